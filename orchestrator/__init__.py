@@ -1,0 +1,1 @@
+"""Running experiments: configuration, training loop, sweeps, tracking, commands."""

@@ -1,0 +1,1 @@
+"""Averaging checkpoints of different runs, guided by held-out scores."""

@@ -1,0 +1,1 @@
+"""Video object segmentation: models, losses, data, evaluation. Knows torch; never Ray or MLflow."""

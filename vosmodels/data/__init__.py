@@ -1,0 +1,1 @@
+"""Clips and sequences: DAVIS folders and clips drawn on the fly."""

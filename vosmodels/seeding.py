@@ -1,0 +1,24 @@
+"""Randomness belongs to the sample: every draw is seeded by what it is for, never by a process."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def seed_of(*parts: int | str) -> int:
+    """63-bit seed of (seed, purpose, ...): the same parts give the same seed on every machine."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU torch generator, e.g. generator(seed, "pixels", sample, frame, slot)."""
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
+def numpy_generator(*parts: int | str) -> np.random.Generator:
+    """A numpy generator, e.g. numpy_generator(seed, "clip", sample)."""
+    return np.random.default_rng(seed_of(*parts))

@@ -1,0 +1,142 @@
+"""The words every file shares: axis letters, clips, features, outputs, the propagator seam.
+
+Axis letters, here and everywhere:
+    B  clip (sample of a batch)        T  frame of a clip
+    N  object slot                     K  objects of one video (ids 1..K)
+    C  channel                         H, W  pixel rows and columns of the input
+
+Frames are float in [0, 1], RGB; models normalise inside, by buffers. Masks are int64 ids,
+0 = background. A feature at stride s has H/s x W/s positions and is named `s4`, `s8`, `s16`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+U8 = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class InputError(Exception):
+    """Something a person gave (file, folder, weights, reference) cannot be used.
+
+    The message names the place, the value and the remedy; commands print it without a traceback.
+    """
+
+
+@dataclass(frozen=True)
+class Features:
+    """One frame's feature pyramid, each (B, C_s, H/s, W/s)."""
+
+    s4: Tensor
+    s8: Tensor
+    s16: Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A batch of training clips.
+
+    frames (B, T, 3, H, W) float in [0, 1]; masks (B, T, H, W) int64, ids 1..N are object slots;
+    present (B, N) bool: which slots hold an object in that clip; samples: B global sample indices,
+    the seeds of everything random that concerns a clip.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    present: Tensor
+    samples: tuple[int, ...]
+
+    def to(self, device: Any) -> Clip:
+        """The same clip on `device`."""
+        return Clip(
+            self.frames.to(device, non_blocking=True),
+            self.masks.to(device, non_blocking=True),
+            self.present.to(device, non_blocking=True),
+            self.samples,
+        )
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a model says of a whole clip, for the predicted frames 1..T-1.
+
+    logits (B, T-1, N+1, H, W): soft-aggregated, channel 0 is background;
+    z (B, T-1, N, C, H/4, W/4): decoder output before the prediction convolution;
+    named: further intermediates by name, for losses that want more than z.
+    """
+
+    logits: Tensor
+    z: Tensor
+    named: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One frame's answer: probabilities (K+1, H, W) at input size that sum to 1 over channels.
+
+    features: what `Propagator.commit` needs so as not to encode the frame again; opaque.
+    """
+
+    probabilities: Tensor
+    features: Any
+
+
+class Propagator(Protocol):
+    """One video, frame by frame; the seam both model families implement.
+
+    Frames are (3, H, W) float in [0, 1] of any size; ids are (H, W) int64 with objects numbered
+    1..K, or a soft (K+1, H, W) map where that is said. The state is a frozen dataclass of tensors:
+    every call returns a new one. Padding, resizing, memory banks and engines are its own business.
+    """
+
+    def begin(self, frame: Tensor, ids: Tensor) -> Any:
+        """State after the first frame, whose mask is given."""
+        ...
+
+    def predict(self, state: Any, frame: Tensor) -> Prediction:
+        """Probabilities of the next frame; the state is not changed."""
+        ...
+
+    def commit(self, state: Any, prediction: Prediction, mask: Tensor | None = None) -> Any:
+        """State after that frame; remembers `mask` ((K+1, H, W) soft, or ids) where it is given,
+        the prediction otherwise. Encodes the value only, never the frame again."""
+        ...
+
+    def add(self, state: Any, frame: Tensor, ids: Tensor) -> Any:
+        """State in which objects K+1..K' of `ids` exist too; `ids` is the whole frame's mask."""
+        ...
+
+
+class VideoSequence(Protocol):
+    """One video with its masks, read frame by frame."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Object ids of the first frame, ascending."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def frame(self, index: int) -> U8:
+        """(H, W, 3) uint8 RGB."""
+        ...
+
+    def mask(self, index: int) -> U8:
+        """(H, W) uint8 ids, 0 = background."""
+        ...
+
+
+class ClipSource(Protocol):
+    """Training clips by global sample index: the same index is the same clip, whoever asks."""
+
+    def sample(self, index: int) -> Clip:
+        """One clip, B = 1."""
+        ...
