@@ -1,0 +1,66 @@
+"""Supervised losses against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from vosmodels.losses import (
+    hardest_mean,
+    keep_fraction,
+    mask_absent,
+    poly_cross_entropy,
+    soft_jaccard,
+)
+
+
+def test_poly_cross_entropy_is_the_formula_written_out():
+    logits = torch.tensor([[[[2.0]], [[0.5]], [[-1.0]]]])
+    p = math.exp(0.5) / (math.exp(2.0) + math.exp(0.5) + math.exp(-1.0))
+    value = poly_cross_entropy(logits, torch.tensor([[[1]]]), epsilon=2.0)
+    assert value.item() == pytest.approx(-math.log(p) + 2 * (1 - p), rel=1e-6)
+
+
+def test_the_poly_term_has_a_gradient():
+    logits = torch.tensor([[[[0.3]], [[0.1]]]], requires_grad=True)
+    target = torch.tensor([[[0]]])
+    plain, poly = (
+        torch.autograd.grad(poly_cross_entropy(logits, target, e).sum(), logits)[0]
+        for e in (0.0, 1.0)
+    )
+    p = 1 / (1 + math.exp(-0.2))
+    assert (poly - plain)[0, 0].item() == pytest.approx(-p * (1 - p), rel=1e-5)
+
+
+def test_hardest_mean_is_the_mean_of_the_sorted_tail():
+    values = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    expected = values.flatten(1).sort(1, descending=True).values[:, :12].mean(1)
+    torch.testing.assert_close(hardest_mean(values, 0.3), expected)
+    torch.testing.assert_close(hardest_mean(values, 1.0), values.mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("iteration", "kept"), [(0, 1.0), (20_000, 1.0), (45_000, 0.575), (70_000, 0.15), (3e5, 0.15)]
+)
+def test_keep_fraction_is_stcns_schedule_as_fractions_of_300k(iteration, kept):
+    assert keep_fraction(iteration / 300_000) == pytest.approx(kept)
+
+
+def test_soft_jaccard_of_a_hard_mask_is_one_minus_iou():
+    p = torch.zeros(1, 10, 10)
+    y = torch.zeros(1, 10, 10, dtype=torch.bool)
+    p[0, :6] = 1
+    y[0, 3:] = True
+    assert soft_jaccard(p, y).item() == pytest.approx(1 - (30 + 1) / (100 + 1))
+    assert soft_jaccard(y.float(), y).item() == 0
+
+
+def test_an_absent_slot_takes_no_probability_and_no_gradient():
+    logits = torch.zeros(1, 1, 3, 2, 2, requires_grad=True)
+    masked = mask_absent(logits, torch.tensor([[True, False]]))
+    loss = poly_cross_entropy(masked[:, 0], torch.zeros(1, 2, 2, dtype=torch.int64))
+    assert loss[0, 0, 0].item() == pytest.approx(math.log(2) + 0.5)
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[:, :, 2] == 0).all()

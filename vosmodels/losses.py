@@ -1,0 +1,56 @@
+"""Supervised losses: poly cross-entropy on the hardest pixels, soft Jaccard."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
+    """Logits in which absent slots cannot win: (B, T, N+1, H, W), present (B, N) -> same shape."""
+    absent = F.pad(~present, (1, 0))  # background is always there
+    return logits.masked_fill(absent[:, None, :, None, None], float("-inf"))
+
+
+def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> Tensor:
+    """CE + epsilon (1 - p_target), per pixel      Poly-1, arXiv:2204.12511, eq. 6
+
+    MobileVOS names the loss "poly cross entropy" and no epsilon; 1 is Poly-1's own default.
+    logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W). epsilon = 0 is cross-entropy.
+    """
+    entropy = F.cross_entropy(logits.float(), target, reduction="none")
+    return entropy + epsilon * (1 - torch.exp(-entropy))
+
+
+def hardest_mean(per_pixel: Tensor, keep: float) -> Tensor:
+    """Mean over the hardest fraction of each item's pixels (bootstrapping, STCN LossComputer).
+
+    per_pixel (M, H, W), keep in (0, 1] -> (M,). The count is floor(keep * H * W), at least one.
+    """
+    flat = per_pixel.flatten(1)
+    if keep >= 1:
+        return flat.mean(1)
+    count = max(1, int(flat.shape[1] * keep))
+    return flat.topk(count, dim=1, sorted=False).values.mean(1)
+
+
+def keep_fraction(progress: float, final: float = 0.15) -> float:
+    """Fraction of pixels the bootstrapped loss keeps at `progress` in [0, 1] of a stage.
+
+    STCN keeps all pixels for 20,000 of 300,000 iterations, then fewer, linearly, down to 15 % at
+    70,000. The same fractions of any stage: all until 1/15, `final` from 7/30 on.
+    """
+    start, end = 20 / 300, 70 / 300
+    return 1 - (1 - final) * min(1.0, max(0.0, (progress - start) / (end - start)))
+
+
+def soft_jaccard(probability: Tensor, target: Tensor) -> Tensor:
+    """1 - (sum p y + 1) / (sum (p + y - p y) + 1), per plane; not in the MobileVOS paper.
+
+    It keeps a short run from scratch from collapsing to the empty mask, which cross-entropy alone
+    does. probability (M, H, W) in [0, 1], target (M, H, W) bool -> (M,) in [0, 1].
+    """
+    p, y = probability.float().flatten(1), target.float().flatten(1)
+    overlap = (p * y).sum(1)
+    return 1 - (overlap + 1) / (p.sum(1) + y.sum(1) - overlap + 1)
