@@ -1,0 +1,232 @@
+"""A DAVIS folder: JPEGImages, Annotations and ImageSets of the 2016 or the 2017 release."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vosmodels.data.images import IMAGE_SUFFIXES, image_size, read_frame
+from vosmodels.data.masks import read_mask
+from vosmodels.types import U8, InputError
+
+logger = logging.getLogger(__name__)
+
+Year = Literal[2016, 2017]
+_PROBLEMS_SHOWN = 10  # in one message; `problems` gives all
+
+
+@dataclass(frozen=True)
+class DavisSequence:
+    """One video: frame i is images[i], its ids are in masks[i]; `merge` makes one object of all."""
+
+    name: str
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    merge: bool
+
+    @staticmethod
+    def open(images: Path, masks: Path, *, merge: bool) -> DavisSequence:
+        """The sequence of two folders, one picture and one mask a frame with equal names.
+
+        Raises InputError with everything that is wrong: folders or masks that are missing, masks
+        of another size than their image.
+        """
+        problems = list(_sequence_problems(images, masks))
+        if problems:
+            raise InputError(_together(f"{images}: cannot be used with {masks}", problems))
+        return _sequence(images, masks, merge)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Object ids of frame 0, ascending."""
+        return tuple(int(i) for i in np.unique(self.mask(0)) if i)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def frame(self, index: int) -> U8:
+        """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
+        return read_frame(self.images[index])
+
+    def mask(self, index: int) -> U8:
+        """(H, W) uint8 ids, 0 = background. Raises InputError on a corrupt file."""
+        return read_mask(self.masks[index], merge=self.merge)
+
+
+class DavisDataset:
+    """The sequences of a DAVIS folder, by split.
+
+    year: 2017 keeps every object's id, 2016 merges all ids into one object; "auto" is 2017 where
+    ImageSets/2017 exists, else 2016. Splits of 2016 stand in ImageSets/2016 (names) or in
+    ImageSets/480p (pairs of paths, of which the sequence names count); names win. Frames are those
+    of the 480p folder, or of the only folder there is.
+
+    Raises InputError where `root` is no such folder: what was looked for and what is there.
+    """
+
+    def __init__(self, root: Path, year: Literal["auto", 2016, 2017] = "auto") -> None:
+        self.root = root
+        missing = [n for n in ("JPEGImages", "Annotations", "ImageSets") if not (root / n).is_dir()]
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; give the root of a DAVIS folder")
+        if missing:
+            raise InputError(
+                f"{root}: not a DAVIS folder: no {', no '.join(missing)}; looked for "
+                "JPEGImages/480p/NAME/*.jpg, Annotations/480p/NAME/*.png and ImageSets/; "
+                f"found {_listing(root)}"
+            )
+        self.year: Year = _year_of(root) if year == "auto" else year
+        self._resolution = _resolution(root / "JPEGImages")
+        self._splits = _read_splits(root / "ImageSets", self.year)
+        if year == "auto":
+            logger.info("%s: year auto is %d", root, self.year)
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, sorted."""
+        return tuple(sorted(self._splits))
+
+    def sequences(self, split: str) -> list[DavisSequence]:
+        """The split's sequences in its order, checked first as `check` does."""
+        self.check(split)
+        merge = self.year == 2016
+        return [_sequence(*self._folders(name), merge) for name in self._names(split)]
+
+    def problems(self, split: str) -> list[str]:
+        """What is wrong with the split's files, a line each; empty when nothing is.
+
+        Listings and picture headers only; a file whose header is whole and whose content is
+        corrupt is found when it is read.
+        """
+        return [
+            problem
+            for name in self._names(split)
+            for problem in _sequence_problems(*self._folders(name))
+        ]
+
+    def check(self, split: str) -> None:
+        """Raise one InputError that names the split's problems, all at once."""
+        problems = self.problems(split)
+        if problems:
+            raise InputError(
+                _together(f"{self.root}: split {split!r} cannot be used", problems)
+                + "; restore the files, or take the sequence out of ImageSets"
+            )
+
+    def fingerprint(self, split: str) -> str:
+        """32 hex digits that change when a file of the split comes, goes or changes its size."""
+        digest = hashlib.blake2b(f"davis {self.year} {self._resolution}".encode(), digest_size=16)
+        for name in self._names(split):
+            for folder in self._folders(name):
+                for path in sorted(folder.glob("*")):
+                    entry = f"\n{path.relative_to(self.root).as_posix()} {path.stat().st_size}"
+                    digest.update(entry.encode())
+        return digest.hexdigest()
+
+    def _folders(self, name: str) -> tuple[Path, Path]:
+        return (
+            self.root / "JPEGImages" / self._resolution / name,
+            self.root / "Annotations" / self._resolution / name,
+        )
+
+    def _names(self, split: str) -> tuple[str, ...]:
+        if split in self._splits:
+            return self._splits[split]
+        near = difflib.get_close_matches(split, self._splits, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"{self.root / 'ImageSets'}: no split {split!r} of year {self.year}; "
+            f"there are {', '.join(self.splits())}{hint}"
+        )
+
+
+def _year_of(root: Path) -> Year:
+    return 2017 if (root / "ImageSets" / "2017").is_dir() else 2016
+
+
+def _resolution(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if "480p" in names:
+        return "480p"
+    if len(names) == 1:
+        return names[0]
+    raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {_listing(folder)}")
+
+
+def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
+    sources = ["2017"] if year == 2017 else ["480p", "2016"]  # a later one wins
+    files = [path for name in sources for path in sorted((folder / name).glob("*.txt"))]
+    splits = {path.stem: _read_split(path) for path in files}
+    if not splits:
+        wanted = " or ".join(f"{folder / name}/*.txt" for name in reversed(sources))
+        raise InputError(
+            f"{folder}: no split of year {year}; looked for {wanted}; found {_listing(folder)}"
+        )
+    return splits
+
+
+def _read_split(path: Path) -> tuple[str, ...]:
+    """Sequence names of a list of names, or of pairs "/JPEGImages/480p/NAME/00000.jpg ..."."""
+    names = []
+    for line in path.read_text().split("\n"):
+        words = line.split()
+        if words:
+            names.append(Path(words[0]).parent.name if "/" in words[0] else words[0])
+    return tuple(dict.fromkeys(names))
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return {path.stem: path for path in sorted(found)}
+
+
+def _matching(frames: dict[str, Path], masks: Path) -> Iterator[Path]:
+    return (masks / f"{stem}.png" for stem in frames)
+
+
+def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
+    frames = _pictures(images)
+    return DavisSequence(
+        images.name, tuple(frames.values()), tuple(_matching(frames, masks)), merge
+    )
+
+
+def _sequence_problems(images: Path, masks: Path) -> Iterator[str]:
+    absent = [folder for folder in (images, masks) if not folder.is_dir()]
+    if absent:
+        yield from (f"{folder}: no such folder" for folder in absent)
+        return
+    frames = _pictures(images)
+    if not frames:
+        yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
+    for image, mask in zip(frames.values(), _matching(frames, masks), strict=True):
+        if not mask.is_file():
+            yield f"{image}: image without mask; wanted {mask}"
+            continue
+        try:
+            of_image, of_mask = image_size(image), image_size(mask)
+        except InputError as error:
+            yield str(error)
+            continue
+        if of_image != of_mask:
+            yield (
+                f"{mask}: mask of {of_mask[1]}x{of_mask[0]} pixels for an image of "
+                f"{of_image[1]}x{of_image[0]} ({image.name})"
+            )
+
+
+def _together(head: str, problems: list[str]) -> str:
+    more = len(problems) - _PROBLEMS_SHOWN
+    shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    return f"{head}: {'; '.join(shown)}"
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
