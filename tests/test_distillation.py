@@ -112,14 +112,34 @@ def test_rows_that_do_not_match_are_refused_with_their_shapes():
         correlation_loss(features(3, 2), features(3, 2), ids(3), 1.5)
 
 
+def plane(rows):
+    """Rows (P, C) as one item of P pixels: logits (1, C, 1, P) and all of its pixels."""
+    return rows.T[None, :, None]
+
+
+def everywhere(count):
+    return torch.ones(1, 1, count, dtype=torch.bool)
+
+
 def test_logit_loss_is_the_kl_written_out_both_ways():
     s, t = torch.tensor([[0.3, -0.2]]), torch.tensor([[0.1, 0.4]])
     tau = 0.5
     ps, pt = (torch.softmax(x / tau, 1)[0].tolist() for x in (s, t))
     forward = sum(a * math.log(a / b) for a, b in zip(pt, ps, strict=True))
     reverse = sum(b * math.log(b / a) for a, b in zip(pt, ps, strict=True))
-    assert logit_loss(s, t, tau).item() == pytest.approx(forward, rel=1e-5)
-    assert logit_loss(s, t, tau, "reverse").item() == pytest.approx(reverse, rel=1e-5)
+    item = plane(s), plane(t), everywhere(1), tau
+    assert logit_loss(*item).item() == pytest.approx(forward, rel=1e-5)
+    assert logit_loss(*item, "reverse").item() == pytest.approx(reverse, rel=1e-5)
+
+
+def test_logit_loss_looks_at_the_chosen_pixels_only():
+    s, t = features(6, 2, dtype=torch.float32), features(6, 2, seed=1, dtype=torch.float32)
+    pixels = torch.tensor([[[True, False, True, True, False, False]]])
+    chosen = logit_loss(plane(s), plane(t), pixels, 0.1)
+    kept = pixels[0, 0]
+    torch.testing.assert_close(
+        chosen, logit_loss(plane(s[kept]), plane(t[kept]), everywhere(3), 0.1)
+    )
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -127,12 +147,14 @@ def test_logit_loss_ignores_a_class_that_is_absent_in_both(direction):
     s, t = features(5, 3, dtype=torch.float32), features(5, 3, seed=1, dtype=torch.float32)
     s[:, 2] = t[:, 2] = float("-inf")
     s.requires_grad_()
-    loss = logit_loss(s, t, 0.1, direction)
-    torch.testing.assert_close(loss, logit_loss(s[:, :2], t[:, :2], 0.1, direction))
-    loss.backward()
+    loss = logit_loss(plane(s), plane(t), everywhere(5), 0.1, direction)
+    two = logit_loss(plane(s[:, :2]), plane(t[:, :2]), everywhere(5), 0.1, direction)
+    torch.testing.assert_close(loss, two)
+    loss.sum().backward()
     assert s.grad is not None
     assert s.grad.isfinite().all()
 
 
 def test_logit_loss_of_no_pixels_is_zero():
-    assert logit_loss(torch.zeros(0, 2), torch.zeros(0, 2), 0.1).item() == 0
+    s = features(4, 2, dtype=torch.float32)
+    assert logit_loss(plane(s), plane(s.flip(0)), ~everywhere(4), 0.1).item() == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -48,13 +48,24 @@ class Selection:
     An item is one (clip, predicted frame, object) with at least two chosen pixels.
     rows: (M,) flat indices into z laid out as (B, T-1, N, H/4, W/4);
     labels: (M,) int64, 1 on the item's object and 0 elsewhere; counts: rows per item, sum M;
-    logit_pixels: (B, T-1, H, W) bool, the pixels of the logit loss.
+    logit_pixels: (B, T-1, H, W) bool, the pixels of the logit loss; logit_items: how many of its
+    B (T-1) planes have any.
     """
 
     rows: Tensor
     labels: Tensor
     counts: tuple[int, ...]
     logit_pixels: Tensor
+    logit_items: int
+
+    def to(self, device: Any) -> Selection:
+        """The same selection on `device`."""
+        return replace(
+            self,
+            rows=self.rows.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            logit_pixels=self.logit_pixels.to(device, non_blocking=True),
+        )
 
 
 def select_pixels(
@@ -91,14 +102,16 @@ def select_pixels(
                     continue
                 rows.append(chosen + ((b * (frames - 1) + t) * slots + n) * plane)
                 labels.append(flat[b, t, n][chosen].long())
-    everywhere = torch.ones_like(truth, dtype=torch.bool)
+    if sampling == "boundary":
+        logit_pixels = boundary_band(full, Z_STRIDE * width).any(2)
+    else:
+        logit_pixels = torch.ones_like(truth, dtype=torch.bool)
     return Selection(
         rows=torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64),
         labels=torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         counts=tuple(len(r) for r in rows),
-        logit_pixels=boundary_band(full, Z_STRIDE * width).any(2)
-        if sampling == "boundary"
-        else everywhere,
+        logit_pixels=logit_pixels,
+        logit_items=int(logit_pixels.flatten(2).any(2).sum()),
     )
 
 

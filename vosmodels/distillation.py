@@ -75,25 +75,22 @@ def _dense(student: Tensor, teacher: Tensor, y: Tensor, omega: float) -> Tensor:
 def logit_loss(
     student: Tensor,
     teacher: Tensor,
+    pixels: Tensor,
     tau: float,
     direction: Literal["forward", "reverse"] = "forward",
 ) -> Tensor:
-    """KL(p_T || p_S) of softmax(logits / tau), mean over pixels      MobileVOS eq. 9
+    """KL(p_T || p_S) of softmax(logits / tau), mean over an item's pixels      MobileVOS eq. 9
 
     The paper's eq. 9 has the student first and its Algorithm 1 the teacher; "forward" is the
     conventional KL(p_T || p_S), "reverse" is KL(p_S || p_T). No tau^2 factor, as in the paper:
     logits are the aggregated ones, bounded by +-16.1, so tau = 0.1 sharpens.
-    student, teacher (P, C) logits; -inf marks a class that is absent in both. -> scalar, float32;
-    P = 0 gives 0 with a zero gradient.
+    student, teacher (M, C, H, W) logits, -inf marks a class that is absent in both;
+    pixels (M, H, W) bool. -> (M,) float32; an item without pixels gives 0 with a zero gradient.
     """
     if student.shape != teacher.shape:
-        raise ValueError(
-            f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} logits"
-        )
+        raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} logits")
     if tau <= 0:
         raise ValueError(f"tau {tau}; must be above 0")
-    if len(student) == 0:
-        return student.float().sum() * 0
     with torch.autocast(student.device.type, enabled=False):
         log_s = F.log_softmax(student.float() / tau, dim=1)
         log_t = F.log_softmax(teacher.detach().float() / tau, dim=1)
@@ -101,4 +98,6 @@ def logit_loss(
             log_s, log_t = log_t, log_s
         present = torch.isfinite(log_t)
         gap = torch.where(present, log_t, 0.0) - torch.where(present, log_s, 0.0)
-        return (log_t.exp() * gap).sum(1).mean()
+        divergence = (log_t.exp() * gap).sum(1)  # (M, H, W)
+        weight = pixels.float()
+        return (divergence * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
