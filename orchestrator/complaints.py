@@ -1,0 +1,168 @@
+"""pydantic's findings as lines a person can act on: PLACE: key: problem; did you mean 'x'?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.yamlfile import Document
+
+_OURS = {"bool_number", "not_built", "report_chosen"}  # messages that go on after the value
+_WHOLE = {"model", "options"}  # messages that name the value themselves
+
+
+def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
+    """The model that holds the keys below `path`; None below a plain value."""
+    here = model
+    for part in path:
+        field = here.model_fields.get(part)
+        nested = _models(field.annotation) if field else []
+        if not nested:
+            return None
+        here = nested[0]
+    return here
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing where nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not near:  # case, or a name without its prefix
+        near = [key for key in known if key.lower() == word.lower()]
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown_key(model: type[BaseModel], path: tuple[str, ...]) -> str:
+    """What is wrong with a dotted key that `model` lacks."""
+    for depth, part in enumerate(path):
+        section = section_at(model, path[:depth])
+        if section is None:
+            return f"unknown key; {'.'.join(path[:depth])!r} is a value, not a section"
+        if part not in section.model_fields:
+            near = _elsewhere(model, part) or meant(part, section.model_fields)
+            return "unknown key" + near
+    return "unknown key"
+
+
+def line(document: Document, model: type[BaseModel], details: ErrorDetails) -> str:
+    """One finding of pydantic on a document as a line."""
+    path = tuple(str(part) for part in details["loc"])
+    key, value = ".".join(path), details["input"]
+    return f"{document.place(path)}: {key}: {problem(model, path, details, value)}"
+
+
+def problem(
+    model: type[BaseModel], path: tuple[str, ...], details: ErrorDetails, value: Any
+) -> str:
+    """The part of the line after the key."""
+    kind, message = details["type"], details["msg"]
+    if kind == "extra_forbidden":
+        return unknown_key(model, path)
+    if kind == "missing":
+        return "missing"
+    if kind in _WHOLE:
+        return message
+    shown = f"{value!r:.80}"
+    if kind in _OURS:
+        return f"{shown} {message}" if kind == "report_chosen" else f"{shown}: {message}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{shown} is not a section (`key: value` lines)"
+    if kind == "string_pattern_mismatch":
+        return f"{shown}: must be letters, digits, _ and -"
+    if kind == "literal_error" and isinstance(value, str):
+        allowed = [str(part) for part in str(details["ctx"]["expected"]).split("'")[1::2]]
+        message += meant(value, allowed)
+    return f"{shown}: {message.replace('Input should', 'must')}"
+
+
+def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
+    """What is wrong with the swept keys and their values, each tried in the run by itself."""
+    section = document.values["sweep"]
+    parameters = section.get("parameters") if isinstance(section, dict) else None
+    if not isinstance(parameters, dict):
+        return []  # the schema says so
+    base = {key: value for key, value in document.values.items() if key != "sweep"}
+    problems = [] if parameters else [_at(document, (), "empty; it needs at least one key")]
+    for key, values in parameters.items():
+        path = tuple(str(key).split("."))
+        if path in document.overridden:
+            problems.append(
+                f"command line: {key}: is swept; use sweep.parameters.{key}=[value], "
+                "or leave it to the sweep"
+            )
+        problems += [
+            _at(document, path, text) for text in _of_key(model, path, values, base, not_swept)
+        ]
+    return problems
+
+
+def _of_key(
+    model: type[BaseModel],
+    path: tuple[str, ...],
+    values: Any,
+    base: dict[str, Any],
+    not_swept: Set[str],
+) -> list[str]:
+    key = ".".join(path)
+    options = path[1:2] == ("options",) and len(path) > 2  # checked by the model, with its value
+    if not options:
+        section = section_at(model, path[:-1])
+        if section is None or path[-1] not in section.model_fields:
+            return [unknown_key(model, path)]
+        if section_at(model, path) is not None:
+            return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
+    if not_swept & {key, path[0]}:
+        return ["cannot be swept: trials of one sweep share it"]
+    if isinstance(values, dict):
+        return [f"{values!r:.60}: ranges need search random or optuna, which are not built yet"]
+    if not isinstance(values, list):
+        return [f"{values!r:.60} is not a list of values, e.g. [{values!r:.60}]"]
+    if not values:
+        return ["[] is an empty grid; give at least one value"]
+    problems = [
+        f"{value!r:.60} is there twice"
+        for index, value in enumerate(values)
+        if value in values[:index]
+    ]
+    for value in values:
+        try:
+            model.model_validate(with_keys(base, {key: value}))
+        except ValidationError as error:
+            for details in error.errors():
+                loc = tuple(str(part) for part in details["loc"])
+                if loc[: len(path)] == path or (options and loc == path[:2]):
+                    problems.append(problem(model, loc, details, value))
+    return problems
+
+
+def _at(document: Document, path: tuple[str, ...], text: str) -> str:
+    where = ("sweep", "parameters", ".".join(path)) if path else ("sweep", "parameters")
+    return f"{document.place(where)}: {'.'.join(where)}: {text}"
+
+
+def with_keys(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping with dotted keys set, itself unchanged."""
+    result = dict(values)
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        below = result.get(head)
+        result[head] = (
+            with_keys(below if isinstance(below, dict) else {}, {rest: value}) if rest else value
+        )
+    return result
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    parts = get_args(annotation) or (annotation,)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def _elsewhere(model: type[BaseModel], word: str) -> str:
+    """Where a key of that very name lives, when it was put into the wrong section."""
+    for name, field in model.model_fields.items():
+        if any(word in nested.model_fields for nested in _models(field.annotation)):
+            return f"; did you mean '{name}.{word}'?"
+    return ""

@@ -1,0 +1,428 @@
+"""The YAML schema: a file becomes a typed, frozen object once, here; below nobody sees a dict."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from orchestrator import complaints
+from orchestrator.yamlfile import ConfigError, Document, read
+from vosmodels.types import InputError
+
+__all__ = ["ConfigError", "RunConfig", "SweepConfig", "Trial", "load", "load_run", "trials"]
+
+
+def _no_bool(value: object) -> object:
+    """pydantic reads true as 1; a person who writes `steps: true` meant something else."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("bool_number", "must be a number")
+    return value
+
+
+_Bool = BeforeValidator(_no_bool)
+Count = Annotated[int, _Bool, Field(ge=0)]
+Positive = Annotated[int, _Bool, Field(ge=1)]
+Weight = Annotated[float, _Bool, Field(ge=0)]
+Above0 = Annotated[float, _Bool, Field(gt=0)]
+Unit = Annotated[float, _Bool, Field(ge=0, le=1)]
+
+# Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
+NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("data", "layout"): (lambda v: v == "youtubevos", "the YouTube-VOS layout"),
+    ("data", "train"): (lambda v: isinstance(v, list), "training on a list of splits"),
+    ("data", "static"): (lambda v: v is not None, "training on static images"),
+    ("", "stages"): (lambda v: v is not None, "training in stages"),
+    ("loss", "method"): (lambda v: v in ("tiled", "classwise"), "this way to the correlation loss"),
+    ("train", "ema"): (lambda v: v != 0, "an average of the weights over steps (0 = off)"),
+    ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
+    ("sweep", "search"): (lambda v: v in ("random", "optuna"), "a search other than grid"),
+    ("sweep", "scheduler"): (lambda v: v == "asha", "stopping trials early"),
+    ("cluster", "lockstep"): (lambda v: v != 1, "training several students in one job (1 = one)"),
+}
+
+# Trials are compared by one score, in one experiment: what that rests on is the same for all.
+NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
+    f"data.{key}"
+    for key in ("root", "layout", "year", "select", "report", "select_height", "select_stride")
+}
+GENERATED_SPLITS = ("train", "val", "test")
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, nothing unbuilt accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    section: ClassVar[str] = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_built(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
+        if wanted is not None and wanted(value):
+            raise PydanticCustomError("not_built", "{what} is not built yet", {"what": what})
+        return value
+
+
+class DataConfig(Section):
+    """Where clips come from; splits by name. `select` chooses, `report` is scored once."""
+
+    section = "data"
+    root: Annotated[str, Field(min_length=1)] = "generated"
+    layout: Literal["auto", "davis", "generated"] = "auto"
+    year: Literal["auto", 2016, 2017] = "auto"
+    train: str = "train"
+    select: str = "val"
+    report: str | None = None
+    static: None = None
+    select_height: Positive = 240  # px
+    select_stride: Positive = 2  # frames
+    max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
+
+    @field_validator("train", "select", "report")
+    @classmethod
+    def _split_is_generated(cls, value: Any, info: ValidationInfo) -> Any:
+        drawn = cls.draws(info.data.get("root"), info.data.get("layout"))
+        if drawn and isinstance(value, str) and value not in GENERATED_SPLITS:
+            raise PydanticCustomError(
+                "split",
+                "{value} is no split of generated clips, which has train, val and test",
+                {"value": repr(value)},
+            )
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
+        for key in ("select", "train"):
+            if value is not None and value == info.data.get(key):
+                raise PydanticCustomError(
+                    "report_chosen",
+                    "is also data.{key}; report must be a split nothing is chosen or trained by",
+                    {"key": key},
+                )
+        return value
+
+    @property
+    def generated(self) -> bool:
+        """True where clips are drawn, not read."""
+        return self.draws(self.root, self.layout)
+
+    @staticmethod
+    def draws(root: str | None, layout: str | None) -> bool:
+        return layout == "generated" or (layout == "auto" and root == "generated")
+
+
+def _model_config(name: str, **options: Any) -> None:
+    from vosmodels import registry
+
+    registry.config(name, **options)
+
+
+class ModelConfig(Section):
+    """A model by registry name; `options` are checked by that model's own config class."""
+
+    name: str
+    weights: str | None = None  # a whole model: a file or models:/ID
+    backbone: str | None = None  # encoder weights to start from: imagenet or a file
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_registered(cls, value: str) -> str:
+        try:
+            _model_config(value)
+        except InputError as error:
+            raise PydanticCustomError("model", "{why}", {"why": str(error)}) from None
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" in info.data:
+            try:
+                _model_config(info.data["name"], **value)
+            except (InputError, ValueError, TypeError) as error:
+                raise PydanticCustomError("options", "{why}", {"why": _flat(error)}) from None
+        return value
+
+
+class StudentConfig(ModelConfig):
+    section = "student"
+    name: str = "mobilevos_mobilenetv2"
+
+
+class TeacherConfig(ModelConfig):
+    """`weights` given: used as it is. Else trained first, for `steps`."""
+
+    section = "teacher"
+    name: str = "stcn_mobilenetv2"
+    steps: Count = 200
+
+
+class LossConfig(Section):
+    """Weights of the terms (0 = off) and the readings of the paper; vosmodels.distillation."""
+
+    section = "loss"
+    omega: Unit = 0.95
+    tau: Above0 = 0.1
+    sampling: Literal["boundary", "random", "all"] = "boundary"
+    logit: Weight = 1.0
+    representation: Weight = 1.0
+    dice: Weight = 0.0
+    kl: Literal["forward", "reverse"] = "forward"
+    norm: Literal["n", "none"] = "n"
+    boundary_width: Positive = 1  # positions at stride 4
+    max_pixels: Annotated[int, _Bool, Field(ge=2)] = 1024
+    method: Literal["auto", "dense"] = "auto"
+
+
+class StemConfig(Section):
+    """Training before the trials part; null: train's value as written, never a swept one."""
+
+    section = "stem"
+    steps: Count = 100
+    loss: Literal["cross_entropy"] = "cross_entropy"
+    batch_size: Positive | None = None
+    crop: Annotated[int, _Bool, Field(ge=16, multiple_of=16)] | None = None  # px
+    lr: Above0 | None = None
+
+
+class TrainConfig(Section):
+    """One trial's training; steps count after the stem, batch_size over all workers."""
+
+    section = "train"
+    steps: Count = 200
+    batch_size: Positive = 4
+    clip_length: Annotated[int, _Bool, Field(ge=2)] = 5  # frames
+    crop: Annotated[int, _Bool, Field(ge=16, multiple_of=16)] = 128  # px
+    lr: Above0 = 1e-4
+    eval_every: Positive = 100  # steps
+    checkpoint_every: Positive = 100  # steps
+    keep: Literal["all"] = "all"
+    amp: Literal["auto", "off"] = "auto"  # auto: bfloat16 on a GPU
+    ema: Annotated[float, _Bool, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
+    schedule: Literal["step", "cosine"] = "step"  # of lr; step: a tenth of it after 5/6
+    warmup: Unit = 0.0  # share of the steps in which lr rises from 0
+    weight_decay: Weight = 1e-7
+    bootstrap: Annotated[float, _Bool, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
+
+
+class SoupConfig(Section):
+    section = "soup"
+    after_sweep: bool = True
+    min_delta: Weight = 0.0
+
+
+class ClusterConfig(Section):
+    """What runs the trials; shapes nothing that is learnt, except through `threads`."""
+
+    section = "cluster"
+    address: str | None = None
+    workers: Positive = 1
+    gpus_per_worker: Weight = 0.0
+    threads: Positive | None = None
+    lockstep: Positive = 1
+    retries: Count = 1
+    stall_s: Above0 = 600.0
+
+
+class TrackingConfig(Section):
+    section = "tracking"
+    uri: str | None = None
+
+
+class RunConfig(Section):
+    """One job."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")  # MLflow experiment
+    seed: Count = 0
+    data: DataConfig = DataConfig()
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    loss: LossConfig = LossConfig()
+    stem: StemConfig = StemConfig()
+    train: TrainConfig = TrainConfig()
+    stages: None = None
+    soup: SoupConfig = SoupConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    storage: str | None = None
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("cluster")
+    @classmethod
+    def _workers_share_a_batch(cls, value: ClusterConfig, info: ValidationInfo) -> ClusterConfig:
+        for section in ("train", "stem"):
+            size = getattr(info.data.get(section), "batch_size", None)
+            if size is not None and size % value.workers:
+                raise PydanticCustomError(
+                    "workers",
+                    "workers {workers} cannot share {section}.batch_size {size} equally",
+                    {"workers": value.workers, "section": section, "size": size},
+                )
+        return value
+
+    @property
+    def storage_root(self) -> Path:
+        """Absolute folder of ledger, checkpoints and the default MLflow store."""
+        return Path(self.storage or "results").expanduser().absolute()
+
+
+class SweepSection(Section):
+    """Which keys vary: `parameters` maps a dotted key to its values; seeds repeat every point."""
+
+    section = "sweep"
+    parameters: dict[str, Any]
+    search: Literal["grid"] = "grid"
+    scheduler: Literal["fifo"] = "fifo"
+    seeds: Positive = 1
+
+
+class SweepConfig(RunConfig):
+    """A sweep: a run and what varies."""
+
+    sweep: SweepSection
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid: the swept values, which repeat it is, the config with them in."""
+
+    name: str
+    values: Mapping[str, Any]
+    seed_index: int
+    config: RunConfig
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep in a YAML file; ConfigError with every problem, grid points included."""
+    document = _read(path, overrides)
+    problems = []
+    if "sweep" not in document.values:
+        problems.append(
+            f"{path}: sweep: missing; a sweep needs `sweep: {{parameters: {{key: [values]}}}}`, "
+            f"one job runs with: python -m orchestrator.train {path}"
+        )
+    else:
+        problems = complaints.of_grid(document, RunConfig, NOT_SWEPT)
+    return _validate(SweepConfig, document, problems)
+
+
+def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The single job in a YAML file; a sweep is refused."""
+    document = _read(path, overrides)
+    problems = []
+    if document.values.pop("sweep", None) is not None:
+        problems.append(
+            f"{document.place(('sweep',))}: sweep: this is a sweep, not one job; "
+            f"run it with: python -m orchestrator.sweep {path}"
+        )
+    return _validate(RunConfig, document, problems)
+
+
+def trials(config: SweepConfig) -> list[Trial]:
+    """Every grid point times every repeat, in the order of the file, the last key fastest."""
+    base = config.model_dump(exclude={"sweep"})
+    keys = list(config.sweep.parameters)
+    short = {key: key.rpartition(".")[2] for key in keys}
+    names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
+    made = []
+    for point in itertools.product(*config.sweep.parameters.values()):
+        run = RunConfig.model_validate(
+            complaints.with_keys(base, dict(zip(keys, point, strict=True)))
+        )
+        values = {key: _get(run, key) for key in keys}
+        text = " ".join(f"{names[key]}={_text(value)}" for key, value in values.items())
+        for index in range(config.sweep.seeds):
+            repeat = f" repeat={index}" if config.sweep.seeds > 1 else ""
+            made.append(Trial(text + repeat, values, index, run))
+    return made
+
+
+def resolve(config: Config) -> Config:
+    """The config with the stem's nulls filled from `train` as written."""
+    stem, train = config.stem, config.train
+    filled = {
+        key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
+    }
+    return config.model_copy(update={"stem": stem.model_copy(update=filled)})
+
+
+def canonical(obj: object) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal text. NaN is refused."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json")
+        raise TypeError(f"{type(value).__name__} {value!r} has no canonical JSON")
+
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain)
+
+
+def digest(obj: object) -> str:
+    """First 16 hex digits of the sha256 of the canonical JSON: a content key."""
+    return hashlib.sha256(canonical(obj).encode()).hexdigest()[:16]
+
+
+def sweep_id(config: SweepConfig) -> str:
+    """Key of the resolved configuration, whatever is swept and wherever it runs."""
+    outside = {"sweep", "cluster", "storage", "tracking"}
+    return digest(resolve(config).model_dump(mode="json", exclude=outside))
+
+
+def _read(path: Path | str, overrides: Sequence[str]) -> Document:
+    document = read(Path(path), overrides)
+    document.values.setdefault("name", Path(path).stem)
+    return document
+
+
+def _validate(model: type[Config], document: Document, problems: list[str]) -> Config:
+    found = list(document.problems)
+    try:
+        config = model.model_validate(document.values)
+    except ValidationError as error:
+        found += [complaints.line(document, model, details) for details in error.errors()]
+    found += problems
+    if found:
+        raise ConfigError(list(dict.fromkeys(found)))
+    return resolve(config)
+
+
+def _get(config: RunConfig, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _flat(error: Exception) -> str:
+    """A model's complaint on its options in one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['input']!r:.60}: {e['msg']}"
+            for e in error.errors()
+        )
+    return " ".join(str(error).split())

@@ -1,0 +1,146 @@
+"""YAML text and `key=value` overrides become one plain mapping; knows nothing of the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COMMAND_LINE = "command line"
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used; the message lists every problem, one a line."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A mapping as written, and which keys the command line set."""
+
+    path: Path
+    values: dict[str, Any]
+    overridden: tuple[tuple[str, ...], ...] = ()
+    problems: tuple[str, ...] = ()  # overrides that could not be read
+
+    def place(self, key: tuple[str, ...]) -> str:
+        """Where a person wrote the value of `key`: the file, or the command line."""
+        ours = any(key[: len(path)] == path for path in self.overridden)
+        return COMMAND_LINE if ours else str(self.path)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key twice and reads 1e-5, off and no as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value != "<<" and str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is there twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    first: [entry for entry in entries if entry[0] not in (_BOOL, _FLOAT)]
+    for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text; yaml.YAMLError where it is none."""
+    return yaml.load(text, _Loader)  # safe: _Loader is a SafeLoader
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """The mapping in a YAML file with `a.b=value` overrides applied; ConfigError where it is none.
+
+    An override is split on its first `=` and its value is YAML. What follows
+    `sweep.parameters.` is one key, since swept keys have dots.
+    """
+    values = _read_mapping(path)
+    overridden: list[tuple[str, ...]] = []
+    problems: list[str] = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            problems.append(f"{COMMAND_LINE}: {text!r}; an override is key=value, e.g. seed=1")
+            continue
+        try:
+            parsed = parse(value)
+        except yaml.YAMLError as error:
+            problems.append(f"{COMMAND_LINE}: {key}: {value!r} is not YAML: {_reason(error)}")
+            continue
+        parts = split_key(key.strip())
+        if blocked := _put(values, parts, parsed):
+            problems.append(f"{COMMAND_LINE}: {key}: {blocked} is a value, not a section")
+        overridden.append(parts)
+    return Document(path, values, tuple(overridden), tuple(problems))
+
+
+def split_key(key: str) -> tuple[str, ...]:
+    """`a.b` as ("a", "b"); `sweep.parameters.a.b` as ("sweep", "parameters", "a.b")."""
+    parts = tuple(key.split("."))
+    if parts[:2] == ("sweep", "parameters") and len(parts) > 2:
+        return (*parts[:2], ".".join(parts[2:]))
+    return parts
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read as text: {error}"]) from None
+    try:
+        values = parse(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError([f"{path}: not YAML: {_reason(error)}"]) from None
+    if values is None:
+        raise ConfigError([f"{path}: empty; it needs at least a `sweep` or a `train` section"])
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path}: {values!r:.60} is not a mapping (`key: value` lines)"])
+    return {str(key): value for key, value in values.items()}
+
+
+def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
+    """Sets a nested key; the name of what is in the way, if something is."""
+    here = values
+    for depth, part in enumerate(parts[:-1], 1):
+        below = here.get(part)
+        if below is None:
+            below = here[part] = {}
+        if not isinstance(below, dict):
+            return f"{'.'.join(parts[:depth])} ({below!r:.60})"
+        here = below
+    here[parts[-1]] = value
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """One line of a YAML error, with the line number where there is one."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + (getattr(error, "problem", None) or str(error).splitlines()[0])
