@@ -218,6 +218,10 @@ class TrainConfig(Section):
     amp: Literal["auto", "off"] = "auto"  # auto: bfloat16 on a GPU
     ema: Annotated[float, _Bool, Field(ge=0, lt=1)] = 0.0
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
+    schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from 5/6 of the steps on
+    warmup: Unit = 0.0  # share of the steps over which lr rises from 0
+    weight_decay: Weight = 1e-7
+    bootstrap: Annotated[float, _Bool, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
     schedule: Literal["step", "cosine"] = "step"  # of lr; step: a tenth of it after 5/6
     warmup: Unit = 0.0  # share of the steps in which lr rises from 0
     weight_decay: Weight = 1e-7
