@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator import complaints
 from orchestrator.yamlfile import ConfigError, Document, read
+from vosmodels import registry
 from vosmodels.types import InputError
 
 __all__ = ["ConfigError", "RunConfig", "SweepConfig", "Trial", "load", "load_run", "trials"]
@@ -128,12 +129,6 @@ class DataConfig(Section):
         return layout == "generated" or (layout == "auto" and root == "generated")
 
 
-def _model_config(name: str, **options: Any) -> None:
-    from vosmodels import registry
-
-    registry.config(name, **options)
-
-
 class ModelConfig(Section):
     """A model by registry name; `options` are checked by that model's own config class."""
 
@@ -146,7 +141,7 @@ class ModelConfig(Section):
     @classmethod
     def _name_is_registered(cls, value: str) -> str:
         try:
-            _model_config(value)
+            registry.config(value)
         except InputError as error:
             raise PydanticCustomError("model", "{why}", {"why": str(error)}) from None
         return value
@@ -156,7 +151,7 @@ class ModelConfig(Section):
     def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "name" in info.data:
             try:
-                _model_config(info.data["name"], **value)
+                registry.config(info.data["name"], **value)
             except (InputError, ValueError, TypeError) as error:
                 raise PydanticCustomError("options", "{why}", {"why": _flat(error)}) from None
         return value

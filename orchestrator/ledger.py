@@ -1,0 +1,282 @@
+"""What has been done, by content key: one append-only file per job, the truth MLflow projects.
+
+A line is one event, written whole, flushed and synced before the writer goes on. A crash can tear
+only the last line: readers skip it, the next writer cuts it off. After a resume steps are played
+again; the first record of (kind, step) is the one that counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from filelock import FileLock, Timeout
+
+from vosmodels.types import InputError
+
+Role = Literal["teacher", "stem", "trial", "soup"]
+State = Literal["new", "running", "failed", "done"]
+CLAIM_WAIT_S = 1.0  # long enough for a reader that only asks whether a job is claimed
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events; `kind` is the tag on disk."""
+
+    kind: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A process took the job up, for the first time or again. time: seconds since 1970."""
+
+    kind = "started"
+    role: Role
+    name: str
+    sweep: str
+    config: Mapping[str, Any]
+    ancestor: str | None = None
+    experiment: str = ""
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Losses(Event):
+    """Training losses by name, e.g. {"total": ..., "ce": ...}."""
+
+    kind = "losses"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """Scores {"j", "f", "jf"} on a split, and the same for every sequence of it."""
+
+    kind = "evaluated"
+    step: int
+    scores: Mapping[str, float]
+    sequences: Mapping[str, Any] = field(default_factory=dict)
+    split: Literal["select", "report"] = "select"
+
+
+@dataclass(frozen=True)
+class Checkpoint(Event):
+    """Weights on disk: path relative to the storage folder, with their select scores."""
+
+    kind = "checkpoint"
+    step: int
+    sha256: str
+    path: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    sequences: Mapping[str, Any] = field(default_factory=dict)
+    ancestor: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture(Event):
+    """A picture to look at, relative to the storage folder."""
+
+    kind = "picture"
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Souped(Event):
+    """How a soup was found: the pool, what was kept of it, and every decision in order."""
+
+    kind = "souped"
+    pool: str
+    ingredients: Sequence[str]
+    decisions: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The job ended with an error: one line, and where its log lies."""
+
+    kind = "failed"
+    error: str
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    """The job is finished. peak_mib: largest memory of its process."""
+
+    kind = "done"
+    seconds: float
+    peak_mib: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+KINDS: Mapping[str, type[Event]] = {
+    kind.kind: kind
+    for kind in (Started, Losses, Evaluated, Checkpoint, Picture, Souped, Failed, Done)
+}
+Kind = TypeVar("Kind", bound=Event)
+
+
+class Ledger:
+    """The jobs under a storage folder."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self.folder = storage / "ledger"
+
+    def job(self, key: str) -> Job:
+        """The job of a content key, started or not."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
+            raise ValueError(f"key {key!r}; a job key is letters, digits, _ and -")
+        return Job(self.folder, key)
+
+    def jobs(self) -> list[Job]:
+        """Every job that was ever started, by key."""
+        return [Job(self.folder, path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
+
+
+class Job:
+    """One file of the ledger. Reading needs nothing; writing needs the claim."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
+        self.path = folder / f"{key}.jsonl"
+        self._lock = FileLock(folder / f"{key}.lock", thread_local=False)
+        self._holder = folder / f"{key}.holder"
+
+    @contextmanager
+    def claim(self) -> Iterator[Job]:
+        """The right to run and write this job; InputError naming the process that has it.
+
+        The lock is the operating system's: it ends with the process, however that ends.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=CLAIM_WAIT_S)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: job {self.key} is being run by {self._who()}; "
+                "wait for it, or stop it, and run the same command again"
+            ) from None
+        try:
+            self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            if self.path.exists():
+                os.truncate(self.path, len(self._whole_lines()))  # a line torn by a crash
+            yield self
+        finally:
+            self._holder.unlink(missing_ok=True)
+            self._lock.release()
+
+    @property
+    def claimed(self) -> bool:
+        """True while some process, this one included, holds the claim."""
+        if self._lock.is_locked:
+            return True
+        if not self.path.parent.exists():
+            return False
+        try:
+            with self._lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def write(self, event: Event) -> None:
+        """Append one event; it is on disk when this returns."""
+        if not self._lock.is_locked:
+            raise ValueError(f"job {self.key}: write {event.kind!r} without its claim")
+        line = json.dumps(
+            {"kind": event.kind, **dataclasses.asdict(event)},
+            sort_keys=True,
+            separators=(",", ":"),
+            allow_nan=False,
+        )
+        with self.path.open("ab") as file:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def events(self) -> list[Event]:
+        """All events in order; of replayed steps the first record."""
+        seen: set[tuple[object, ...]] = set()
+        kept = []
+        for number, line in enumerate(self._whole_lines().splitlines(), 1):
+            event = self._parse(line, number)
+            step = getattr(event, "step", None)
+            mark = (event.kind, step, getattr(event, "split", None))
+            if step is None or mark not in seen:
+                kept.append(event)
+            seen.add(mark)
+        return kept
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """The events of one kind, in order."""
+        return [event for event in self.events() if isinstance(event, kind)]
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self.of(Checkpoint)
+
+    def losses(self) -> list[Losses]:
+        return self.of(Losses)
+
+    def started(self) -> Started | None:
+        """The newest start, None where there was none."""
+        return next(reversed(self.of(Started)), None)
+
+    def done(self) -> Done | None:
+        return next(reversed(self.of(Done)), None)
+
+    def failed(self) -> Failed | None:
+        """The failure the job stands at, None where it went on or never failed."""
+        last = self._last()
+        return last if isinstance(last, Failed) else None
+
+    @property
+    def state(self) -> State:
+        """`running` means begun and not ended; `claimed` says whether anyone is at it now."""
+        last = self._last()
+        if isinstance(last, Done):
+            return "done"
+        if isinstance(last, Failed):
+            return "failed"
+        return "running" if last else "new"
+
+    def _last(self) -> Event | None:
+        """The newest of started, failed, done; done is for good."""
+        turns = [event for event in self.events() if isinstance(event, Started | Failed | Done)]
+        done = [event for event in turns if isinstance(event, Done)]
+        return (done or turns or [None])[-1]
+
+    def _whole_lines(self) -> bytes:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        return data[: data.rfind(b"\n") + 1]
+
+    def _parse(self, line: bytes, number: int) -> Event:
+        try:
+            fields = json.loads(line)
+            return KINDS[fields.pop("kind")](**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.path}: line {number}: {line[:60]!r} is no ledger event ({error}); "
+                f"known kinds: {', '.join(KINDS)}; move the file away to run the job anew"
+            ) from None
+
+    def _who(self) -> str:
+        try:
+            return self._holder.read_text() or "another process"
+        except FileNotFoundError:
+            return "another process"
