@@ -1,0 +1,280 @@
+"""Image encoders: ResNet-18/50 and MobileNetV2 up to stride 16, and weights to start them from.
+
+BatchNorm is frozen wherever these are trained: `SpaceTimeNetwork.train` sees to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import safetensors
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vosmodels.types import Features, InputError
+
+logger = logging.getLogger(__name__)
+
+RESNET_CHANNELS = {"resnet18": (64, 128, 256), "resnet50": (256, 512, 1024)}
+MOBILENET_CHANNELS = (24, 32, 96)
+MOBILENET_TAPS = (3, 6, 13)  # outputs of torchvision's `features` at strides 4, 8 and 16
+RGB = 3
+
+
+class Encoder(nn.Module):
+    """A truncated torchvision network; `architecture` is its name there."""
+
+    architecture: str
+
+    def torchvision_name(self, key: str) -> str | None:
+        """torchvision's name of our state-dict key; None where it has no counterpart there."""
+        return key
+
+
+class KeyEncoder(Encoder):
+    """Normalised frames (M, 3, H, W) -> Features; `channels` are those of (s4, s8, s16)."""
+
+    channels: tuple[int, int, int]
+
+
+class ValueEncoder(Encoder):
+    """([frame,] mask, others) (M, 5 or 2, H, W), key features s16 (M, C, h, w) -> (M, C_v, h, w).
+
+    `sees_frame`: whether the frame is among the inputs.
+    """
+
+    sees_frame: bool
+    fuser: nn.Module
+
+
+class ResNetEncoder(KeyEncoder):
+    """torchvision's ResNet through layer3; `layer1` is called `res2`, as in STCN's weights."""
+
+    def __init__(self, architecture: Literal["resnet18", "resnet50"]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.channels = RESNET_CHANNELS[architecture]
+        net = torchvision.models.get_model(architecture, weights=None)
+        self.conv1, self.bn1 = net.conv1, net.bn1
+        self.res2, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
+
+    def forward(self, frames: Tensor) -> Features:
+        """frames (M, 3, H, W), normalised -> Features."""
+        x = functional.relu(self.bn1(self.conv1(frames)))
+        s4 = self.res2(functional.max_pool2d(x, 3, stride=2, padding=1))
+        s8 = self.layer2(s4)
+        return Features(s4, s8, self.layer3(s8))
+
+    def torchvision_name(self, key: str) -> str | None:
+        return "layer1." + key.removeprefix("res2.") if key.startswith("res2.") else key
+
+
+class MobileNetV2Encoder(KeyEncoder):
+    """torchvision's MobileNetV2 `features[0:14]`: no stage beyond stride 16, so no dilation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.architecture = "mobilenet_v2"
+        self.channels = MOBILENET_CHANNELS
+        self.features = _mobilenet_features()
+
+    def forward(self, frames: Tensor) -> Features:
+        """frames (M, 3, H, W), normalised -> Features."""
+        first, second, third = (tap + 1 for tap in MOBILENET_TAPS)
+        s4 = self.features[:first](frames)
+        s8 = self.features[first:second](s4)
+        return Features(s4, s8, self.features[second:third](s8))
+
+
+class ResNet18ValueEncoder(ValueEncoder):
+    """STCN's value encoder: ResNet-18 through layer3, every convolution with a bias, then `fuser`.
+
+    Sees the frame, so 5 channels.
+    """
+
+    channels = RESNET_CHANNELS["resnet18"][2]
+
+    def __init__(self, fuser: nn.Module) -> None:
+        super().__init__()
+        self.architecture = "resnet18"
+        self.sees_frame = True
+        net = torchvision.models.resnet18(weights=None)
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.bias = nn.Parameter(torch.zeros(module.out_channels))
+        self.conv1 = _mask_stem(net.conv1.weight, sees_frame=True, bias=True)
+        self.bn1 = net.bn1
+        self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
+        self.fuser = fuser
+
+    def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        value: Tensor = self.fuser(self.layer3(self.layer2(self.layer1(x))), key_s16)
+        return value
+
+    def torchvision_name(self, key: str) -> str | None:
+        module, _, leaf = key.rpartition(".")
+        biased_here_only = leaf == "bias" and isinstance(self.get_submodule(module), nn.Conv2d)
+        return None if biased_here_only or key.startswith("fuser.") else key
+
+
+class MobileNetV2ValueEncoder(ValueEncoder):
+    """MobileNetV2 `features[0:14]`, then `fuser`.
+
+    Without the frame for the students: MobileVOS, arXiv:2303.07815, section 4.
+    """
+
+    channels = MOBILENET_CHANNELS[2]
+
+    def __init__(self, fuser: nn.Module, *, sees_frame: bool) -> None:
+        super().__init__()
+        self.architecture = "mobilenet_v2"
+        self.sees_frame = sees_frame
+        self.features = _mobilenet_features()
+        rgb = self.features.get_parameter("0.0.weight")
+        self.features.set_submodule("0.0", _mask_stem(rgb, sees_frame=sees_frame))
+        self.fuser = fuser
+
+    def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
+        value: Tensor = self.fuser(self.features(x), key_s16)
+        return value
+
+    def torchvision_name(self, key: str) -> str | None:
+        # without the frame the stem sees masks only: nothing learned from photos fits it
+        mask_stem = key.startswith("features.0.") and not self.sees_frame
+        return None if mask_stem or key.startswith("fuser.") else key
+
+
+def _mobilenet_features() -> nn.Sequential:
+    features: nn.Sequential = torchvision.models.mobilenet_v2(weights=None).features
+    return features[: MOBILENET_TAPS[-1] + 1]
+
+
+def _mask_stem(rgb: Tensor, *, sees_frame: bool, bias: bool = False) -> nn.Conv2d:
+    """The stem for ([frame,] mask, others) in place of one for frames, of weights `rgb`.
+
+    The frame's channels keep those weights, the masks' start orthogonal, as in STCN.
+    """
+    width, _, kernel, _ = rgb.shape
+    channels = RGB * sees_frame + 2
+    stem = nn.Conv2d(channels, width, kernel, stride=2, padding=kernel // 2, bias=bias)
+    with torch.no_grad():
+        masks = nn.init.orthogonal_(torch.empty(width, 2, kernel, kernel))
+        stem.weight.copy_(torch.cat([rgb, masks], 1) if sees_frame else masks)
+        if stem.bias is not None:
+            stem.bias.zero_()
+    return stem
+
+
+class HasEncoders(Protocol):
+    """A model whose encoders ImageNet weights can start."""
+
+    key_encoder: KeyEncoder
+    value_encoder: ValueEncoder
+
+
+def load_backbone(model: HasEncoders, source: Path | Literal["imagenet"]) -> tuple[nn.Module, ...]:
+    """Start a model's encoders from ImageNet weights; returns those whose BatchNorm is now settled.
+
+    source: a file with torchvision's names (safetensors or .pth), or "imagenet" for torchvision's
+    own weights. The key encoder is filled entirely. The value encoder is filled too where the
+    weights are of its architecture ("imagenet": always), its mask channels apart; but its input
+    is not the one its statistics were made for, so it is not among the modules returned, which
+    are those that `calibration.calibrate(loaded=...)` leaves alone.
+    Raises InputError: unreadable file, key missing, shape mismatch, no network. On an error the
+    model is as it was.
+    """
+    key_encoder, value_encoder = model.key_encoder, model.value_encoder
+    encoders: list[Encoder] = [key_encoder, value_encoder]
+    if isinstance(source, Path):
+        tensors = read_tensors(source)
+        encoders = [e for e in encoders if e.architecture == key_encoder.architecture]
+        fills = [_fitting(e, tensors, str(source)) for e in encoders]
+    else:
+        fills = [_fitting(e, _imagenet(e.architecture), e.architecture) for e in encoders]
+    for encoder, state in zip(encoders, fills, strict=True):
+        encoder.load_state_dict(state, strict=False)
+    logger.info("backbone source=%s architecture=%s", source, key_encoder.architecture)
+    return (key_encoder,)
+
+
+def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """The part of `encoder`'s state that `tensors` (torchvision's names) determine."""
+    filled: dict[str, Tensor] = {}
+    for key, own in encoder.state_dict().items():
+        name = encoder.torchvision_name(key)
+        if name is None or (key.endswith("num_batches_tracked") and name not in tensors):
+            continue
+        if name not in tensors:
+            raise InputError(
+                f"{place}: no weights for {name!r}, so this is not a {encoder.architecture} with "
+                f"torchvision's names (it starts with {sorted(tensors)[:3]}); give such a file"
+            )
+        found, wanted = tensors[name], own.shape
+        if own.ndim == 4 and own.shape[1] == RGB + 2:  # the stem that sees frame and masks
+            wanted = torch.Size([own.shape[0], RGB, *own.shape[2:]])
+        if found.shape != wanted:
+            raise InputError(
+                f"{place}: {name!r} has shape {tuple(found.shape)}, {encoder.architecture} wants "
+                f"{tuple(wanted)}; give weights of that architecture"
+            )
+        found = found.to(own)
+        filled[key] = found if wanted == own.shape else torch.cat([found, own[:, RGB:]], 1)
+    return filled
+
+
+def _imagenet(architecture: str) -> Mapping[str, Tensor]:
+    weights = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, weights_only=True)
+    except OSError as error:  # URLError and its kin are OSErrors
+        raise InputError(
+            f"{weights.url}: cannot be fetched ({error}); without network give the same weights "
+            f"as a file: backbone: FILE"
+        ) from error
+    return state
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or a torch file (weights only: code in it is never run).
+
+    Raises InputError: file missing, corrupt, holding code, or not a plain dict of tensors.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}; give a .safetensors or .pth file with weights")
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+        return tensors
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused, because it is not weights alone: a pickle can run code when it is "
+            f"opened ({_first_line(error)}); save the state_dict as .safetensors and give that"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable torch file ({_first_line(error)})") from error
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
+        raise InputError(
+            f"{path}: holds a {type(loaded).__name__}, not names with tensors; save the model's "
+            f"state_dict alone"
+        )
+    return dict(loaded)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].strip()

@@ -1,0 +1,115 @@
+"""Models by name: a literal table of (config class, preset, model class)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from vosmodels.mobilevos import MobileVOS, MobileVOSConfig
+from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.stcn import STCN, STCNConfig
+from vosmodels.types import InputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """preset: the options of this name that differ from the config class's defaults."""
+
+    config: type[BaseModel]
+    preset: Mapping[str, Any]
+    model: Callable[[Any], SpaceTimeNetwork]
+
+
+# The MobileNetV2 models start with soft affinities (key_gain): from random weights on generated
+# clips they learned more with it. MobileVOS widths: see `mobilevos.py`.
+_MOBILENET_STUDENT = {
+    "backbone": "mobilenet_v2",
+    "value_channels": 64,
+    "decoder_channels": (64, 64, 64),
+    "aspp_channels": 144,
+    "key_gain": 0.25,
+}
+REGISTRY: Mapping[str, Entry] = {
+    "stcn": Entry(STCNConfig, {}, STCN),
+    "stcn_mobilenetv2": Entry(
+        STCNConfig,
+        {
+            "backbone": "mobilenet_v2",
+            "value_backbone": "mobilenet_v2",
+            "value_channels": 128,
+            "decoder_channels": (128, 128, 96),
+            "key_gain": 0.25,
+        },
+        STCN,
+    ),
+    "mobilevos_resnet18": Entry(MobileVOSConfig, {}, MobileVOS),
+    "mobilevos_mobilenetv2": Entry(MobileVOSConfig, _MOBILENET_STUDENT, MobileVOS),
+    "mobilevos_mobilenetv2_noaspp": Entry(
+        MobileVOSConfig, {**_MOBILENET_STUDENT, "aspp_channels": None}, MobileVOS
+    ),
+}
+RESERVED = (
+    "aott",
+    "deaott",
+    "deaotl",
+    "r50_aotl",
+    "r50_deaotl",
+    "deaott_deformable",
+    "aott_deformable",
+)
+
+
+def config(name: str, **options: Any) -> BaseModel:
+    """The validated config of model `name`: its preset, with `options` on top.
+
+    Raises InputError naming everything wrong: unknown name or option (and the nearest), bad value.
+    """
+    entry = _entry(name)
+    try:
+        return entry.config.model_validate({**entry.preset, **options})
+    except ValidationError as error:
+        allowed = list(entry.config.model_fields)
+        problems = "; ".join(_problem(problem, allowed) for problem in error.errors())
+        raise InputError(f"model {name!r}: {problems}") from error
+
+
+def build(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNetwork:
+    """Model `name` with random weights, in eval mode.
+
+    With a `seed` the weights depend on it alone and torch's global generator is left as it was;
+    without one they are drawn from that generator. Raises InputError as `config` does.
+    """
+    validated = config(name, **options)
+    if seed is None:
+        model = _entry(name).model(validated)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = _entry(name).model(validated)
+    model.name = name
+    return model.eval()
+
+
+def _entry(name: str) -> Entry:
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name in RESERVED:
+        raise InputError(f"model {name!r}: not built yet; there are {', '.join(REGISTRY)}")
+    near = difflib.get_close_matches(name, REGISTRY, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"model {name!r}: unknown; {hint}There are {', '.join(REGISTRY)}")
+
+
+def _problem(problem: Any, allowed: list[str]) -> str:
+    """One pydantic problem in words."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"option {key!r} is {problem['input']!r}: {problem['msg']}"
+    near = difflib.get_close_matches(key, allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown option {key!r}; {hint}There are {', '.join(allowed)}"

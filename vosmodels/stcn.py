@@ -1,0 +1,64 @@
+"""STCN, arXiv:2106.05210: the teachers. Unbounded memory, a value encoder that sees the frame."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, PositiveFloat, PositiveInt
+from torch import nn
+
+from vosmodels.backbones import (
+    KeyEncoder,
+    MobileNetV2Encoder,
+    MobileNetV2ValueEncoder,
+    ResNet18ValueEncoder,
+    ResNetEncoder,
+    ValueEncoder,
+)
+from vosmodels.decoder import Decoder, Fuser
+from vosmodels.spacetime import KeyProjection, SpaceTimeNetwork
+
+
+class STCNConfig(BaseModel, frozen=True, extra="forbid"):
+    """Defaults are the public STCN, 54.4 M parameters."""
+
+    backbone: Literal["resnet50", "mobilenet_v2"] = "resnet50"
+    value_backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
+    key_channels: PositiveInt = 64  # width of the matching space
+    value_channels: PositiveInt = 512  # width of what is remembered; a multiple of 16
+    decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 256)  # s16, s8, s4
+    key_gain: PositiveFloat = 1.0  # of the key projection's orthogonal initialisation
+    mem_every: PositiveInt = 5  # at inference every so many frames are remembered
+    detach_feedback: bool = False  # no gradient through the masks fed back in training
+
+
+class STCN(SpaceTimeNetwork):
+    """The network of STCNConfig, with torchvision's random weights for its encoders."""
+
+    def __init__(self, config: STCNConfig) -> None:
+        key_encoder: KeyEncoder
+        value_encoder: ValueEncoder
+        if config.backbone == "resnet50":
+            key_encoder = ResNetEncoder("resnet50")
+        else:
+            key_encoder = MobileNetV2Encoder()
+        s4, s8, s16 = key_encoder.channels
+        if config.value_backbone == "resnet18":
+            fuser = Fuser(ResNet18ValueEncoder.channels + s16, config.value_channels)
+            value_encoder = ResNet18ValueEncoder(fuser)
+        else:
+            fuser = Fuser(MobileNetV2ValueEncoder.channels + s16, config.value_channels)
+            value_encoder = MobileNetV2ValueEncoder(fuser, sees_frame=True)
+        super().__init__(
+            key_encoder=key_encoder,
+            key_proj=KeyProjection(s16, config.key_channels, config.key_gain),
+            key_comp=nn.Conv2d(s16, config.value_channels, 3, padding=1),
+            value_encoder=value_encoder,
+            decoder=Decoder(
+                2 * config.value_channels, (s4, s8), config.decoder_channels, pred_kernel=3
+            ),
+            queue=None,
+            mem_every=config.mem_every,
+            detach_feedback=config.detach_feedback,
+            config=config,
+        )
