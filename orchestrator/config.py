@@ -217,10 +217,6 @@ class TrainConfig(Section):
     warmup: Unit = 0.0  # share of the steps over which lr rises from 0
     weight_decay: Weight = 1e-7
     bootstrap: Annotated[float, _Bool, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
-    schedule: Literal["step", "cosine"] = "step"  # of lr; step: a tenth of it after 5/6
-    warmup: Unit = 0.0  # share of the steps in which lr rises from 0
-    weight_decay: Weight = 1e-7
-    bootstrap: Annotated[float, _Bool, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
 
 
 class SoupConfig(Section):
