@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from vosmodels.data.images import IMAGE_SUFFIXES, image_size, read_frame
-from vosmodels.data.masks import read_mask
+from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.types import U8, InputError
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class DavisSequence:
     @property
     def ids(self) -> tuple[int, ...]:
         """Object ids of frame 0, ascending."""
-        return tuple(int(i) for i in np.unique(self.mask(0)) if i)
+        return object_ids(self.mask(0))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -74,6 +74,11 @@ def palette() -> U8:
     return colours
 
 
+def object_ids(ids: NDArray[Any]) -> tuple[int, ...]:
+    """The ids that a mask holds, ascending, without background."""
+    return tuple(int(i) for i in np.unique(ids) if i)
+
+
 def resize_ids(ids: U8, height: int, width: int) -> U8:
     """Nearest neighbour by pixel centres: (H, W) -> (height, width), no new ids."""
     if ids.shape == (height, width):
