@@ -169,7 +169,8 @@ def evaluate(
 
     height: frames and masks are scaled to so many rows, aspect kept; None is full size.
     stride: every so-manieth frame is visited, the others do not exist; scored are the visited ones
-    but the first and the last. on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer.
+    but the first and the last.
+    on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer.
 
     Raises InputError on a video without objects in frame 0 or with fewer than three visited frames,
     ValueError on no videos or sizes below one.
