@@ -104,6 +104,11 @@ class SpaceTimeNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
+    @property
+    def z_channels(self) -> int:
+        """Width of z."""
+        return self.decoder.pred.in_channels
+
     def train(self, mode: bool = True) -> Self:
         """As nn.Module, but BatchNorm keeps its statistics: STCN trains it in eval mode.
 
@@ -318,14 +323,12 @@ class SpaceTimePropagator:
         banks: list[Bank] = []
         done = 0
         for bank in state.banks:
-            n = bank.value.shape[1]
-            old = kept_frames(bank.key.shape[2] + 1, self.queue)[:-1]
-            banks.append(
-                Bank(
-                    torch.cat([bank.key[:, :, old], key], 2),
-                    torch.cat([bank.value[:, :, :, old], value[:, done : done + n]], 3),
-                )
-            )
+            t, n = bank.key.shape[2], bank.value.shape[1]
+            old = kept_frames(t + 1, self.queue)[:-1]
+            if len(old) < t:
+                bank = Bank(bank.key[:, :, old], bank.value[:, :, :, old])
+            mine = value[:, done : done + n]
+            banks.append(Bank(torch.cat([bank.key, key], 2), torch.cat([bank.value, mine], 3)))
             done += n
         if done < masks.shape[1]:
             banks.append(Bank(key, value[:, done:]))

@@ -1,0 +1,90 @@
+"""Running statistics for BatchNorm layers that have none of their own, set once from data.
+
+BatchNorm is frozen in every optimisation step, so statistics that were never set stay (0, 1), and
+a random MobileNetV2 with those is dead: its features shrink to a standard deviation of 4e-6.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.types import Clip
+
+logger = logging.getLogger(__name__)
+
+
+class _Moments:
+    """Count, sum and sum of squares per channel of everything one BatchNorm was given."""
+
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        self.layer = layer
+        self.count = 0
+        self.total = layer.weight.new_zeros(layer.num_features, dtype=torch.float64)
+        self.squares = torch.zeros_like(self.total)
+
+    def before_forward(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Adds the batch, and lets the layer normalise with this batch's own statistics.
+
+        A batch of one value per channel (an image mean of one object) has none: it is normalised
+        with what was seen so far.
+        """
+        x = inputs[0].double().transpose(0, 1).flatten(1)  # (C, values)
+        total, squares, count = x.sum(1), x.square().sum(1), x.shape[1]
+        self.total += total
+        self.squares += squares
+        self.count += count
+        if count > 1:
+            self._set(total, squares, count)
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sets the layer's running statistics to the moments of all batches together."""
+        self._set(self.total, self.squares, self.count)
+
+    def _set(self, total: Tensor, squares: Tensor, count: int) -> None:
+        layer = self.layer
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        mean = total / max(count, 1)
+        layer.running_mean.copy_(mean)
+        if count > 1:  # else there is no variance to speak of: it stays as it is
+            layer.running_var.copy_((squares / count - mean.square()).clamp_min(0))
+
+
+def calibrate(
+    model: SpaceTimeNetwork, clips: Iterable[Clip], *, loaded: Sequence[nn.Module] = ()
+) -> None:
+    """Sets the running statistics of every BatchNorm that is not inside a `loaded` module.
+
+    mean_c, var_c = moments of the layer's inputs over all frames of all clips together, while
+    every layer normalises with the statistics of its own batch. The clips run through the whole
+    network, with their true masks in the memory, so that value encoder and ASPP see their real
+    inputs. Raises ValueError where there is something to set and no clip.
+    """
+    kept = {module for part in loaded for module in part.modules()}
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in kept]
+    if not layers:
+        return
+    moments = [_Moments(layer) for layer in layers]
+    hooks = [m.layer.register_forward_pre_hook(m.before_forward) for m in moments]
+    count = 0
+    try:
+        with torch.no_grad():
+            for clip in clips:
+                model.roll(clip, given_masks=True)
+                count += 1
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not count:
+        raise ValueError("no clips to calibrate from")
+    with torch.no_grad():
+        for m in moments:
+            m.settle()
+    logger.info("calibrated layers=%d clips=%d", len(layers), count)

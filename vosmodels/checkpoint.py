@@ -1,0 +1,233 @@
+"""One checkpoint, one file: weights with what is needed to build and to judge the model.
+
+A safetensors file whose header has one metadata key, `vos`: canonical JSON of CheckpointInfo. It
+holds no time, path, speed or machine, and is named by its sha256, so equal content is one file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vosmodels import registry
+from vosmodels.backbones import read_tensors
+from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.types import InputError
+
+VERSION = 1
+METADATA_KEY = "vos"
+SHA256_NAME = re.compile(r"[0-9a-f]{64}")
+# options that weights of equal shape mean the same under: start values and how a model is run
+FREE_OPTIONS = frozenset({"key_gain", "mem_every", "queue", "detach_feedback"})
+GROWN_STEM = "value_encoder.conv1.weight"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    name, config: the model in the registry and its whole config; ancestor: the sha256 of the stem
+    it was trained from, None for a stem; step: optimisation steps since; scores: on the select
+    split, such as {"j": ..., "f": ..., "jf": ...}; version: of this format.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    ancestor: str | None
+    step: int
+    scores: Mapping[str, float] = field(default_factory=dict)
+    version: int = VERSION
+
+    @classmethod
+    def of(
+        cls,
+        model: SpaceTimeNetwork,
+        *,
+        ancestor: str | None,
+        step: int,
+        scores: Mapping[str, float] | None = None,
+    ) -> CheckpointInfo:
+        """Of a model that `registry.build` made."""
+        config = model.config.model_dump(mode="json")
+        return cls(model.name, config, ancestor, step, dict(scores or {}))
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> tuple[Path, str]:
+    """Writes `<sha256>.safetensors` into `folder` (made if absent) and returns it with its sha256.
+
+    Atomic: the file is there whole or not at all. Equal content is not written again. Raises
+    InputError where the folder cannot be written, ValueError for scores that are not finite.
+    """
+    text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    data = safetensors.torch.save(
+        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+        metadata={METADATA_KEY: text},
+    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = folder / f"{sha256}.safetensors"
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another storage"
+        ) from error
+    return path, sha256
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename too must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """What a checkpoint says of itself; its tensors are not read. Raises InputError as `read`."""
+    info = _stored_info(path)
+    if info is None:
+        raise InputError(
+            f"{path}: weights without a description, not a checkpoint of this project; give one, "
+            f"or name the model and load these as its weights"
+        )
+    return info
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
+    """Tensors and description of one checkpoint.
+
+    Raises InputError: missing or corrupt file (a file named by its sha256 must match it), weights
+    without our description, another format version.
+    """
+    info = read_info(path)
+    if SHA256_NAME.fullmatch(path.stem):
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != path.stem:
+            raise InputError(
+                f"{path}: corrupt: its sha256 is {found[:12]}..., not the one it is named by; "
+                f"delete it and fetch or train it again"
+            )
+    return read_tensors(path), info
+
+
+def load_model(path: Path) -> tuple[SpaceTimeNetwork, CheckpointInfo]:
+    """The model of a checkpoint, on the CPU and in eval mode. Raises InputError as `read` does."""
+    tensors, info = read(path)
+    try:
+        model = registry.build(info.name, seed=0, **info.config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    _load(model, tensors, path, info)
+    return model, info
+
+
+def load_weights(model: SpaceTimeNetwork, path: Path) -> CheckpointInfo | None:
+    """Fills `model` with a checkpoint of ours, a bare .safetensors, or a .pth of tensors alone.
+
+    STCN's static-image weights, whose value encoder knows no other objects (4 channels), grow a
+    fifth of zeros: the model then does what they did. Returns the description where there is one.
+    Raises InputError: unreadable file, code in it, weights of another model. Then the model is as
+    it was.
+    """
+    info = _stored_info(path) if path.suffix == ".safetensors" else None
+    tensors = read_tensors(path) if info is None else read(path)[0]
+    stem = model.state_dict().get(GROWN_STEM)
+    old = tensors.get(GROWN_STEM)
+    if stem is not None and old is not None and stem.ndim == old.ndim == 4:
+        width, inputs = old.shape[:2]
+        if (width, inputs + 1) == stem.shape[:2] and old.shape[2:] == stem.shape[2:]:
+            tensors[GROWN_STEM] = torch.cat([old, torch.zeros_like(old[:, :1])], 1)
+    _load(model, tensors, path, info)
+    return info
+
+
+def _stored_info(path: Path) -> CheckpointInfo | None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a checkpoint (.safetensors)")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        stored = json.loads(metadata[METADATA_KEY])
+        version = stored["version"]
+        if version == VERSION:
+            return CheckpointInfo(
+                **{entry.name: stored[entry.name] for entry in fields(CheckpointInfo)}
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: corrupt description ({error})") from error
+    raise InputError(
+        f"{path}: checkpoint format {version}; this version reads {VERSION}: use the one that "
+        f"wrote it"
+    )
+
+
+def _load(
+    model: SpaceTimeNetwork, tensors: Mapping[str, Tensor], path: Path, info: CheckpointInfo | None
+) -> None:
+    """load_state_dict after every check, so that it cannot fail half-way."""
+    own = model.state_dict()
+    if info is not None:
+        _compare_configs(model, path, info)
+    holder = f"{info.name!r} weights" if info else f"{len(tensors)} tensors"
+    another = f"{path}: weights of another model: {holder}, wanted {model.name!r}"
+    counters = {key for key in own if key.endswith("num_batches_tracked")}
+    missing = [key for key in own if key not in tensors and key not in counters]
+    extra = [key for key in tensors if key not in own]
+    if missing or extra:
+        parts = []
+        if missing:
+            near = difflib.get_close_matches(missing[0], extra or list(tensors), n=1)
+            nearest = f" (nearest there: {near[0]!r})" if near else ""
+            parts.append(f"{len(missing)} missing, first {missing[0]!r}{nearest}")
+        if extra:
+            parts.append(f"{len(extra)} unknown, first {extra[0]!r}")
+        raise InputError(f"{another}; {'; '.join(parts)}; name the model they are of")
+    for key, value in tensors.items():
+        if value.shape != own[key].shape:
+            raise InputError(
+                f"{another}; {key!r} has shape {tuple(value.shape)}, wanted "
+                f"{tuple(own[key].shape)}; name the model and the options they are of"
+            )
+    model.load_state_dict(tensors, strict=False)
+
+
+def _compare_configs(model: SpaceTimeNetwork, path: Path, info: CheckpointInfo) -> None:
+    wanted = model.config.model_dump(mode="json")
+    for option in sorted(set(wanted) & set(info.config) - FREE_OPTIONS):
+        if wanted[option] != info.config[option]:
+            raise InputError(
+                f"{path}: weights of another model: {info.name!r} with {option} = "
+                f"{info.config[option]}, wanted {model.name!r} with {option} = {wanted[option]}; "
+                f"set that option as they were trained"
+            )
