@@ -1,0 +1,122 @@
+"""Scores of weights on the videos of a split, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orchestrator.config import DataConfig, ModelConfig, RunConfig, digest
+from orchestrator.data import fingerprint, sequences
+from orchestrator.storage import Storage, read_json, write_json
+from vosmodels import registry
+from vosmodels.evaluation.overlay import save_strip
+from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
+from vosmodels.inference import VideoSegmenter
+from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.types import VideoSequence
+
+FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
+
+
+class Scorer:
+    """Scores on one split: `choosing` (scaled to a height, every so many frames) or `reporting`
+    (full size, every frame)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        data: DataConfig,
+        split: str,
+        *,
+        height: int | None = None,
+        stride: int = 1,
+    ) -> None:
+        self.storage = storage
+        self.split = split
+        self.height = height
+        self.stride = stride
+        self.videos: Sequence[VideoSequence] = sequences(data, split)
+        self._protocol = [fingerprint(data, split), height, stride]
+
+    @classmethod
+    def choosing(cls, storage: Storage, data: DataConfig) -> Scorer:
+        return cls(storage, data, data.select, height=data.select_height, stride=data.select_stride)
+
+    @classmethod
+    def reporting(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
+        return cls(storage, data, split)
+
+    def score(self, model: SpaceTimeNetwork) -> Scores:
+        """Run the model over every video."""
+        return evaluate(
+            lambda: VideoSegmenter(model), self.videos, height=self.height, stride=self.stride
+        )
+
+    def copy(self) -> Scores:
+        """The anchor: the first frame's mask copied to every frame."""
+        return self._once(
+            FIRST_FRAME_COPY,
+            lambda: evaluate(FirstFrameCopy, self.videos, height=self.height, stride=self.stride),
+        )
+
+    def checkpoint(self, sha256: str, load: Callable[[], SpaceTimeNetwork]) -> Scores:
+        """Scores of a checkpoint; it is loaded only where they are not known yet."""
+        return self._once(sha256, lambda: self.score(load()))
+
+    def picture(self, model: SpaceTimeNetwork, path: Path) -> None:
+        """Write predicted masks of the first video: a strip of frames, truth below."""
+        save_strip(path, model, self.videos[0], height=self.height)
+
+    def remember(self, sha256: str, scores: Scores) -> None:
+        """Keep scores for `checkpoint`, under the name of the weights they belong to."""
+        write_json(self._path(sha256), scores.as_dict())
+
+    def _once(self, name: str, compute: Callable[[], Scores]) -> Scores:
+        known = read_json(self._path(name))
+        if known is not None:
+            return Scores.from_dict(known)
+        scores = compute()
+        self.remember(name, scores)
+        return scores
+
+    def _path(self, name: str) -> Path:
+        return self.storage.scores / f"{digest([name, *self._protocol])}.json"
+
+
+def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeNetwork:
+    """The configured model with these weights, ready to run."""
+    model = registry.build(config.name, **config.options)
+    model.load_state_dict(dict(tensors))
+    return model.eval()
+
+
+def score_weights(config: RunConfig, tensors: Mapping[str, Tensor]) -> Scores:
+    """Scores of a student's weights on the run's select split."""
+    return weights_scorer(config)(tensors)
+
+
+def weights_scorer(
+    config: RunConfig, data: DataConfig | None = None
+) -> Callable[[Mapping[str, Tensor]], Scores]:
+    """The function that scores a student's weights; the videos are opened once."""
+    scorer = Scorer.choosing(Storage(config.storage_root), data or config.data)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def score(tensors: Mapping[str, Tensor]) -> Scores:
+        return scorer.score(student_of(config.student, tensors).to(device))
+
+    return score
+
+
+def summary(scores: Scores) -> dict[str, float]:
+    """The three means, as they stand in checkpoints, ledger and MLflow."""
+    return {"j": scores.j, "f": scores.f, "jf": scores.jf}
+
+
+def per_sequence(scores: Scores) -> dict[str, Any]:
+    """Per-sequence means, so that differences can be paired later."""
+    return {s.name: {"j": s.j, "f": s.f} for s in scores.sequences}

@@ -1,0 +1,226 @@
+"""What a sweep consists of: teacher, stems, trials, each keyed by everything that shapes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.config import (
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+    Trial,
+    digest,
+    trials,
+)
+from orchestrator.data import fingerprint
+from orchestrator.distill import DistillStep
+from vosmodels.seeding import seed_of
+from vosmodels.types import InputError
+
+Role = Literal["teacher", "stem", "trial"]
+
+# Raised whenever the same configuration would train to other weights than before, so that results
+# of an older version are not taken for this one's.
+RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train, once.
+
+    config: the run with the trial's values in; train and loss: what this role trains with;
+    needs: keys of the jobs whose last checkpoint this one starts from ("stem") or learns from
+    ("teacher").
+    """
+
+    role: Role
+    key: str
+    name: str
+    config: RunConfig
+    train: TrainConfig
+    loss: LossConfig
+    threads: int
+    sweep: str
+    needs: Mapping[Role, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.config.teacher if self.role == "teacher" else self.config.student
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in two rounds: teacher and stems side by side, then the trials."""
+
+    sweep: str
+    teacher: Job | None
+    stems: tuple[Job, ...]
+    trials: tuple[Job, ...]
+
+    @property
+    def rounds(self) -> tuple[tuple[Job, ...], ...]:
+        first = (self.teacher,) if self.teacher else ()
+        return (*first, *self.stems), self.trials
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(job for round_ in self.rounds for job in round_)
+
+
+def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
+    """The jobs of the sweep whose id is `sweep`. Reads data folders and weight files to name what
+    they hold; InputError where one is missing."""
+    return _Planner(config, sweep, threads).plan(trials(config))
+
+
+def plan_run(config: RunConfig, run: str, threads: int) -> Plan:
+    """The jobs of a single run: its teacher, its stem and one trial."""
+    return _Planner(config, run, threads).plan([Trial(config.name, {}, 0, config)])
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """written: the configuration without any swept value."""
+
+    written: RunConfig
+    sweep: str
+    threads: int
+
+    def plan(self, points: list[Trial]) -> Plan:
+        taught = any(_needs_teacher(point.config) for point in points)
+        teacher = self._teacher() if taught and self.written.teacher.weights is None else None
+        stems: dict[str, Job] = {}
+        made = []
+        for point in points:
+            stem = self._stem(point.config)
+            stems.setdefault(stem.key, stem)
+            made.append(self._trial(point, stem, teacher))
+        return Plan(self.sweep, teacher, tuple(stems.values()), tuple(made))
+
+    def _teacher(self) -> Job:
+        steps = self.written.teacher.steps
+        return self._supervised("teacher", self.written, {"steps": steps})
+
+    def _stem(self, point: RunConfig) -> Job:
+        """Shaped by the point's student, data and stem, by train and loss only as written."""
+        stem = point.stem
+        return self._supervised(
+            "stem",
+            point,
+            {
+                "steps": stem.steps,
+                "batch_size": stem.batch_size,
+                "crop": stem.crop,
+                "lr": stem.lr,
+            },
+        )
+
+    def _supervised(
+        self, role: Literal["teacher", "stem"], config: RunConfig, changes: Mapping[str, Any]
+    ) -> Job:
+        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written.
+
+        It is looked at once, at its end."""
+        once = max(1, changes["steps"])
+        train = self.written.train.model_copy(
+            update={**changes, "eval_every": once, "checkpoint_every": once}
+        )
+        loss = LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
+        model = config.teacher if role == "teacher" else config.student
+        shaped_by = {
+            "role": role,
+            "model": _model(model),
+            "train": _shape(train),
+            "dice": loss.dice,
+            "seed": config.seed,
+            **self._common(config),
+        }
+        return Job(
+            role=role,
+            key=digest(shaped_by),
+            name=f"{role} {model.name}",
+            sweep=self.sweep,
+            config=config,
+            train=train,
+            loss=loss,
+            threads=self.threads,
+            seed=config.seed,
+        )
+
+    def _trial(self, point: Trial, stem: Job, teacher: Job | None) -> Job:
+        config = point.config
+        taught = _needs_teacher(config)
+        needs: dict[Role, str] = {"stem": stem.key}
+        if taught and teacher:
+            needs["teacher"] = teacher.key
+        data = config.data
+        select = [fingerprint(data, data.select), data.select_height, data.select_stride]
+        shaped_by = {
+            "role": "trial",
+            "name": config.name,
+            "needs": needs,
+            "teacher": _model(config.teacher) if taught and not teacher else None,
+            "select": select,
+            "loss": config.loss,
+            "train": {**_shape(config.train), "checkpoint_every": config.train.checkpoint_every},
+            "seed": config.seed,
+            "repeat": point.seed_index,
+            **self._common(config),
+        }
+        return Job(
+            role="trial",
+            key=digest(shaped_by),
+            name=point.name,
+            sweep=self.sweep,
+            config=config,
+            train=config.train,
+            loss=config.loss,
+            threads=self.threads,
+            needs=needs,
+            # a repeat draws other clips, pixels and embedding from the same stem
+            seed=seed_of(config.seed, "repeat", point.seed_index)
+            if point.seed_index
+            else config.seed,
+        )
+
+    def _common(self, config: RunConfig) -> dict[str, Any]:
+        split = config.data.train
+        assert isinstance(split, str)  # lists are refused by the configuration
+        return {
+            "recipe": RECIPE,
+            "data": [fingerprint(config.data, split), config.data.max_objects],
+            "threads": self.threads,
+            "workers": config.cluster.workers,
+        }
+
+
+def _needs_teacher(config: RunConfig) -> bool:
+    return DistillStep(config.loss, seed=0).needs_teacher
+
+
+def _model(model: ModelConfig) -> dict[str, Any]:
+    files = {key: _content(getattr(model, key)) for key in ("weights", "backbone")}
+    return {"name": model.name, "options": model.options, **files}
+
+
+def _shape(train: TrainConfig) -> dict[str, Any]:
+    """What changes the weights a training ends with; how often it is looked at does not."""
+    return train.model_dump(exclude={"eval_every", "checkpoint_every", "keep"})
+
+
+def _content(path: str | None) -> str | None:
+    """A file by what it holds; `imagenet` and null by name."""
+    if path is None or path == "imagenet":
+        return path
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"{file}: no such weights file; give the path of one that exists")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,213 @@
+"""What runs inside Ray: one job per Tune trial, on one process or on a TorchTrainer's workers.
+
+Nothing here decides what a job is; `job.run` does the work and the ledger holds its outcome.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator import job as jobs_module
+from orchestrator.job import Group
+from orchestrator.loop import Diverged, Share
+from orchestrator.placement import Placement
+from orchestrator.plan import Job
+from orchestrator.storage import Storage
+from vosmodels.types import InputError
+
+PACKAGES = ("orchestrator", "soups", "vosmodels")
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # How often the controller looks at its workers; the default of 2 s delays every start and end.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+
+
+def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
+    """Start Ray here, bound to 127.0.0.1, or attach to a cluster; resources of each node.
+
+    dashboard: Train's groups of workers are only cleaned up where the state API answers, and that
+    is the dashboard's.
+    """
+    import ray
+
+    os.environ.update(ENVIRONMENT)
+    if address:
+        here = Path(__file__).resolve().parent.parent
+        modules = [str(here / package) for package in PACKAGES]
+        runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
+        ray.init(address=address, runtime_env=runtime, log_to_driver=False)
+    else:
+        ray.init(
+            num_cpus=cores(),
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    return [
+        {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def stop() -> None:
+    """Leave the cluster, or stop the Ray that `start` started."""
+    import ray
+
+    ray.shutdown()
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name: str) -> None:
+    """Run the jobs, `placement.at_once` side by side; each one's outcome is in the ledger.
+
+    Processes are reused from job to job. A job whose process dies is tried again, from its last
+    resume state, `cluster.retries` times.
+    """
+    from ray import tune
+
+    cluster = jobs[0].config.cluster
+    if placement.workers == 1:
+        task = tune.with_resources(
+            tune.with_parameters(_alone, jobs=list(jobs), root=storage.root), placement.resources
+        )
+    else:
+        # The driver itself takes no CPU, else the workers' own reservation would never fit.
+        task = tune.with_resources(
+            tune.with_parameters(
+                _together, jobs=list(jobs), root=storage.root, placement=placement
+            ),
+            {"CPU": 0, "memory": 1024},
+        )
+    tune.Tuner(
+        task,
+        param_space={"index": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=placement.at_once,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(storage.root / "tune"),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=cluster.retries),
+        ),
+    ).fit()
+
+
+def _alone(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path) -> None:
+    """A Tune trial that trains in its own process."""
+    from ray import tune
+
+    job = jobs[config["index"]]
+    device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
+    _run(job, Storage(root), device=device)
+    tune.report({"ended": 1})
+
+
+def _together(
+    config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path, placement: Placement
+) -> None:
+    """A Tune trial that drives a group of train workers, and trains nothing itself."""
+    from ray import train, tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = jobs[config["index"]]
+    TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": job, "root": root},
+        scaling_config=train.ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.gpus > 0,
+            resources_per_worker=placement.resources,
+        ),
+        run_config=train.RunConfig(
+            # A name that was used before would resume Train's own snapshot; ours is the state
+            # that counts.
+            name=f"{job.key}-{time.time_ns()}",
+            storage_path=str(root / "train"),
+            callbacks=[TuneReportCallback()],
+            failure_config=train.FailureConfig(
+                max_failures=job.config.cluster.retries, controller_failure_limit=3
+            ),
+        ),
+    ).fit()
+    tune.report({"ended": 1})
+
+
+def _train_worker(config: Mapping[str, Any]) -> None:
+    """One rank of a group that trains a job together."""
+    import ray.train
+    import ray.train.torch
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+
+    job: Job = config["job"]
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device()
+
+    def add_up(tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    def wrap(module: nn.Module) -> nn.Module:
+        # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast.
+        return DistributedDataParallel(module, broadcast_buffers=False)
+
+    share = Share(context.get_world_rank(), context.get_world_size(), add_up)
+    _run(job, Storage(config["root"]), device=device, share=share, wrap=wrap)
+
+
+def _run(job: Job, storage: Storage, *, device: torch.device, **group: Any) -> None:
+    """`job.run` with its log and its watchdog. What will fail again in the same way is final."""
+    rank = group.get("share", Share()).rank
+    with _logged(storage.log(job.key), rank) as log:
+
+        def alive() -> None:
+            faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
+
+        alive()
+        try:
+            jobs_module.run(job, storage, Group(device=device, alive=alive, **group))
+        except (InputError, Diverged):
+            if job.config.cluster.workers > 1:
+                raise  # the other ranks wait for this one
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _logged(path: Path, rank: int) -> Iterator[Any]:
+    """Our loggers write to the job's own file; a rank above 0 to one beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path if rank == 0 else path.with_suffix(f".rank{rank}.log")
+    with path.open("a", buffering=1) as stream:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        loggers = [logging.getLogger(package) for package in PACKAGES]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            yield stream
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
