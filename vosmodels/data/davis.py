@@ -134,8 +134,10 @@ class DavisDataset:
         )
 
     def _names(self, split: str) -> tuple[str, ...]:
-        if split in self._splits:
+        if self._splits.get(split):
             return self._splits[split]
+        if split in self._splits:
+            raise InputError(f"{self.root / 'ImageSets'}: split {split!r} names no sequence")
         near = difflib.get_close_matches(split, self._splits, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(

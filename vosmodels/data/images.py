@@ -26,7 +26,10 @@ def read_frame(path: Path) -> U8:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     cut = data.startswith(_JPEG_START) and not data.rstrip(b"\0").endswith(_JPEG_END)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    frame = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        frame = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # the header promises more pixels than the decoder allows
+        frame = None
     if frame is None:
         what = "is cut off" if cut else "cannot be decoded"
         raise InputError(
