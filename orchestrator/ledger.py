@@ -140,18 +140,20 @@ class Ledger:
         """The job of a content key, started or not."""
         if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
             raise ValueError(f"key {key!r}; a job key is letters, digits, _ and -")
-        return Job(self.folder, key)
+        return Job(self.storage, key)
 
     def jobs(self) -> list[Job]:
         """Every job that was ever started, by key."""
-        return [Job(self.folder, path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
+        return [Job(self.storage, path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
 
 
 class Job:
     """One file of the ledger. Reading needs nothing; writing needs the claim."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, storage: Path, key: str) -> None:
+        folder = storage / "ledger"
         self.key = key
+        self.storage = storage
         self.path = folder / f"{key}.jsonl"
         self._lock = FileLock(folder / f"{key}.lock", thread_local=False)
         self._holder = folder / f"{key}.holder"

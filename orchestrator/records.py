@@ -1,0 +1,154 @@
+"""How the ledger's facts are named in MLflow: stores, tags, metrics, datasets, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import digest
+from orchestrator.ledger import Checkpoint, Done, Evaluated, Event, Losses, Souped
+from vosmodels.types import InputError
+
+ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
+STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where records go. uri: absolute; artifacts: folder of the files, None where a server says."""
+
+    uri: str
+    artifacts: Path | None
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A READY checkpoint as MLflow knows it; scores are the latest select scores it has."""
+
+    model_id: str
+    name: str
+    role: str
+    key: str
+    step: int
+    sha256: str
+    ancestor: str | None
+    scores: Mapping[str, float]
+    sweeps: frozenset[str]
+    artifact_uri: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What scores were measured on; digest at most 36 characters, as MLflow demands."""
+
+    name: str
+    digest: str
+
+
+def locate(uri: str | None, storage: Path) -> Store:
+    """The store meant by tracking.uri, else $MLFLOW_TRACKING_URI, else a database in `storage`.
+
+    Paths become absolute: a relative one would mean another file in every working directory.
+    InputError for a folder of files, which MLflow no longer writes.
+    """
+    default = f"sqlite:///{storage.absolute() / 'mlflow.db'}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if uri.startswith("sqlite:///"):
+        database = Path(uri.removeprefix("sqlite:///")).absolute()
+        return Store(f"sqlite:///{database}", database.parent / "artifacts")
+    if "://" not in uri or uri.startswith("file:"):
+        raise InputError(
+            f"tracking uri {uri!r}: MLflow keeps no records in plain folders any more; "
+            "use sqlite:////ABSOLUTE/PATH/mlflow.db, or http://HOST:PORT of a server"
+        )
+    return Store(uri, None)
+
+
+def model_name(key: str, step: int) -> str:
+    """MLflow refuses / : . % and quotes in the name of a model."""
+    return f"ckpt-{key[:8]}-{step:07d}"
+
+
+def sweep_tag(sweep: str) -> str:
+    """A checkpoint has one such tag for every sweep that trained or used it."""
+    return f"{SWEEP}.{sweep}"
+
+
+def record(model: Any) -> CheckpointRecord | None:
+    """A LoggedModel as a record, None where it is not one of ours."""
+    tags = model.tags
+    if not {ROLE, KEY, STEP, SHA256} <= tags.keys():
+        return None
+    newest: dict[str, Any] = {}
+    for metric in model.metrics or ():
+        name = metric.key.removeprefix("select/")
+        if name != metric.key and metric.timestamp >= getattr(newest.get(name), "timestamp", 0):
+            newest[name] = metric
+    prefix = sweep_tag("")
+    return CheckpointRecord(
+        model_id=model.model_id,
+        name=model.name,
+        role=tags[ROLE],
+        key=tags[KEY],
+        step=int(tags[STEP]),
+        sha256=tags[SHA256],
+        ancestor=tags.get(ANCESTOR),
+        scores={name: metric.value for name, metric in newest.items()},
+        sweeps=frozenset(tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)),
+        artifact_uri=model.artifact_location,
+    )
+
+
+def dataset(config: Mapping[str, Any], split: str) -> Dataset:
+    """The dataset of a run's `select` or `report` scores, by root, split and protocol."""
+    data = config.get("data", {})
+    root, part = str(data.get("root", "")), str(data.get(split) or split)
+    protocol = [data.get("select_height"), data.get("select_stride")] if split == "select" else []
+    return Dataset(f"{Path(root).name or root}-{part}", digest([root, part, protocol]))
+
+
+def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step) of an event that is not a checkpoint; MLflow refuses `&`."""
+    if isinstance(event, Losses):
+        for name, value in event.values.items():
+            whole = name if name == "grad_norm" else f"loss_{name}"
+            yield f"train/{whole}", value, event.step
+    elif isinstance(event, Evaluated):
+        for name, value in event.scores.items():
+            yield ("speed/fps" if name == "fps" else f"{event.split}/{name}"), value, event.step
+    elif isinstance(event, Souped):
+        for name, value in event.scores.items():
+            yield f"soup/{name}", value, 0
+    elif isinstance(event, Done):
+        yield "run/seconds", event.seconds, 0
+        yield "run/peak_mib", event.peak_mib, 0
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted parameters, every value as text."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """CSV with a header, which MLflow's page shows as a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(k for row in rows for k in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def select_numbers(event: Checkpoint) -> Iterator[tuple[str, float]]:
+    for name, value in event.scores.items():
+        yield f"select/{name}", value

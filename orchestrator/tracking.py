@@ -1,0 +1,435 @@
+"""What MLflow shows of the ledger, and how it is found again.
+
+The driver alone writes here: jobs write the ledger, `Tracker.project` copies it. It can be called
+at any time, by any later process: what is already there, by (job key, step, sha256), stays.
+
+A sweep is a parent run, a job one child run for life. A checkpoint is a LoggedModel linked to its
+run: MLflow's models can be sorted by score, plain artifacts cannot. `records` has the names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from orchestrator import records
+from orchestrator.config import SweepConfig, resolve
+from orchestrator.ledger import Checkpoint, Event, Job, Ledger, Picture, Role, Souped, Started
+from orchestrator.records import (
+    ANCESTOR,
+    KEY,
+    OPENED,
+    ROLE,
+    SHA256,
+    STEP,
+    SWEEP,
+    CheckpointRecord,
+    Dataset,
+    Store,
+)
+from vosmodels.types import InputError
+
+logger = logging.getLogger(__name__)
+
+PARENT = "mlflow.parentRunId"
+PARAMS_AT_ONCE, METRICS_AT_ONCE, PAGE = 100, 1000, 1000  # MLflow's own limits
+SERVER_WAIT_S = 5.0
+ENDED = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
+
+
+@dataclass
+class _Shown:
+    """What MLflow already has of one job."""
+
+    run_id: str
+    experiment_id: str
+    status: str
+    metrics: set[tuple[str, int]]
+    models: dict[tuple[int, str], str]  # (step, sha256) -> model id, READY ones
+    halves: dict[tuple[int, str], str]  # left by a driver that died in between
+    pictures: set[str]
+    sweeps: set[str] = field(default_factory=set)
+    souped: bool = False
+
+
+class Tracker:
+    """One MLflow store. A new database takes seconds to make; with `create` false a missing one is
+    an InputError, so that asking leaves nothing behind."""
+
+    def __init__(self, store: Store, *, create: bool = True) -> None:
+        self.store = store
+        self._client = _connect(store, create)
+        self._shown: dict[str, _Shown] = {}
+        self._parents: dict[tuple[str, str], str] = {}
+
+    def open_sweep(self, config: SweepConfig, sweep: str, text: str = "") -> str:
+        """Run id of the sweep's parent run, made or found again and set RUNNING.
+
+        text: the YAML file, kept as an artifact. Swept keys are no parameters of the sweep.
+        """
+        run_id = self._parent(config.name, sweep)
+        flat = records.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
+        self._log_params(
+            run_id, {k: v for k, v in flat.items() if k not in config.sweep.parameters}
+        )
+        self._client.set_tag(run_id, OPENED, str(time.time()))
+        self._client.update_run(run_id, status="RUNNING")
+        if text:
+            self._client.log_text(run_id, text, "sweep.yaml")
+        return run_id
+
+    def close_sweep(
+        self,
+        experiment: str,
+        sweep: str,
+        *,
+        status: str = "FINISHED",
+        best: Mapping[str, float] | None = None,
+        rows: Sequence[Mapping[str, object]] = (),
+    ) -> None:
+        """End the parent run: FINISHED, FAILED or KILLED, with its best scores and its table."""
+        run_id = self._parent(experiment, sweep)
+        self._log_metrics(run_id, [(f"best/{name}", v, 0) for name, v in (best or {}).items()])
+        if rows:
+            self._client.log_text(run_id, records.table(rows), "table.csv")
+        self._client.set_terminated(run_id, status)
+
+    def project(self, job: Job, sweep: str | None = None) -> None:
+        """Copy what is new of a job. `sweep`: the sweep that uses it, where another trained it."""
+        events = job.events()
+        first = next((event for event in events if isinstance(event, Started)), None)
+        if first is None:
+            return
+        if job.key not in self._shown:
+            self._shown[job.key] = self._look_up(job.key, first)
+        shown = self._shown[job.key]
+        self._show_numbers(shown, events, first)
+        for event in events:
+            if isinstance(event, Checkpoint) and (event.step, event.sha256) not in shown.models:
+                self._show_checkpoint(job, shown, first, event)
+            elif isinstance(event, Picture) and Path(event.path).name not in shown.pictures:
+                self._client.log_artifact(shown.run_id, str(job.storage / event.path), "images")
+                shown.pictures.add(Path(event.path).name)
+            elif isinstance(event, Souped) and not shown.souped:
+                self._client.log_dict(shown.run_id, asdict(event), "soup.json")
+                text = records.table(event.decisions)
+                self._client.log_text(shown.run_id, text, "decisions.csv")
+                shown.souped = True
+        self._share(shown, {first.sweep, sweep or first.sweep})
+        self._show_state(job, shown)
+
+    def kill_orphans(self, ledger: Ledger, experiment: str) -> list[str]:
+        """Set KILLED every run shown as RUNNING whose job no process is at; returns their keys."""
+        killed = []
+        for run in self._runs(self._experiment(experiment).experiment_id, "status = 'RUNNING'"):
+            key = run.data.tags.get(KEY)
+            if key and not ledger.job(key).claimed:
+                self._client.set_terminated(run.info.run_id, "KILLED")
+                self._shown.pop(key, None)
+                killed.append(key)
+        return killed
+
+    def find_experiment(self, name: str) -> str:
+        """Name of the experiment called `name`, else of the one with that id; InputError with the
+        store and the names in it where there is none."""
+        return str(self._experiment(name).name)
+
+    def newest_sweep(self, experiment: str) -> str:
+        """Id of the sweep that was opened last; InputError where the experiment has none."""
+        experiment_id = self._experiment(experiment).experiment_id
+        runs = self._runs(experiment_id, f"tags.`{ROLE}` = 'sweep'")
+        if not runs:
+            raise InputError(f"{self.store.uri}: no sweep in experiment {experiment!r} yet")
+        newest = max(runs, key=lambda run: float(run.data.tags.get(OPENED, 0)))
+        return str(newest.data.tags[SWEEP])
+
+    def checkpoints(
+        self, experiment: str, sweep: str | None = None, roles: Sequence[Role] = ("trial",)
+    ) -> list[CheckpointRecord]:
+        """READY checkpoints of these roles that `sweep` (None: the newest) trained or used, by key
+        and step."""
+        experiment_id = self._experiment(experiment).experiment_id
+        sweep = sweep or self.newest_sweep(experiment)
+        models = self._models(experiment_id, "status = 'READY'")
+        found = [record for model in models if (record := records.record(model))]
+        mine = [r for r in found if r.role in roles and sweep in r.sweeps]
+        return sorted(mine, key=lambda r: (r.key, r.step))
+
+    def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
+        """The highest select J&F among trials and soups; ties by sha256."""
+        found = self.checkpoints(experiment, sweep, ("trial", "soup"))
+        scored = [record for record in found if "jf" in record.scores]
+        if not scored:
+            raise InputError(
+                f"{self.store.uri}: no scored checkpoint in experiment {experiment!r} yet; "
+                "run its sweep to the end"
+            )
+        return min(scored, key=lambda record: (-record.scores["jf"], record.sha256))
+
+    def model(self, model_id: str) -> CheckpointRecord:
+        """The checkpoint behind models:/ID; InputError where the store has none of ours."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            record = records.record(self._client.get_logged_model(model_id))
+        except MlflowException as error:
+            raise InputError(f"{self.store.uri}: models:/{model_id}: {error.message}") from None
+        if record is None:
+            raise InputError(f"{self.store.uri}: models:/{model_id} is no checkpoint of ours")
+        return record
+
+    def download(self, record: CheckpointRecord) -> Path:
+        """The checkpoint as a local file: in place where the store is local, else a copy."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        place = f"{record.artifact_uri}/{record.sha256}.safetensors"
+        try:
+            path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.store.uri))
+        except (MlflowException, OSError) as error:
+            raise InputError(f"{place}: the file of {record.name} cannot be had: {error}") from None
+        return path
+
+    # ---- how -----------------------------------------------------------------------------------
+
+    def _look_up(self, key: str, first: Started) -> _Shown:
+        """The job's run as MLflow has it, made where it is new."""
+        experiment_id = self._made_experiment(first.experiment)
+        runs = self._runs(experiment_id, f"tags.`{KEY}` = '{key}'")
+        if runs:
+            run = self._client.get_run(runs[0].info.run_id)
+        else:
+            parent = self._parent(first.experiment, first.sweep)
+            tags = {ROLE: first.role, KEY: key, SWEEP: first.sweep, PARENT: parent}
+            if first.ancestor:
+                tags[ANCESTOR] = first.ancestor
+            run = self._client.create_run(
+                experiment_id, int(first.time * 1000), tags=tags, run_name=first.name
+            )
+            self._log_params(run.info.run_id, records.flatten(first.config))
+        run_id = run.info.run_id
+        ready: dict[tuple[int, str], str] = {}
+        halves: dict[tuple[int, str], str] = {}
+        for model in self._models(experiment_id, f"source_run_id = '{run_id}'"):
+            mark = (int(model.tags[STEP]), model.tags[SHA256])
+            (ready if model.status == "READY" else halves)[mark] = model.model_id
+        return _Shown(
+            run_id=run_id,
+            experiment_id=experiment_id,
+            status=run.info.status,
+            metrics={
+                (name, point.step)
+                for name in run.data.metrics
+                for point in self._client.get_metric_history(run_id, name)
+            },
+            models=ready,
+            halves=halves,
+            pictures={Path(f.path).name for f in self._client.list_artifacts(run_id, "images")},
+        )
+
+    def _show_numbers(self, shown: _Shown, events: Sequence[Event], first: Started) -> None:
+        """Metrics that are not there yet; of a checkpoint the numbers go with its model."""
+        new: list[tuple[str, float, int]] = []
+        for event in events:
+            for name, value, step in records.numbers(event):
+                if (name, step) not in shown.metrics:
+                    shown.metrics.add((name, step))
+                    new.append((name, value, step))
+        self._log_metrics(shown.run_id, new, dataset_of=lambda name: _dataset(name, first))
+
+    def _show_checkpoint(self, job: Job, shown: _Shown, first: Started, event: Checkpoint) -> None:
+        """A LoggedModel, READY only when all of it is there: file, link, scores."""
+        from mlflow.entities import LoggedModelOutput
+
+        mark = (event.step, event.sha256)
+        file = job.storage / event.path
+        if not file.is_file():
+            raise InputError(f"{file}: gone, but job {job.key} has it at step {event.step}")
+        model_id = shown.halves.pop(mark, None)
+        if model_id is None:
+            ancestor = event.ancestor or first.ancestor
+            tags = {ROLE: first.role, KEY: job.key, STEP: str(event.step), SHA256: event.sha256}
+            model_id = self._client.create_logged_model(
+                shown.experiment_id,
+                name=records.model_name(job.key, event.step),
+                source_run_id=shown.run_id,
+                tags={**tags, **({ANCESTOR: ancestor} if ancestor else {})},
+                params={"step": str(event.step), "trial": first.name},
+            ).model_id
+        self._client.log_model_artifact(model_id, str(file))
+        outputs = self._client.get_run(shown.run_id).outputs
+        if not any(m.model_id == model_id for m in (outputs.model_outputs if outputs else ())):
+            self._client.log_outputs(shown.run_id, [LoggedModelOutput(model_id, event.step)])
+        if not self._client.get_logged_model(model_id).metrics:
+            numbers = [(n, v, event.step) for n, v in records.select_numbers(event)]
+            self._log_metrics(
+                shown.run_id, numbers, lambda name: _dataset(name, first), model_id=model_id
+            )
+        self._client.finalize_logged_model(model_id, "READY")
+        shown.models[mark] = model_id
+        shown.sweeps.clear()
+
+    def _share(self, shown: _Shown, sweeps: set[str]) -> None:
+        """Tag every checkpoint of the job with the sweeps it belongs to."""
+        if sweeps <= shown.sweeps:
+            return
+        for model_id in shown.models.values():
+            tags = {records.sweep_tag(sweep): "yes" for sweep in sorted(sweeps)}
+            self._client.set_logged_model_tags(model_id, tags)
+        shown.sweeps |= sweeps
+
+    def _show_state(self, job: Job, shown: _Shown) -> None:
+        state = job.state
+        status = ENDED[state]
+        if status != shown.status:
+            if failure := job.failed():
+                self._client.set_tag(shown.run_id, "vos.error", failure.error)
+            if state == "running":
+                self._client.update_run(shown.run_id, status=status)
+            else:
+                self._client.set_terminated(shown.run_id, status)
+            shown.status = status
+
+    def _parent(self, experiment: str, sweep: str) -> str:
+        """Run id of a sweep's parent run; found by its tag, made where it is new."""
+        if (experiment, sweep) not in self._parents:
+            experiment_id = self._made_experiment(experiment)
+            runs = self._runs(
+                experiment_id, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{sweep}'"
+            )
+            run = (
+                runs[0]
+                if runs
+                else self._client.create_run(
+                    experiment_id, tags={ROLE: "sweep", SWEEP: sweep}, run_name=f"sweep {sweep[:8]}"
+                )
+            )
+            self._parents[experiment, sweep] = run.info.run_id
+        return self._parents[experiment, sweep]
+
+    def _made_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            folder = self.store.artifacts
+            location = str(folder / name) if folder else None
+            return str(self._client.create_experiment(name, artifact_location=location))
+        if found.lifecycle_stage != "active":
+            raise InputError(
+                f"{self.store.uri}: experiment {name!r} was deleted; choose another `name`, or "
+                f"restore it: mlflow experiments restore -x {found.experiment_id}"
+            )
+        return str(found.experiment_id)
+
+    def _experiment(self, name: str) -> Any:
+        found = {e.name: e for e in _pages(self._client.search_experiments)}
+        by_id = {e.experiment_id: e for e in found.values()}
+        if name in found or name in by_id:
+            return found.get(name) or by_id[name]
+        names = ", ".join(sorted(found)) or "none"
+        raise InputError(f"{self.store.uri}: no experiment {name!r}; those there: {names}")
+
+    def _runs(self, experiment_id: str, text: str) -> list[Any]:
+        return _pages(self._client.search_runs, experiment_ids=[experiment_id], filter_string=text)
+
+    def _models(self, experiment_id: str, text: str) -> list[Any]:
+        return _pages(
+            self._client.search_logged_models, experiment_ids=[experiment_id], filter_string=text
+        )
+
+    def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, value) for key, value in values.items()]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+
+    def _log_metrics(
+        self,
+        run_id: str,
+        numbers: Sequence[tuple[str, float, int]],
+        dataset_of: Callable[[str], Dataset | None] = lambda name: None,
+        model_id: str | None = None,
+    ) -> None:
+        """By log_batch: unlike mlflow.log_metric it adds no numbers to models unasked."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = []
+        for name, value, step in numbers:
+            data = dataset_of(name)
+            metrics.append(
+                Metric(
+                    name,
+                    value,
+                    now,
+                    step,
+                    model_id=model_id,
+                    dataset_name=data.name if data else None,
+                    dataset_digest=data.digest if data else None,
+                )
+            )
+        for start in range(0, len(metrics), METRICS_AT_ONCE):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
+
+
+def _dataset(metric: str, first: Started) -> Dataset | None:
+    split = metric.partition("/")[0]
+    return records.dataset(first.config, split) if split in ("select", "report") else None
+
+
+def _pages(search: Callable[..., Any], **query: Any) -> list[Any]:
+    """All pages of one of MLflow's searches."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(**query, max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _connect(store: Store, create: bool) -> Any:
+    """A client of the store. A new database is made by one process at a time: two would both try
+    to make its tables."""
+    database = Path(store.uri.removeprefix("sqlite:///")) if store.artifacts else None
+    if database and not create and not database.is_file():
+        raise InputError(
+            f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
+            "another store with --tracking-uri"
+        )
+    # Read when mlflow is imported: counting our users is nobody's business.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    if database is None:
+        _probe(store.uri)
+        return MlflowClient(store.uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
+        return MlflowClient(store.uri)
+
+
+def _probe(uri: str) -> None:
+    """Ask a server whether it is there: the client itself would go on asking for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of us the client will say
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
+            "with --tracking-uri"
+        ) from None
