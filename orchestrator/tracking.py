@@ -159,7 +159,7 @@ class Tracker:
         and step."""
         experiment_id = self._experiment(experiment).experiment_id
         sweep = sweep or self.newest_sweep(experiment)
-        models = self._models(experiment_id, "status = 'READY'")
+        models = [model for model in self._models(experiment_id) if model.status == "READY"]
         found = [record for model in models if (record := records.record(model))]
         mine = [r for r in found if r.role in roles and sweep in r.sweeps]
         return sorted(mine, key=lambda r: (r.key, r.step))
@@ -340,7 +340,7 @@ class Tracker:
     def _runs(self, experiment_id: str, text: str) -> list[Any]:
         return _pages(self._client.search_runs, experiment_ids=[experiment_id], filter_string=text)
 
-    def _models(self, experiment_id: str, text: str) -> list[Any]:
+    def _models(self, experiment_id: str, text: str = "") -> list[Any]:
         return _pages(
             self._client.search_logged_models, experiment_ids=[experiment_id], filter_string=text
         )
