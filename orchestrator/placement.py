@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class Placement:
     def resources(self) -> dict[str, float]:
         """What one worker reserves."""
         return {"CPU": float(self.threads)} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def place(

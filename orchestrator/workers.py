@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from orchestrator import job as jobs_module
 from orchestrator.job import Group
 from orchestrator.loop import Diverged, Share
-from orchestrator.placement import Placement
+from orchestrator.placement import Placement, cores
 from orchestrator.plan import Job
 from orchestrator.storage import Storage
 from vosmodels.types import InputError
@@ -67,11 +67,6 @@ def stop() -> None:
     import ray
 
     ray.shutdown()
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name: str) -> None:

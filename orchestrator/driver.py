@@ -1,0 +1,249 @@
+"""Drives a plan to its end: what is done stays done, the rest runs on Ray, rows come out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from orchestrator import workers
+from orchestrator.config import RunConfig
+from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.ledger import Checkpoint, Evaluated, Failed, Ledger
+from orchestrator.live import Watch
+from orchestrator.placement import Placement, cores, place
+from orchestrator.plan import Job, Plan
+from orchestrator.results import Row
+from orchestrator.storage import Storage, read_json, write_json
+from orchestrator.tracking import Tracker
+from vosmodels import checkpoint
+from vosmodels.evaluation.runner import Scores
+from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.types import InputError
+
+logger = logging.getLogger(__name__)
+
+Nodes = Sequence[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not get to its end."""
+
+    job: Job
+    error: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan's jobs."""
+
+    failures: tuple[Failure, ...]
+    peak_mib: float
+    placement: str
+
+
+def this_machine() -> Nodes:
+    """Resources of the machine the driver runs on."""
+    import torch
+
+    return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
+
+
+def threads_of(config: RunConfig, storage: Storage, sweep: str, nodes: Nodes, jobs: int) -> int:
+    """CPU threads per worker. Settled once per sweep, because the trials' keys hold it: a sweep
+    that is extended, or runs again on a larger machine, does not train anew what is done."""
+    if config.cluster.threads is not None:
+        return config.cluster.threads
+    known = read_json(storage.sweeps / f"{sweep}.json")
+    if known is not None:
+        return int(known["threads"])
+    return _place(config, nodes, jobs, None).threads
+
+
+def remember(config: RunConfig, storage: Storage, sweep: str, threads: int) -> None:
+    """Keep the sweep as it was resolved, with its thread count."""
+    settled = {"threads": threads, "config": config.model_dump(mode="json")}
+    write_json(storage.sweeps / f"{sweep}.json", settled)
+
+
+@contextmanager
+def only_driver(storage: Storage, sweep: str) -> Iterator[None]:
+    """One driver per sweep; InputError for the second."""
+    storage.sweeps.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(storage.sweeps / f"{sweep}.lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"{lock.lock_file}: this sweep is being run by another process; "
+            "wait for it, or stop it, and run the same command again"
+        ) from None
+
+
+def unfinished(jobs: Sequence[Job], storage: Storage) -> list[Job]:
+    """The jobs without a last line `done`."""
+    ledger = Ledger(storage.root)
+    return [job for job in jobs if ledger.job(job.key).state != "done"]
+
+
+def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -> Outcome:
+    """Run what is not done, round by round; a job that fails leaves the others alone."""
+    ledger = Ledger(storage.root)
+    if not unfinished(plan.jobs, storage):
+        for job in plan.jobs:
+            tracker.project(ledger.job(job.key), plan.sweep)
+        return Outcome((), 0.0, "nothing was left to train")
+    told, peak = "", 0.0
+    nodes = workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
+    try:
+        for number, round_ in enumerate(plan.rounds):
+            todo = unfinished(round_, storage)
+            with Watch(round_, ledger, lambda record: tracker.project(record, plan.sweep)) as watch:
+                if todo:
+                    placement = _place(config, nodes, len(todo), todo[0].threads)
+                    told = _describe(placement, config)
+                    name = f"{plan.sweep}-{number}-{todo[0].key}"
+                    workers.run_round(todo, storage, placement, name)
+            peak = max(peak, watch.peak_mib)
+            failures = _failures(round_, storage)
+            if failures and number == 0:
+                break  # nothing to start from, or to learn from
+    finally:
+        workers.stop()
+    return Outcome(tuple(failures), peak, told)
+
+
+def _place(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
+    cluster = config.cluster
+    return place(
+        nodes,
+        jobs=jobs,
+        workers=cluster.workers,
+        gpus_per_worker=cluster.gpus_per_worker,
+        threads=threads,
+    )
+
+
+def _describe(placement: Placement, config: RunConfig) -> str:
+    gpus = f", {placement.gpus:g} GPU" if placement.gpus else ""
+    backend = "" if placement.workers == 1 else " nccl" if placement.gpus else " gloo"
+    return (
+        f"{placement.at_once} at a time, each {placement.workers}{backend} "
+        f"worker{'s' * (placement.workers > 1)} x {placement.threads} "
+        f"thread{'s' * (placement.threads > 1)}{gpus}"
+    )
+
+
+def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
+    ledger = Ledger(storage.root)
+    found = []
+    for job in unfinished(jobs, storage):
+        record = ledger.job(job.key)
+        failed = record.failed()
+        error = failed.error if failed else "its process ended without a word (killed?)"
+        if failed is None and record.state == "running":
+            with record.claim():
+                record.write(Failed(error=error, log=str(storage.log(job.key))))
+        found.append(Failure(job, error, str(storage.log(job.key))))
+    return found
+
+
+class Table:
+    """The rows of a plan, from the ledger and from scores computed once."""
+
+    def __init__(self, plan: Plan, config: RunConfig, storage: Storage) -> None:
+        self.plan = plan
+        self.config = config
+        self.storage = storage
+        self.ledger = Ledger(storage.root)
+        self.select = Scorer.choosing(storage, config.data)
+        report = config.data.report
+        self.report = Scorer.reporting(storage, config.data, report) if report else None
+
+    def rows(self) -> list[Row]:
+        """Anchors, teacher, and the best checkpoint by select J&F of every trial."""
+        copied = self.report.copy() if self.report else None
+        rows = [
+            Row(
+                "first-frame copy",
+                "anchor",
+                _with_sequences(self.select.copy()),
+                _with_sequences(copied) if copied else {},
+            )
+        ]
+        for stem in self.plan.stems:
+            several = f" ({stem.key[:8]})" if len(self.plan.stems) > 1 else ""
+            made = self.ledger.job(stem.key).checkpoints()
+            names = {0: "untrained student", stem.train.steps: "stem: cross-entropy only"}
+            for found in made:
+                rows.append(self._row(stem, found, names[found.step] + several, "anchor"))
+        if self.plan.teacher:
+            made = self.ledger.job(self.plan.teacher.key).checkpoints()
+            if made:
+                rows.append(self._row(self.plan.teacher, made[-1], "teacher", "teacher"))
+        for trial in self.plan.trials:
+            record = self.ledger.job(trial.key)
+            if record.state == "done":
+                best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
+                rows.append(self._row(trial, best, trial.name, "trial"))
+        return rows
+
+    def soup(self, sha256: str, note: str) -> Row:
+        """The row of a soup of the plan's trials."""
+        load = self._loader(sha256, self.plan.trials[0])
+        select = self.select.checkpoint(sha256, load)
+        report = self.report.checkpoint(sha256, load) if self.report else None
+        return Row(
+            "greedy soup",
+            "soup",
+            _with_sequences(select),
+            _with_sequences(report) if report else {},
+            sha256=sha256,
+            note=note,
+        )
+
+    def _row(self, job: Job, made: Checkpoint, name: str, role: str) -> Row:
+        load = self._loader(made.sha256, job)
+        select = self.select.checkpoint(made.sha256, load)
+        report = None
+        if self.report and role != "teacher":
+            report = self.report.checkpoint(made.sha256, load)
+            self._record(job, made, report)
+        done = self.ledger.job(job.key).done()
+        ended = made.step == job.train.steps and done is not None
+        return Row(
+            name,
+            role,
+            _with_sequences(select),
+            _with_sequences(report) if report else {},
+            step=made.step,
+            sha256=made.sha256,
+            seconds=done.seconds if ended and done else None,
+            peak_mib=done.peak_mib if ended and done else None,
+        )
+
+    def _record(self, job: Job, made: Checkpoint, scores: Scores) -> None:
+        """Report scores go to the ledger too, so that MLflow shows them."""
+        record = self.ledger.job(job.key)
+        known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == made.step]
+        if not known:
+            with record.claim():
+                record.write(Evaluated(step=made.step, scores=summary(scores), split="report"))
+
+    def _loader(self, sha256: str, job: Job) -> Any:
+        def load() -> SpaceTimeNetwork:
+            tensors, _ = checkpoint.read(self.storage.checkpoint(sha256))
+            return student_of(job.model, tensors)
+
+        return load
+
+
+def _with_sequences(scores: Scores) -> dict[str, Any]:
+    return {**summary(scores), "sequences": per_sequence(scores)}

@@ -1,0 +1,103 @@
+"""What a plan will take, before anything starts: from what this machine has done, or can do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from orchestrator.distill import DistillStep, Trainee, make_embedding
+from orchestrator.driver import unfinished
+from orchestrator.ledger import Ledger
+from orchestrator.loop import TrainingState, fit
+from orchestrator.placement import Placement
+from orchestrator.plan import Job, Plan
+from orchestrator.storage import Storage
+from vosmodels import registry
+from vosmodels.types import Clip
+
+PROBE_STEPS = 2  # after one that warms up
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """seconds per part, how the step times were known, and disk in MiB."""
+
+    seconds: Mapping[str, float]
+    source: str
+    disk_mib: float
+
+
+def forecast(plan: Plan, storage: Storage, placement: Placement) -> Forecast:
+    """Times of what is left of a plan, by timing a few real optimisation steps in this process on
+    random clips of the configured size, with the configured threads."""
+    left = unfinished(plan.jobs, storage)
+    seconds: dict[str, float] = {}
+    rates: dict[str, float] = {}
+    for role in ("teacher", "stem", "trial"):
+        jobs = [job for job in left if job.role == role]
+        if jobs:
+            rates[role] = step_seconds(jobs[0])
+            rounds = math.ceil(len(jobs) / placement.at_once)
+            seconds[role] = rounds * jobs[0].train.steps * rates[role]
+    told = ", ".join(f"{role} {rate:.2f} s a step" for role, rate in rates.items())
+    size = sum(
+        _weights_mib(job) * (math.ceil(job.train.steps / job.train.checkpoint_every) + 3)
+        for job in left
+    )
+    return Forecast(seconds, f"timed here: {told}" if told else "all is done", size)
+
+
+def step_seconds(job: Job) -> float:
+    """Seconds of one optimisation step of a job, the mean of a few after a first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        model = registry.build(job.model.name, seed=0, **job.model.options)
+        step = DistillStep(job.loss, seed=0)
+        teacher, trainee = None, Trainee(model)
+        if step.needs_teacher:
+            config = job.config.teacher
+            teacher = registry.build(config.name, seed=0, **config.options)
+            trainee = Trainee(model, make_embedding(model.z_channels, teacher.z_channels, 0))
+        train = job.train.model_copy(update={"steps": PROBE_STEPS + 1})
+        started = 0.0
+        for progress in fit(
+            TrainingState(trainee, train), _Noise(job), step, train, teacher=teacher
+        ):
+            if progress.step == 1:
+                started = time.perf_counter()
+        return (time.perf_counter() - started) / PROBE_STEPS
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Clips of the right size; their content does not matter to the clock."""
+
+    job: Job
+
+    def sample(self, index: int) -> Clip:
+        train, objects = self.job.train, self.job.config.data.max_objects
+        rng = torch.Generator().manual_seed(index)
+        shape = (1, train.clip_length, train.crop, train.crop)
+        frames = torch.rand(1, train.clip_length, 3, train.crop, train.crop, generator=rng)
+        masks = torch.zeros(shape, dtype=torch.int64)
+        edge = train.crop // 4
+        masks[:, :, edge : 3 * edge, edge : 3 * edge] = 1
+        return Clip(frames, masks, torch.arange(objects)[None] < 1, (index,))
+
+
+def _weights_mib(job: Job) -> float:
+    model = registry.build(job.model.name, seed=0, **job.model.options)
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**20
+
+
+def finished(plan: Plan, storage: Storage) -> dict[str, str]:
+    """State of every job by key."""
+    ledger = Ledger(storage.root)
+    return {job.key: ledger.job(job.key).state for job in plan.jobs}

@@ -1,0 +1,150 @@
+"""What a finished sweep has to say: its rows, and the address of every number in them."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from orchestrator.placement import cores
+
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. role: anchor, teacher, trial or soup; select and report hold j, f, jf
+    and per-sequence scores under "sequences"."""
+
+    name: str
+    role: str
+    select: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    step: int | None = None
+    sha256: str | None = None
+    seconds: float | None = None
+    peak_mib: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of a sweep with where they come from; JSON by `as_dict`."""
+
+    name: str
+    sweep: str
+    rows: Sequence[Row]
+    command: str
+    config: Mapping[str, Any]
+    protocol: str
+    seconds: float
+    peak_mib: float
+    placement: str
+    commit: str = field(default_factory=lambda: commit())
+    machine: str = field(default_factory=lambda: machine())
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d"))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Results:
+        return cls(**{**values, "rows": tuple(Row(**row) for row in values["rows"])})
+
+    def table(self) -> Table:
+        """For a terminal; best select J&F first within trials and soups."""
+        reported = any(row.report for row in self.rows)
+        table = Table(title=f"{self.name}: {self.protocol}", title_justify="left", box=None)
+        columns = ["", "step", "J", "F", "J&F"] + (["report J", "F", "J&F"] if reported else [])
+        for index, heading in enumerate([*columns, "seconds", ""]):
+            table.add_column(heading, justify="right" if 0 < index <= len(columns) else "left")
+        for row in ordered(self.rows):
+            cells = [row.name, "" if row.step is None else str(row.step), *_three(row.select)]
+            cells += _three(row.report) if reported else []
+            cells += ["" if row.seconds is None else f"{row.seconds:.0f}", row.note]
+            table.add_row(*cells)
+        return table
+
+    def markdown(self) -> str:
+        """For the README: the same rows, and their address below."""
+        reported = any(row.report for row in self.rows)
+        head = ["row", "step", "J", "F", "J&F"] + (["report J", "F", "J&F"] if reported else [])
+        lines = [
+            f"**{self.name}**: {self.protocol}",
+            "",
+            "| " + " | ".join(head) + " |",
+            "|---" + "|---:" * (len(head) - 1) + "|",
+        ]
+        for row in ordered(self.rows):
+            cells = [row.name + (f" ({row.note})" if row.note else "")]
+            cells += ["" if row.step is None else str(row.step), *_three(row.select)]
+            cells += _three(row.report) if reported else []
+            lines.append("| " + " | ".join(cells) + " |")
+        minutes = f"{self.seconds / 60:.1f} min, peak {self.peak_mib / 1024:.1f} GiB"
+        seed = self.config.get("seed", 0)
+        lines += [
+            "",
+            f"`{self.command}` · seed {seed} · commit {self.commit} · {self.machine} · "
+            f"{self.placement} · {minutes} · {self.date}",
+        ]
+        return "\n".join(lines)
+
+
+ROLES = ("anchor", "teacher", "trial", "soup")
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Anchors and teacher as they come, then trials, then soups, best select J&F first."""
+
+    def place(row: Row) -> tuple[int, float]:
+        chosen = row.role in ("trial", "soup")
+        return ROLES.index(row.role), -float(row.select.get("jf", 0.0)) if chosen else 0.0
+
+    return sorted(rows, key=place)
+
+
+def _three(scores: Mapping[str, Any]) -> list[str]:
+    return [f"{scores[key]:.3f}" if key in scores else "" for key in ("j", "f", "jf")]
+
+
+def commit() -> str:
+    """Short hash of the code that runs, with + where files differ from it; unknown outside git."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        head = git("rev-parse", "--short=7", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:  # no git here
+        return "unknown"
+    return f"{head}{'+' if changed else ''}" if head else "unknown"
+
+
+def machine() -> str:
+    """Processor, cores and GPUs, as far as the system tells."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join([f"{cores()} cores of {name}", *gpus])
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command as it would be typed again."""
+    return shlex.join(["python", "-m", module, *arguments])
