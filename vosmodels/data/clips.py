@@ -21,7 +21,6 @@ from vosmodels.types import U8, Clip, ClipSource, InputError, VideoSequence
 
 F64 = NDArray[np.float64]
 
-_ATTEMPTS = 12  # starts tried in one sequence before the next is taken
 _MIN_SHARE = 0.004  # of the crop that the target should cover in the first frame
 _ZOOM = (1.0, 1.9)  # the crop covers 1/zoom of the shorter side
 _OFF_CENTRE = 0.5  # target point to crop centre, in half crops
@@ -38,7 +37,7 @@ class SequenceClips:
     listed twice is visited twice. The first frame holds the target, an object drawn at random,
     around which the crop lies; up to max_objects - 1 others visible there fill the other slots, in
     random order. Whatever has no slot is background. Frame gaps are 1..max_skip, or as wide as the
-    video allows; half of the clips run backwards.
+    video allows from there; half of the clips run backwards.
 
     Raises InputError where videos are shorter than a clip, ValueError on sizes below one.
     """
@@ -82,27 +81,30 @@ class SequenceClips:
         order = numpy_generator(self._seed, "order", epoch).permutation(count)
         for turn in range(count):
             sequence = self._sequences[order[(place + turn) % count]]
-            for attempt in range(_ATTEMPTS):
-                # Small objects get a clip too: what is asked of the area halves at each attempt.
+            # Small objects get a clip too: what is asked of the area halves at each attempt, and
+            # every frame gets its chance to be the first.
+            for attempt, start in enumerate(np.tile(rng.permutation(len(sequence)), 2)):
                 pixels = max(1, round(_MIN_SHARE * self._crop**2 / 2**attempt))
-                clip = self._try(rng, sequence, index, pixels)
+                clip = self._try(rng, sequence, int(start), index, pixels)
                 if clip is not None:
                     return clip
         names = ", ".join(sequence.name for sequence in self._sequences)
-        raise InputError(f"no object in {_ATTEMPTS} frames tried of each video: {names}")
+        raise InputError(f"no clip can start anywhere, as no mask holds an object: {names}")
 
     def _try(
-        self, rng: np.random.Generator, sequence: VideoSequence, index: int, pixels: int
+        self, rng: np.random.Generator, sequence: VideoSequence, start: int, index: int, pixels: int
     ) -> Clip | None:
-        numbers = self._frame_numbers(rng, len(sequence))
-        start = sequence.mask(numbers[0])
-        objects = _ids(start, 1)
+        numbers = self._frame_numbers(rng, start, len(sequence))
+        if not numbers:
+            return None
+        given = sequence.mask(start)
+        objects = _ids(given, 1)
         if not objects:
             return None
         target = int(rng.choice(objects))
-        view = _View.around(rng, start == target, self._crop)
+        view = _View.around(rng, given == target, self._crop)
         warps = [view.jittered(rng) for _ in numbers]
-        first = _warp_mask(start, warps[0], self._crop)
+        first = _warp_mask(given, warps[0], self._crop)
         visible = _ids(first, pixels)
         if target not in visible:
             return None
@@ -125,14 +127,17 @@ class SequenceClips:
             samples=(index,),
         )
 
-    def _frame_numbers(self, rng: np.random.Generator, length: int) -> list[int]:
-        if self._clip_length == 1:
-            return [int(rng.integers(length))]
-        widest = min(self._max_skip, (length - 1) // (self._clip_length - 1))
-        gaps = rng.integers(1, widest + 1, self._clip_length - 1)
-        first = int(rng.integers(length - int(gaps.sum())))
-        numbers = [first, *(first + np.cumsum(gaps)).tolist()]
-        return numbers[::-1] if rng.random() < 0.5 else numbers
+    def _frame_numbers(self, rng: np.random.Generator, start: int, length: int) -> list[int]:
+        """Frames of a clip that starts at `start`; none where the video has no room for it."""
+        steps = self._clip_length - 1
+        ways = [
+            (way, room) for way, room in ((1, length - 1 - start), (-1, start)) if room >= steps
+        ]
+        if not ways or not steps:
+            return [start] if ways else []
+        way, room = ways[rng.integers(len(ways))]
+        gaps = rng.integers(1, min(self._max_skip, room // steps) + 1, steps)
+        return [start, *(start + way * np.cumsum(gaps)).tolist()]
 
 
 @dataclass(frozen=True)
