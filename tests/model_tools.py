@@ -1,0 +1,65 @@
+"""What several model tests share: textured clips, and weights regenerated from key names."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vosmodels.seeding import generator
+from vosmodels.types import Clip
+
+DATA = Path(__file__).parent / "data"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def textured_frames(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
+    """(count, 3, height, width) in [0, 1]: coarse blobs under fine noise."""
+    rng = generator(seed, "textured frames")
+    coarse = torch.rand(count, 3, height // 8 + 1, width // 8 + 1, generator=rng)
+    blobs = nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    noise = 0.2 * torch.randn(count, 3, height, width, generator=rng)
+    return (blobs + noise).clamp(0, 1)
+
+
+def textured_clip(
+    *, clips: int = 2, frames: int = 3, size: int = 64, slots: int = 2, seed: int = 0
+) -> Clip:
+    """Objects are two moving rectangles; of several slots the last clip has only the first."""
+    masks = torch.zeros(clips, frames, size, size, dtype=torch.int64)
+    present = torch.ones(clips, slots, dtype=torch.bool)
+    present[-1, 1:] = False
+    for t in range(frames):
+        masks[:, t, 8 + 4 * t : 40 + 4 * t, 8:32] = 1
+        if slots > 1:
+            masks[:-1, t, 20:50, 36:60] = 2
+    images = textured_frames(clips * frames, size, size, seed=seed)
+    return Clip(images.view(clips, frames, 3, size, size), masks, present, tuple(range(clips)))
+
+
+def fill_from_names(model: nn.Module) -> None:
+    """Weights that depend on each state-dict key's name and shape alone.
+
+    The same rule filled the public STCN code when the golden vectors were made: equal outputs mean
+    equal names, shapes and arithmetic.
+    """
+    filled: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            filled[key] = torch.tensor(0)
+            continue
+        shape = tuple(value.shape)
+        normal = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
+        if key.endswith("running_var"):
+            normal = np.abs(0.02 * normal) + 1
+        elif key.endswith("weight") and len(shape) == 1:
+            normal = 1 + 0.02 * normal
+        elif len(shape) >= 2:
+            normal = normal / np.sqrt(np.prod(shape[1:]))
+        else:
+            normal = 0.02 * normal
+        filled[key] = torch.from_numpy(np.asarray(normal, dtype=np.float32))
+    model.load_state_dict(filled)
