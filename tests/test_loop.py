@@ -1,0 +1,132 @@
+"""The loop: what it yields, how it resumes, when it stops."""
+
+import pytest
+import torch
+
+from orchestrator.config import LossConfig, TrainConfig
+from orchestrator.distill import DistillStep, Trainee, make_embedding
+from orchestrator.loop import Diverged, Share, TrainingState, fit, learning_rate, saved_states
+from tests.tiny import SquareClips, TinyModel
+
+TRAIN = TrainConfig(
+    steps=12, batch_size=2, clip_length=3, crop=32, lr=1e-2, checkpoint_every=5, eval_every=4
+)
+CE = DistillStep(LossConfig(logit=0, representation=0), seed=0)
+
+
+def fresh(train=TRAIN, embedding=False):
+    return TrainingState(
+        Trainee(TinyModel(), make_embedding(4, 4, seed=0) if embedding else None), train
+    )
+
+
+def weights(state):
+    return {k: v.clone() for k, v in state.trainee.state_dict().items()}
+
+
+def test_fit_yields_every_step_and_says_what_is_due():
+    seen = list(fit(fresh(), SquareClips(), CE, TRAIN))
+    assert [p.step for p in seen] == list(range(1, 13))
+    assert [p.step for p in seen if p.checkpoint] == [5, 10, 12]
+    assert [p.step for p in seen if p.evaluate] == [4, 8, 12]
+    assert [p.step for p in seen if p.losses] == [10, 12]
+
+
+def test_fit_learns_the_square():
+    train = TRAIN.model_copy(update={"steps": 60, "lr": 3e-2})
+    first, *_, last = [
+        p.losses["total"] for p in fit(fresh(train), SquareClips(), CE, train) if p.losses
+    ]
+    assert last < 0.6 * first
+
+
+def test_a_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path):
+    step = DistillStep(LossConfig(omega=0.5), seed=0)
+    teacher = TinyModel(seed=9)
+    unbroken = fresh(embedding=True)
+    for _ in fit(unbroken, SquareClips(), step, TRAIN, teacher=teacher):
+        pass
+    broken = fresh(embedding=True)
+    for progress in fit(broken, SquareClips(), step, TRAIN, teacher=teacher):
+        if progress.step == 7:
+            broken.save(tmp_path)
+        if progress.step == 9:
+            break
+    resumed = fresh(embedding=True)
+    assert resumed.restore(tmp_path)
+    assert resumed.step == 7
+    for _ in fit(resumed, SquareClips(), step, TRAIN, teacher=teacher):
+        pass
+    for name, value in weights(unbroken).items():
+        assert torch.equal(weights(resumed)[name], value), name
+
+
+def test_two_resume_states_are_kept_and_a_torn_one_is_none(tmp_path):
+    state = fresh()
+    for progress in fit(state, SquareClips(), CE, TRAIN):
+        if progress.step in (2, 4, 6):
+            state.save(tmp_path)
+    assert [p.name for p in saved_states(tmp_path)] == ["0000004", "0000006"]
+    (tmp_path / "0000006" / "state.json").unlink()
+    restored = fresh()
+    assert restored.restore(tmp_path)
+    assert restored.step == 4
+
+
+def test_nothing_to_restore_is_said(tmp_path):
+    assert not fresh().restore(tmp_path / "none")
+
+
+def test_fit_stops_on_nan_names_the_step_and_leaves_the_weights():
+    state = fresh()
+    run = fit(state, SquareClips(), CE, TRAIN)
+    next(run)
+    with torch.no_grad():
+        state.trainee.model.logit.bias.fill_(float("nan"))
+    before = weights(state)
+    with pytest.raises(Diverged, match=r"step 2: not finite: total nan.*train\.lr"):
+        next(run)
+    for name, value in weights(state).items():
+        torch.testing.assert_close(value, before[name], equal_nan=True, rtol=0, atol=0)
+    assert state.step == 1
+
+
+def test_a_teacher_that_is_needed_and_missing_is_refused():
+    with pytest.raises(ValueError, match="there is no teacher"):
+        next(fit(fresh(), SquareClips(), DistillStep(LossConfig(), seed=0), TRAIN))
+
+
+def test_the_parts_of_two_ranks_add_up_to_the_gradient_of_one():
+    """Each rank's gradient times 1/world, summed, is what DDP leaves: it must be one process's."""
+    whole = fresh()
+    next(fit(whole, SquareClips(), CE, TRAIN))
+    weight = whole.trainee.model.logit.weight
+    expected = whole.optimizer.state[weight]["exp_avg"]
+    parts = []
+    for rank in (0, 1):
+        state = fresh()
+        # one item per clip and frame, two clips: both ranks count two of four
+        share = Share(rank, 2, lambda tensor: tensor * 2)
+        next(fit(state, SquareClips(), CE, TRAIN, share=share))
+        parts.append(state.optimizer.state[state.trainee.model.logit.weight]["exp_avg"])
+    torch.testing.assert_close((parts[0] + parts[1]) / 2, expected)
+
+
+def test_clipping_bounds_the_first_update():
+    train = TRAIN.model_copy(update={"clip_norm": 1e-3})
+    state = fresh(train)
+    next(fit(state, SquareClips(), CE, train))
+    moments = [m["exp_avg"] / 0.1 for m in state.optimizer.state_dict()["state"].values()]
+    assert torch.stack([m.norm() for m in moments]).norm().item() == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_step_schedule_drops_tenfold_at_five_sixths():
+    train = TrainConfig(steps=60, lr=1.0)
+    assert [learning_rate(train, s) for s in (0, 49, 50, 59)] == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_cosine_rises_over_the_warm_up_and_ends_at_five_percent():
+    train = TrainConfig(steps=1000, lr=1.0, schedule="cosine", warmup=0.1)
+    assert learning_rate(train, 0) == pytest.approx(0.01)
+    assert learning_rate(train, 49) < learning_rate(train, 99)
+    assert learning_rate(train, 999) == pytest.approx(0.05, abs=1e-3)
