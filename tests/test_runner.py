@@ -1,0 +1,237 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import FRAMES
+from vosmodels.data.davis import DavisDataset
+from vosmodels.data.masks import write_palette
+from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
+from vosmodels.evaluation.runner import (
+    FirstFrameCopy,
+    ObjectScore,
+    Scores,
+    SequenceScore,
+    evaluate,
+    frame_tensor,
+    scaled,
+    score_folders,
+    score_masks,
+)
+from vosmodels.types import InputError
+
+ORACLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "jf_oracle"
+
+
+class Script:
+    """Answers with masks prepared beforehand and keeps what it was given."""
+
+    def __init__(self, answers: list[np.ndarray]) -> None:
+        self.answers = iter(answers)
+        self.seen: list[tuple[Tensor, Tensor | None]] = []
+
+    def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.seen.append((frame, mask))
+        return torch.from_numpy(next(self.answers).astype(np.int64))
+
+
+def test_the_truth_scores_one_and_only_the_first_mask_is_given(davis17_root: Path) -> None:
+    (cat,) = DavisDataset(davis17_root).sequences("val")
+    script = Script([cat.mask(t) for t in range(FRAMES)])
+    scores = evaluate(lambda: script, [cat])
+    assert (scores.j, scores.f, scores.jf) == (1.0, 1.0, 1.0)
+    assert set(scores.sequences[0].objects) == {1, 2}
+    frame, given = script.seen[0]
+    assert given is not None
+    assert given.dtype == torch.int64
+    np.testing.assert_array_equal(given, cat.mask(0))
+    torch.testing.assert_close(frame * 255, torch.from_numpy(cat.frame(0)).permute(2, 0, 1).float())
+    assert all(mask is None for _, mask in script.seen[1:])
+
+
+def test_first_and_last_frames_do_not_count(davis_root: Path) -> None:
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    answers = [cat.mask(t) for t in range(FRAMES)]
+    answers[0], answers[-1] = answers[0] * 0, answers[-1] * 0
+    assert evaluate(lambda: Script(answers), [cat]).jf == 1.0
+    answers[-2] = answers[-2] * 0
+    scores = evaluate(lambda: Script(answers), [cat])
+    assert scores.sequences[0].objects[1].j_frames == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_the_first_frame_copy_scores_what_its_geometry_says(davis_root: Path) -> None:
+    scores = evaluate(FirstFrameCopy, DavisDataset(davis_root).sequences("train"))
+    overlaps = [(18 - 4 * t) / (18 + 4 * t) for t in range(1, FRAMES - 1)]
+    for sequence in scores.sequences:
+        assert sequence.objects[1].j_frames == pytest.approx(overlaps)
+    assert [s.name for s in scores.sequences] == ["ant", "bee"]
+    assert scores.j == pytest.approx(np.mean(overlaps))
+    assert scores.fps is not None and scores.fps > 0
+
+
+def test_each_video_gets_a_segmenter_of_its_own(davis_root: Path) -> None:
+    made: list[FirstFrameCopy] = []
+
+    def factory() -> FirstFrameCopy:
+        made.append(FirstFrameCopy())
+        return made[-1]
+
+    evaluate(factory, DavisDataset(davis_root).sequences("train"))
+    assert len(made) == 2
+
+
+def test_stride_leaves_frames_out_altogether(davis_root: Path) -> None:
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    seen: list[tuple[str, int]] = []
+    scores = evaluate(
+        FirstFrameCopy, [cat], stride=2, on_mask=lambda name, t, ids: seen.append((name, t))
+    )
+    assert seen == [("cat", 0), ("cat", 2), ("cat", 4)]
+    assert scores.sequences[0].objects[1].j_frames == pytest.approx([(18 - 8) / (18 + 8)])
+
+
+def test_height_scales_frames_masks_and_answers_alike(davis_root: Path) -> None:
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    answers: list[np.ndarray] = []
+    scores = evaluate(
+        FirstFrameCopy, [cat], height=24, on_mask=lambda name, t, ids: answers.append(ids)
+    )
+    assert {a.shape for a in answers} == {(24, 32)}
+    assert {a.dtype for a in answers} == {np.dtype(np.uint8)}
+    assert scores.sequences[0].objects[1].j_frames[0] == pytest.approx((18 - 4) / (18 + 4))
+    frame, ids = scaled(cat, 0, 24)
+    assert (frame.shape, ids.shape) == ((24, 32, 3), (24, 32))
+    blocks = cat.frame(0).reshape(24, 2, 32, 2, 3).mean(axis=(1, 3))
+    assert np.abs(frame - blocks).max() <= 0.5
+    assert scaled(cat, 0, 480)[0].shape == (480, 640, 3)
+
+
+def test_a_video_without_an_object_in_its_first_mask_is_refused(davis_root: Path) -> None:
+    path = davis_root / "Annotations/480p/cat/00000.png"
+    write_palette(path, np.zeros((48, 64), dtype=np.uint8))
+    with pytest.raises(InputError, match="cat: no object in the first mask at 48 rows"):
+        evaluate(FirstFrameCopy, DavisDataset(davis_root).sequences("val"))
+
+
+def test_a_video_too_short_to_be_scored_is_refused(davis_root: Path) -> None:
+    with pytest.raises(InputError, match="cat: 6 frames at stride 3 leave nothing to score"):
+        evaluate(FirstFrameCopy, DavisDataset(davis_root).sequences("val"), stride=3)
+
+
+def test_evaluate_refuses_no_videos_and_sizes_below_one(davis_root: Path) -> None:
+    videos = DavisDataset(davis_root).sequences("val")
+    with pytest.raises(ValueError, match="0 sequences"):
+        evaluate(FirstFrameCopy, [])
+    with pytest.raises(ValueError, match="stride 0"):
+        evaluate(FirstFrameCopy, videos, stride=0)
+    with pytest.raises(ValueError, match="height 0"):
+        evaluate(FirstFrameCopy, videos, height=0)
+
+
+def test_first_frame_copy_wants_a_mask_first() -> None:
+    with pytest.raises(ValueError, match=r"mask is None on the first frame, of shape \(3, 4, 5\)"):
+        FirstFrameCopy().step(torch.zeros(3, 4, 5))
+
+
+def test_means_are_over_objects_not_over_videos() -> None:
+    one, zero = ObjectScore((1.0, 1.0), (1.0, 0.5)), ObjectScore((0.0, 0.0), (0.0, 0.0))
+    many = SequenceScore("many", {1: one, 2: one, 5: one})
+    few = SequenceScore("few", {1: zero})
+    scores = Scores((many, few))
+    assert (many.j, few.j) == (1.0, 0.0)
+    assert scores.j == 0.75
+    assert scores.f == pytest.approx(0.75 * 0.75)
+    assert scores.jf == pytest.approx((0.75 + 0.5625) / 2)
+    assert many.jf == pytest.approx((1 + 0.75) / 2)
+
+
+def test_scores_survive_json_and_have_the_published_shape() -> None:
+    score = ObjectScore((1.0, 0.25, 0.5), (0.1, 0.2, 0.3))
+    scores = Scores((SequenceScore("cat", {3: score}),), fps=12.5)
+    text = json.dumps(scores.as_dict())
+    assert Scores.from_dict(json.loads(text)) == scores
+    written = json.loads(text)
+    assert written["mean"] == {"j": score.j, "f": score.f, "jf": scores.jf}
+    assert written["fps"] == 12.5
+    found = written["sequences"]["cat"]["objects"]["3"]
+    assert found["J_frames"] == [1.0, 0.25, 0.5]
+    expected = statistics(np.array([0.1, 0.2, 0.3]))
+    assert found["F"] == {
+        "mean": expected.mean,
+        "recall": expected.recall,
+        "decay": expected.decay,
+    }
+    assert "fps" not in Scores(scores.sequences).as_dict()
+    assert Scores.from_dict(Scores(scores.sequences).as_dict()).fps is None
+
+
+def test_score_masks_scores_each_object_of_the_first_frame() -> None:
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 4, (2, 5, 12, 14))
+    truth[0][truth[0] == 2] = 0  # object 2 appears later: it is not scored
+    scores = score_masks(truth, prediction)
+    assert set(scores) == {1, 3}
+    for i, score in scores.items():
+        inner = truth[1:-1] == i, prediction[1:-1] == i
+        assert score.j_frames == tuple(jaccard(*inner))
+        assert score.f_frames == tuple(boundary_f(*inner))
+    with pytest.raises(ValueError, match=r"truth \(2, 12, 14\)"):
+        score_masks(truth[:2], prediction[:2])
+
+
+def test_masks_written_by_evaluate_score_the_same_on_disk(
+    davis17_root: Path, tmp_path: Path
+) -> None:
+    def write(name: str, number: int, ids: np.ndarray) -> None:
+        (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)
+        write_palette(tmp_path / "out" / name / f"{number:05d}.png", ids)
+
+    dataset = DavisDataset(davis17_root)
+    scores = evaluate(FirstFrameCopy, dataset.sequences("train"), on_mask=write)
+    on_disk = score_folders(tmp_path / "out", davis17_root / "Annotations" / "480p")
+    assert on_disk.sequences == scores.sequences
+    merged = score_folders(tmp_path / "out", davis17_root / "Annotations" / "480p", merge=True)
+    assert set(merged.sequences[0].objects) == {1}
+
+
+def test_score_folders_names_all_that_is_missing(davis_root: Path, tmp_path: Path) -> None:
+    annotations = davis_root / "Annotations" / "480p"
+    with pytest.raises(InputError, match="out: no folder with a folder of PNG masks"):
+        score_folders(tmp_path / "out", annotations)
+    for name in ("cat", "dog"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"dog: 0 PNG, wanted at least 3") as caught:
+        score_folders(tmp_path / "out", annotations)
+    assert all(f"cat/{t:05d}.png: no such mask" in str(caught.value) for t in (1, 2, 3, 4))
+
+
+def test_score_folders_refuses_masks_of_another_size(davis_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "cat").mkdir(parents=True)
+    for t in range(FRAMES):
+        write_palette(tmp_path / "out" / "cat" / f"{t:05d}.png", np.zeros((20, 10)))
+    with pytest.raises(InputError, match=r"cat/00001\.png: 10x20 pixels, its annotation has 64x48"):
+        score_folders(tmp_path / "out", davis_root / "Annotations" / "480p")
+
+
+def test_frame_tensor_is_planar_float_between_zero_and_one() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    tensor = frame_tensor(frame)
+    assert (tensor.shape, tensor.dtype) == ((3, 4, 6), torch.float32)
+    assert tensor.is_contiguous()
+    np.testing.assert_allclose(tensor.permute(1, 2, 0), frame / 255, rtol=1e-6)
+
+
+def test_score_folders_equals_the_official_toolkit() -> None:
+    if not ORACLE.is_dir():
+        pytest.skip("the toolkit's scores (shared/data/jf_oracle) are not beside this checkout")
+    expected = json.loads((ORACLE / "expected.json").read_text())
+    scores = score_folders(ORACLE / "osvos", ORACLE / "Annotations" / "480p")
+    assert {s.name for s in scores.sequences} == set(expected)
+    for sequence in scores.sequences:
+        score, wanted = sequence.objects[1], expected[sequence.name]
+        np.testing.assert_allclose(score.j_frames, wanted["J_frames"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(score.f_frames, wanted["F_frames"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(score.j_statistics.decay, wanted["J"][2], rtol=0, atol=1e-9)
