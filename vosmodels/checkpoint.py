@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -71,6 +72,9 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
     Atomic: the file is there whole or not at all. Equal content is not written again. Raises
     InputError where the folder cannot be written, ValueError for scores that are not finite.
     """
+    odd = {name: score for name, score in info.scores.items() if not math.isfinite(score)}
+    if odd:
+        raise ValueError(f"scores that are not finite: {odd}")
     text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
     data = safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
