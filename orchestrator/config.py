@@ -62,6 +62,7 @@ NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"
     f"data.{key}"
     for key in ("root", "layout", "year", "select", "report", "select_height", "select_stride")
 }
+STORAGE = "results"  # in the working directory
 GENERATED_SPLITS = ("train", "val", "test")
 
 
@@ -152,8 +153,8 @@ class ModelConfig(Section):
         if "name" in info.data:
             try:
                 registry.config(info.data["name"], **value)
-            except (InputError, ValueError, TypeError) as error:
-                raise PydanticCustomError("options", "{why}", {"why": _flat(error)}) from None
+            except InputError as error:
+                raise PydanticCustomError("options", "{why}", {"why": str(error)}) from None
         return value
 
 
@@ -276,7 +277,7 @@ class RunConfig(Section):
     @property
     def storage_root(self) -> Path:
         """Absolute folder of ledger, checkpoints and the default MLflow store."""
-        return Path(self.storage or "results").expanduser().absolute()
+        return Path(self.storage or STORAGE).expanduser().absolute()
 
 
 class SweepSection(Section):
@@ -334,6 +335,12 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     return _validate(RunConfig, document, problems)
 
 
+def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConfig:
+    """The run with dotted keys set to values that came from `place`; ConfigError as `load`."""
+    document = Document(Path(place), complaints.with_keys(config.model_dump(), values))
+    return _validate(RunConfig, document, [])
+
+
 def trials(config: SweepConfig) -> list[Trial]:
     """Every grid point times every repeat, in the order of the file, the last key fastest."""
     base = config.model_dump(exclude={"sweep"})
@@ -349,7 +356,7 @@ def trials(config: SweepConfig) -> list[Trial]:
         text = " ".join(f"{names[key]}={_text(value)}" for key, value in values.items())
         for index in range(config.sweep.seeds):
             repeat = f" repeat={index}" if config.sweep.seeds > 1 else ""
-            made.append(Trial(text + repeat, values, index, run))
+            made.append(Trial((text or config.name) + repeat, values, index, run))
     return made
 
 
@@ -411,13 +418,3 @@ def _get(config: RunConfig, key: str) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else canonical(value)
-
-
-def _flat(error: Exception) -> str:
-    """A model's complaint on its options in one line."""
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['input']!r:.60}: {e['msg']}"
-            for e in error.errors()
-        )
-    return " ".join(str(error).split())

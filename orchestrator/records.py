@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from vosmodels.types import InputError
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
+PAGE = 1000  # results MLflow gives at once
+SERVER_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class CheckpointRecord:
     scores: Mapping[str, float]
     sweeps: frozenset[str]
     artifact_uri: str
+    job: str  # its name, e.g. "omega=0.2"
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,16 @@ def record(model: Any) -> CheckpointRecord | None:
         scores={name: metric.value for name, metric in newest.items()},
         sweeps=frozenset(tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)),
         artifact_uri=model.artifact_location,
+        job=model.params.get("job", ""),
     )
 
 
-def dataset(config: Mapping[str, Any], split: str) -> Dataset:
-    """The dataset of a run's `select` or `report` scores, by root, split and protocol."""
+def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
+    """What a `select/...` or `report/...` metric of a run was measured on, by root, split and
+    protocol; None for other metrics."""
+    split = metric.partition("/")[0]
+    if split not in ("select", "report"):
+        return None
     data = config.get("data", {})
     root, part = str(data.get("root", "")), str(data.get(split) or split)
     protocol = [data.get("select_height"), data.get("select_stride")] if split == "select" else []
@@ -140,6 +150,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def flat_row(row: Mapping[str, Any]) -> dict[str, object]:
+    """A row of a sweep's results for a table: nested scores as columns, no scores per video."""
+    flat: dict[str, object] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key} {k}": v for k, v in value.items() if k != "sequences"})
+        else:
+            flat[key] = value
+    return flat
+
+
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """CSV with a header, which MLflow's page shows as a table."""
     text = io.StringIO()
@@ -152,3 +173,31 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 def select_numbers(event: Checkpoint) -> Iterator[tuple[str, float]]:
     for name, value in event.scores.items():
         yield f"select/{name}", value
+
+
+def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
+    """All pages of one of MLflow's searches."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(**query, max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def probe(uri: str) -> None:
+    """Ask a server whether it is there: the client itself would go on asking for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of us the client will say
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
+            "with --tracking-uri"
+        ) from None

@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from orchestrator import records
-from orchestrator.config import SweepConfig, resolve
+from orchestrator.config import RunConfig, SweepConfig, resolve
 from orchestrator.ledger import Checkpoint, Event, Job, Ledger, Picture, Role, Souped, Started
 from orchestrator.records import (
     ANCESTOR,
@@ -33,16 +31,17 @@ from orchestrator.records import (
     STEP,
     SWEEP,
     CheckpointRecord,
-    Dataset,
     Store,
+    locate,
 )
 from vosmodels.types import InputError
+
+__all__ = ["Tracker", "locate"]
 
 logger = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"
-PARAMS_AT_ONCE, METRICS_AT_ONCE, PAGE = 100, 1000, 1000  # MLflow's own limits
-SERVER_WAIT_S = 5.0
+PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
 ENDED = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
 
@@ -83,25 +82,32 @@ class Tracker:
         )
         self._client.set_tag(run_id, OPENED, str(time.time()))
         self._client.update_run(run_id, status="RUNNING")
+        here = {"storage": str(config.storage_root)}  # absolute: it is read from anywhere
+        run = resolve(config).model_copy(update=here).model_dump(mode="json", exclude={"sweep"})
+        self._client.log_dict(run_id, run, "config.json")
         if text:
             self._client.log_text(run_id, text, "sweep.yaml")
         return run_id
 
-    def close_sweep(
-        self,
-        experiment: str,
-        sweep: str,
-        *,
-        status: str = "FINISHED",
-        best: Mapping[str, float] | None = None,
-        rows: Sequence[Mapping[str, object]] = (),
-    ) -> None:
-        """End the parent run: FINISHED, FAILED or KILLED, with its best scores and its table."""
+    def log_results(self, experiment: str, sweep: str, results: Mapping[str, Any]) -> None:
+        """A sweep's results on its parent run: results.json, table.csv, best scores as metrics.
+
+        results: {"rows": [{"name", "role", "select": {"j", "f", "jf"}, "report", ...}, ...], ...}
+        """
         run_id = self._parent(experiment, sweep)
-        self._log_metrics(run_id, [(f"best/{name}", v, 0) for name, v in (best or {}).items()])
-        if rows:
-            self._client.log_text(run_id, records.table(rows), "table.csv")
-        self._client.set_terminated(run_id, status)
+        self._client.log_dict(run_id, dict(results), "results.json")
+        rows = [records.flat_row(row) for row in results["rows"]]
+        self._client.log_text(run_id, records.table(rows), "table.csv")
+        chosen = [row for row in results["rows"] if row["role"] in ("trial", "soup")]
+        if chosen:
+            best = max(chosen, key=lambda row: row["select"].get("jf", 0.0))
+            self._client.set_tag(run_id, "vos.best", best["name"])
+            numbers = [(f"best/{k}", best["select"][k], 0) for k in ("j", "f", "jf")]
+            self._log_metrics(run_id, numbers)
+
+    def close_sweep(self, experiment: str, sweep: str, *, status: str = "FINISHED") -> None:
+        """End the parent run: FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(self._parent(experiment, sweep), status)
 
     def project(self, job: Job, sweep: str | None = None) -> None:
         """Copy what is new of a job. `sweep`: the sweep that uses it, where another trained it."""
@@ -151,6 +157,15 @@ class Tracker:
             raise InputError(f"{self.store.uri}: no sweep in experiment {experiment!r} yet")
         newest = max(runs, key=lambda run: float(run.data.tags.get(OPENED, 0)))
         return str(newest.data.tags[SWEEP])
+
+    def config_of(self, experiment: str, sweep: str) -> RunConfig:
+        """The resolved configuration of a sweep, as `open_sweep` kept it."""
+        experiment_id = self._experiment(experiment).experiment_id
+        runs = self._runs(experiment_id, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{sweep}'")
+        if not runs:
+            raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
+        path = self._client.download_artifacts(runs[0].info.run_id, "config.json")
+        return RunConfig.model_validate_json(Path(path).read_text())
 
     def checkpoints(
         self, experiment: str, sweep: str | None = None, roles: Sequence[Role] = ("trial",)
@@ -244,7 +259,7 @@ class Tracker:
                 if (name, step) not in shown.metrics:
                     shown.metrics.add((name, step))
                     new.append((name, value, step))
-        self._log_metrics(shown.run_id, new, dataset_of=lambda name: _dataset(name, first))
+        self._log_metrics(shown.run_id, new, first)
 
     def _show_checkpoint(self, job: Job, shown: _Shown, first: Started, event: Checkpoint) -> None:
         """A LoggedModel, READY only when all of it is there: file, link, scores."""
@@ -263,7 +278,7 @@ class Tracker:
                 name=records.model_name(job.key, event.step),
                 source_run_id=shown.run_id,
                 tags={**tags, **({ANCESTOR: ancestor} if ancestor else {})},
-                params={"step": str(event.step), "trial": first.name},
+                params={"step": str(event.step), "job": first.name},
             ).model_id
         self._client.log_model_artifact(model_id, str(file))
         outputs = self._client.get_run(shown.run_id).outputs
@@ -271,9 +286,7 @@ class Tracker:
             self._client.log_outputs(shown.run_id, [LoggedModelOutput(model_id, event.step)])
         if not self._client.get_logged_model(model_id).metrics:
             numbers = [(n, v, event.step) for n, v in records.select_numbers(event)]
-            self._log_metrics(
-                shown.run_id, numbers, lambda name: _dataset(name, first), model_id=model_id
-            )
+            self._log_metrics(shown.run_id, numbers, first, model_id=model_id)
         self._client.finalize_logged_model(model_id, "READY")
         shown.models[mark] = model_id
         shown.sweeps.clear()
@@ -330,7 +343,7 @@ class Tracker:
         return str(found.experiment_id)
 
     def _experiment(self, name: str) -> Any:
-        found = {e.name: e for e in _pages(self._client.search_experiments)}
+        found = {e.name: e for e in records.pages(self._client.search_experiments)}
         by_id = {e.experiment_id: e for e in found.values()}
         if name in found or name in by_id:
             return found.get(name) or by_id[name]
@@ -338,10 +351,12 @@ class Tracker:
         raise InputError(f"{self.store.uri}: no experiment {name!r}; those there: {names}")
 
     def _runs(self, experiment_id: str, text: str) -> list[Any]:
-        return _pages(self._client.search_runs, experiment_ids=[experiment_id], filter_string=text)
+        return records.pages(
+            self._client.search_runs, experiment_ids=[experiment_id], filter_string=text
+        )
 
     def _models(self, experiment_id: str, text: str = "") -> list[Any]:
-        return _pages(
+        return records.pages(
             self._client.search_logged_models, experiment_ids=[experiment_id], filter_string=text
         )
 
@@ -356,7 +371,7 @@ class Tracker:
         self,
         run_id: str,
         numbers: Sequence[tuple[str, float, int]],
-        dataset_of: Callable[[str], Dataset | None] = lambda name: None,
+        first: Started | None = None,
         model_id: str | None = None,
     ) -> None:
         """By log_batch: unlike mlflow.log_metric it adds no numbers to models unasked."""
@@ -365,7 +380,7 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = []
         for name, value, step in numbers:
-            data = dataset_of(name)
+            data = records.dataset_of(name, first.config) if first else None
             metrics.append(
                 Metric(
                     name,
@@ -381,23 +396,6 @@ class Tracker:
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
 
 
-def _dataset(metric: str, first: Started) -> Dataset | None:
-    split = metric.partition("/")[0]
-    return records.dataset(first.config, split) if split in ("select", "report") else None
-
-
-def _pages(search: Callable[..., Any], **query: Any) -> list[Any]:
-    """All pages of one of MLflow's searches."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(**query, max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
 def _connect(store: Store, create: bool) -> Any:
     """A client of the store. A new database is made by one process at a time: two would both try
     to make its tables."""
@@ -407,29 +405,14 @@ def _connect(store: Store, create: bool) -> Any:
             f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
             "another store with --tracking-uri"
         )
-    # Read when mlflow is imported: counting our users is nobody's business.
+    # mlflow reads these: counting our users is nobody's business, and bars break progress lines.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     if database is None:
-        _probe(store.uri)
+        records.probe(store.uri)
         return MlflowClient(store.uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
         return MlflowClient(store.uri)
-
-
-def _probe(uri: str) -> None:
-    """Ask a server whether it is there: the client itself would go on asking for minutes."""
-    if not uri.startswith("http"):
-        return
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
-            return
-    except urllib.error.HTTPError:
-        return  # it answers; what it thinks of us the client will say
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
-            "with --tracking-uri"
-        ) from None

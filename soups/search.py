@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,6 +12,13 @@ from soups.average import average
 from vosmodels.types import InputError
 
 Weights = Mapping[str, Tensor]
+
+
+class Scored(Protocol):
+    """Scores of weights; soups go by the mean of J and F."""
+
+    @property
+    def jf(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,21 @@ class Decision:
 
 @dataclass(frozen=True)
 class Soup:
-    """Averaged weights, what is in them, and the record of every decision, in order."""
+    """Averaged weights, what is in them, and the record of every decision, in order.
+
+    scored: what `score` said of these weights; None where the best ingredient stayed alone.
+    """
 
     weights: dict[str, Tensor]
     ingredients: tuple[Ingredient, ...]
     decisions: tuple[Decision, ...]
     score: float
+    scored: float | Scored | None = None
 
 
 def greedy(
     ingredients: Sequence[Ingredient],
-    score: Callable[[Weights], float],
+    score: Callable[[Weights], float | Scored],
     workers: int = 1,
     min_delta: float = 0.0,
 ) -> Soup:
@@ -68,16 +79,18 @@ def greedy(
         raise InputError(f"workers {workers}: a parallel search is not built yet; use 1")
     order = ranked(ingredients)
     kept, weights, best = [order[0]], [order[0].load()], order[0].score
+    scored: float | Scored | None = None
     decisions = [Decision(order[0].name, order[0].sha256, None, best, True)]
     for candidate in order[1:]:
         tried = [*weights, candidate.load()]
-        value = score(average(tried, [i.name for i in (*kept, candidate)]))
+        answer = score(average(tried, [i.name for i in (*kept, candidate)]))
+        value = answer if isinstance(answer, float | int) else answer.jf
         accepted = value > best + min_delta
         decisions.append(Decision(candidate.name, candidate.sha256, best, value, accepted))
         if accepted:
-            kept, weights, best = [*kept, candidate], tried, value
+            kept, weights, best, scored = [*kept, candidate], tried, value, answer
     soup = average(weights, [ingredient.name for ingredient in kept])
-    return Soup(soup, tuple(kept), tuple(decisions), best)
+    return Soup(soup, tuple(kept), tuple(decisions), best, scored)
 
 
 def ranked(ingredients: Sequence[Ingredient]) -> list[Ingredient]:
