@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.yamlfile import Document
 
 _OURS = {"bool_number", "not_built", "report_chosen"}  # messages that go on after the value
-_WHOLE = {"model", "options"}  # messages that name the value themselves
+_WHOLE = {"model", "options", "split"}  # messages that name the value themselves
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:

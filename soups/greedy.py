@@ -110,28 +110,44 @@ def cook(
     InputError as soups.search.greedy, and where another process is making the same soup.
     """
     ingredients = ranked(pool.ingredients)
-    ledger = Ledger(storage.root)
-    job, existing = _job(ledger, ingredients, config, again)
+    job, existing = _job(Ledger(storage.root), ingredients, config, again)
     if not existing:
         judge = judge or SelectJudge(config, storage)
         with job.claim():
-            job.write(
-                Started(
-                    role="soup",
-                    name=f"greedy soup of {len(ingredients)}",
-                    sweep=pool.sweep,
-                    experiment=config.name,
-                    config=config.model_dump(mode="json"),
-                    ancestor=ingredients[0].ancestor,
-                )
-            )
             try:
-                _search(job, ingredients, judge, config, storage, scored=pool.scored)
-            except Exception as error:
-                job.write(Failed(error=f"{type(error).__name__}: {error}".splitlines()[0]))
-                raise
-    tracker.project(job, pool.sweep)
+                _record(job, ingredients, judge, config, storage, pool)
+            finally:
+                tracker.project(job, pool.sweep)
+    else:
+        tracker.project(job, pool.sweep)
     return _made(job, storage, tracker, existing=existing)
+
+
+def _record(
+    job: Job,
+    ingredients: Sequence[Ingredient],
+    judge: Judge,
+    config: RunConfig,
+    storage: Storage,
+    pool: Pool,
+) -> None:
+    """The search between its first and its last line in the ledger."""
+    job.write(
+        Started(
+            role="soup",
+            name=f"greedy soup of {len(ingredients)}",
+            sweep=pool.sweep,
+            experiment=config.name,
+            config=config.model_dump(mode="json"),
+            ancestor=ingredients[0].ancestor,
+        )
+    )
+    try:
+        _search(job, ingredients, judge, config, storage, scored=pool.scored)
+    except BaseException as error:  # an interrupt too: nobody is at it any more
+        told = (str(error).splitlines() or ["interrupted"])[0]
+        job.write(Failed(error=f"{type(error).__name__}: {told}"))
+        raise
 
 
 def _search(
@@ -316,8 +332,8 @@ def _print(made: Made, config: RunConfig, pool: Pool, tracker: Tracker) -> None:
         out.print("this pool has a soup already; --again searches anew")
     data = config.data
     told = f"{data.root} {data.select} at {data.select_height} px, stride {data.select_stride}"
-    table = Table(title=f"{config.name}, sweep {pool.sweep}: J&F on {told}", box=None)
-    table.title_justify = "left"
+    out.print(f"{config.name}, sweep {pool.sweep}: J&F on {told}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     for heading in ("checkpoint", "soup without", "with it", ""):
         table.add_column(heading, justify="right" if heading.endswith(("out", "it")) else "left")
     for turn in made.decisions:
@@ -332,7 +348,12 @@ def _print(made: Made, config: RunConfig, pool: Pool, tracker: Tracker) -> None:
     for label, key in (("best single", "best_single_jf"), ("uniform soup", "uniform_jf")):
         out.print(f"{label:14} {made.scores[key]:.4f}")
     out.print(f"{'greedy soup':14} {made.scores['jf']:.4f}  of {len(made.ingredients)}")
-    out.print(f"file   {made.path}\nmodel  models:/{made.model_id}\nstore  {tracker.store.uri}")
+    for label, place in (
+        ("file", str(made.path)),
+        ("model", f"models:/{made.model_id}"),
+        ("store", tracker.store.uri),
+    ):
+        out.print(f"{label:6} {place}", soft_wrap=True)
 
 
 if __name__ == "__main__":
