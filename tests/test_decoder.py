@@ -103,6 +103,15 @@ def test_decoder_treats_every_object_as_if_it_were_alone(aspp: bool):
         torch.testing.assert_close(z[:, n : n + 1], alone_z)
 
 
+def test_decoder_treats_every_clip_as_if_it_were_alone():
+    x, s8, s4 = _normal(2, 3, 32, 4, 5), _normal(2, 10, 8, 10), _normal(2, 6, 16, 20)
+    decoder = _decoder()
+    logits, z = decoder(x, s8, s4)
+    alone_logits, alone_z = decoder(x[1:], s8[1:], s4[1:])
+    torch.testing.assert_close(logits[1:], alone_logits)
+    torch.testing.assert_close(z[1:], alone_z)
+
+
 def test_z_is_what_the_prediction_sees_before_its_relu():
     decoder = _decoder()
     logits, z = decoder(_normal(1, 1, 32, 2, 2), _normal(1, 10, 4, 4), _normal(1, 6, 8, 8))

@@ -53,6 +53,13 @@ def test_gathered_read_equals_the_dense_product(top_k: int):
     torch.testing.assert_close(read_top_k(memory, values, query, top_k), dense)
 
 
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_affinity_survives_scores_beyond_the_range_of_exp(top_k: int | None):
+    memory, query = _keys(scale=1e3)
+    weights = affinity(memory.float(), query.float(), top_k)
+    torch.testing.assert_close(weights.sum(2), torch.ones(2, 12))
+
+
 def test_gathered_read_survives_scores_beyond_the_range_of_exp():
     memory, query = _keys(scale=1e3)
     values = torch.ones(2, 1, 2, 3, 3, 4, dtype=torch.float64)

@@ -154,6 +154,21 @@ def test_fed_back_masks_carry_gradient_unless_detached(
     assert fed == [False, not detach, not detach]  # and the last frame is never encoded
 
 
+def test_an_absent_slot_feeds_back_exactly_nothing(
+    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork
+):
+    fed: list[float] = []
+    real = student.encode_value
+
+    def spy(frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
+        fed.append(float(masks[:, 1].abs().max()))
+        return real(frames, masks, s16)
+
+    monkeypatch.setattr(student, "encode_value", spy)
+    student(textured_clip(clips=1, frames=4, slots=2))
+    assert fed == [0, 0, 0]
+
+
 def test_given_masks_replace_the_models_own(student: SpaceTimeNetwork):
     clip = textured_clip(frames=3)
     truth = student.roll(clip, given_masks=True)
