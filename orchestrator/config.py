@@ -318,6 +318,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
             f"{path}: sweep: missing; a sweep needs `sweep: {{parameters: {{key: [values]}}}}`, "
             f"one job runs with: python -m orchestrator.train {path}"
         )
+        document.values["sweep"] = {"parameters": {}}  # so that it is said once
     else:
         problems = complaints.of_grid(document, RunConfig, NOT_SWEPT)
     return _validate(SweepConfig, document, problems)

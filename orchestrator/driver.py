@@ -63,7 +63,7 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, nodes: Nodes, jo
     known = read_json(storage.sweeps / f"{sweep}.json")
     if known is not None:
         return int(known["threads"])
-    return _place(config, nodes, jobs, None).threads
+    return placement(config, nodes, jobs, None).threads
 
 
 def remember(config: RunConfig, storage: Storage, sweep: str, threads: int) -> None:
@@ -107,10 +107,10 @@ def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -
             todo = unfinished(round_, storage)
             with Watch(round_, ledger, lambda record: tracker.project(record, plan.sweep)) as watch:
                 if todo:
-                    placement = _place(config, nodes, len(todo), todo[0].threads)
-                    told = _describe(placement, config)
+                    placed = placement(config, nodes, len(todo), todo[0].threads)
+                    told = describe(placed)
                     name = f"{plan.sweep}-{number}-{todo[0].key}"
-                    workers.run_round(todo, storage, placement, name)
+                    workers.run_round(todo, storage, placed, name)
             peak = max(peak, watch.peak_mib)
             failures = _failures(round_, storage)
             if failures and number == 0:
@@ -120,7 +120,8 @@ def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -
     return Outcome(tuple(failures), peak, told)
 
 
-def _place(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
+def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
+    """Where so many jobs of this configuration fit."""
     cluster = config.cluster
     return place(
         nodes,
@@ -131,7 +132,8 @@ def _place(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> P
     )
 
 
-def _describe(placement: Placement, config: RunConfig) -> str:
+def describe(placement: Placement) -> str:
+    """In words: how many at once, each with what."""
     gpus = f", {placement.gpus:g} GPU" if placement.gpus else ""
     backend = "" if placement.workers == 1 else " nccl" if placement.gpus else " gloo"
     return (

@@ -11,7 +11,6 @@ import torch
 
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.driver import unfinished
-from orchestrator.ledger import Ledger
 from orchestrator.loop import TrainingState, fit
 from orchestrator.placement import Placement
 from orchestrator.plan import Job, Plan
@@ -94,10 +93,5 @@ class _Noise:
 
 def _weights_mib(job: Job) -> float:
     model = registry.build(job.model.name, seed=0, **job.model.options)
-    return sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**20
-
-
-def finished(plan: Plan, storage: Storage) -> dict[str, str]:
-    """State of every job by key."""
-    ledger = Ledger(storage.root)
-    return {job.key: ledger.job(job.key).state for job in plan.jobs}
+    size: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    return size / 2**20

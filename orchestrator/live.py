@@ -114,7 +114,7 @@ class Watch:
         for job in self.jobs:
             record = self.ledger.job(job.key)
             for made in record.checkpoints():
-                scores = " ".join(f"{key} {value:.3f}" for key, value in made.scores.items())
+                scores = f"J {made.scores['j']:.3f} F {made.scores['f']:.3f}"
                 line = f"{job.name}: step {made.step}/{job.train.steps}: {scores}"
                 self._once(job, str(made.step), line)
             state = record.state

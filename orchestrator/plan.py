@@ -80,11 +80,6 @@ def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
     return _Planner(config, sweep, threads).plan(trials(config))
 
 
-def plan_run(config: RunConfig, run: str, threads: int) -> Plan:
-    """The jobs of a single run: its teacher, its stem and one trial."""
-    return _Planner(config, run, threads).plan([Trial(config.name, {}, 0, config)])
-
-
 @dataclass(frozen=True)
 class _Planner:
     """written: the configuration without any swept value."""

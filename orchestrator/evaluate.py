@@ -1,0 +1,88 @@
+"""`python -m orchestrator.evaluate`: score a checkpoint on a folder of videos, or masks on disk."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import console
+from orchestrator.config import DataConfig
+from orchestrator.data import sequences
+from orchestrator.references import find
+from vosmodels import checkpoint
+from vosmodels.data.masks import write_palette
+from vosmodels.evaluation.runner import Scores, evaluate, score_folders
+from vosmodels.inference import VideoSegmenter
+from vosmodels.types import U8
+
+MODULE = "orchestrator.evaluate"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = console.parser(
+        MODULE,
+        "J and F of the DAVIS protocol: of a checkpoint on videos at full size, or of masks on "
+        "disk.",
+        f"python -m {MODULE} --checkpoint mlflow:omega --data /data/DAVIS --split val --out masks",
+        tracking=True,
+    )
+    parser.add_argument("--checkpoint", metavar="REF", help="a file, models:/ID, mlflow:EXPERIMENT")
+    parser.add_argument("--data", metavar="ROOT", help="a DAVIS folder, or: generated")
+    parser.add_argument("--split", default="val", help="default: val")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write masks as palette PNG")
+    parser.add_argument("--masks", metavar="DIR", type=Path, help="score these masks")
+    parser.add_argument("--annotations", metavar="DIR", type=Path, help="against these")
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        if args.masks and args.annotations and not args.checkpoint:
+            scores, told = score_folders(args.masks, args.annotations), str(args.masks)
+        elif args.checkpoint and args.data and not args.masks:
+            scores, told = _run(args)
+        else:
+            parser.error("give --checkpoint and --data, or --masks and --annotations")
+        if not args.json:
+            _print(scores, told)
+        return {**scores.as_dict(), "source": told}
+
+    return console.run(parser, argv, work)
+
+
+def _run(args: argparse.Namespace) -> tuple[Scores, str]:
+    found = find(args.checkpoint, args.tracking_uri)
+    model, _ = checkpoint.load_model(found.path)
+    videos = sequences(DataConfig(root=args.data), args.split)
+
+    def keep(name: str, number: int, ids: U8) -> None:
+        folder = args.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_palette(folder / f"{number:05d}.png", ids)
+
+    return evaluate(
+        lambda: VideoSegmenter(model), videos, on_mask=keep if args.out else None
+    ), found.told
+
+
+def _print(scores: Scores, told: str) -> None:
+    table = Table(title=told, title_justify="left", box=None)
+    for index, heading in enumerate(("video", "object", "J", "F", "J&F")):
+        table.add_column(heading, justify="left" if index == 0 else "right")
+    for video in scores.sequences:
+        for number, one in video.objects.items():
+            three = (f"{value:.3f}" for value in (one.j, one.f, (one.j + one.f) / 2))
+            table.add_row(video.name, str(number), *three)
+    table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
+    out = Console(highlight=False)
+    out.print(table)
+    if scores.fps is not None:
+        out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

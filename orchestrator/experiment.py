@@ -1,0 +1,186 @@
+"""A whole experiment: jobs, scores, soup, table; what `sweep` and `train` both do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from orchestrator import console, driver
+from orchestrator.config import SweepConfig, sweep_id, trials
+from orchestrator.forecast import forecast
+from orchestrator.ledger import Ledger
+from orchestrator.plan import Plan, plan_sweep
+from orchestrator.records import locate
+from orchestrator.results import Results, Row, command_line, ordered
+from orchestrator.storage import Storage, write_json
+from orchestrator.tracking import Tracker
+from soups.greedy import make_soup
+from vosmodels.types import InputError
+
+
+def command(
+    module: str,
+    argv: Sequence[str] | None,
+    *,
+    file: str,
+    does: str,
+    example: str,
+    load: Callable[[Path, Sequence[str]], SweepConfig],
+) -> int:
+    """The command line of `sweep` and `train`: FILE.yaml [key=value ...]; returns the exit code."""
+    parser = console.parser(module, does, f"python -m {module} {example}", tracking=True)
+    parser.add_argument("file", metavar=file, type=Path)
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="as in the YAML")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
+    )
+    typed = list(sys.argv[1:] if argv is None else argv)
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        config = load(args.file, args.overrides)
+        if args.dry_run:
+            return dry_run(config, quiet=args.json)
+        return run(
+            config,
+            text=args.file.read_text(),
+            command=command_line(module, typed),
+            tracking_uri=args.tracking_uri,
+            quiet=args.json,
+        )
+
+    return console.run(parser, argv, work, resume="run the same command again to continue")
+
+
+def run(
+    config: SweepConfig, *, text: str, command: str, tracking_uri: str | None, quiet: bool
+) -> Mapping[str, Any]:
+    """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed."""
+    started = time.monotonic()
+    storage = Storage(config.storage_root)
+    sweep = sweep_id(config)
+    plan = _plan(config, storage)
+    with driver.only_driver(storage, sweep):
+        driver.remember(config, storage, sweep, plan.trials[0].threads)
+        tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
+        tracker.open_sweep(config, sweep, text)
+        # As many threads as the jobs have: a score is the same whoever computes it.
+        torch.set_num_threads(plan.trials[0].threads)
+        status = "KILLED"
+        try:
+            outcome = driver.execute(plan, config, storage, tracker)
+            status = "FAILED" if outcome.failures else "FINISHED"
+            table = driver.Table(plan, config, storage)
+            rows = table.rows()
+            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+                rows.append(_soup(config, storage, tracker, sweep, table))
+            results = Results(
+                name=config.name,
+                sweep=sweep,
+                rows=rows,
+                command=command,
+                config=config.model_dump(mode="json"),
+                protocol=_protocol(config),
+                seconds=time.monotonic() - started,
+                peak_mib=outcome.peak_mib,
+                placement=outcome.placement,
+            )
+            _publish(results, plan, storage, tracker)
+        finally:
+            tracker.close_sweep(config.name, sweep, status=status)
+    if not quiet:
+        _print(results, config, tracker)
+    if outcome.failures:
+        for failure in outcome.failures:
+            print(
+                f"failed: {failure.job.name}: {failure.error}; log: {failure.log}", file=sys.stderr
+            )
+        raise console.CommandFailed(results.as_dict())
+    return results.as_dict()
+
+
+def dry_run(config: SweepConfig, *, quiet: bool) -> Mapping[str, Any]:
+    """What `run` would do, as JSON; nothing is started or written."""
+    storage = Storage(config.storage_root)
+    out = Console(stderr=quiet, highlight=False)
+    try:
+        plan = _plan(config, storage)
+    except InputError as error:
+        names = [trial.name for trial in trials(config)]
+        out.print(f"{len(names)} trials: {', '.join(names)}")
+        out.print(f"missing here: {error}")
+        return {"trials": names, "missing": [str(error)]}
+    ledger = Ledger(storage.root)
+    states = {job.name: ledger.job(job.key).state for job in plan.jobs}
+    for job in plan.jobs:
+        steps = f"{job.train.steps} steps"
+        out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
+    nodes = driver.this_machine()
+    placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
+    out.print(f"runs {driver.describe(placement)} on this machine")
+    told = forecast(plan, storage, placement)
+    for part, seconds in told.seconds.items():
+        out.print(f"{part:8} about {seconds:.0f} s")
+    out.print(f"{told.source}; disk about {told.disk_mib:.0f} MiB under {storage.root}")
+    return {
+        "trials": [job.name for job in plan.trials],
+        "states": states,
+        "at_once": placement.at_once,
+        "threads": placement.threads,
+        "seconds": dict(told.seconds),
+        "disk_mib": told.disk_mib,
+        "missing": [],
+    }
+
+
+def _plan(config: SweepConfig, storage: Storage) -> Plan:
+    sweep = sweep_id(config)
+    count = len(trials(config))
+    threads = driver.threads_of(config, storage, sweep, driver.this_machine(), count)
+    return plan_sweep(config, sweep, threads)
+
+
+def _soup(
+    config: SweepConfig, storage: Storage, tracker: Tracker, sweep: str, table: driver.Table
+) -> Row:
+    soup = make_soup(config.name, storage=storage, tracker=tracker, sweep=sweep)
+    note = f"{len(soup.ingredients)} ingredients"
+    return table.soup(soup.sha256, note)
+
+
+def _protocol(config: SweepConfig) -> str:
+    data = config.data
+    told = f"{data.root} {data.select} at {data.select_height} px, stride {data.select_stride}"
+    return told + (f"; report {data.report} at full size, every frame" if data.report else "")
+
+
+def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:
+    """Keep the results in the storage folder and on the sweep's page in MLflow."""
+    write_json(storage.sweeps / f"{plan.sweep}-results.json", results.as_dict())
+    tracker.log_results(results.name, plan.sweep, results.as_dict())
+
+
+def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
+    out = Console(highlight=False, width=max(100, Console().width))
+    out.print(results.table())
+    chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
+    if chosen:
+        out.print(f"best by {config.data.select} J&F: {chosen[0].name}")
+    out.print(
+        f"{results.seconds / 60:.1f} min, peak {results.peak_mib / 1024:.1f} GiB, "
+        f"{results.placement}"
+    )
+    out.print("next:")
+    out.print("  make ui                                   look at runs, checkpoints, masks")
+    out.print(f"  python -m soups.greedy --runs mlflow:{config.name}")
+    out.print(
+        f"  python -m orchestrator.segment --checkpoint mlflow:{config.name} "
+        "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4"
+    )
+    out.print(f"store: {tracker.store.uri}")

@@ -1,0 +1,43 @@
+"""`python -m orchestrator.fetch REF FILE`: the checkpoint behind a reference, as a file."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator import console
+from orchestrator.references import find
+
+MODULE = "orchestrator.fetch"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = console.parser(
+        MODULE,
+        "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file.",
+        f"python -m {MODULE} mlflow:omega best.safetensors",
+        tracking=True,
+    )
+    parser.add_argument("reference", metavar="REF")
+    parser.add_argument("file", metavar="FILE", type=Path)
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        found = find(args.reference, args.tracking_uri)
+        args.file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = args.file.with_name(f".{args.file.name}.part")
+        shutil.copyfile(found.path, scratch)
+        scratch.replace(args.file)
+        if not args.json:
+            print(f"{found.told}\nwritten to {args.file}")
+        return {"file": str(args.file), "source": found.told}
+
+    return console.run(parser, argv, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
