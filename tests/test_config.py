@@ -1,0 +1,320 @@
+"""The schema, its errors, and the trials a sweep consists of."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.config import (
+    NOT_BUILT,
+    ConfigError,
+    RunConfig,
+    StudentConfig,
+    SweepConfig,
+    canonical,
+    changed,
+    digest,
+    load,
+    load_run,
+    sweep_id,
+    trials,
+)
+
+SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
+GRID = "sweep: {parameters: {loss.omega: [0.0, 1.0]}}\n"
+
+
+def write(tmp_path: Path, text: str, name: str = "s.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path, *overrides: str) -> list[str]:
+    """Lines of the error, without the file's name."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+    return [line.removeprefix(f"{path}: ") for line in caught.value.problems]
+
+
+def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
+    counts = {path.stem: len(trials(load(path))) for path in SWEEPS.rglob("*.yaml")}
+    assert {"omega": 4, "tau": 4, "sampling": 3, "full": 48}.items() <= counts.items()
+    omega = trials(load(SWEEPS / "omega.yaml"))
+    assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
+
+
+def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
+    for path in SWEEPS.rglob("*.yaml"):
+        assert not load(path, ["data.root=/data/DAVIS"]).data.generated
+
+
+def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
+    config = load(write(tmp_path, GRID, "mini.yaml"))
+    assert config.name == "mini"
+    assert config.student.name == "mobilevos_mobilenetv2"
+    assert config.teacher.model_dump() == {
+        "name": "stcn_mobilenetv2",
+        "weights": None,
+        "backbone": None,
+        "options": {},
+        "steps": 200,
+    }
+    assert (config.loss.omega, config.loss.tau, config.loss.max_pixels) == (0.95, 0.1, 1024)
+    assert (config.train.steps, config.train.lr, config.train.clip_length) == (200, 1e-4, 5)
+    assert (config.cluster.retries, config.cluster.stall_s) == (1, 600)
+    assert config.data.max_objects == 2
+
+
+def test_a_stems_nulls_are_trains_values_as_written_never_swept_ones(tmp_path: Path):
+    path = write(
+        tmp_path, "train: {lr: 0.5, crop: 96}\nsweep: {parameters: {train.lr: [0.1, 0.2]}}\n"
+    )
+    config = load(path)
+    assert (config.stem.lr, config.stem.crop, config.stem.batch_size) == (0.5, 96, 4)
+    assert [(t.config.train.lr, t.config.stem.lr) for t in trials(config)] == [
+        (0.1, 0.5),
+        (0.2, 0.5),
+    ]
+
+
+def test_a_number_written_1e_5_is_a_number(tmp_path: Path):
+    assert load(write(tmp_path, GRID + "train: {lr: 1e-5}\n")).train.lr == 1e-5
+    assert load(write(tmp_path, GRID + "train: {lr: '1e-5'}\n")).train.lr == 1e-5
+    assert load(write(tmp_path, GRID), ["train.lr=1e-5"]).train.lr == 1e-5
+
+
+def test_configurations_are_frozen(tmp_path: Path):
+    config = load(write(tmp_path, GRID))
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("train: {Lr: 1.0}", "train.Lr: unknown key; did you mean 'lr'?"),
+        ("trian: {lr: 1.0}", "trian: unknown key; did you mean 'train'?"),
+        ("omega: 1.0", "omega: unknown key; did you mean 'loss.omega'?"),
+        ("train: {tau: 1.0}", "train.tau: unknown key; did you mean 'loss.tau'?"),
+        ("train: {zzz: 1.0}", "train.zzz: unknown key"),
+        ("train: {lr: fast}", "train.lr: 'fast': must be a valid number, unable to parse"),
+        ("train: {steps: true}", "train.steps: True: must be a number"),
+        ("train: {steps: 1.5}", "train.steps: 1.5: must be a valid integer"),
+        ("train: {lr: .inf}", "train.lr: inf: must be a finite number"),
+        ("train: {lr: 0}", "train.lr: 0: must be greater than 0"),
+        ("train: {crop: 100}", "train.crop: 100: must be a multiple of 16"),
+        ("loss: {omega: 1.5}", "loss.omega: 1.5: must be less than or equal to 1"),
+        ("loss: {sampling: edge}", "loss.sampling: 'edge': must be 'boundary', 'random' or 'all'"),
+        ("loss: {kl: foward}", "'foward': must be 'forward' or 'reverse'; did you mean 'forward'?"),
+        ("loss: 3", "loss: 3 is not a section"),
+        ("stem:", "stem: None is not a section"),
+        ("name: a b", "name: 'a b': must be letters, digits, _ and -"),
+        ("data: {report: val}", "data.report: 'val' is also data.select; report must be"),
+        ("data: {select: test, report: train}", "data.report: 'train' is also data.train"),
+        ("data: {select: vall}", "data.select: 'vall' is no split of generated clips"),
+        ("student: {name: mobilvos_resnet18}", "did you mean 'mobilevos_resnet18'?"),
+        ("student: {name: deaott}", "student.name: model 'deaott'"),
+        ("student: {options: {aspp: 3}}", "'mobilevos_mobilenetv2': unknown option 'aspp'"),
+        ("cluster: {workers: 3}", "cannot share train.batch_size 4 equally"),
+    ],
+)
+def test_each_mistake_has_its_line(tmp_path: Path, text: str, line: str):
+    lines = refused(write(tmp_path, GRID + text + "\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
+    path = write(
+        tmp_path,
+        "train: {Lr: 1}\nloss: {tau: -1}\nsweep: {parameters: {loss.omeg: [0], loss.kl: [up]}}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["word", "train.steps=many"])
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "command line",
+        *[str(path)] * 1,
+        "command line",
+        *[str(path)] * 3,
+    ]
+    for key in ("word", "train.Lr", "loss.tau", "train.steps", "loss.omeg", "loss.kl"):
+        assert any(key in line for line in caught.value.problems), key
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("data", "layout", "youtubevos"),
+        ("data", "train", [{"root": "a"}]),
+        ("data", "static", "images"),
+        ("", "stages", [{"name": "video"}]),
+        ("loss", "method", "tiled"),
+        ("loss", "method", "classwise"),
+        ("train", "ema", 0.99),
+        ("train", "keep", "last"),
+        ("train", "keep", "soup"),
+        ("sweep", "search", "random"),
+        ("sweep", "search", "optuna"),
+        ("sweep", "scheduler", "asha"),
+        ("cluster", "lockstep", 2),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(tmp_path: Path, section: str, key: str, value: Any):
+    assert (section, key) in NOT_BUILT
+    dotted = f"{section}.{key}".strip(".")
+    lines = refused(write(tmp_path, GRID), f"{dotted}={json.dumps(value)}")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"command line: {dotted}: {value!r:.60}")
+    assert lines[0].endswith("is not built yet")
+
+
+def test_every_unbuilt_feature_has_its_test():
+    marks = [
+        mark
+        for mark in test_what_is_not_built_is_refused_by_name.pytestmark
+        if mark.name == "parametrize"
+    ]
+    assert {tuple(values[:2]) for values in marks[0].args[1]} == set(NOT_BUILT)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ("{}", "sweep.parameters: empty"),
+        ("{loss.omega: []}", "sweep.parameters.loss.omega: [] is an empty grid"),
+        ("{loss.omega: 0.5}", "sweep.parameters.loss.omega: 0.5 is not a list"),
+        ("{loss.omega: [0, 0.0]}", "sweep.parameters.loss.omega: 0.0 is there twice"),
+        ("{loss.omega: [0, 2]}", "sweep.parameters.loss.omega: 2: must be less than or equal"),
+        ("{loss.omegaa: [0]}", "loss.omegaa: unknown key; did you mean 'omega'?"),
+        ("{omega: [0]}", "sweep.parameters.omega: unknown key; did you mean 'loss.omega'?"),
+        ("{loss: [0]}", "sweep.parameters.loss: a section cannot be swept"),
+        ("{loss.omega.x: [0]}", "unknown key; 'loss.omega' is a value, not a section"),
+        ("{data.select: [train]}", "sweep.parameters.data.select: cannot be swept"),
+        ("{cluster.threads: [1]}", "sweep.parameters.cluster.threads: cannot be swept"),
+        ("{loss.method: [tiled]}", "this way to the correlation loss is not built yet"),
+        ("{student.options.asp: [1]}", "asp"),
+        ("{loss.tau: {uniform: [0, 1]}}", "ranges need search random or optuna"),
+    ],
+)
+def test_each_mistake_in_a_grid_has_its_line(tmp_path: Path, parameters: str, line: str):
+    lines = refused(write(tmp_path, f"sweep: {{parameters: {parameters}}}\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_overriding_a_swept_key_is_refused_since_it_would_do_nothing(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    assert "is swept; use sweep.parameters.loss.omega=" in refused(path, "loss.omega=0.3")[0]
+    config = load(path, ["sweep.parameters.loss.omega=[0.3]"])
+    assert [trial.config.loss.omega for trial in trials(config)] == [0.3]
+
+
+def test_trials_are_the_product_in_order_with_short_names(tmp_path: Path):
+    path = write(
+        tmp_path, "sweep: {parameters: {loss.omega: [0, 1], loss.sampling: [all, random]}}\n"
+    )
+    made = trials(load(path))
+    assert [trial.name for trial in made] == [
+        "omega=0.0 sampling=all",
+        "omega=0.0 sampling=random",
+        "omega=1.0 sampling=all",
+        "omega=1.0 sampling=random",
+    ]
+    assert all(trial.config.loss.omega == trial.values["loss.omega"] for trial in made)
+    assert all(type(trial.config) is RunConfig for trial in made)
+
+
+def test_equal_last_names_are_told_apart_by_their_whole_key(tmp_path: Path):
+    path = write(tmp_path, "sweep: {parameters: {train.lr: [0.1], stem.lr: [0.2]}}\n")
+    assert [trial.name for trial in trials(load(path))] == ["train.lr=0.1 stem.lr=0.2"]
+
+
+def test_seeds_repeat_every_point_with_the_same_config(tmp_path: Path):
+    config = load(write(tmp_path, GRID), ["sweep.seeds=3"])
+    made = trials(config)
+    assert [(t.values["loss.omega"], t.seed_index) for t in made] == [
+        (omega, index) for omega in (0.0, 1.0) for index in range(3)
+    ]
+    assert {t.config.seed for t in made} == {0}
+    assert len({t.name for t in made}) == 6
+
+
+def test_student_options_can_be_swept(tmp_path: Path):
+    text = "sweep: {parameters: {student.options.key_gain: [0.5, 1.0]}}\n"
+    made = trials(load(write(tmp_path, text)))
+    assert [trial.config.student.options for trial in made] == [
+        {"key_gain": 0.5},
+        {"key_gain": 1.0},
+    ]
+
+
+def test_a_sweep_is_known_by_what_it_learns_not_by_what_varies_or_where_it_runs(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    same = sweep_id(load(path))
+    for override in (
+        "sweep.parameters.loss.omega=[0, 0.5, 1]",
+        "sweep.seeds=2",
+        "cluster.threads=1",
+        "storage=/elsewhere",
+        "tracking.uri=sqlite:////x.db",
+        "stem.lr=1e-4",  # what null means here
+    ):
+        assert sweep_id(load(path, [override])) == same, override
+    for override in ("seed=1", "loss.tau=0.2", "data.select_stride=1", "name=other"):
+        assert sweep_id(load(path, [override])) != same, override
+
+
+def test_a_single_job_refuses_a_sweep_file_and_says_what_runs_it(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    with pytest.raises(ConfigError, match=r"not one job; run it with: python -m orchestrator.swe"):
+        load_run(path)
+
+
+def test_a_sweep_refuses_a_file_without_sweep_and_says_what_runs_it(tmp_path: Path):
+    path = write(tmp_path, "train: {steps: 3}\n")
+    assert "python -m orchestrator.train" in refused(path)[0]
+    assert load_run(path).train.steps == 3
+
+
+def test_changed_checks_again_and_names_the_place():
+    run = RunConfig(name="a")
+    assert changed(run, {"data.select": "test"}, "command line").data.select == "test"
+    with pytest.raises(ConfigError, match=r"command line: data\.select: 'x' is no split"):
+        changed(run, {"data.select": "x"}, "command line")
+
+
+def test_canonical_text_does_not_depend_on_the_order_of_keys():
+    assert canonical({"b": 1, "a": [1.0, None]}) == '{"a":[1.0,null],"b":1}'
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    assert digest({"a": 2}) != digest({"a": 2.5})
+    assert len(digest("")) == 16
+    assert canonical(StudentConfig()) == canonical(StudentConfig().model_dump())
+
+
+def test_canonical_refuses_what_has_no_one_text():
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical(math.nan)
+    with pytest.raises(TypeError, match=r"set \{1\}"):
+        canonical({1})
+
+
+def test_storage_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert RunConfig(name="a").storage_root == tmp_path / "results"
+    assert RunConfig(name="a", storage="x").storage_root == tmp_path / "x"
+
+
+def test_a_sweep_section_without_parameters_is_refused(tmp_path: Path):
+    assert refused(write(tmp_path, "sweep: {seeds: 2}\n")) == ["sweep.parameters: missing"]
+    assert "not a section" in refused(write(tmp_path, "sweep:\n"))[0]
+
+
+def test_sweep_config_is_a_run_config_with_a_sweep():
+    assert set(SweepConfig.model_fields) - set(RunConfig.model_fields) == {"sweep"}

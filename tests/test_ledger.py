@@ -1,0 +1,177 @@
+"""The ledger: crashes, replays, two processes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.ledger import (
+    KINDS,
+    Checkpoint,
+    Done,
+    Evaluated,
+    Event,
+    Failed,
+    Job,
+    Ledger,
+    Losses,
+    Picture,
+    Souped,
+    Started,
+)
+from vosmodels.types import InputError
+
+STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem", "omega", 12.5)
+EVENTS: list[Event] = [
+    STARTED,
+    Losses(10, {"total": 0.5}),
+    Evaluated(10, {"jf": 0.4}, {"ant": {"j": 0.1}}, "report"),
+    Checkpoint(20, "ab", "checkpoints/ab.safetensors", {"jf": 0.4}, {"ant": {"j": 0.4}}, "stem"),
+    Picture(20, "pictures/k/20.png"),
+    Souped("pool", ["a"], [{"name": "a", "accepted": True}], {"jf": 0.5}),
+    Failed("ValueError: no", "logs/k.log"),
+    Done(3.5, 200.0, {"jf": 0.5}, {"note": "x"}),
+]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Ledger(tmp_path).job("k")
+
+
+def write(job: Job, *events: Event) -> None:
+    with job.claim():
+        for event in events:
+            job.write(event)
+
+
+def state(job: Job) -> str:
+    return job.state
+
+
+def claimed(job: Job) -> bool:
+    return job.claimed
+
+
+def test_every_kind_of_event_comes_back_as_it_was_written(job: Job):
+    assert {type(event) for event in EVENTS} == set(KINDS.values())
+    write(job, *EVENTS)
+    assert job.events() == EVENTS
+    assert job.path.read_text().count("\n") == len(EVENTS)
+
+
+def test_a_line_torn_by_a_crash_is_no_event_and_the_next_writer_cuts_it_off(job: Job):
+    write(job, STARTED, Losses(10, {"total": 0.5}))
+    whole = job.path.read_bytes()
+    for cut in range(1, len(whole) - whole.index(b"\n") - 1):
+        job.path.write_bytes(whole[:-cut])
+        assert job.events() == [STARTED]
+    write(job, Losses(20, {"total": 0.4}))
+    assert job.events() == [STARTED, Losses(20, {"total": 0.4})]
+
+
+def test_of_replayed_steps_the_first_record_counts(job: Job):
+    first = [Losses(10, {"total": 1.0}), Losses(20, {"total": 2.0}), Evaluated(20, {"jf": 1.0})]
+    write(job, STARTED, *first)
+    write(job, STARTED, Losses(20, {"total": 9.0}), Evaluated(20, {"jf": 9.0}))
+    write(job, Evaluated(20, {"jf": 3.0}, split="report"), Losses(30, {"total": 3.0}))
+    assert [(e.step, e.values["total"]) for e in job.losses()] == [(10, 1.0), (20, 2.0), (30, 3.0)]
+    assert [(e.split, e.scores["jf"]) for e in job.of(Evaluated)] == [
+        ("select", 1.0),
+        ("report", 3.0),
+    ]
+    assert len(job.of(Started)) == 2
+
+
+def test_the_state_is_that_of_the_newest_turn_and_done_is_for_good(job: Job):
+    assert state(job) == "new"
+    write(job, STARTED)
+    assert state(job) == "running"
+    write(job, Failed("boom"))
+    assert (state(job), job.failed()) == ("failed", Failed("boom"))
+    write(job, STARTED, Losses(1, {}))
+    assert (state(job), job.failed()) == ("running", None)
+    write(job, Done(1.0))
+    write(job, Evaluated(1, {"jf": 0.1}, split="report"), Failed("too late"))
+    assert (state(job), job.failed()) == ("done", None)
+    assert job.done() == Done(1.0)
+
+
+def test_writing_without_the_claim_is_refused(job: Job):
+    with pytest.raises(ValueError, match="write 'losses' without its claim"):
+        job.write(Losses(1, {}))
+    assert not job.path.exists()
+
+
+def test_numbers_that_are_not_finite_are_refused_and_leave_no_line(job: Job):
+    write(job, STARTED)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write(job, Losses(1, {"total": float("nan")}))
+    assert job.events() == [STARTED]
+
+
+def test_a_second_claim_is_refused_with_the_holders_name(job: Job, tmp_path: Path):
+    other = Ledger(tmp_path).job("k")
+    with job.claim():
+        assert claimed(job)
+        assert claimed(other)
+        with pytest.raises(InputError, match=rf"process {os.getpid()} on "), other.claim():
+            pass
+    assert not claimed(other)
+    with other.claim():
+        pass
+
+
+def test_asking_whether_a_job_is_claimed_leaves_nothing_behind(job: Job, tmp_path: Path):
+    assert not claimed(job)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_claim_of_a_killed_process_is_free_again(job: Job, tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from orchestrator.ledger import Ledger\n"
+        "with Ledger(Path(sys.argv[1])).job('k').claim():\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert claimed(job)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 5
+    while claimed(job) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    write(job, STARTED)
+    assert state(job) == "running"
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "not json", '{"kind": "later"}', '{"kind":"done"}'])
+def test_a_broken_line_in_the_middle_is_told_with_its_number(job: Job, line: str):
+    write(job, STARTED)
+    job.path.write_text(job.path.read_text() + line + "\n")
+    with pytest.raises(InputError, match=r"k\.jsonl: line 2: "):
+        job.events()
+
+
+def test_the_ledger_lists_the_jobs_that_were_started(tmp_path: Path):
+    ledger = Ledger(tmp_path)
+    assert ledger.jobs() == []
+    for key in ("b", "a"):
+        write(ledger.job(key), STARTED)
+    with ledger.job("c").claim():
+        pass
+    assert [job.key for job in ledger.jobs()] == ["a", "b"]
+
+
+def test_a_key_that_is_no_file_name_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"'\.\./x'"):
+        Ledger(tmp_path).job("../x")
