@@ -10,6 +10,7 @@ run: MLflow's models can be sorted by score, plain artifacts cannot. `records` h
 from __future__ import annotations
 
 import logging
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -160,12 +161,29 @@ class Tracker:
 
     def config_of(self, experiment: str, sweep: str) -> RunConfig:
         """The resolved configuration of a sweep, as `open_sweep` kept it."""
+        return RunConfig.model_validate(self._kept(experiment, sweep, "config.json"))
+
+    def results_of(self, experiment: str, sweep: str) -> Mapping[str, Any]:
+        """A sweep's results, as `log_results` kept them."""
+        return self._kept(experiment, sweep, "results.json")
+
+    def _kept(self, experiment: str, sweep: str, name: str) -> Mapping[str, Any]:
+        """A JSON file of a sweep's parent run; InputError where there is none."""
+        from mlflow.exceptions import MlflowException
+
         experiment_id = self._experiment(experiment).experiment_id
         runs = self._runs(experiment_id, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{sweep}'")
         if not runs:
             raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
-        path = self._client.download_artifacts(runs[0].info.run_id, "config.json")
-        return RunConfig.model_validate_json(Path(path).read_text())
+        try:
+            path = self._client.download_artifacts(runs[0].info.run_id, name)
+            value: Mapping[str, Any] = json.loads(Path(path).read_text())
+        except (MlflowException, OSError) as error:
+            raise InputError(
+                f"{self.store.uri}: sweep {sweep} of {experiment!r} has no {name} yet ({error}); "
+                "let it run to its end"
+            ) from None
+        return value
 
     def checkpoints(
         self, experiment: str, sweep: str | None = None, roles: Sequence[Role] = ("trial",)

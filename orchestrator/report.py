@@ -1,0 +1,92 @@
+"""`python -m orchestrator.report`: a sweep's table again, as JSON, and the README's Results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator import console
+from orchestrator.references import reader
+from orchestrator.results import Results
+from orchestrator.storage import write_json
+from vosmodels.types import InputError
+
+MODULE = "orchestrator.report"
+SCHEME = "mlflow:"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = console.parser(
+        MODULE,
+        "Print the table of a sweep, or write the committed results into a README.",
+        f"python -m {MODULE} mlflow:omega --out sweeps/results/omega.json\n"
+        f"  python -m {MODULE} sweeps/results --readme README.md",
+        tracking=True,
+    )
+    parser.add_argument("source", metavar="mlflow:EXPERIMENT|FOLDER")
+    parser.add_argument("--sweep", metavar="ID", help="another sweep than the newest")
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="keep the results")
+    parser.add_argument("--readme", metavar="FILE.md", type=Path, help="rewrite its Results")
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        if args.source.startswith(SCHEME):
+            return _experiment(args)
+        if args.readme is None:
+            parser.error("a folder of results needs --readme FILE.md")
+        return _readme(Path(args.source), args.readme, quiet=args.json)
+
+    return console.run(parser, argv, work)
+
+
+def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
+    tracker = reader(args.tracking_uri)
+    name = tracker.find_experiment(args.source.removeprefix(SCHEME))
+    sweep = args.sweep or tracker.newest_sweep(name)
+    results = Results.from_dict(tracker.results_of(name, sweep))
+    if args.out:
+        write_json(args.out, results.as_dict())
+    if not args.json:
+        out = Console(highlight=False)
+        out.print(f"sweep {sweep} of {name}, {results.date}, commit {results.commit}")
+        out.print(results.table())
+        if args.out:
+            out.print(f"written to {args.out}")
+    return results.as_dict()
+
+
+def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise InputError(f"{folder}: no results (*.json) in this folder")
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    sections = [_read(path).markdown() for path in files]
+    readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
+    if not quiet:
+        print(f"{readme}: {len(files)} results")
+    return {"readme": str(readme), "results": [path.name for path in files]}
+
+
+def _read(path: Path) -> Results:
+    try:
+        return Results.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not the results of a sweep ({error}); "
+            f"write it with: python -m {MODULE} mlflow:EXPERIMENT --out {path}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
