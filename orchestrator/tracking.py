@@ -9,8 +9,8 @@ run: MLflow's models can be sorted by score, plain artifacts cannot. `records` h
 
 from __future__ import annotations
 
-import logging
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
