@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,13 +44,18 @@ def fingerprint(data: DataConfig, split: str) -> str:
     """Changes when the split's content does; part of the key of whatever it shaped."""
     if not data.generated:
         return _davis(data).fingerprint(split)
-    # What is drawn, not a version number that someone must remember to raise.
-    video = generated.sequences(_generated_split(split))[0]
-    drawn = hashlib.sha256()
+    return _drawn(_generated_split(split))
+
+
+@functools.cache
+def _drawn(split: generated.Split) -> str:
+    """What is drawn, not a version number that someone must remember to raise."""
+    video = generated.sequences(split)[0]
+    content = hashlib.sha256()
     for index in (0, len(video) - 1):
-        drawn.update(video.frame(index).tobytes())
-        drawn.update(video.mask(index).tobytes())
-    return drawn.hexdigest()[:16]
+        content.update(video.frame(index).tobytes())
+        content.update(video.mask(index).tobytes())
+    return content.hexdigest()[:16]
 
 
 def _generated_split(split: str) -> generated.Split:
