@@ -258,7 +258,7 @@ def test_video_inference_without_top_k_equals_the_training_forward(name: str):
     state = propagator.begin(clip.frames[0, 0], clip.masks[0, 0])
     for t in (1, 2):
         prediction = propagator.predict(state, clip.frames[0, t])
-        # a given mask enters inference as its soft aggregate, 1e-7 instead of 0
+        # a given mask enters inference as its soft aggregate: nearly, not exactly, 0 or 1
         torch.testing.assert_close(prediction.probabilities, output[t - 1], atol=1e-4, rtol=0)
         state = propagator.commit(state, prediction)
 
@@ -293,6 +293,28 @@ def test_key_projection_starts_orthogonal_times_its_gain():
     torch.testing.assert_close(weight @ weight.T, torch.eye(8) / 16)
 
 
+def test_a_given_mask_is_remembered_as_its_soft_aggregate(
+    monkeypatch: pytest.MonkeyPatch, teacher: SpaceTimeNetwork
+):
+    fed: list[Tensor] = []
+    real = teacher.encode_value
+
+    def spy(frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
+        fed.append(masks)
+        return real(frames, masks, s16)
+
+    monkeypatch.setattr(teacher, "encode_value", spy)
+    teacher.propagator().begin(textured_frames(1, 16, 16)[0], torch.ones(16, 16).long())
+    # one object everywhere: both classes at their clamp, 1e-7 against 1 - 1e-7
+    odds = (1e-7 / (1 - 1e-7)) ** 2
+    expected = torch.full((1, 1, 16, 16), 1 / (1 + odds))
+    torch.testing.assert_close(fed[0], expected)
+    teacher.propagator().begin(textured_frames(1, 16, 17)[0], torch.ones(16, 17).long())
+    padding = fed[1][..., -1]
+    assert padding.min() > 0
+    assert padding.max() < 1e-12
+
+
 def test_late_objects_start_a_bank_of_their_own_and_the_old_ones_go_on(
     teacher: SpaceTimeNetwork,
 ):
@@ -320,12 +342,12 @@ def test_padding_is_the_mean_colour_and_splits_the_smaller_half_first(
     teacher: SpaceTimeNetwork,
 ):
     propagator = teacher.propagator()
-    frame = torch.full((3, 35, 50), 0.9)
-    ids = torch.ones(35, 50, dtype=torch.int64)
+    frame = torch.full((3, 35, 51), 0.9)
+    ids = torch.ones(35, 51, dtype=torch.int64)
     state = propagator.begin(frame, ids)
     padded = propagator.predict(state, frame).features.frame
     assert padded.shape == (1, 3, 48, 64)
     inside = (padded[0] - 0.9).abs() < 1e-6
-    assert inside[:, 6:41, 7:57].all()
-    assert int(inside.sum()) == 3 * 35 * 50
+    assert inside[:, 6:41, 6:57].all()
+    assert int(inside.sum()) == 3 * 35 * 51
     torch.testing.assert_close(padded[0, :, 0, 0], torch.tensor([0.485, 0.456, 0.406]))
