@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from vosmodels.types import U8, Clip
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
+Range = tuple[float, float]
 Split = Literal["train", "val", "test"]
 
 VERSION = "generated-v1"  # a change to anything drawn is another version: scores are not comparable
@@ -91,6 +92,21 @@ def ground_texture(rng: np.random.Generator) -> U8:
     return painted(pattern(rng, GROUND), dark, light)
 
 
+def place(texture: U8, centre: F64, turn: float, edge: float, size: tuple[int, ...]) -> F32:
+    """(h, w, 3): a square texture laid on a picture of `size` (h, w), mirrored beyond its edges.
+
+    centre (x, y) in pixels, turn in radians, edge: pixels the texture's edge becomes.
+    """
+    zoom, half = edge / len(texture), len(texture) / 2
+    cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
+    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    matrix[:, 2] = centre - matrix[:, :2].sum(1) * half
+    laid: U8 = cv2.warpAffine(
+        texture, matrix, (size[1], size[0]), borderMode=cv2.BORDER_REFLECT_101
+    )
+    return laid.astype(np.float32)
+
+
 # Shapes -----------------------------------------------------------------------------------------
 
 
@@ -104,13 +120,7 @@ class Swing:
     phase: F64
 
     @classmethod
-    def draw(
-        cls,
-        rng: np.random.Generator,
-        middle: F64,
-        reach: tuple[float, float],
-        period: tuple[float, float],
-    ) -> Swing:
+    def draw(cls, rng: np.random.Generator, middle: F64, reach: Range, period: Range) -> Swing:
         """Reach and period drawn from their ranges per axis, any phase."""
         return cls(
             middle, rng.uniform(*reach, 2), rng.uniform(*period, 2), rng.uniform(0, 2 * np.pi, 2)
@@ -176,33 +186,26 @@ class Shape:
         return points
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One shape as drawn: coverage (h, w) in [0, 1] of the pixels from (top, left) on."""
+class Layer(NamedTuple):
+    """One shape as drawn: where it lies in the picture, and its coverage (h, w) there, 0 to 1."""
 
-    top: int
-    left: int
+    window: tuple[slice, slice]
     coverage: F32
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Where the layer lies in the picture."""
-        height, width = self.coverage.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 def cover(contour: F64, height: int, width: int) -> Layer:
-    """Exact area coverage of a polygon (x, y in pixels), cut to the picture; may be empty."""
-    left, top = np.clip(np.floor(contour.min(0)), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.ceil(contour.max(0)), (left, top), (width, height)).astype(int)
+    """Area coverage of a polygon (x, y in pixels), cut to the picture; may be empty."""
+    left, top = np.clip(np.floor(contour.min(0)), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(contour.max(0)), 0, (width, height)).astype(int).tolist()
+    window = slice(top, bottom), slice(left, right)
     if right == left or bottom == top:
-        return Layer(int(top), int(left), np.zeros((0, 0), np.float32))
+        return Layer(window, np.zeros((bottom - top, right - left), np.float32))
     fine = np.zeros(((bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING), np.uint8)
     # A subpixel's centre is at its index + 1/2; fillPoly wants centres at integers, in 1/16 units.
     points = ((contour - (left, top)) * SUPERSAMPLING - 0.5) * 16
     cv2.fillPoly(fine, [np.round(points).astype(np.int32)], 255, lineType=cv2.LINE_8, shift=4)
-    small = cv2.resize(fine, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA)
-    return Layer(int(top), int(left), small.astype(np.float32) / 255.0)
+    small = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    return Layer(window, small.astype(np.float32) / 255.0)
 
 
 # Scenes -----------------------------------------------------------------------------------------
@@ -231,11 +234,10 @@ class Scene:
             if self._all_visible():
                 break
 
-    def _draw_shapes(self, rng: np.random.Generator, count: int) -> tuple[Shape, ...]:
+    def _draw_shapes(self, rng: np.random.Generator, count: int) -> list[Shape]:
         first = rng.uniform()
         hues = [first + (k + rng.uniform(-0.2, 0.2)) / MAX_OBJECTS for k in range(count)]
-        size = self.width / self.side, self.height / self.side
-        return tuple(Shape.draw(rng, hue, *size) for hue in hues)
+        return [Shape.draw(rng, h, self.width / self.side, self.height / self.side) for h in hues]
 
     def _layers(self, t: float) -> list[Layer]:
         return [cover(s.contour(t) * self.side, self.height, self.width) for s in self.shapes]
@@ -253,45 +255,25 @@ class Scene:
         floor = np.maximum(MIN_AREA * self.height * self.width, MIN_VISIBLE * whole)
         return bool((seen >= floor).all())
 
-    def _texture_on(self, shape: Shape, t: float, layer: Layer) -> F32:
-        centre, size, turn = shape.placement(t)
-        zoom = 4.0 * shape.radius * size * self.side / TEXTURE
-        cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
-        half = TEXTURE / 2
-        x, y = centre * self.side - (layer.left, layer.top)
-        matrix = np.array([[cos, -sin, x - (cos - sin) * half], [sin, cos, y - (sin + cos) * half]])
-        return _warp(shape.texture, matrix, *layer.coverage.shape)
-
-    def _ground(self, t: float) -> F32:
-        turn, zoom = self.tilt.at(t)
-        zoom *= self.side / TEXTURE
-        half = GROUND / 2
-        x, y = self.camera.at(t) * self.side
-        cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
-        matrix = np.array([[cos, -sin, x - (cos - sin) * half], [sin, cos, y - (sin + cos) * half]])
-        return _warp(self.ground, matrix, self.height, self.width)
-
     def draw(self, t: float) -> tuple[U8, U8]:
         """The frame (H, W, 3) RGB and its ids (H, W) at time t, both uint8."""
+        turn, zoom = self.tilt.at(t)
+        centre, edge = self.camera.at(t) * self.side, 1.5 * zoom * self.side
+        picture = place(self.ground, centre, turn, edge, (self.height, self.width))
         layers = self._layers(t)
-        picture = self._ground(t)
         for shape, layer in zip(self.shapes, layers, strict=True):
-            if layer.coverage.size:
-                alpha = layer.coverage[..., None]
-                patch = picture[layer.window]
-                patch += alpha * (self._texture_on(shape, t, layer) - patch)
+            if layer.coverage.size == 0:
+                continue
+            centre, size, turn = shape.placement(t)
+            corner = centre * self.side - (layer.window[1].start, layer.window[0].start)
+            edge = 4.0 * shape.radius * size * self.side
+            texture = place(shape.texture, corner, turn, edge, layer.coverage.shape)
+            patch = picture[layer.window]
+            patch += layer.coverage[..., None] * (texture - patch)
         rng = np.random.default_rng([self.noise_seed, round(t)])
         picture *= np.float32(rng.uniform(0.95, 1.05))
         picture += NOISE * rng.standard_normal(picture.shape, dtype=np.float32)
         return np.clip(picture, 0, 255).astype(np.uint8), self._ids(layers)
-
-
-def _warp(texture: U8, matrix: F64, height: int, width: int) -> F32:
-    """(height, width, 3) float32: the texture under a forward 2 x 3 map, mirrored at its edges."""
-    warped: U8 = cv2.warpAffine(
-        texture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return warped.astype(np.float32)
 
 
 # Clips and sequences ----------------------------------------------------------------------------
@@ -338,10 +320,9 @@ class GeneratedSequence:
     length: int
 
     @cached_property
-    def _video(self) -> tuple[U8, U8]:
+    def _video(self) -> list[tuple[U8, U8]]:
         scene = Scene(numpy_generator(*self.scene_seed), self.height, self.width)
-        frames, masks = zip(*(scene.draw(t) for t in range(self.length)), strict=True)
-        return np.stack(frames), np.stack(masks)
+        return [scene.draw(t) for t in range(self.length)]
 
     @property
     def ids(self) -> Sequence[int]:
@@ -353,13 +334,11 @@ class GeneratedSequence:
 
     def frame(self, index: int) -> U8:
         """(H, W, 3) uint8 RGB."""
-        frame: U8 = self._video[0][index]
-        return frame
+        return self._video[index][0]
 
     def mask(self, index: int) -> U8:
         """(H, W) uint8 ids, 0 = background."""
-        ids: U8 = self._video[1][index]
-        return ids
+        return self._video[index][1]
 
 
 def sequences(
