@@ -1,0 +1,75 @@
+"""One small sweep, run once as a person would, for all tests that look at what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = """
+name: tiny
+data: {select_height: 64, select_stride: 4, report: test, max_objects: 1}
+student: {name: mobilevos_mobilenetv2_noaspp}
+teacher: {steps: 4}
+loss: {dice: 1.0}
+stem: {steps: 4, lr: 1.0e-3}
+train: {steps: 20, checkpoint_every: 10, batch_size: 2, clip_length: 3, crop: 64, lr: 1.0e-3}
+sweep: {parameters: {train.lr: [1.0e-3, 1.0e+30]}}
+cluster: {retries: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's file and storage; the folder has a space in its name, as people's have."""
+
+    file: Path
+    storage: Path
+
+    @property
+    def store(self):
+        return f"sqlite:///{self.storage / 'mlflow.db'}"
+
+    def run(self, *overrides, module="orchestrator.sweep", timeout=400):
+        words = [str(self.file), f"storage={self.storage}", *overrides]
+        return command(module, *words, timeout=timeout)
+
+    def command(self, module, *words, timeout=200):
+        return command(module, *words, "--tracking-uri", self.store, timeout=timeout)
+
+
+def command(module, *words, timeout=200):
+    """Run `python -m module words` in another process, with its output kept."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"},
+    )
+
+
+def answer(done, code=0):
+    """The JSON a command printed; the test fails with its stderr where the code is another."""
+    assert done.returncode == code, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def make_sweep(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "tiny.yaml"
+    file.write_text(SWEEP)
+    return Sweep(file, folder / "results of a sweep")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The sweep after its first run, and what that run said: one trial diverges, one ends well."""
+    sweep = make_sweep(tmp_path_factory.mktemp("a sweep"))
+    return sweep, sweep.run("--json")
