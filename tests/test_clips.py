@@ -74,7 +74,8 @@ def test_a_clip_is_a_function_of_seed_and_index_alone() -> None:
         assert_same(again.sample(i), forwards[i])
     other = clips(Drawn(), Drawn("other"), seed=1).sample(0)
     assert not torch.equal(other.frames, forwards[0].frames)
-    assert not torch.equal(forwards[0].frames, forwards[2].frames)
+    alone = clips(Drawn(length=3))
+    assert not torch.equal(alone.sample(0).frames, alone.sample(1).frames)
 
 
 def test_every_epoch_visits_each_video_once_in_a_new_order() -> None:
@@ -133,6 +134,39 @@ def test_a_video_without_objects_gives_its_turn_to_the_next() -> None:
 def test_a_tiny_object_gets_its_clip_too() -> None:
     clip = clips(Drawn(side=2)).sample(0)
     assert 1 <= (clip.masks[0, 0] == 1).sum() < 0.004 * 64**2
+
+
+def test_clips_start_where_the_object_is_large_if_they_can() -> None:
+    class Growing(Drawn):
+        def mask(self, index: int) -> U8:
+            self.side = 2 if index < 10 else 24
+            return super().mask(index)
+
+    video = Growing(length=20)
+    source = clips(video)
+    starts = []
+    for i in range(60):
+        video.asked.clear()
+        source.sample(i)
+        starts.append(video.asked[0])
+    assert sum(start < 10 for start in starts) < 15  # without the preference: about 30
+
+
+@pytest.mark.parametrize("level", [0, 60, 255])
+def test_colours_change_a_little_and_alike_through_the_clip(level: int) -> None:
+    class Flat(Drawn):
+        def frame(self, index: int) -> U8:
+            return np.full((120, 160, 3), level, dtype=np.uint8)
+
+    tints = set()
+    for clip in (clips(Flat()).sample(i) for i in range(20)):
+        assert 0 <= clip.frames.min() <= clip.frames.max() <= 1
+        tint = clip.frames[0].flatten(2).median(dim=2).values  # (T, 3)
+        assert (tint == tint[0]).all()
+        value = level / 255
+        assert value * 0.85 * 0.8 - 0.05 < tint.min() <= tint.max() < value * 1.15 * 1.2 + 0.05
+        tints.add(tuple(tint[0].tolist()))
+    assert len(tints) > 10
 
 
 def test_objects_are_renumbered_without_gaps_and_the_rest_is_background() -> None:

@@ -35,9 +35,9 @@ class SequenceClips:
 
     Every len(sequences) samples in a row visit each video once, in a new order each time; a video
     listed twice is visited twice. The first frame holds the target, an object drawn at random,
-    around which the crop lies; up to max_objects - 1 others visible there fill the other slots, in
-    random order. Whatever has no slot is background. Frame gaps are 1..max_skip, or as wide as the
-    video allows from there; half of the clips run backwards.
+    around which the crop lies and which has slot 1; up to max_objects - 1 others visible there,
+    drawn at random, have the next. Whatever has no slot is background. Frame gaps are 1..max_skip,
+    or as wide as the video allows from there; half of the clips run backwards.
 
     Raises InputError where videos are shorter than a clip, ValueError on sizes below one.
     """
@@ -111,7 +111,7 @@ class SequenceClips:
         others = [i for i in visible if i != target]
         chosen = [target, *rng.permutation(others)[: self._max_objects - 1]]
         slots = np.zeros(256, dtype=np.int64)
-        slots[rng.permutation(chosen)] = np.arange(1, len(chosen) + 1)
+        slots[chosen] = np.arange(1, len(chosen) + 1)
         masks = [first] + [
             _warp_mask(sequence.mask(n), warp, self._crop)
             for n, warp in zip(numbers[1:], warps[1:], strict=True)
