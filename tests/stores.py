@@ -1,0 +1,73 @@
+"""MLflow databases for tests: made once per process, which takes seconds, then copied."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+from orchestrator.config import RunConfig, SweepConfig, SweepSection, sweep_id, trials
+from orchestrator.ledger import Checkpoint, Done, Job, Ledger, Losses, Started
+from orchestrator.records import Store, locate
+from orchestrator.tracking import Tracker
+
+# mlflow 3.17 on SQLAlchemy 2.1: its own use of a loader strategy that will go away.
+WARNING = "ignore:The ``noload`` loader strategy:DeprecationWarning"
+
+
+@functools.cache
+def _template() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="mlflow-template-")
+    Tracker(Store(f"sqlite:///{folder.name}/mlflow.db", Path(folder.name)))
+    return folder
+
+
+def empty_store(storage: Path) -> Store:
+    """A new store in `storage`, as Tracker would make it there."""
+    storage.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(_template().name) / "mlflow.db", storage / "mlflow.db")
+    return locate(f"sqlite:///{storage / 'mlflow.db'}", storage)
+
+
+def sweep_config(storage: Path, name: str = "omega", seed: int = 0) -> SweepConfig:
+    run = RunConfig(name=name, storage=str(storage), seed=seed)
+    section = SweepSection(parameters={"loss.omega": [0.0, 1.0]})
+    return SweepConfig(**dict(run), sweep=section)
+
+
+def trial_job(ledger: Ledger, config: SweepConfig, index: int, key: str) -> tuple[Job, Started]:
+    """A job of the sweep's trial, and the event it starts with."""
+    trial = trials(config)[index]
+    return ledger.job(key), Started(
+        role="trial",
+        name=trial.name,
+        sweep=sweep_id(config),
+        config=trial.config.model_dump(mode="json"),
+        ancestor="stem",
+        experiment=config.name,
+        time=1000.0,
+    )
+
+
+def checkpoint_of(storage: Path, step: int, sha256: str, jf: float) -> Checkpoint:
+    """A checkpoint event with a file behind it."""
+    path = storage / "checkpoints" / f"{sha256}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"weights {sha256}")
+    scores = {"j": jf - 0.01, "f": jf + 0.01, "jf": jf}
+    return Checkpoint(step, sha256, f"checkpoints/{path.name}", scores, ancestor="stem")
+
+
+def finished_trial(
+    ledger: Ledger, config: SweepConfig, index: int, key: str, scores: list[float]
+) -> Job:
+    """A trial with one checkpoint per score, at steps 10, 20, ..."""
+    job, started = trial_job(ledger, config, index, key)
+    with job.claim():
+        job.write(started)
+        for number, jf in enumerate(scores, 1):
+            job.write(Losses(number * 10, {"total": 1 / number, "grad_norm": 2.0}))
+            job.write(checkpoint_of(ledger.storage, number * 10, f"{key}{number}", jf))
+        job.write(Done(5.0, 300.0))
+    return job

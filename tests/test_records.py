@@ -1,0 +1,130 @@
+"""Names, places and shapes of what MLflow shows."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator.ledger import Checkpoint, Evaluated, Losses, Souped
+from orchestrator.records import (
+    dataset_of,
+    flat_row,
+    flatten,
+    locate,
+    model_name,
+    numbers,
+    pages,
+    probe,
+    select_numbers,
+    table,
+)
+from vosmodels.types import InputError
+
+CONFIG = {"data": {"root": "/data/DAVIS", "select": "val", "report": "test", "select_height": 240}}
+
+
+def test_the_store_is_the_one_given_else_the_environments_else_in_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = locate(None, Path("results"))
+    assert store.uri == f"sqlite:///{tmp_path}/results/mlflow.db"
+    assert store.artifacts == tmp_path / "results" / "artifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert locate(None, Path("results")).uri == "http://host:5000"
+    assert locate(None, Path("results")).artifacts is None
+    relative = locate("sqlite:///mine/m.db", Path("results"))
+    assert relative.uri == f"sqlite:///{tmp_path}/mine/m.db"
+    assert relative.artifacts == tmp_path / "mine" / "artifacts"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "/abs/mlruns", "file:///abs/mlruns"])
+def test_a_folder_store_is_refused_with_what_works(uri: str, tmp_path: Path):
+    with pytest.raises(InputError, match=rf"tracking uri '{uri}'.*sqlite:////"):
+        locate(uri, tmp_path)
+
+
+def test_metric_and_model_names_are_those_callers_rely_on():
+    assert model_name("0123456789abcdef", 42) == "ckpt-01234567-0000042"
+    losses = Losses(3, {"total": 1.0, "ce": 2.0, "logit": 3.0, "repr": 4.0, "grad_norm": 5.0})
+    assert [name for name, _, _ in numbers(losses)] == [
+        "train/loss_total",
+        "train/loss_ce",
+        "train/loss_logit",
+        "train/loss_repr",
+        "train/grad_norm",
+    ]
+    scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
+    assert list(numbers(Evaluated(3, scores, split="report"))) == [
+        ("report/j", 0.1, 3),
+        ("report/f", 0.2, 3),
+        ("report/jf", 0.15, 3),
+        ("speed/fps", 9.0, 3),
+    ]
+    assert list(select_numbers(Checkpoint(3, "a", "p", {"jf": 0.5}))) == [("select/jf", 0.5)]
+    assert list(numbers(Souped("p", [], [], {"uniform_jf": 0.5}))) == [("soup/uniform_jf", 0.5, 0)]
+
+
+def test_a_dataset_is_known_by_root_split_and_protocol():
+    select = dataset_of("select/jf", CONFIG)
+    assert select is not None
+    assert select.name == "DAVIS-val"
+    assert len(select.digest) <= 36
+    other = {"data": {**CONFIG["data"], "select_height": 480}}
+    assert dataset_of("select/jf", other) != select
+    assert dataset_of("report/jf", other) == dataset_of("report/jf", CONFIG)
+    assert dataset_of("train/loss_total", CONFIG) is None
+
+
+def test_nested_sections_become_dotted_text():
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}, "f": [1, 2]}) == {
+        "a.b": "1",
+        "a.c.d": "None",
+        "e": "{}",
+        "f": "[1, 2]",
+    }
+
+
+def test_a_table_has_every_column_of_every_row_and_quotes_commas():
+    row = {"name": "a,b", "select": {"jf": 0.5, "sequences": {"x": 1}}}
+    assert flat_row(row) == {"name": "a,b", "select jf": 0.5}
+    assert table([flat_row(row), {"note": "n"}]).splitlines() == [
+        "name,select jf,note",
+        '"a,b",0.5,',
+        ",,n",
+    ]
+
+
+def test_all_pages_of_a_search_are_read():
+    class Page(list[int]):
+        token: str | None = None
+
+    def search(max_results: int, page_token: str | None, start: int) -> Page:
+        page = Page([start + int(page_token or 0)])
+        page.token = str(int(page_token or 0) + 1) if int(page_token or 0) < 2 else None
+        return page
+
+    assert pages(search, start=10) == [10, 11, 12]
+
+
+def test_a_server_that_is_away_is_told_at_once_and_one_that_refuses_is_there():
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        probe(uri)
+        server.shutdown()
+        thread.join()
+    with pytest.raises(InputError, match=rf"{uri}: no answer .*--tracking-uri"):
+        probe(uri)
