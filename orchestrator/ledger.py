@@ -200,7 +200,6 @@ class Job:
             raise ValueError(f"job {self.key}: write {event.kind!r} without its claim")
         line = json.dumps(
             {"kind": event.kind, **dataclasses.asdict(event)},
-            sort_keys=True,
             separators=(",", ":"),
             allow_nan=False,
         )
