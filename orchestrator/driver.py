@@ -12,7 +12,14 @@ from filelock import FileLock, Timeout
 
 from orchestrator import workers
 from orchestrator.config import RunConfig
-from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.evaluation import (
+    Scorer,
+    Task,
+    per_sequence,
+    score_all,
+    student_of,
+    summary,
+)
 from orchestrator.ledger import Checkpoint, Evaluated, Failed, Ledger
 from orchestrator.live import Watch
 from orchestrator.placement import Placement, cores, place
@@ -157,6 +164,16 @@ def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     return found
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A checkpoint that has a row of its own."""
+
+    job: Job
+    made: Checkpoint
+    name: str
+    role: str
+
+
 class Table:
     """The rows of a plan, from the ledger and from scores computed once."""
 
@@ -171,31 +188,46 @@ class Table:
 
     def rows(self) -> list[Row]:
         """Anchors, teacher, and the best checkpoint by select J&F of every trial."""
+        entries = self._entries()
+        threads = self.plan.trials[0].threads
+        score_all(self._unscored(entries), at_once=cores() // threads, threads=threads)
         copied = self.report.copy() if self.report else None
-        rows = [
-            Row(
-                "first-frame copy",
-                "anchor",
-                _with_sequences(self.select.copy()),
-                _with_sequences(copied) if copied else {},
-            )
-        ]
+        first = Row(
+            "first-frame copy",
+            "anchor",
+            _with_sequences(self.select.copy()),
+            _with_sequences(copied) if copied else {},
+        )
+        return [first, *(self._row(entry) for entry in entries)]
+
+    def _entries(self) -> list[_Entry]:
+        found = []
         for stem in self.plan.stems:
             several = f" ({stem.key[:8]})" if len(self.plan.stems) > 1 else ""
-            made = self.ledger.job(stem.key).checkpoints()
             names = {0: "untrained student", stem.train.steps: "stem: cross-entropy only"}
-            for found in made:
-                rows.append(self._row(stem, found, names[found.step] + several, "anchor"))
+            for made in self.ledger.job(stem.key).checkpoints():
+                found.append(_Entry(stem, made, names[made.step] + several, "anchor"))
         if self.plan.teacher:
-            made = self.ledger.job(self.plan.teacher.key).checkpoints()
-            if made:
-                rows.append(self._row(self.plan.teacher, made[-1], "teacher", "teacher"))
+            for made in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
+                found.append(_Entry(self.plan.teacher, made, "teacher", "teacher"))
         for trial in self.plan.trials:
             record = self.ledger.job(trial.key)
             if record.state == "done":
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
-                rows.append(self._row(trial, best, trial.name, "trial"))
-        return rows
+                found.append(_Entry(trial, best, trial.name, "trial"))
+        return found
+
+    def _unscored(self, entries: Sequence[_Entry]) -> list[Task]:
+        """What lacks scores; jobs keep the select scores of their own checkpoints, so here it is
+        the report, and the select split where it is another than when they ran."""
+        tasks = []
+        for entry in entries:
+            for scorer in (self.select, self.report if entry.role != "teacher" else None):
+                if scorer is not None and not scorer.known(entry.made.sha256):
+                    report = self.config.data.report if scorer is self.report else None
+                    made = entry.made.sha256, entry.job.model, self.storage, self.config.data
+                    tasks.append(Task(*made, report))
+        return tasks
 
     def soup(self, sha256: str, note: str) -> Row:
         """The row of a soup of the plan's trials."""
@@ -211,18 +243,19 @@ class Table:
             note=note,
         )
 
-    def _row(self, job: Job, made: Checkpoint, name: str, role: str) -> Row:
+    def _row(self, entry: _Entry) -> Row:
+        job, made = entry.job, entry.made
         load = self._loader(made.sha256, job)
         select = self.select.checkpoint(made.sha256, load)
         report = None
-        if self.report and role != "teacher":
+        if self.report and entry.role != "teacher":
             report = self.report.checkpoint(made.sha256, load)
             self._record(job, made, report)
         done = self.ledger.job(job.key).done()
         ended = made.step == job.train.steps and done is not None
         return Row(
-            name,
-            role,
+            entry.name,
+            entry.role,
             _with_sequences(select),
             _with_sequences(report) if report else {},
             step=made.step,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from torch import Tensor
 from orchestrator.config import DataConfig, ModelConfig, RunConfig, digest
 from orchestrator.data import fingerprint, sequences
 from orchestrator.storage import Storage, read_json, write_json
-from vosmodels import registry
+from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip
 from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
 from vosmodels.inference import VideoSegmenter
@@ -75,6 +78,10 @@ class Scorer:
         """Keep scores for `checkpoint`, under the name of the weights they belong to."""
         write_json(self._path(sha256), scores.as_dict())
 
+    def known(self, sha256: str) -> bool:
+        """True where the checkpoint's scores are on disk."""
+        return self._path(sha256).exists()
+
     def _once(self, name: str, compute: Callable[[], Scores]) -> Scores:
         known = read_json(self._path(name))
         if known is not None:
@@ -85,6 +92,39 @@ class Scorer:
 
     def _path(self, name: str) -> Path:
         return self.storage.scores / f"{digest([name, *self._protocol])}.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checkpoint that lacks its scores, and how to get them."""
+
+    sha256: str
+    model: ModelConfig
+    storage: Storage
+    data: DataConfig
+    report: str | None  # the split to report on; None: choosing on the select split
+
+    def run(self, threads: int) -> None:
+        """Score the checkpoint and keep the scores."""
+        torch.set_num_threads(threads)
+        if self.report is None:
+            scorer = Scorer.choosing(self.storage, self.data)
+        else:
+            scorer = Scorer.reporting(self.storage, self.data, self.report)
+        tensors, _ = checkpoint.read(self.storage.checkpoint(self.sha256))
+        scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors))
+
+
+def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
+    """Run the tasks in `at_once` processes; in this one where that is as good."""
+    if len(tasks) < 2 or at_once < 2:
+        for task in tasks:
+            task.run(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(at_once, len(tasks)), mp_context=context) as pool:
+        for done in as_completed([pool.submit(task.run, threads) for task in tasks]):
+            done.result()
 
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeNetwork:

@@ -352,7 +352,10 @@ class Tracker:
         if found is None:
             folder = self.store.artifacts
             location = str(folder / name) if folder else None
-            return str(self._client.create_experiment(name, artifact_location=location))
+            # Opens on runs and models, not on the pages for language agents.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            made = self._client.create_experiment(name, artifact_location=location, tags=kind)
+            return str(made)
         if found.lifecycle_stage != "active":
             raise InputError(
                 f"{self.store.uri}: experiment {name!r} was deleted; choose another `name`, or "
