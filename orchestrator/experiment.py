@@ -108,7 +108,7 @@ def run(
 def dry_run(config: SweepConfig, *, quiet: bool) -> Mapping[str, Any]:
     """What `run` would do, as JSON; nothing is started or written."""
     storage = Storage(config.storage_root)
-    out = Console(stderr=quiet, highlight=False)
+    out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
         plan = _plan(config, storage)
     except InputError as error:
@@ -124,7 +124,7 @@ def dry_run(config: SweepConfig, *, quiet: bool) -> Mapping[str, Any]:
     nodes = driver.this_machine()
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
     out.print(f"runs {driver.describe(placement)} on this machine")
-    told = forecast(plan, storage, placement)
+    told = forecast(plan, config, storage, placement)
     for part, seconds in told.seconds.items():
         out.print(f"{part:8} about {seconds:.0f} s")
     out.print(f"{told.source}; disk about {told.disk_mib:.0f} MiB under {storage.root}")
@@ -167,7 +167,7 @@ def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
-    out = Console(highlight=False, width=max(100, Console().width))
+    out = Console(highlight=False, soft_wrap=True)
     out.print(results.table())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:

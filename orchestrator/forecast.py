@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from orchestrator.config import RunConfig
+from orchestrator.data import sequences
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.driver import unfinished
 from orchestrator.loop import TrainingState, fit
@@ -16,9 +18,11 @@ from orchestrator.placement import Placement
 from orchestrator.plan import Job, Plan
 from orchestrator.storage import Storage
 from vosmodels import registry
+from vosmodels.inference import VideoSegmenter
 from vosmodels.types import Clip
 
 PROBE_STEPS = 2  # after one that warms up
+PROBE_FRAME = (240, 432)  # pixels
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,15 @@ class Forecast:
     disk_mib: float
 
 
-def forecast(plan: Plan, storage: Storage, placement: Placement) -> Forecast:
-    """Times of what is left of a plan, by timing a few real optimisation steps in this process on
-    random clips of the configured size, with the configured threads."""
+def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> Forecast:
+    """Times of what is left of a plan, by timing a few real optimisation steps and frames in this
+    process, on random clips of the configured size, with the configured threads.
+
+    Parts: teacher, stem, trial (all of them, `at_once` side by side), scoring (of checkpoints on
+    the select split, of rows on the report split), soup (one score per checkpoint of a trial)."""
     left = unfinished(plan.jobs, storage)
+    if not left:
+        return Forecast({}, "all is done", 0.0)
     seconds: dict[str, float] = {}
     rates: dict[str, float] = {}
     for role in ("teacher", "stem", "trial"):
@@ -42,12 +51,58 @@ def forecast(plan: Plan, storage: Storage, placement: Placement) -> Forecast:
             rates[role] = step_seconds(jobs[0])
             rounds = math.ceil(len(jobs) / placement.at_once)
             seconds[role] = rounds * jobs[0].train.steps * rates[role]
-    told = ", ".join(f"{role} {rate:.2f} s a step" for role, rate in rates.items())
-    size = sum(
-        _weights_mib(job) * (math.ceil(job.train.steps / job.train.checkpoint_every) + 3)
-        for job in left
+    data, trials = config.data, [job for job in left if job.role == "trial"]
+    select = _pixels(config, data.select, data.select_height, data.select_stride)
+    rates["million pixels"] = pixel_seconds(left[-1]) * 1e6
+    one_score = select * rates["million pixels"] / 1e6
+    checkpoints = sum(_checkpoints(job) for job in left)
+    seconds["scoring"] = checkpoints * one_score / placement.at_once
+    if data.report:
+        rows = len(plan.trials) + 3  # and untrained, stem, soup
+        full = _pixels(config, data.report, None, 1)
+        seconds["scoring"] += rows * full * rates["million pixels"] / 1e6 / placement.at_once
+    if config.soup.after_sweep:
+        seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score
+    told = ", ".join(
+        f"{what} {rate:.2f} s" + ("" if what == "million pixels" else " a step")
+        for what, rate in rates.items()
     )
-    return Forecast(seconds, f"timed here: {told}" if told else "all is done", size)
+    disk = sum(_weights_mib(job) * (_checkpoints(job) + 3) for job in left)
+    return Forecast(seconds, f"timed here: {told}", disk)
+
+
+def _checkpoints(job: Job) -> int:
+    return math.ceil(job.train.steps / job.train.checkpoint_every) + (job.role == "stem")
+
+
+def _pixels(config: RunConfig, split: str, height: int | None, stride: int) -> float:
+    """Pixels the network sees when a split is scored once."""
+    total = 0.0
+    for video in sequences(config.data, split):
+        rows, columns = video.mask(0).shape
+        scale = (height / rows) ** 2 if height else 1.0
+        total += math.ceil(len(video) / stride) * rows * columns * scale
+    return total
+
+
+def pixel_seconds(job: Job) -> float:
+    """Seconds of a student's inference per pixel of a frame, one object."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        model = registry.build(job.model.name, seed=0, **job.model.options)
+        segmenter = VideoSegmenter(model)
+        height, width = PROBE_FRAME
+        mask = torch.zeros(height, width, dtype=torch.int64)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+        segmenter.step(torch.rand(3, height, width), mask)
+        segmenter.step(torch.rand(3, height, width))
+        started = time.perf_counter()
+        for _ in range(PROBE_STEPS):
+            segmenter.step(torch.rand(3, height, width))
+        return (time.perf_counter() - started) / PROBE_STEPS / (height * width)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def step_seconds(job: Job) -> float:
