@@ -82,6 +82,16 @@ def test_statistics_are_the_moments_of_all_inputs_together():
     torch.testing.assert_close(norm.running_var, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_every_batch_is_normalised_by_its_own_statistics_meanwhile():
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    means: list[Tensor] = []
+    norm = model.value_encoder.get_submodule("features.2.conv.0.1")  # bias 0, scale 1
+    norm.register_forward_hook(lambda _, __, output: means.append(output.mean((0, 2, 3))))
+    calibrate(model, _clips(3))
+    assert len(means) == 6
+    torch.testing.assert_close(torch.stack(means), torch.zeros(6, 96), atol=1e-4, rtol=0)
+
+
 def test_loaded_modules_and_all_weights_are_left_alone():
     model = registry.build("mobilevos_mobilenetv2", seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -95,9 +105,13 @@ def test_loaded_modules_and_all_weights_are_left_alone():
 
 def test_a_pooled_branch_with_one_value_per_batch_gets_statistics_over_batches():
     model = registry.build("mobilevos_mobilenetv2", seed=0)
-    calibrate(model, _clips(4, clips=1, slots=1))
     norm = model.decoder.aspp.get_submodule("pool.1")
     assert isinstance(norm, nn.BatchNorm2d)
+    sizes: list[float] = []
+    norm.register_forward_hook(lambda _, __, output: sizes.append(float(output.abs().mean())))
+    calibrate(model, _clips(4, clips=1, slots=1))
+    # its own mean would always leave 0, and the projection would never see the branch vary
+    assert sizes[0] < 1e-5 < min(sizes[1:])
     assert norm.running_var is not None
     assert float(norm.running_var.min()) > 0
     assert all(0.1 < deviation < 10 for deviation in _deviations(model).values())

@@ -336,6 +336,13 @@ def test_late_objects_start_a_bank_of_their_own_and_the_old_ones_go_on(
         for bank in (state.banks[1], fresh.banks[0])
     ]
     torch.testing.assert_close(reads[0], reads[1][:, 1:])
+    # from then on each bank remembers its own objects
+    prediction = propagator.predict(state, video[3])
+    state = propagator.commit(state, prediction)
+    seen = prediction.features
+    value = teacher.encode_value(seen.frame, seen.probabilities[:, 1:], seen.keys.features.s16)
+    torch.testing.assert_close(state.banks[0].value[:, :, :, -1], value[:, :1])
+    torch.testing.assert_close(state.banks[1].value[:, :, :, -1], value[:, 1:])
 
 
 def test_padding_is_the_mean_colour_and_splits_the_smaller_half_first(
