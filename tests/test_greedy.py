@@ -215,32 +215,27 @@ def test_the_command_gives_json(kitchen: Kitchen, capsys: pytest.CaptureFixture[
     assert len(told["decisions"]) == 3
 
 
-@pytest.mark.parametrize(
-    ("argv", "code", "line"),
-    [
-        (["--runs", "mlflow:nope"], 1, "no experiment 'nope'; those there: Default, omega"),
-        (["--runs", "mlflow:omega", "--workers", "4"], 2, "--workers 4: a parallel search is not"),
-        (["--runs", "mlflow:omega", "--split", "tst"], 2, "data.select: 'tst' is no split"),
-        (["--runs", "folder"], 2, "a folder needs --data"),
-        (["--runs", "nowhere", "--data", "generated"], 1, "nowhere: no such folder"),
-        (["--runs", "mlflow:omega", "--sweep", "abc"], 1, "no sweep 'abc'"),
-    ],
-)
 def test_wrong_commands_are_told_in_a_line_and_change_nothing(
     kitchen: Kitchen,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    argv: list[str],
-    code: int,
-    line: str,
 ):
     monkeypatch.chdir(tmp_path)
     before = [job.key for job in kitchen.ledger.jobs()]
-    assert greedy.main([*argv, *uri(kitchen)]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert line in err
-    assert "Traceback" not in err
-    assert [job.key for job in kitchen.ledger.jobs()] == before
-    assert [path.name for path in tmp_path.iterdir()] == ["storage"]
+    wrong: list[tuple[str, int, str]] = [
+        ("mlflow:nope", 1, "no experiment 'nope'; those there: Default, omega"),
+        ("mlflow:omega --workers 4", 2, "--workers 4: a parallel search is not"),
+        ("mlflow:omega --split tst", 2, "data.select: 'tst' is no split"),
+        ("folder", 2, "a folder needs --data"),
+        ("nowhere --data generated", 1, "nowhere: no such folder"),
+        ("mlflow:omega --sweep abc", 1, "no sweep 'abc'"),
+    ]
+    for arguments, code, line in wrong:
+        assert greedy.main(["--runs", *arguments.split(), *uri(kitchen)]) == code, arguments
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert line in err
+        assert "Traceback" not in err
+        assert [job.key for job in kitchen.ledger.jobs()] == before
+        assert [path.name for path in tmp_path.iterdir()] == ["storage"]
