@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from orchestrator.config import DataConfig, TrainConfig
 from vosmodels.data import generated
@@ -68,7 +68,13 @@ def _generated_split(split: str) -> generated.Split:
 
 
 def _davis(data: DataConfig) -> DavisDataset:
-    return DavisDataset(Path(data.root).expanduser(), data.year)
+    return _open_davis(Path(data.root).expanduser(), data.year)
+
+
+@functools.cache
+def _open_davis(root: Path, year: Literal["auto", 2016, 2017]) -> DavisDataset:
+    """One reading of a folder per process: it is asked for by every job of a plan."""
+    return DavisDataset(root, year)
 
 
 def _split(data: DataConfig) -> str:

@@ -102,9 +102,7 @@ def test_repeats_share_the_stem_and_draw_otherwise():
 
 
 def test_without_distillation_there_is_no_teacher():
-    plain = plan(
-        loss={"logit": 0, "representation": 0}, sweep={"parameters": {"train.lr": [1e-3]}}
-    )
+    plain = plan(loss={"logit": 0, "representation": 0}, sweep={"parameters": {"train.lr": [1e-3]}})
     assert plain.teacher is None
     assert set(plain.trials[0].needs) == {"stem"}
 
