@@ -117,10 +117,13 @@ def test_a_pooled_branch_with_one_value_per_batch_gets_statistics_over_batches()
     assert all(0.1 < deviation < 10 for deviation in _deviations(model).values())
 
 
-def test_a_second_calibration_starts_afresh():
+def test_statistics_are_frozen_afterwards_and_a_second_calibration_starts_afresh():
     model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
     calibrate(model, _clips(2))
     once = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        model.train()(textured_clip(seed=9))
+    assert all(torch.equal(v, once[key]) for key, v in model.state_dict().items())
     calibrate(model, _clips(2))
     assert all(torch.equal(v, once[key]) for key, v in model.state_dict().items())
 
