@@ -102,6 +102,16 @@ def test_every_object_of_the_first_frame_is_visible_with_a_sensible_area() -> No
             assert visible >= 0.5 * alone.sum()
 
 
+def test_the_front_shape_is_labelled_where_it_covers_more_than_half_a_pixel() -> None:
+    for index in range(10):
+        scene = Scene(numpy_generator("front", index), 48, 48)
+        _, ids = scene.draw(2)
+        layer = cover(scene.shapes[-1].contour(2) * 48, 48, 48)
+        front = np.zeros((48, 48), bool)
+        front[layer.window] = layer.coverage > 0.5
+        assert np.array_equal(ids == len(scene.shapes), front)
+
+
 def test_scenes_hold_one_to_three_objects_that_hide_each_other() -> None:
     counts, hidden = set(), 0
     for index in range(40):
