@@ -72,7 +72,7 @@ class Scorer:
 
     def picture(self, model: SpaceTimeNetwork, path: Path) -> None:
         """Write predicted masks of the first video: a strip of frames, truth below."""
-        save_strip(path, model, self.videos[0], height=self.height)
+        save_strip(path, model, self.videos[0], height=self.height, stride=self.stride)
 
     def remember(self, sha256: str, scores: Scores) -> None:
         """Keep scores for `checkpoint`, under the name of the weights they belong to."""

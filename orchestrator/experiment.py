@@ -18,6 +18,7 @@ from orchestrator.forecast import forecast
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, plan_sweep
 from orchestrator.records import locate
+from orchestrator.references import find
 from orchestrator.results import Results, Row, command_line, ordered
 from orchestrator.storage import Storage, write_json
 from orchestrator.tracking import Tracker
@@ -46,7 +47,7 @@ def command(
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         config = load(args.file, args.overrides)
         if args.dry_run:
-            return dry_run(config, quiet=args.json)
+            return dry_run(config, tracking_uri=args.tracking_uri, quiet=args.json)
         return run(
             config,
             text=args.file.read_text(),
@@ -65,7 +66,7 @@ def run(
     started = time.monotonic()
     storage = Storage(config.storage_root)
     sweep = sweep_id(config)
-    plan = _plan(config, storage)
+    plan = _plan(_fetched(config, tracking_uri), storage, sweep)
     with driver.only_driver(storage, sweep):
         driver.remember(config, storage, sweep, plan.trials[0].threads)
         tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
@@ -105,12 +106,12 @@ def run(
     return results.as_dict()
 
 
-def dry_run(config: SweepConfig, *, quiet: bool) -> Mapping[str, Any]:
+def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Mapping[str, Any]:
     """What `run` would do, as JSON; nothing is started or written."""
     storage = Storage(config.storage_root)
     out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
-        plan = _plan(config, storage)
+        plan = _plan(_fetched(config, tracking_uri), storage, sweep_id(config))
     except InputError as error:
         names = [trial.name for trial in trials(config)]
         out.print(f"{len(names)} trials: {', '.join(names)}")
@@ -139,8 +140,18 @@ def dry_run(config: SweepConfig, *, quiet: bool) -> Mapping[str, Any]:
     }
 
 
-def _plan(config: SweepConfig, storage: Storage) -> Plan:
-    sweep = sweep_id(config)
+def _fetched(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
+    """The configuration with files where weights are models:/ID."""
+    changes = {}
+    for section in ("student", "teacher"):
+        model = getattr(config, section)
+        if model.weights and model.weights.startswith("models:/"):
+            found = find(model.weights, tracking_uri or config.tracking.uri)
+            changes[section] = model.model_copy(update={"weights": str(found.path)})
+    return config.model_copy(update=changes)
+
+
+def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
     count = len(trials(config))
     threads = driver.threads_of(config, storage, sweep, driver.this_machine(), count)
     return plan_sweep(config, sweep, threads)

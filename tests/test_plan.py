@@ -126,3 +126,12 @@ def test_a_file_of_weights_counts_by_its_content(tmp_path):
 def test_missing_weights_are_named():
     with pytest.raises(InputError, match=r"no/such\.pth: no such weights file"):
         plan(teacher={"weights": "no/such.pth"})
+
+
+def test_workers_get_absolute_paths_and_keys_do_not_depend_on_them(tmp_path, monkeypatch):
+    (tmp_path / "w").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+    near = plan(student={"name": "mobilevos_mobilenetv2", "backbone": "w"})
+    far = plan(student={"name": "mobilevos_mobilenetv2", "backbone": str(tmp_path / "w")})
+    assert near.trials[0].config.student.backbone == str(tmp_path / "w")
+    assert keys(near.jobs) == keys(far.jobs)
