@@ -16,7 +16,7 @@ from orchestrator import console, driver
 from orchestrator.config import SweepConfig, sweep_id, trials
 from orchestrator.forecast import forecast
 from orchestrator.ledger import Ledger
-from orchestrator.plan import Plan, plan_sweep
+from orchestrator.plan import Plan, located, plan_sweep
 from orchestrator.records import locate
 from orchestrator.references import find
 from orchestrator.results import Results, Row, command_line, ordered
@@ -66,7 +66,8 @@ def run(
     started = time.monotonic()
     storage = Storage(config.storage_root)
     sweep = sweep_id(config)
-    plan = _plan(_fetched(config, tracking_uri), storage, sweep)
+    config = located(_fetched(config, tracking_uri))
+    plan = _plan(config, storage, sweep)
     with driver.only_driver(storage, sweep):
         driver.remember(config, storage, sweep, plan.trials[0].threads)
         tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
@@ -111,7 +112,9 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     storage = Storage(config.storage_root)
     out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
-        plan = _plan(_fetched(config, tracking_uri), storage, sweep_id(config))
+        sweep = sweep_id(config)
+        config = located(_fetched(config, tracking_uri))
+        plan = _plan(config, storage, sweep)
     except InputError as error:
         names = [trial.name for trial in trials(config)]
         out.print(f"{len(names)} trials: {', '.join(names)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,10 +76,31 @@ class Plan:
 
 
 def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
-    """The jobs of the sweep whose id is `sweep`. Reads data folders and weight files to name what
-    they hold; InputError where one is missing."""
-    points = [replace(point, config=_located(point.config)) for point in trials(config)]
-    return _Planner(_located(config), sweep, threads).plan(points)
+    """The jobs of a `located` sweep whose id is `sweep`. Reads data folders and weight files to
+    name what they hold; InputError where one is missing."""
+    return _Planner(config, sweep, threads).plan(trials(config))
+
+
+def located(config: Config) -> Config:
+    """The configuration with absolute paths: a worker's working directory is another, and so may
+    be that of whoever makes a soup of the sweep."""
+    models = {
+        section: getattr(config, section).model_copy(
+            update={
+                key: _absolute(getattr(getattr(config, section), key))
+                for key in ("weights", "backbone")
+            }
+        )
+        for section in ("student", "teacher")
+    }
+    root = config.data.root if config.data.generated else _absolute(config.data.root)
+    return config.model_copy(
+        update={**models, "data": config.data.model_copy(update={"root": root})}
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path in (None, "imagenet") else str(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True)
@@ -196,27 +217,6 @@ class _Planner:
             "threads": self.threads,
             "workers": config.cluster.workers,
         }
-
-
-def _located(config: Config) -> Config:
-    """The configuration with absolute paths: a worker's working directory is another."""
-    models = {
-        section: getattr(config, section).model_copy(
-            update={
-                key: _absolute(getattr(getattr(config, section), key))
-                for key in ("weights", "backbone")
-            }
-        )
-        for section in ("student", "teacher")
-    }
-    root = config.data.root if config.data.generated else _absolute(config.data.root)
-    return config.model_copy(
-        update={**models, "data": config.data.model_copy(update={"root": root})}
-    )
-
-
-def _absolute(path: str | None) -> str | None:
-    return path if path in (None, "imagenet") else str(Path(path).expanduser().absolute())
 
 
 def _needs_teacher(config: RunConfig) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.config import SweepConfig, sweep_id
-from orchestrator.plan import plan_sweep
+from orchestrator.plan import located, plan_sweep
 from vosmodels.types import InputError
 
 
@@ -19,7 +19,7 @@ def config(**sections):
 
 def plan(threads=1, **sections):
     made = config(**sections)
-    return plan_sweep(made, sweep_id(made), threads)
+    return plan_sweep(located(made), sweep_id(made), threads)
 
 
 BASE = plan()
