@@ -165,6 +165,8 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
             job.write(event)
         tracker = Tracker(tracker.store) if number % 2 else tracker  # as after a restart
         tracker.project(job)
+        offered = [r.step for r in tracker.checkpoints("omega", started.sweep)]
+        assert offered == [c.step for c in job.checkpoints()]
     other = Tracker(empty_store(tmp_path / "other"))
     other.project(job)
     grown, whole = contents(tracker), contents(other)
@@ -276,6 +278,15 @@ def test_the_best_checkpoint_is_the_highest_select_score_and_its_file_can_be_had
     assert (best.name, best.job, best.scores["jf"]) == ("ckpt-k1-0000020", "omega=0.0", 0.7)
     assert tracker.download(best).read_text() == "weights k12"
     assert tracker.model(best.model_id) == best
+
+
+def test_a_checkpoint_that_is_not_ready_is_not_offered(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    tracker.project(finished_trial(ledger, config, 0, "k1", [0.3, 0.7]))
+    best = tracker.best_checkpoint("omega")
+    tracker._client.finalize_logged_model(best.model_id, "FAILED")
+    assert [r.step for r in tracker.checkpoints("omega")] == [10]
 
 
 def test_pictures_and_report_scores_are_shown(tracker: Tracker, ledger: Ledger):
