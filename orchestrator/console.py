@@ -70,7 +70,7 @@ def run(
     resume   what to do after Ctrl-C
     """
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_intermixed_args(argv)  # options may stand between key=value
     except SystemExit as ended:  # argparse has printed its help or its complaint
         return int(ended.code or 0)
     with _logging(args.debug):

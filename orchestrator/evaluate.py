@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import console
-from orchestrator.config import DataConfig
+from orchestrator.config import ConfigError, DataConfig
 from orchestrator.data import sequences
 from orchestrator.references import find
 from vosmodels import checkpoint
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.checkpoint and args.data and not args.masks:
             scores, told = _run(args)
         else:
-            parser.error("give --checkpoint and --data, or --masks and --annotations")
+            raise ConfigError(
+                ["give --checkpoint and --data, or --masks and --annotations, not parts of both"]
+            )
         if not args.json:
             _print(scores, told)
         return {**scores.as_dict(), "source": told}

@@ -17,13 +17,13 @@ from orchestrator.config import SweepConfig, sweep_id, trials
 from orchestrator.forecast import forecast
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, located, plan_sweep
+from orchestrator.preflight import Missing, check
 from orchestrator.records import locate
 from orchestrator.references import find
 from orchestrator.results import Results, Row, command_line, ordered
 from orchestrator.storage import Storage, write_json
 from orchestrator.tracking import Tracker
 from soups.greedy import make_soup
-from vosmodels.types import InputError
 
 
 def command(
@@ -67,6 +67,7 @@ def run(
     storage = Storage(config.storage_root)
     sweep = sweep_id(config)
     config = located(_fetched(config, tracking_uri))
+    check(config)
     plan = _plan(config, storage, sweep)
     with driver.only_driver(storage, sweep):
         driver.remember(config, storage, sweep, plan.trials[0].threads)
@@ -114,12 +115,14 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     try:
         sweep = sweep_id(config)
         config = located(_fetched(config, tracking_uri))
+        check(config)
         plan = _plan(config, storage, sweep)
-    except InputError as error:
+    except Missing as error:
         names = [trial.name for trial in trials(config)]
         out.print(f"{len(names)} trials: {', '.join(names)}")
-        out.print(f"missing here: {error}")
-        return {"trials": names, "missing": [str(error)]}
+        for line in error.problems:
+            out.print(f"missing here: {line}")
+        return {"trials": names, "missing": error.problems}
     ledger = Ledger(storage.root)
     states = {job.name: ledger.job(job.key).state for job in plan.jobs}
     for job in plan.jobs:

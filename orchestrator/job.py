@@ -155,14 +155,8 @@ class Keeper:
         if not (self.record and self.scorer):
             return
         scores = self.scorer.score(self.model)
-        info = checkpoint.CheckpointInfo(
-            name=self.job.model.name,
-            config=registry.config(self.job.model.name, **self.job.model.options).model_dump(
-                mode="json"
-            ),
-            ancestor=self.ancestor,
-            step=step,
-            scores=summary(scores),
+        info = checkpoint.CheckpointInfo.of(
+            self.model, ancestor=self.ancestor, step=step, scores=summary(scores)
         )
         path, sha256 = checkpoint.write(self.storage.checkpoints, self.model.state_dict(), info)
         self.scorer.remember(sha256, scores)

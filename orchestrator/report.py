@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator import console
+from orchestrator.config import ConfigError
 from orchestrator.references import reader
 from orchestrator.results import Results
 from orchestrator.storage import write_json
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.source.startswith(SCHEME):
             return _experiment(args)
         if args.readme is None:
-            parser.error("a folder of results needs --readme FILE.md")
+            raise ConfigError(["a folder of results needs --readme FILE.md"])
         return _readme(Path(args.source), args.readme, quiet=args.json)
 
     return console.run(parser, argv, work)

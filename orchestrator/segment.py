@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from orchestrator import console
+from orchestrator.config import ConfigError
 from orchestrator.references import find
 from vosmodels import checkpoint
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.height < 16:
-            parser.error(f"--height {args.height}: 16 or more")
+            raise ConfigError([f"--height {args.height}: 16 or more"])
         found = find(args.checkpoint, args.tracking_uri)
         model, _ = checkpoint.load_model(found.path)
         out = args.out or args.video.with_name(f"{args.video.stem}-masks")

@@ -50,7 +50,7 @@ def test_an_uncalibrated_random_mobilenet_is_dead():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_stage_of_a_calibrated_random_model_is_alive(name: str, seed: int):
     model = registry.build(name, seed=seed)
-    calibrate(model, _clips(6))
+    calibrate(model, _clips(3))
     deviations = _deviations(model)
     assert len(deviations) == 8
     assert all(0.1 < deviation < 10 for deviation in deviations.values()), deviations

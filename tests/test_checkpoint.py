@@ -42,7 +42,8 @@ def written(tmp_path: Path, model: SpaceTimeNetwork, info: CheckpointInfo) -> Pa
 
 
 def _same(a: SpaceTimeNetwork, b: SpaceTimeNetwork) -> bool:
-    return all(torch.equal(v, b.state_dict()[key]) for key, v in a.state_dict().items())
+    other = b.state_dict()
+    return all(torch.equal(value, other[key]) for key, value in a.state_dict().items())
 
 
 def _save(path: Path, tensors: dict[str, Tensor], vos: Any = None) -> Path:

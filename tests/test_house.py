@@ -19,7 +19,7 @@ ROWS = [
         "orchestrator.segment",
         "soups.greedy",
     ],
-    ["orchestrator.forecast", "orchestrator.references"],
+    ["orchestrator.forecast", "orchestrator.references", "orchestrator.preflight"],
     ["orchestrator.driver"],
     ["orchestrator.live", "orchestrator.results", "soups.search", "soups.sources"],
     ["soups.average", "orchestrator.workers"],
