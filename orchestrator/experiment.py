@@ -73,6 +73,7 @@ def run(
         driver.remember(config, storage, sweep, plan.trials[0].threads)
         tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
         tracker.open_sweep(config, sweep, text)
+        tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # As many threads as the jobs have: a score is the same whoever computes it.
         torch.set_num_threads(plan.trials[0].threads)
         status = "KILLED"
@@ -96,6 +97,7 @@ def run(
             )
             _publish(results, plan, storage, tracker)
         finally:
+            tracker.kill_orphans(Ledger(storage.root), config.name)
             tracker.close_sweep(config.name, sweep, status=status)
     if not quiet:
         _print(results, config, tracker)
