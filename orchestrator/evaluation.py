@@ -129,7 +129,7 @@ def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeNetwork:
     """The configured model with these weights, ready to run."""
-    model = registry.build(config.name, **config.options)
+    model = registry.build(config.name, seed=0, **config.options)
     model.load_state_dict(dict(tensors))
     return model.eval()
 

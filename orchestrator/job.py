@@ -206,7 +206,7 @@ def _teacher(job: Job, storage: Storage) -> SpaceTimeNetwork | None:
         model, _ = checkpoint.load_model(path)
     else:
         assert config.weights is not None  # the plan has made a teacher job otherwise
-        model = registry.build(config.name, **config.options)
+        model = registry.build(config.name, seed=0, **config.options)
         checkpoint.load_weights(model, Path(config.weights).expanduser())
     return model.eval().requires_grad_(False)
 
