@@ -1,0 +1,98 @@
+"""Rows, their order, and the README's Results."""
+
+import io
+import json
+import subprocess
+
+from rich.console import Console
+
+from orchestrator import report
+from orchestrator.results import Results, Row, commit, ordered
+
+
+def three(jf):
+    return {"j": jf + 0.01, "f": jf - 0.01, "jf": jf}
+
+
+def results(**changes):
+    rows = [
+        Row("first-frame copy", "anchor", three(0.2), three(0.25)),
+        Row("omega=0.0", "trial", three(0.5), three(0.45), step=80, seconds=61.2),
+        Row("omega=1.0", "trial", three(0.6), three(0.55), step=40),
+        Row("greedy soup", "soup", three(0.61), three(0.56), note="2 ingredients"),
+        Row("teacher", "teacher", three(0.7)),
+    ]
+    values = {
+        "name": "omega",
+        "sweep": "abc",
+        "rows": rows,
+        "command": "python -m orchestrator.sweep x.yaml",
+        "config": {"seed": 3},
+        "protocol": "generated val",
+        "seconds": 90.0,
+        "peak_mib": 2048.0,
+        "placement": "2 at a time",
+        "commit": "1234567",
+        "machine": "2 cores",
+        "date": "2026-01-02",
+    }
+    return Results(**(values | changes))
+
+
+def test_rows_stand_anchors_first_and_the_best_of_a_role_before_the_others():
+    names = [row.name for row in ordered(results().rows)]
+    assert names == ["first-frame copy", "teacher", "omega=1.0", "omega=0.0", "greedy soup"]
+
+
+def test_json_and_back_is_the_same():
+    text = json.dumps(results().as_dict())
+    assert json.dumps(Results.from_dict(json.loads(text)).as_dict()) == text
+
+
+def test_the_terminal_table_shows_report_columns_only_where_there_is_a_report():
+    def shown(made):
+        text = io.StringIO()
+        Console(width=200, file=text).print(made.table())
+        return text.getvalue()
+
+    assert "report J" in shown(results())
+    bare = [Row(row.name, row.role, row.select) for row in results().rows]
+    text = shown(results(rows=bare))
+    assert "report J" not in text
+    assert "0.610" in text
+
+
+def test_markdown_gives_every_number_its_address():
+    text = results().markdown()
+    assert "| omega=1.0 | 40 | 0.610 | 0.590 | 0.600 | 0.560 | 0.540 | 0.550 |" in text
+    assert "| greedy soup (2 ingredients) |" in text
+    for part in ("python -m orchestrator.sweep x.yaml", "seed 3", "1234567", "2 cores"):
+        assert part in text
+    assert "1.5 min, peak 2.0 GiB" in text
+    assert "2026-01-02" in text
+
+
+def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path, capsys):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "omega.json").write_text(json.dumps(results().as_dict()))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        assert report.main([str(folder), "--readme", str(readme)]) == 0
+        text = readme.read_text()
+        assert text.startswith(f"before\n{report.BEGIN}\n")
+        assert text.endswith(f"{report.END}\nafter\n")
+        assert "old" not in text
+        assert text.count("| omega=1.0 |") == 1
+    assert "1 results" in capsys.readouterr().out
+
+
+def test_commit_is_that_of_the_code():
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode == 0:
+        assert commit().rstrip("+") == head.stdout.strip()
+    else:
+        assert commit() == "unknown"
