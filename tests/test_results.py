@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+from typing import Any
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ def results(**changes):
         Row("greedy soup", "soup", three(0.61), three(0.56), note="2 ingredients"),
         Row("teacher", "teacher", three(0.7)),
     ]
-    values = {
+    values: dict[str, Any] = {
         "name": "omega",
         "sweep": "abc",
         "rows": rows,

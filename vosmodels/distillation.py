@@ -88,7 +88,8 @@ def logit_loss(
     pixels (M, H, W) bool. -> (M,) float32; an item without pixels gives 0 with a zero gradient.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} logits")
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"student and teacher logits {shapes}; must be of one shape")
     if tau <= 0:
         raise ValueError(f"tau {tau}; must be above 0")
     with torch.autocast(student.device.type, enabled=False):
