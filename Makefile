@@ -27,9 +27,9 @@ sweep: install
 	$(BIN)/python -m orchestrator.sweep sweeps/omega.yaml
 
 check: install
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 test: check
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"
@@ -39,4 +39,4 @@ test-all: check
 
 ui: install
 	@test -e $(STORE) || { echo "$(STORE): no store here yet; run: make sweep"; exit 1; }
-	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$(CURDIR)/$(STORE)"
+	$(BIN)/python -m mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$(CURDIR)/$(STORE)"

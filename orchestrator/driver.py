@@ -55,14 +55,19 @@ class Outcome:
     placement: str
 
 
-def this_machine() -> Nodes:
-    """Resources of the machine the driver runs on."""
+def nodes_of(config: RunConfig) -> Nodes:
+    """Resources of each node of the cluster, or of this machine where there is none."""
     import torch
 
-    return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
+    if config.cluster.address is None:
+        return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
+    try:
+        return workers.start(config.cluster.address, dashboard=False)
+    finally:
+        workers.stop()
 
 
-def threads_of(config: RunConfig, storage: Storage, sweep: str, nodes: Nodes, jobs: int) -> int:
+def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> int:
     """CPU threads per worker. Settled once per sweep, because the trials' keys hold it: a sweep
     that is extended, or runs again on a larger machine, does not train anew what is done."""
     if config.cluster.threads is not None:
@@ -70,7 +75,7 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, nodes: Nodes, jo
     known = read_json(storage.sweeps / f"{sweep}.json")
     if known is not None:
         return int(known["threads"])
-    return placement(config, nodes, jobs, None).threads
+    return placement(config, nodes_of(config), jobs, None).threads
 
 
 def remember(config: RunConfig, storage: Storage, sweep: str, threads: int) -> None:

@@ -130,9 +130,9 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     for job in plan.jobs:
         steps = f"{job.train.steps} steps"
         out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
-    nodes = driver.this_machine()
+    nodes = driver.nodes_of(config)
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
-    out.print(f"runs {driver.describe(placement)} on this machine")
+    out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
     told = forecast(plan, config, storage, placement)
     for part, seconds in told.seconds.items():
         out.print(f"{part:8} about {seconds:.0f} s")
@@ -161,7 +161,7 @@ def _fetched(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
 
 def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
     count = len(trials(config))
-    threads = driver.threads_of(config, storage, sweep, driver.this_machine(), count)
+    threads = driver.threads_of(config, storage, sweep, count)
     return plan_sweep(config, sweep, threads)
 
 

@@ -170,6 +170,8 @@ class Keeper:
                 ancestor=self.ancestor,
             )
         )
+        if scores.fps is not None:
+            self.record.write(ledgers.Evaluated(step=step, scores={"fps": scores.fps}))
         picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
         self.scorer.picture(self.model, picture)
         self.record.write(

@@ -28,6 +28,8 @@ from vosmodels.types import InputError
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ctrl-C reaches the command, which says how to go on; Tune would end as if all was well.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own panels; live.py shows what is going on
     # How often the controller looks at its workers; the default of 2 s delays every start and end.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
