@@ -65,7 +65,7 @@ def run(
     """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed."""
     started = time.monotonic()
     storage = Storage(config.storage_root)
-    sweep = sweep_id(config)
+    sweep, written = sweep_id(config), config
     config = located(_fetched(config, tracking_uri))
     check(config)
     plan = _plan(config, storage, sweep)
@@ -89,8 +89,8 @@ def run(
                 sweep=sweep,
                 rows=rows,
                 command=command,
-                config=config.model_dump(mode="json"),
-                protocol=_protocol(config),
+                config=written.model_dump(mode="json"),
+                protocol=_protocol(written),
                 seconds=time.monotonic() - started,
                 peak_mib=outcome.peak_mib,
                 placement=outcome.placement,
@@ -175,7 +175,10 @@ def _soup(
 
 def _protocol(config: SweepConfig) -> str:
     data = config.data
-    told = f"{data.root} {data.select} at {data.select_height} px, stride {data.select_stride}"
+    told = (
+        f"{data.root} {data.select}, at most {data.select_height} px high, "
+        f"stride {data.select_stride}"
+    )
     return told + (f"; report {data.report} at full size, every frame" if data.report else "")
 
 

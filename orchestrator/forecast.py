@@ -80,7 +80,7 @@ def _pixels(config: RunConfig, split: str, height: int | None, stride: int) -> f
     total = 0.0
     for video in sequences(config.data, split):
         rows, columns = video.mask(0).shape
-        scale = (height / rows) ** 2 if height else 1.0
+        scale = min(1.0, height / rows) ** 2 if height else 1.0
         total += math.ceil(len(video) / stride) * rows * columns * scale
     return total
 

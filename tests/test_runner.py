@@ -106,7 +106,7 @@ def test_height_scales_frames_masks_and_answers_alike(davis_root: Path) -> None:
     assert (frame.shape, ids.shape) == ((24, 32, 3), (24, 32))
     blocks = cat.frame(0).reshape(24, 2, 32, 2, 3).mean(axis=(1, 3))
     assert np.abs(frame - blocks).max() <= 0.5
-    assert scaled(cat, 0, 480)[0].shape == (480, 640, 3)
+    assert scaled(cat, 0, 480)[0].shape == (48, 64, 3)
 
 
 def test_a_video_without_an_object_in_its_first_mask_is_refused(davis_root: Path) -> None:

@@ -167,7 +167,7 @@ def evaluate(
 ) -> Scores:
     """Run a new segmenter over each video and score what it says.
 
-    height: frames and masks are scaled to so many rows, aspect kept; None is full size.
+    height: frames and masks are scaled down to so many rows, aspect kept; None is full size.
     stride: every so-manieth frame is visited, the others do not exist; scored are the visited ones
     but the first and the last.
     on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer.
@@ -272,15 +272,13 @@ def _score_folder(masks: Path, annotations: list[Path], merge: bool) -> Sequence
 
 
 def scaled(sequence: VideoSequence, index: int, height: int | None) -> tuple[U8, U8]:
-    """Frame (H, W, 3) and ids (H, W) at `height` rows, aspect kept; None: as they are."""
+    """Frame (H, W, 3) and ids (H, W) at `height` rows, aspect kept; never larger than they are."""
     frame, ids = sequence.frame(index), sequence.mask(index)
-    if height is None or height == frame.shape[0]:
+    if height is None or height >= frame.shape[0]:
         return frame, ids
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-    smaller = height < frame.shape[0]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    picture = np.asarray(cv2.resize(frame, (width, height), interpolation=how), dtype=np.uint8)
-    return picture, resize_ids(ids, height, width)
+    small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8), resize_ids(ids, height, width)
 
 
 def frame_tensor(frame: U8) -> Tensor:
