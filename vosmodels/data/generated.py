@@ -27,7 +27,6 @@ F64 = np.ndarray[Any, np.dtype[np.float64]]
 Range = tuple[float, float]
 Split = Literal["train", "val", "test"]
 
-VERSION = "generated-v1"  # a change to anything drawn is another version: scores are not comparable
 MAX_OBJECTS = 3  # shapes in a scene: 1..3
 RADIUS = (0.15, 0.24)  # mean radius of a shape
 REACH = (0.16, 0.30)  # how far a shape swings from the middle of its path
