@@ -169,7 +169,10 @@ def _soup(
     config: SweepConfig, storage: Storage, tracker: Tracker, sweep: str, table: driver.Table
 ) -> Row:
     soup = make_soup(config.name, storage=storage, tracker=tracker, sweep=sweep)
-    note = f"{len(soup.ingredients)} ingredients"
+    note = (
+        f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
+        f"all of them: J&F {soup.scores['uniform_jf']:.3f}"
+    )
     return table.soup(soup.sha256, note)
 
 

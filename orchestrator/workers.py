@@ -168,7 +168,7 @@ def _train_worker(config: Mapping[str, Any]) -> None:
 
     def wrap(module: nn.Module) -> nn.Module:
         # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module, forward_sync_buffers=False)
 
     share = Share(context.get_world_rank(), context.get_world_size(), add_up)
     _run(job, Storage(config["root"]), device=device, share=share, wrap=wrap)

@@ -11,8 +11,9 @@ import urllib.request
 import pytest
 
 from orchestrator.tracking import Tracker, locate
+from tests.stores import WARNING
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
 
 WAIT_MS = 60_000
 
@@ -90,7 +91,7 @@ def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_pa
     page.get_by_text(parent).first.wait_for()
     assert page.get_by_text("teacher stcn_mobilenetv2").count() == 0
     page.locator("[class*=ag-cell] button").first.click()
-    for name in ("teacher stcn_mobilenetv2", "lr=0.001", "lr=1e+30", "greedy soup of 2"):
+    for name in ("teacher stcn_mobilenetv2", "lr=1e-06", "lr=1e+30", "greedy soup of 2"):
         page.get_by_text(name, exact=True).first.wait_for()
 
 
