@@ -95,27 +95,35 @@ def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_pa
         page.get_by_text(name, exact=True).first.wait_for()
 
 
-def test_the_best_checkpoint_stands_first_when_models_are_sorted_by_score(
+def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_score(
+    page, experiment_page, tracker
+):
+    """MLflow 3.17 sorts runs by a metric; its list of models only by creation."""
+    order = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false"
+    page.goto(f"{experiment_page}/runs?workflowType=machine_learning&{order}&startTime=ALL")
+    page.get_by_text("greedy soup").first.wait_for()
+    page.wait_for_timeout(2000)
+    shown = page.locator("[role=row] a[href*='/runs/']").all_inner_texts()
+    runs = tracker._client.search_runs(
+        [experiment_page.rsplit("/", 1)[1]], order_by=["metrics.`select/jf` DESC"]
+    )
+    scored = {r.info.run_name: r.data.metrics.get("select/jf") for r in runs}
+    best = tracker.best_checkpoint("tiny")
+    assert scored[shown[0]] == best.scores["jf"]
+    values = [scored[name] for name in shown if scored[name] is not None]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 4  # soup, trial, stem, teacher
+
+
+def test_the_models_page_lists_every_checkpoint_ready_with_its_score(
     page, experiment_page, tracker
 ):
     page.goto(f"{experiment_page}/models")
     page.get_by_text("ckpt-").first.wait_for()
-    header = page.get_by_role("columnheader", name="select/jf")
-    records = tracker.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup"))
-    best = max(record.scores["jf"] for record in records)
-    names = {record.name for record in records if record.scores["jf"] == best}
-    for _ in range(3):  # unsorted, then one way, then the other
-        header.click()
-        page.wait_for_timeout(2000)
-        first = page.locator("[role=row] a[href*='/models/']").first.inner_text()
-        arrow = header.locator("[aria-label*=down], .ag-sort-descending-icon:visible").count()
-        if first in names and arrow:
-            break
-    assert first in names
-    scores = page.locator("[role=gridcell][col-id*='select/jf'], [role=gridcell][col-id*='jf']")
-    shown = [float(text) for text in scores.all_inner_texts() if text]
-    assert shown == sorted(shown, reverse=True)
-    assert len(shown) == len(records)
+    for record in tracker.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
+        row = page.locator("[role=row]", has_text=record.name).first
+        assert "Ready" in row.inner_text()
+        page.get_by_text(str(record.scores["jf"])).first.wait_for()
 
 
 def test_a_trial_page_holds_its_whole_configuration_and_its_pictures(
