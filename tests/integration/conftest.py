@@ -34,15 +34,15 @@ class Sweep:
     def store(self):
         return f"sqlite:///{self.storage / 'mlflow.db'}"
 
-    def run(self, *overrides, module="orchestrator.sweep", timeout=400):
+    def run(self, *overrides, module="orchestrator.sweep", timeout=900):
         words = [str(self.file), f"storage={self.storage}", *overrides]
         return command(module, *words, timeout=timeout)
 
-    def command(self, module, *words, timeout=200):
+    def command(self, module, *words, timeout=600):
         return command(module, *words, "--tracking-uri", self.store, timeout=timeout)
 
 
-def command(module, *words, timeout=200):
+def command(module, *words, timeout=600):
     """Run `python -m module words` in another process, with its output kept."""
     return subprocess.run(
         [sys.executable, "-m", module, *words],
