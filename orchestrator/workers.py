@@ -8,6 +8,8 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
     import ray
 
     os.environ.update(ENVIRONMENT)
+    quoted = shlex.quote(sys.executable)
     if address:
         here = Path(__file__).resolve().parent.parent
         modules = [str(here / package) for package in PACKAGES]
@@ -57,6 +60,8 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
+            # Ray hands its workers' command to a shell without quotes.
+            runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
         )
     return [
         {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
