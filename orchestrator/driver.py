@@ -257,7 +257,7 @@ class Table:
             report = self.report.checkpoint(made.sha256, load)
             self._record(job, made, report)
         done = self.ledger.job(job.key).done()
-        ended = made.step == job.train.steps and done is not None
+        whole = done if job.role != "stem" or made.step == job.train.steps else None
         return Row(
             entry.name,
             entry.role,
@@ -265,8 +265,8 @@ class Table:
             _with_sequences(report) if report else {},
             step=made.step,
             sha256=made.sha256,
-            seconds=done.seconds if ended and done else None,
-            peak_mib=done.peak_mib if ended and done else None,
+            seconds=whole.seconds if whole else None,
+            peak_mib=whole.peak_mib if whole else None,
         )
 
     def _record(self, job: Job, made: Checkpoint, scores: Scores) -> None:

@@ -55,7 +55,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.out:
         write_json(args.out, results.as_dict())
     if not args.json:
-        out = Console(highlight=False)
+        out = Console(highlight=False, width=max(120, Console().width))
         out.print(f"sweep {sweep} of {name}, {results.date}, commit {results.commit}")
         out.print(results.table())
         if args.out:

@@ -87,7 +87,12 @@ class Results:
             cells += ["" if row.step is None else str(row.step), *_three(row.select)]
             cells += _three(row.report) if reported else []
             lines.append("| " + " | ".join(cells) + " |")
-        minutes = f"{self.seconds / 60:.1f} min, peak {self.peak_mib / 1024:.1f} GiB"
+        trained = sum(row.seconds or 0.0 for row in self.rows)
+        largest = max((row.peak_mib or 0.0 for row in self.rows), default=0.0)
+        minutes = (
+            f"jobs {trained / 60:.1f} min in all, {largest / 1024:.1f} GiB the largest; this run "
+            f"{self.seconds / 60:.1f} min"
+        )
         seed = self.config.get("seed", 0)
         lines += [
             "",

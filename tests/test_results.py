@@ -69,7 +69,7 @@ def test_markdown_gives_every_number_its_address():
     assert "| greedy soup (2 ingredients) |" in text
     for part in ("python -m orchestrator.sweep x.yaml", "seed 3", "1234567", "2 cores"):
         assert part in text
-    assert "1.5 min, peak 2.0 GiB" in text
+    assert "jobs 1.0 min in all, 0.0 GiB the largest; this run 1.5 min" in text
     assert "2026-01-02" in text
 
 
