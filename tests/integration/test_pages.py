@@ -54,10 +54,10 @@ def _wait_for(url, server):
 
 
 @pytest.fixture(scope="module")
-def page():
-    """A page of headless Chromium, wide enough that no column is left out."""
-    browser = shutil.which("chromium")
-    if browser is None:
+def browser():
+    """Headless Chromium."""
+    program = shutil.which("chromium")
+    if program is None:
         missing = "no chromium; install it with: apt-get install chromium"
         assert not os.environ.get("REQUIRE_BROWSER"), missing
         pytest.skip(missing)
@@ -65,12 +65,19 @@ def page():
 
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(
-            executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
         )
-        opened = chromium.new_page(viewport={"width": 3200, "height": 1200})
-        opened.set_default_timeout(WAIT_MS)
-        yield opened
+        yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A new page, wide enough that no column is left out; it remembers nothing of the last one."""
+    opened = browser.new_page(viewport={"width": 3200, "height": 1200})
+    opened.set_default_timeout(WAIT_MS)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +109,12 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
     order = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false"
     page.goto(f"{experiment_page}/runs?workflowType=machine_learning&{order}&startTime=ALL")
     page.get_by_text("greedy soup").first.wait_for()
-    page.wait_for_timeout(2000)
-    shown = page.locator("[role=row] a[href*='/runs/']").all_inner_texts()
+    links = page.locator("[role=row] a[href*='/runs/']")
+    for _ in range(30):  # the rows come first, their order a moment later
+        shown = links.all_inner_texts()
+        if shown and shown[0].startswith("greedy soup"):
+            break
+        page.wait_for_timeout(1000)
     runs = tracker._client.search_runs(
         [experiment_page.rsplit("/", 1)[1]], order_by=["metrics.`select/jf` DESC"]
     )
