@@ -25,8 +25,8 @@ class Entry:
     model: Callable[[Any], SpaceTimeNetwork]
 
 
-# The MobileNetV2 models start with soft affinities (key_gain): from random weights on generated
-# clips they learned more with it. MobileVOS widths: see `mobilevos.py`.
+# The MobileNetV2 models start with soft affinities (key_gain): in one short pair of runs on
+# generated clips they learned more with it. MobileVOS widths: see `mobilevos.py`.
 _MOBILENET_STUDENT = {
     "backbone": "mobilenet_v2",
     "value_channels": 64,
