@@ -1,13 +1,16 @@
-"""What several test files share: a tiny DAVIS folder, written anew for each test."""
+"""What several test files share: a tiny DAVIS folder, written anew for each test; and the options
+of the conformance tests, which pytest reads here only."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conformance import golden
 from vosmodels.data.masks import write_palette
 
 SPLITS = {"train": ["ant", "bee"], "val": ["cat"]}
@@ -45,3 +48,41 @@ def davis_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def davis17_root(tmp_path: Path) -> Path:
     return write_davis(tmp_path / "davis17", 2017)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("golden", "numbers of the public code")
+    group.addoption("--golden", type=Path, metavar="DIR", help="folder of stcn_*.npz to hold to")
+    group.addoption(
+        "--golden-require", default="", metavar="NAME,...", help="files or patterns DIR must hold"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = config.getoption("--golden")
+    names = [name for name in config.getoption("--golden-require").split(",") if name]
+    if folder is None:
+        if names:
+            raise pytest.UsageError("--golden-require needs --golden DIR")
+        return
+    files = golden.found(folder)
+    if not files:
+        raise pytest.UsageError(f"--golden {folder}: no stcn_*.npz there")
+    if lacking := golden.missing(names, files):
+        there = ", ".join(path.stem for path in files)
+        raise pytest.UsageError(f"--golden {folder}: no {', '.join(lacking)}; there are {there}")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    folder = config.getoption("--golden")
+    if folder is None:
+        return None
+    counts = Counter(golden.pattern(path) for path in golden.found(folder))
+    return "golden: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "golden_file" in metafunc.fixturenames:
+        folder = metafunc.config.getoption("--golden")
+        files = golden.found(folder) if folder else []
+        metafunc.parametrize("golden_file", files, ids=[path.stem for path in files])

@@ -40,12 +40,14 @@ def textured_clip(
     return Clip(images.view(clips, frames, 3, size, size), masks, present, tuple(range(clips)))
 
 
-def fill_from_names(model: nn.Module) -> None:
+def fill_from_names(model: nn.Module, *, rule: str = "B") -> None:
     """Weights that depend on each state-dict key's name and shape alone.
 
     The same rule filled the public STCN code when the golden vectors were made: equal outputs mean
-    equal names, shapes and arithmetic.
+    equal names, shapes and arithmetic. rule: A is 0.02 times a normal number everywhere; B and C
+    divide those of matrices by sqrt(fan-in), times 1 and 1.2.
     """
+    gains = {"B": 1.0, "C": 1.2}
     filled: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         if key.endswith("num_batches_tracked"):
@@ -57,8 +59,8 @@ def fill_from_names(model: nn.Module) -> None:
             normal = np.abs(0.02 * normal) + 1
         elif key.endswith("weight") and len(shape) == 1:
             normal = 1 + 0.02 * normal
-        elif len(shape) >= 2:
-            normal = normal / np.sqrt(np.prod(shape[1:]))
+        elif len(shape) >= 2 and rule in gains:
+            normal = normal * gains[rule] / np.sqrt(np.prod(shape[1:]))
         else:
             normal = 0.02 * normal
         filled[key] = torch.from_numpy(np.asarray(normal, dtype=np.float32))

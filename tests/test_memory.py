@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vosmodels.memory import affinity, aggregate, kept_frames, read_top_k, readout
+from vosmodels import memory as memory_module
+from vosmodels.memory import affinity, aggregate, kept_frames, read_memory, readout
 from vosmodels.seeding import generator
 
 
@@ -45,12 +46,25 @@ def test_affinity_reads_everything_when_the_memory_is_smaller_than_top_k():
     torch.testing.assert_close(affinity(memory, query, top_k=999), affinity(memory, query))
 
 
-@pytest.mark.parametrize("top_k", [1, 5, 999])
-def test_gathered_read_equals_the_dense_product(top_k: int):
+def _rows(memory: torch.Tensor, query: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Query, keys and squares of the first clip, one row an entry, as read_memory takes them."""
+    keys = memory[0].flatten(1).T.contiguous()
+    flat = query[0].flatten(1).T.contiguous()
+    return {"query": flat, "keys": keys, "squares": keys.square().sum(1)}
+
+
+@pytest.mark.parametrize("chunk", [5, 12, 999])
+@pytest.mark.parametrize("top_k", [None, 1, 5, 999])
+def test_reading_in_chunks_equals_the_dense_product(
+    monkeypatch: pytest.MonkeyPatch, top_k: int | None, chunk: int
+):
+    monkeypatch.setattr(memory_module, "QUERY_CHUNK", chunk)
     memory, query = _keys()
-    values = torch.randn(2, 3, 6, 3, 3, 4, generator=generator(1, "values"), dtype=torch.float64)
-    dense = readout(affinity(memory, query, top_k), values)
-    torch.testing.assert_close(read_top_k(memory, values, query, top_k), dense)
+    values = torch.randn(1, 3, 6, 3, 3, 4, generator=generator(1, "values"), dtype=torch.float64)
+    dense = readout(affinity(memory[:1], query[:1], top_k), values)  # (1, N, C, h, w)
+    rows = values[0].flatten(2).permute(2, 0, 1).flatten(1)  # (THW, N*C)
+    read = read_memory(**_rows(memory, query), values=rows, top_k=top_k)
+    torch.testing.assert_close(read.T, dense[0].flatten(2).flatten(0, 1))
 
 
 @pytest.mark.parametrize("top_k", [None, 4])
@@ -60,11 +74,24 @@ def test_affinity_survives_scores_beyond_the_range_of_exp(top_k: int | None):
     torch.testing.assert_close(weights.sum(2), torch.ones(2, 12))
 
 
-def test_gathered_read_survives_scores_beyond_the_range_of_exp():
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_reading_survives_scores_beyond_the_range_of_exp(top_k: int | None):
     memory, query = _keys(scale=1e3)
-    values = torch.ones(2, 1, 2, 3, 3, 4, dtype=torch.float64)
-    read = read_top_k(memory.float(), values.float(), query.float(), 4)
-    torch.testing.assert_close(read, torch.ones(2, 1, 2, 3, 4))
+    rows = _rows(memory.float(), query.float())
+    torch.testing.assert_close(
+        read_memory(**rows, values=torch.ones(36, 2), top_k=top_k), torch.ones(12, 2)
+    )
+
+
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_half_precision_values_are_weighed_by_full_precision_scores(top_k: int | None):
+    rows = _rows(*_keys())
+    values = torch.randn(36, 8, generator=generator(1, "values"), dtype=torch.float64)
+    exact = read_memory(**rows, values=values, top_k=top_k)
+    single = {name: row.float() for name, row in rows.items()}
+    half = read_memory(**single, values=values.bfloat16(), top_k=top_k)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), exact, atol=0.02, rtol=0.02)
 
 
 def test_readout_is_the_weighted_sum_of_values_for_every_object():

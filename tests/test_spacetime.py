@@ -65,7 +65,7 @@ def test_a_video_through_stcn_equals_the_public_code(stcn: SpaceTimeNetwork):
     frames = torch.from_numpy(golden["rgb_u8"]).permute(0, 3, 1, 2).float() / 255
     propagator = stcn.propagator(mem_every=int(golden["mem_every"]))
     state = propagator.begin(frames[0], torch.from_numpy(golden["label0"]).long())
-    value = state.banks[0].value[0, :, ::16, 0]
+    value = state.banks[0].value[0].permute(1, 2, 0).unflatten(2, (5, 6))[:, ::16]
     torch.testing.assert_close(value, torch.from_numpy(golden["value_0"]), atol=1e-4, rtol=0)
     for t in range(1, 4):
         prediction = propagator.predict(state, frames[t])
@@ -73,7 +73,8 @@ def test_a_video_through_stcn_equals_the_public_code(stcn: SpaceTimeNetwork):
         found = prediction.probabilities[:, ::4, ::4]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         if t == 3:
-            weights = affinity(state.banks[0].key, prediction.features.keys.key, top_k=20)
+            held = state.banks[0].key.unflatten(1, (5, 6)).permute(3, 0, 1, 2)[None]
+            weights = affinity(held, prediction.features.keys.key, top_k=20)
             expected = torch.from_numpy(golden["affinity_3"]).T
             torch.testing.assert_close(weights[0], expected, atol=1e-5, rtol=0)
         state = propagator.commit(state, prediction)
@@ -209,24 +210,24 @@ def test_a_clip_that_is_too_short_or_of_an_odd_size_is_refused(
 
 @pytest.mark.parametrize("options", [{"mem_every": 0}, {"top_k": 0}, {"queue": 1}])
 def test_propagator_refuses_options_out_of_range(
-    student: SpaceTimeNetwork, options: dict[str, int]
+    student: SpaceTimeNetwork, options: dict[str, Any]
 ):
     ((option, value),) = options.items()
     with pytest.raises(ValueError, match=f"{option}={value}"):
         student.propagator(**options)
 
 
-def _lengths(model: SpaceTimeNetwork, frames: int, **options: int) -> list[int]:
+def _lengths(model: SpaceTimeNetwork, frames: int, **options: Any) -> list[int]:
     """Memory length after each of `frames` frames."""
     propagator = model.propagator(**options)
     video = textured_frames(frames, 40, 56)
     ids = torch.zeros(40, 56, dtype=torch.int64)
     ids[10:30, 10:40] = 1
     state = propagator.begin(video[0], ids)
-    lengths = [state.banks[0].key.shape[2]]
+    lengths = [len(state.banks[0].key)]
     for frame in video[1:]:
         state = propagator.commit(state, propagator.predict(state, frame))
-        lengths.append(state.banks[0].key.shape[2])
+        lengths.append(len(state.banks[0].key))
     return lengths
 
 
@@ -234,6 +235,14 @@ def test_the_teacher_remembers_every_fifth_frame(teacher: SpaceTimeNetwork):
     assert _lengths(teacher, 12) == [1] * 5 + [2] * 5 + [3] * 2
     assert _lengths(teacher, 5, mem_every=2) == [1, 1, 2, 2, 3]
     assert _lengths(teacher, 5, mem_every=1, queue=3) == [1, 2, 3, 3, 3]
+
+
+def test_with_include_last_the_latest_frame_is_remembered_until_the_next(
+    teacher: SpaceTimeNetwork,
+):
+    assert _lengths(teacher, 8, mem_every=3, include_last=True) == [1, 2, 2, 2, 3, 3, 3, 4]
+    assert _lengths(teacher, 8, mem_every=3, include_last=True, queue=2) == [1] + [2] * 7
+    assert _lengths(teacher, 4, mem_every=1, include_last=True) == [1, 2, 3, 4]
 
 
 def test_the_student_remembers_the_first_and_the_previous_frame(student: SpaceTimeNetwork):
@@ -245,7 +254,9 @@ def test_the_student_remembers_the_first_and_the_previous_frame(student: SpaceTi
         state = propagator.commit(state, propagator.predict(state, frame))
     for slot, t in enumerate((0, 3)):
         key = student.encode_key(video[t : t + 1]).key
-        torch.testing.assert_close(state.banks[0].key[:, :, slot], key)
+        torch.testing.assert_close(state.banks[0].key[slot], key[0].flatten(1).T)
+        squares = state.banks[0].key[slot].square().sum(1)
+        torch.testing.assert_close(state.banks[0].squares[slot], squares)
 
 
 @pytest.mark.parametrize("name", [TEACHER, STUDENT])
@@ -327,22 +338,20 @@ def test_late_objects_start_a_bank_of_their_own_and_the_old_ones_go_on(
     state = propagator.commit(state, propagator.predict(state, video[1]))
     ids[30:, 20:40], ids[30:, 44:] = 2, 3
     state = propagator.add(state, video[2], ids)
-    assert [bank.key.shape[2] for bank in state.banks] == [3, 1]
-    assert [bank.value.shape[1] for bank in state.banks] == [1, 2]
+    assert [len(bank.key) for bank in state.banks] == [3, 1]
+    assert [bank.value.shape[2] for bank in state.banks] == [1, 2]
     # the new objects read as if the video had begun with them
     fresh = propagator.begin(video[2], ids)
-    reads = [
-        teacher.read(teacher.encode_key(video[3:]).key, bank.key, bank.value, 20)
-        for bank in (state.banks[1], fresh.banks[0])
-    ]
-    torch.testing.assert_close(reads[0], reads[1][:, 1:])
+    torch.testing.assert_close(state.banks[1].key, fresh.banks[0].key)
+    torch.testing.assert_close(state.banks[1].value, fresh.banks[0].value[:, :, 1:])
     # from then on each bank remembers its own objects
     prediction = propagator.predict(state, video[3])
     state = propagator.commit(state, prediction)
     seen = prediction.features
     value = teacher.encode_value(seen.frame, seen.probabilities[:, 1:], seen.keys.features.s16)
-    torch.testing.assert_close(state.banks[0].value[:, :, :, -1], value[:, :1])
-    torch.testing.assert_close(state.banks[1].value[:, :, :, -1], value[:, 1:])
+    rows = value[0].flatten(2).permute(2, 0, 1)  # (hw, K, C_v)
+    torch.testing.assert_close(state.banks[0].value[-1], rows[:, :1])
+    torch.testing.assert_close(state.banks[1].value[-1], rows[:, 1:])
 
 
 def test_padding_is_the_mean_colour_and_splits_the_smaller_half_first(

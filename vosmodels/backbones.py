@@ -45,12 +45,14 @@ class KeyEncoder(Encoder):
 
 
 class ValueEncoder(Encoder):
-    """([frame,] mask, others) (M, 5 or 2, H, W), key features s16 (M, C, h, w) -> (M, C_v, h, w).
+    """([frame,] mask[, others]) (M, 2 to 5, H, W), key features s16 (M, C, h, w)
+    -> (M, C_v, h, w).
 
-    `sees_frame`: whether the frame is among the inputs.
+    `sees_frame`, `sees_others`: whether the frame and the other objects' mask are among the inputs.
     """
 
     sees_frame: bool
+    sees_others: bool
     fuser: nn.Module
 
 
@@ -96,20 +98,21 @@ class MobileNetV2Encoder(KeyEncoder):
 class ResNet18ValueEncoder(ValueEncoder):
     """STCN's value encoder: ResNet-18 through layer3, every convolution with a bias, then `fuser`.
 
-    Sees the frame, so 5 channels.
+    Sees the frame, so 5 channels; 4 where it knows of no other objects.
     """
 
     channels = RESNET_CHANNELS["resnet18"][2]
 
-    def __init__(self, fuser: nn.Module) -> None:
+    def __init__(self, fuser: nn.Module, *, sees_others: bool = True) -> None:
         super().__init__()
         self.architecture = "resnet18"
         self.sees_frame = True
+        self.sees_others = sees_others
         net = torchvision.models.resnet18(weights=None)
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
-        self.conv1 = _mask_stem(net.conv1.weight, sees_frame=True, bias=True)
+        self.conv1 = _mask_stem(net.conv1.weight, True, sees_others, bias=True)
         self.bn1 = net.bn1
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
         self.fuser = fuser
@@ -134,13 +137,14 @@ class MobileNetV2ValueEncoder(ValueEncoder):
 
     channels = MOBILENET_CHANNELS[2]
 
-    def __init__(self, fuser: nn.Module, *, sees_frame: bool) -> None:
+    def __init__(self, fuser: nn.Module, *, sees_frame: bool, sees_others: bool = True) -> None:
         super().__init__()
         self.architecture = "mobilenet_v2"
         self.sees_frame = sees_frame
+        self.sees_others = sees_others
         self.features = _mobilenet_features()
         rgb = self.features.get_parameter("0.0.weight")
-        self.features.set_submodule("0.0", _mask_stem(rgb, sees_frame=sees_frame))
+        self.features.set_submodule("0.0", _mask_stem(rgb, sees_frame, sees_others))
         self.fuser = fuser
 
     def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
@@ -158,16 +162,19 @@ def _mobilenet_features() -> nn.Sequential:
     return features[: MOBILENET_TAPS[-1] + 1]
 
 
-def _mask_stem(rgb: Tensor, *, sees_frame: bool, bias: bool = False) -> nn.Conv2d:
-    """The stem for ([frame,] mask, others) in place of one for frames, of weights `rgb`.
+def _mask_stem(
+    rgb: Tensor, sees_frame: bool, sees_others: bool, *, bias: bool = False
+) -> nn.Conv2d:
+    """The stem for ([frame,] mask[, others]) in place of one for frames, of weights `rgb`.
 
     The frame's channels keep those weights, the masks' start orthogonal, as in STCN.
     """
     width, _, kernel, _ = rgb.shape
-    channels = RGB * sees_frame + 2
+    mask_channels = 1 + sees_others
+    channels = RGB * sees_frame + mask_channels
     stem = nn.Conv2d(channels, width, kernel, stride=2, padding=kernel // 2, bias=bias)
     with torch.no_grad():
-        masks = nn.init.orthogonal_(torch.empty(width, 2, kernel, kernel))
+        masks = nn.init.orthogonal_(torch.empty(width, mask_channels, kernel, kernel))
         stem.weight.copy_(torch.cat([rgb, masks], 1) if sees_frame else masks)
         if stem.bias is not None:
             stem.bias.zero_()
@@ -219,7 +226,7 @@ def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dic
                 f"torchvision's names (it starts with {sorted(tensors)[:3]}); give such a file"
             )
         found, wanted = tensors[name], own.shape
-        if own.ndim == 4 and own.shape[1] == RGB + 2:  # the stem that sees frame and masks
+        if own.ndim == 4 and own.shape[1] in (RGB + 1, RGB + 2):  # a stem of frame and masks
             wanted = torch.Size([own.shape[0], RGB, *own.shape[2:]])
         if found.shape != wanted:
             raise InputError(

@@ -32,8 +32,10 @@ VERSION = 1
 METADATA_KEY = "vos"
 SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 # options that weights of equal shape mean the same under: start values and how a model is run
-FREE_OPTIONS = frozenset({"key_gain", "mem_every", "queue", "detach_feedback"})
-GROWN_STEM = "value_encoder.conv1.weight"
+FREE_OPTIONS = frozenset(
+    {"key_gain", "mem_every", "include_last", "queue", "single_object", "detach_feedback"}
+)
+GROWN_STEMS = ("value_encoder.conv1.weight", "value_encoder.features.0.0.weight")
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,13 @@ def load_weights(model: SpaceTimeNetwork, path: Path) -> CheckpointInfo | None:
     """
     info = _stored_info(path) if path.suffix == ".safetensors" else None
     tensors = read_tensors(path) if info is None else read(path)[0]
-    stem = model.state_dict().get(GROWN_STEM)
-    old = tensors.get(GROWN_STEM)
-    if stem is not None and old is not None and stem.ndim == old.ndim == 4:
-        width, inputs = old.shape[:2]
-        if (width, inputs + 1) == stem.shape[:2] and old.shape[2:] == stem.shape[2:]:
-            tensors[GROWN_STEM] = torch.cat([old, torch.zeros_like(old[:, :1])], 1)
+    own = model.state_dict()
+    for name in GROWN_STEMS:
+        stem, old = own.get(name), tensors.get(name)
+        if stem is not None and old is not None and stem.ndim == old.ndim == 4:
+            width, inputs = old.shape[:2]
+            if (width, inputs + 1) == stem.shape[:2] and old.shape[2:] == stem.shape[2:]:
+                tensors[name] = torch.cat([old, torch.zeros_like(old[:, :1])], 1)
     _load(model, tensors, path, info)
     return info
 

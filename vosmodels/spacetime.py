@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from vosmodels.backbones import KeyEncoder, ValueEncoder
 from vosmodels.decoder import Decoder
-from vosmodels.memory import affinity, aggregate, kept_frames, read_top_k, readout
+from vosmodels.memory import affinity, aggregate, kept_frames, read_memory, readout
 from vosmodels.types import Clip, Features, Prediction, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,7 +69,8 @@ class SpaceTimeNetwork(nn.Module):
     """Key encoder, value encoder, memory read, decoder.
 
     queue: memory length in frames, first frame pinned; None remembers every frame.
-    mem_every: at inference every so many frames enter the memory.
+    mem_every: at inference every so many frames enter the memory; include_last: the latest frame
+    is there as well, until the next.
     detach_feedback: no gradient through predicted masks that are fed back (STCN: it flows).
     config: what a checkpoint stores to build this model again; name: its name in the registry.
     """
@@ -87,6 +88,7 @@ class SpaceTimeNetwork(nn.Module):
         decoder: Decoder,
         queue: int | None,
         mem_every: int,
+        include_last: bool = False,
         detach_feedback: bool,
         config: BaseModel,
     ) -> None:
@@ -98,6 +100,7 @@ class SpaceTimeNetwork(nn.Module):
         self.decoder = decoder
         self.queue = queue
         self.mem_every = mem_every
+        self.include_last = include_last
         self.detach_feedback = detach_feedback
         self.config = config
         self.name = type(self).__name__
@@ -132,8 +135,10 @@ class SpaceTimeNetwork(nn.Module):
         -> (B, N, C_v, h, w). An object's second mask is the sum of the other N-1.
         """
         n = masks.shape[1]
-        others = masks.sum(1, keepdim=True) - masks
-        x = torch.stack([masks, others], 2)  # (B, N, 2, H, W)
+        x = masks.unsqueeze(2)
+        if self.value_encoder.sees_others:
+            others = masks.sum(1, keepdim=True) - masks
+            x = torch.stack([masks, others], 2)  # (B, N, 2, H, W)
         if self.value_encoder.sees_frame:
             normalised = ((frames - self.mean) / self.std).unsqueeze(1).expand(-1, n, -1, -1, -1)
             x = torch.cat([normalised, x], 2)
@@ -141,13 +146,9 @@ class SpaceTimeNetwork(nn.Module):
         value: Tensor = self.value_encoder(x.flatten(0, 1), key)
         return value.view(*masks.shape[:2], *value.shape[1:])
 
-    def read(
-        self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor, top_k: int | None = None
-    ) -> Tensor:
+    def read(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
         """memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w) -> (B, N, C_v, h, w)."""
-        if top_k is None:
-            return readout(affinity(memory_key, query_key), memory_value)
-        return read_top_k(memory_key, memory_value, query_key, top_k)
+        return readout(affinity(memory_key, query_key), memory_value)
 
     def decode(self, keys: KeyFeatures, read: Tensor) -> tuple[Tensor, Tensor]:
         """read (B, N, C_v, h, w) -> logits per object (B, N, H, W), z (B, N, C_z, H/4, W/4)."""
@@ -157,10 +158,10 @@ class SpaceTimeNetwork(nn.Module):
         return logits, z
 
     def segment(
-        self, keys: KeyFeatures, memory_key: Tensor, memory_value: Tensor, top_k: int | None = None
+        self, keys: KeyFeatures, memory_key: Tensor, memory_value: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`decode` of what `read` finds: independent object logits, not yet aggregated, and z."""
-        return self.decode(keys, self.read(keys.key, memory_key, memory_value, top_k))
+        return self.decode(keys, self.read(keys.key, memory_key, memory_value))
 
     def forward(self, clip: Clip) -> StepOutput:
         """A whole training clip. Frame 0's mask is given; every later one is predicted.
@@ -203,10 +204,18 @@ class SpaceTimeNetwork(nn.Module):
         return StepOutput(torch.stack(logits, 1), torch.stack(z, 1))
 
     def propagator(
-        self, *, mem_every: int | None = None, top_k: int | None = TOP_K, queue: int | None = None
+        self,
+        *,
+        mem_every: int | None = None,
+        include_last: bool | None = None,
+        top_k: int | None = TOP_K,
+        queue: int | None = None,
     ) -> SpaceTimePropagator:
-        """The model on one video. None for mem_every and queue: the model's own; None for top_k:
-        the whole memory is read. mem_every at least 1, top_k at least 1, queue at least 2.
+        """The model on one video; None is the model's own, but for top_k: None reads everything.
+
+        mem_every (at least 1): so many frames apart they enter the memory; include_last: between
+        them the latest is there too, until the next; top_k (at least 1): entries read a query;
+        queue (at least 2): frames remembered, the first for good.
         """
         queue = self.queue if queue is None else queue
         mem_every = self.mem_every if mem_every is None else mem_every
@@ -214,7 +223,13 @@ class SpaceTimeNetwork(nn.Module):
         for option, value, least in limits:
             if value is not None and value < least:
                 raise ValueError(f"{option}={value}: at least {least}")
-        return SpaceTimePropagator(self, mem_every=mem_every, top_k=top_k, queue=queue)
+        return SpaceTimePropagator(
+            self,
+            mem_every=mem_every,
+            include_last=self.include_last if include_last is None else include_last,
+            top_k=top_k,
+            queue=queue,
+        )
 
 
 def _one_hot(ids: Tensor, objects: int) -> Tensor:
@@ -225,26 +240,41 @@ def _one_hot(ids: Tensor, objects: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Bank:
-    """Memory of objects that began together: key (1, C_k, T, h, w), value (1, n, C_v, T, h, w)."""
+    """Memory of n objects that began together, one row a position: key (T, h*w, C_k) and squares
+    (T, h*w) = |key|^2, both float32; value (T, h*w, n, C_v)."""
 
     key: Tensor
+    squares: Tensor
     value: Tensor
+
+    def kept(self, frames: list[int]) -> Bank:
+        """Only those frames."""
+        if len(frames) == len(self.key):
+            return self
+        return Bank(self.key[frames], self.squares[frames], self.value[frames])
+
+    def joined(self, later: Bank) -> Bank:
+        """These frames, then those of `later`."""
+        pairs = ((getattr(self, n), getattr(later, n)) for n in ("key", "squares", "value"))
+        return Bank(*(torch.cat(pair) for pair in pairs))
 
 
 @dataclass(frozen=True)
 class SpaceTimeState:
     """One bank per group of objects that began in the same frame, in slot order.
 
-    age: frames since the memory was last written; size: (H, W) of the video.
+    age: frames since the memory was last written for good; temporary: the banks' last frame is
+    there only until the next; size: (H, W) of the video.
     """
 
     banks: tuple[Bank, ...]
     age: int
     size: tuple[int, int]
+    temporary: bool = False
 
     @property
     def objects(self) -> int:
-        return sum(bank.value.shape[1] for bank in self.banks)
+        return sum(bank.value.shape[2] for bank in self.banks)
 
 
 @dataclass(frozen=True)
@@ -259,16 +289,24 @@ class FrameFeatures:
 class SpaceTimePropagator:
     """types.Propagator over a space-time memory: STCN's inference rules, and MobileVOS's queue.
 
-    The first frame is always remembered, later ones every `mem_every`; a queue keeps the first and
-    the latest. Objects that appear later start a bank of their own at their first frame. What is
-    remembered of a given mask is its soft aggregate, as STCN's public code does.
+    The first frame is always remembered, later ones every `mem_every`; with `include_last` the
+    latest too, until the next one; a queue keeps the first and the latest. Objects that appear
+    later start a bank of their own at their first frame. What is remembered of a given mask is its
+    soft aggregate, as STCN's public code does.
     """
 
     def __init__(
-        self, model: SpaceTimeNetwork, *, mem_every: int, top_k: int | None, queue: int | None
+        self,
+        model: SpaceTimeNetwork,
+        *,
+        mem_every: int,
+        include_last: bool,
+        top_k: int | None,
+        queue: int | None,
     ) -> None:
         self.model = model
         self.mem_every = mem_every
+        self.include_last = include_last
         self.top_k = top_k
         self.queue = queue
 
@@ -281,13 +319,23 @@ class SpaceTimePropagator:
         """Probabilities (K+1, H, W) of `frame` (3, H, W)."""
         padded = self._padded_frame(state, frame)
         keys = self.model.encode_key(padded)
+        h16, w16 = keys.key.shape[2:]
+        query = _rows(keys.key)
         reads = [
-            self.model.read(keys.key, bank.key, bank.value, self.top_k) for bank in state.banks
+            read_memory(
+                query,
+                bank.key.flatten(0, 1),
+                bank.squares.flatten(),
+                bank.value.flatten(0, 1).flatten(1),
+                self.top_k,
+            )
+            for bank in state.banks
         ]
-        logits, _ = self.model.decode(keys, torch.cat(reads, 1))
+        read = torch.cat(reads, 1).view(1, h16, w16, state.objects, -1)  # (1, h, w, K, C_v)
+        logits, _ = self.model.decode(keys, read.permute(0, 3, 4, 1, 2))
         probabilities = aggregate(logits.sigmoid()).softmax(1)  # (1, K+1, H', W')
         h, w = state.size
-        left, _, top, _ = _padding(h, w)
+        left, _, top, _ = padding(h, w)
         return Prediction(
             probabilities[0, :, top : top + h, left : left + w],
             FrameFeatures(padded, keys, probabilities),
@@ -297,13 +345,14 @@ class SpaceTimePropagator:
         self, state: SpaceTimeState, prediction: Prediction, mask: Tensor | None = None
     ) -> SpaceTimeState:
         """Remembers the predicted frame where it is its turn; see types.Propagator."""
-        if state.age + 1 < self.mem_every:
+        temporary = state.age + 1 < self.mem_every
+        if temporary and not self.include_last:
             return replace(state, age=state.age + 1)
         seen: FrameFeatures = prediction.features
         masks = seen.probabilities[:, 1:]
         if mask is not None:
             masks = self._padded_masks(state, mask, state.objects)
-        return self._remember(state, seen.frame, seen.keys, masks)
+        return self._remember(state, seen.frame, seen.keys, masks, temporary=temporary)
 
     def add(self, state: SpaceTimeState, frame: Tensor, ids: Tensor) -> SpaceTimeState:
         """Remembers `frame` with all objects of `ids` (H, W), new ones included; see
@@ -316,23 +365,30 @@ class SpaceTimePropagator:
         return self._remember(state, padded, self.model.encode_key(padded), masks)
 
     def _remember(
-        self, state: SpaceTimeState, frame: Tensor, keys: KeyFeatures, masks: Tensor
+        self,
+        state: SpaceTimeState,
+        frame: Tensor,
+        keys: KeyFeatures,
+        masks: Tensor,
+        *,
+        temporary: bool = False,
     ) -> SpaceTimeState:
-        value = self.model.encode_value(frame, masks, keys.features.s16).unsqueeze(3)
-        key = keys.key.unsqueeze(2)
+        value = self.model.encode_value(frame, masks, keys.features.s16)  # (1, K, C_v, h, w)
+        rows = value.permute(0, 3, 4, 1, 2).flatten(1, 2)  # (1, hw, K, C_v)
+        key = _rows(keys.key).unsqueeze(0)
+        squares = key.square().sum(2)
         banks: list[Bank] = []
         done = 0
         for bank in state.banks:
-            t, n = bank.key.shape[2], bank.value.shape[1]
-            old = kept_frames(t + 1, self.queue)[:-1]
-            if len(old) < t:
-                bank = Bank(bank.key[:, :, old], bank.value[:, :, :, old])
-            mine = value[:, done : done + n]
-            banks.append(Bank(torch.cat([bank.key, key], 2), torch.cat([bank.value, mine], 3)))
+            held, n = len(bank.key) - state.temporary, bank.value.shape[2]
+            kept = kept_frames(held + 1, self.queue)[:-1]
+            latest = Bank(key, squares, rows[:, :, done : done + n])
+            banks.append(bank.kept(kept).joined(latest))
             done += n
         if done < masks.shape[1]:
-            banks.append(Bank(key, value[:, done:]))
-        return SpaceTimeState(tuple(banks), 0, state.size)
+            banks.append(Bank(key, squares, rows[:, :, done:].contiguous()))
+        age = state.age + 1 if temporary else 0
+        return SpaceTimeState(tuple(banks), age, state.size, temporary)
 
     def _padded_frame(self, state: SpaceTimeState, frame: Tensor) -> Tensor:
         """(3, H, W) -> (1, 3, H', W'), padded with the mean colour: zero once normalised."""
@@ -340,7 +396,7 @@ class SpaceTimePropagator:
         if frame.shape != (3, h, w):
             raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
         mean = self.model.mean
-        padded = functional.pad(frame.to(mean) - mean, _padding(h, w)) + mean
+        padded = functional.pad(frame.to(mean) - mean, padding(h, w)) + mean
         return padded.unsqueeze(0)
 
     def _padded_masks(self, state: SpaceTimeState, mask: Tensor, objects: int) -> Tensor:
@@ -353,12 +409,17 @@ class SpaceTimePropagator:
             )
         mask = mask.to(self.model.mean.device)
         if mask.ndim == 3:
-            return functional.pad(mask[1:].float(), _padding(h, w)).unsqueeze(0)
-        one_hot = functional.pad(_one_hot(mask.unsqueeze(0), objects), _padding(h, w))
+            return functional.pad(mask[1:].float(), padding(h, w)).unsqueeze(0)
+        one_hot = functional.pad(_one_hot(mask.unsqueeze(0), objects), padding(h, w))
         return aggregate(one_hot).softmax(1)[:, 1:]
 
 
-def _padding(height: int, width: int) -> tuple[int, int, int, int]:
+def _rows(key: Tensor) -> Tensor:
+    """(1, C, h, w) -> (h*w, C) float32: scores are differences of large numbers."""
+    return key[0].flatten(1).T.float().contiguous()
+
+
+def padding(height: int, width: int) -> tuple[int, int, int, int]:
     """(left, right, top, bottom) to multiples of 16; the smaller half comes first, as in STCN."""
     over_h, over_w = -height % STRIDE, -width % STRIDE
     return (over_w // 2, over_w - over_w // 2, over_h // 2, over_h - over_h // 2)

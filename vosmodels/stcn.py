@@ -29,6 +29,8 @@ class STCNConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 256)  # s16, s8, s4
     key_gain: PositiveFloat = 1.0  # of the key projection's orthogonal initialisation
     mem_every: PositiveInt = 5  # at inference every so many frames are remembered
+    include_last: bool = False  # at inference the latest frame as well, until the next
+    single_object: bool = False  # as its static-image stage: no mask of the other objects
     detach_feedback: bool = False  # no gradient through the masks fed back in training
 
 
@@ -45,10 +47,12 @@ class STCN(SpaceTimeNetwork):
         s4, s8, s16 = key_encoder.channels
         if config.value_backbone == "resnet18":
             fuser = Fuser(ResNet18ValueEncoder.channels + s16, config.value_channels)
-            value_encoder = ResNet18ValueEncoder(fuser)
+            value_encoder = ResNet18ValueEncoder(fuser, sees_others=not config.single_object)
         else:
             fuser = Fuser(MobileNetV2ValueEncoder.channels + s16, config.value_channels)
-            value_encoder = MobileNetV2ValueEncoder(fuser, sees_frame=True)
+            value_encoder = MobileNetV2ValueEncoder(
+                fuser, sees_frame=True, sees_others=not config.single_object
+            )
         super().__init__(
             key_encoder=key_encoder,
             key_proj=KeyProjection(s16, config.key_channels, config.key_gain),
@@ -59,6 +63,7 @@ class STCN(SpaceTimeNetwork):
             ),
             queue=None,
             mem_every=config.mem_every,
+            include_last=config.include_last,
             detach_feedback=config.detach_feedback,
             config=config,
         )

@@ -1,0 +1,68 @@
+"""Files of golden vectors: which there are, and what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+KINDS = {"eval": "mem_every", "train": "selector", "misc": "agg_in"}  # kind -> a name only it has
+PATTERN = re.compile(r"stcn_(eval_last|eval_5obj|eval|train_mo|train_so|misc)(_.*)?")
+
+
+class Golden:
+    """One file; arrays by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self._arrays = dict(np.load(path))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    @property
+    def rule(self) -> str:
+        """How the weights were filled: the last part of the file's name."""
+        return self.name.rpartition("_")[2]
+
+    @property
+    def kind(self) -> str:
+        """What was run, told by what is stored."""
+        return next(kind for kind, only in KINDS.items() if only in self)
+
+    def tensor(self, name: str) -> Tensor:
+        return torch.from_numpy(self[name])
+
+    def frames(self) -> Tensor:
+        """(..., 3, H, W) float in [0, 1]."""
+        return self.tensor("rgb_u8").movedim(-1, -3).float() / 255
+
+
+def found(folder: Path) -> list[Path]:
+    """The golden files of a folder that STCN can be held against, by name."""
+    return sorted(path for path in folder.glob("stcn_*.npz") if PATTERN.fullmatch(path.stem))
+
+
+def pattern(path: Path) -> str:
+    """`stcn_eval_last` of `stcn_eval_last_B.npz`."""
+    match = PATTERN.fullmatch(path.stem)
+    assert match
+    return f"stcn_{match[1]}"
+
+
+def missing(required: list[str], files: list[Path]) -> list[str]:
+    """The required names, of a file or of a pattern, with or without `stcn_`, that nothing has."""
+    there = {name for path in files for name in (path.stem, pattern(path))}
+    return [n for n in required if not {n, f"stcn_{n}"} & {*there}]
