@@ -24,7 +24,8 @@ class Golden:
         self._arrays = dict(np.load(path))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._arrays[name]
+        array: NDArray[Any] = self._arrays[name]
+        return array
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
