@@ -11,11 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import console
 from orchestrator.config import ConfigError, DataConfig
 from orchestrator.data import sequences
 from orchestrator.references import find
-from vosmodels import checkpoint
+from vosmodels import checkpoint, console
 from vosmodels.data.masks import write_palette
 from vosmodels.evaluation.runner import Scores, evaluate, score_folders
 from vosmodels.inference import VideoSegmenter

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from orchestrator import console, driver
+from orchestrator import driver
 from orchestrator.config import SweepConfig, sweep_id, trials
 from orchestrator.forecast import forecast
 from orchestrator.ledger import Ledger
@@ -24,6 +24,7 @@ from orchestrator.results import Results, Row, command_line, ordered
 from orchestrator.storage import Storage, write_json
 from orchestrator.tracking import Tracker
 from soups.greedy import make_soup
+from vosmodels import console
 
 
 def command(

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import console
 from orchestrator.references import find
+from vosmodels import console
 
 MODULE = "orchestrator.fetch"
 

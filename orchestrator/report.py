@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import console
 from orchestrator.config import ConfigError
 from orchestrator.references import reader
 from orchestrator.results import Results
 from orchestrator.storage import write_json
+from vosmodels import console
 from vosmodels.types import InputError
 
 MODULE = "orchestrator.report"

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from orchestrator import console
 from orchestrator.config import ConfigError
 from orchestrator.references import find
-from vosmodels import checkpoint
+from vosmodels import checkpoint, console
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import read_mask, resize_ids, write_palette
 from vosmodels.evaluation.overlay import overlay

@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from vosmodels.types import UsageError
+
 COMMAND_LINE = "command line"
 
 
-class ConfigError(Exception):
+class ConfigError(UsageError):
     """A configuration cannot be used; the message lists every problem, one a line."""
 
     def __init__(self, problems: Sequence[str]) -> None:

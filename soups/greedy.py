@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import console
 from orchestrator.config import STORAGE, ConfigError, RunConfig, canonical, changed, digest
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
 from orchestrator.ledger import Checkpoint, Done, Failed, Job, Ledger, Souped, Started
@@ -24,7 +23,7 @@ from orchestrator.tracking import Tracker, locate
 from soups.average import average
 from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import SCHEME, Pool, from_experiment, from_folder
-from vosmodels import checkpoint, registry
+from vosmodels import checkpoint, console, registry
 from vosmodels.evaluation.runner import Scores
 from vosmodels.types import InputError
 

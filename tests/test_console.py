@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import console
 from orchestrator.yamlfile import ConfigError
+from vosmodels import console
 from vosmodels.types import InputError
 
 

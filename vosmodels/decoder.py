@@ -186,6 +186,6 @@ class Decoder(nn.Module):
         """
         y = self.compress(self.aspp(x.flatten(0, 1)))
         z = self.up_8_4(s4, self.up_16_8(s8, y))  # (B*N, C_z, H/4, W/4)
-        logits = upsample(self.pred(functional.relu(z)), 4).squeeze(1)
+        logits = upsample(self.pred(functional.relu(z)).float(), 4).squeeze(1)
         objects = x.shape[:2]
         return logits.view(*objects, *logits.shape[1:]), z.view(*objects, *z.shape[1:])

@@ -103,7 +103,8 @@ def kept_frames(count: int, queue: int | None) -> list[int]:
     """Which of `count` memory frames, oldest first, a memory of length `queue` holds.
 
     MobileVOS, arXiv:2303.07815, section 4: a queue of two is the first and the most recent frame,
-    so the first frame is pinned and the rest is a FIFO. None: all of them. queue is at least 2.
+    so the first frame is pinned and the rest is a FIFO; a queue of one holds the first alone.
+    None: all of them.
     """
     if queue is None or count <= queue:
         return list(range(count))

@@ -5,9 +5,9 @@ The paper gives parameter totals only; the widths of the presets in `registry.py
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, PositiveFloat, PositiveInt
 from torch import nn
 
 from vosmodels.backbones import (
@@ -30,7 +30,7 @@ class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
     aspp_channels: PositiveInt | None = 192  # width of each ASPP branch; null: no ASPP
     aspp_rates: tuple[PositiveInt, ...] = (6, 12, 18)  # dilation of its 3x3 branches
     key_gain: PositiveFloat = 1.0  # of the key projection's orthogonal initialisation
-    queue: Annotated[int, Field(ge=2)] = 2  # frames remembered: the first and the latest
+    queue: PositiveInt = 2  # frames remembered: the first and the latest
     detach_feedback: bool = False  # no gradient through the masks fed back in training
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel
@@ -108,6 +108,11 @@ class SpaceTimeNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.key_proj.key_proj.weight.dtype
+
+    @property
     def z_channels(self) -> int:
         """Width of z."""
         return self.decoder.pred.in_channels
@@ -125,7 +130,7 @@ class SpaceTimeNetwork(nn.Module):
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """frames (B, 3, H, W) in [0, 1], H and W multiples of 16 -> KeyFeatures."""
-        features: Features = self.key_encoder((frames - self.mean) / self.std)
+        features: Features = self.key_encoder(self._normalised(frames))
         return KeyFeatures(features, self.key_proj(features.s16), self.key_comp(features.s16))
 
     def encode_value(self, frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
@@ -140,11 +145,15 @@ class SpaceTimeNetwork(nn.Module):
             others = masks.sum(1, keepdim=True) - masks
             x = torch.stack([masks, others], 2)  # (B, N, 2, H, W)
         if self.value_encoder.sees_frame:
-            normalised = ((frames - self.mean) / self.std).unsqueeze(1).expand(-1, n, -1, -1, -1)
-            x = torch.cat([normalised, x], 2)
-        key = s16.unsqueeze(1).expand(-1, n, -1, -1, -1).flatten(0, 1)
-        value: Tensor = self.value_encoder(x.flatten(0, 1), key)
+            rgb = self._normalised(frames).unsqueeze(1).expand(-1, n, -1, -1, -1)
+            x = torch.cat([rgb, x.to(rgb)], 2)
+        key = s16.unsqueeze(1).expand(-1, n, -1, -1, -1)
+        value: Tensor = self.value_encoder(x.flatten(0, 1).to(self.dtype), key.flatten(0, 1))
         return value.view(*masks.shape[:2], *value.shape[1:])
+
+    def _normalised(self, frames: Tensor) -> Tensor:
+        """Frames as the encoders were made for them, in the weights' type."""
+        return ((frames - self.mean) / self.std).to(self.dtype)
 
     def read(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
         """memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w) -> (B, N, C_v, h, w)."""
@@ -209,17 +218,17 @@ class SpaceTimeNetwork(nn.Module):
         mem_every: int | None = None,
         include_last: bool | None = None,
         top_k: int | None = TOP_K,
-        queue: int | None = None,
+        queue: int | Literal["all"] | None = None,
     ) -> SpaceTimePropagator:
         """The model on one video; None is the model's own, but for top_k: None reads everything.
 
         mem_every (at least 1): so many frames apart they enter the memory; include_last: between
         them the latest is there too, until the next; top_k (at least 1): entries read a query;
-        queue (at least 2): frames remembered, the first for good.
+        queue (at least 1, or "all"): frames remembered, the first for good; of one, it alone.
         """
-        queue = self.queue if queue is None else queue
+        queue = self.queue if queue is None else None if queue == "all" else queue
         mem_every = self.mem_every if mem_every is None else mem_every
-        limits = (("mem_every", mem_every, 1), ("top_k", top_k, 1), ("queue", queue, 2))
+        limits = (("mem_every", mem_every, 1), ("top_k", top_k, 1), ("queue", queue, 1))
         for option, value, least in limits:
             if value is not None and value < least:
                 raise ValueError(f"{option}={value}: at least {least}")
@@ -346,7 +355,7 @@ class SpaceTimePropagator:
     ) -> SpaceTimeState:
         """Remembers the predicted frame where it is its turn; see types.Propagator."""
         temporary = state.age + 1 < self.mem_every
-        if temporary and not self.include_last:
+        if (temporary and not self.include_last) or self.queue == 1:
             return replace(state, age=state.age + 1)
         seen: FrameFeatures = prediction.features
         masks = seen.probabilities[:, 1:]

@@ -28,6 +28,10 @@ class InputError(Exception):
     """
 
 
+class UsageError(Exception):
+    """A command line or a configuration is wrong in itself; commands exit with 2."""
+
+
 @dataclass(frozen=True)
 class Features:
     """One frame's feature pyramid, each (B, C_s, H/s, W/s)."""

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.yamlfile import ConfigError
-from vosmodels.types import InputError
+from vosmodels.types import InputError, UsageError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OURS = ("orchestrator", "vosmodels", "soups")
@@ -79,7 +78,7 @@ def run(
         except CommandFailed as failed:
             _print(args, failed.result)
             return FAILED
-        except ConfigError as error:
+        except UsageError as error:
             return _complain(args, error, USAGE)
         except InputError as error:
             return _complain(args, error, FAILED)
