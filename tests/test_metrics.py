@@ -180,6 +180,11 @@ def test_unequal_shapes_are_refused(measure) -> None:
         measure(np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool))
 
 
+def test_frames_of_unequal_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 5\) and prediction \(1, 5\)"):
+        frame_scores(np.zeros((4, 5), dtype=bool), np.zeros((1, 5), dtype=bool))
+
+
 def test_statistics_of_a_falling_line_are_known() -> None:
     frames = np.linspace(1.0, 0.0, 9)  # edges at frames 0, 2, 4, 6, 8: the bins share them
     found = statistics(frames)

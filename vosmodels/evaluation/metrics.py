@@ -61,7 +61,14 @@ def boundary_f(truth: NDArray[Any], prediction: NDArray[Any]) -> F64:
 
 
 def frame_scores(truth: Bool, prediction: Bool) -> tuple[float, float]:
-    """J and F of one frame, (H, W) bool each: `jaccard` and `boundary_f`, cropped only once."""
+    """J and F of one frame, (H, W) bool each: `jaccard` and `boundary_f`, cropped only once.
+
+    Raises ValueError where the shapes differ or are not two-dimensional.
+    """
+    if truth.ndim != 2 or truth.shape != prediction.shape:
+        raise ValueError(
+            f"truth {truth.shape} and prediction {prediction.shape}: wanted one shape (H, W)"
+        )
     pair = _cropped(truth, prediction)
     return _region(*pair), _boundary(*pair, _tolerance(truth.shape))
 
