@@ -21,6 +21,7 @@ from vosmodels.types import InputError
 MODULE = "orchestrator.report"
 SCHEME = "mlflow:"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+BENCHMARK = "benchmark-"  # how files beside a sweep's results begin that are none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
-    files = sorted(folder.glob("*.json"))
+    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith(BENCHMARK))
     if not files:
         raise InputError(f"{folder}: no results (*.json) in this folder")
     text = readme.read_text()

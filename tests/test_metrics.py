@@ -7,9 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vosmodels.evaluation.metrics import boundary_f, boundary_map, jaccard, statistics
+from tests import jf_reference
+from vosmodels.evaluation.metrics import (
+    boundary_f,
+    boundary_map,
+    frame_scores,
+    jaccard,
+    statistics,
+    within,
+)
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "jf_oracle"
+
+
+REFERENCE = jf_reference.jaccard, jf_reference.boundary_f
 
 
 def plain_boundary(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -76,6 +87,55 @@ def test_boundary_f_matches_within_a_disk_not_a_box_at_larger_radii() -> None:
         assert (score == 1.0) == near
 
 
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Two (1, H, W) masks of one size: empty, full, one pixel, a line at the border, dots, boxes,
+    and images one pixel wide; radii 1 to 6."""
+    sides = st.sampled_from([1, 2, 3, 17, 60, 130, 260, 700])
+    shape = draw(sides), draw(st.sampled_from([1, 2, 5, 40, 125, 126]))
+    if draw(st.booleans()):
+        shape = shape[::-1]
+    rng = np.random.default_rng(draw(SEEDS))
+
+    def mask(kind: str) -> np.ndarray:
+        made = np.zeros(shape, dtype=bool)
+        if kind == "full":
+            made[:] = True
+        elif kind == "pixel":
+            made[rng.integers(shape[0]), rng.integers(shape[1])] = True
+        elif kind == "line":
+            made[rng.choice([0, -1])] = True
+            made[:, rng.choice([0, -1])] ^= rng.random() < 0.5
+        elif kind == "dots":
+            made[:] = rng.random(shape) < rng.choice([0.002, 0.5, 0.998])
+        elif kind == "boxes":
+            made = blobs(int(rng.integers(2**32)), shape, 1)[0]
+        return made[None]
+
+    kinds = st.sampled_from(["empty", "full", "pixel", "line", "dots", "boxes"])
+    truth = mask(draw(kinds))
+    near = np.roll(truth, rng.integers(-7, 8, 2), axis=(1, 2))
+    return truth, draw(st.sampled_from([near, mask(draw(kinds))]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(pairs())
+def test_scores_are_those_of_the_reference_to_the_last_bit(pair) -> None:
+    j, f = jaccard(*pair), boundary_f(*pair)
+    assert j.tolist() == jf_reference.jaccard(*pair).tolist()
+    assert f.tolist() == jf_reference.boundary_f(*pair).tolist()
+    assert frame_scores(pair[0][0], pair[1][0]) == (j[0], f[0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.integers(0, 40))
+def test_within_is_dilation_by_a_disk_of_any_radius(seed: int, radius: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.random(rng.integers(1, 50, 2)) < rng.choice([0.0, 0.003, 0.05, 1.0])
+    expected = jf_reference.dilated(pixels, jf_reference.disk(radius))
+    np.testing.assert_array_equal(within(pixels, radius), expected)
+
+
 @settings(max_examples=50, deadline=None)
 @given(SEEDS)
 def test_boundary_map_is_the_toolkits_rule_pixel_by_pixel(seed: int) -> None:
@@ -120,6 +180,11 @@ def test_unequal_shapes_are_refused(measure) -> None:
         measure(np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool))
 
 
+def test_frames_of_unequal_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 5\) and prediction \(1, 5\)"):
+        frame_scores(np.zeros((4, 5), dtype=bool), np.zeros((1, 5), dtype=bool))
+
+
 def test_statistics_of_a_falling_line_are_known() -> None:
     frames = np.linspace(1.0, 0.0, 9)  # edges at frames 0, 2, 4, 6, 8: the bins share them
     found = statistics(frames)
@@ -140,7 +205,8 @@ def test_statistics_of_one_frame_and_of_none() -> None:
         statistics(np.zeros(0))
 
 
-def test_scores_equal_the_official_toolkit() -> None:
+@pytest.mark.parametrize("measures", [(jaccard, boundary_f), REFERENCE], ids=["ours", "reference"])
+def test_scores_equal_the_official_toolkit(measures) -> None:
     if not ORACLE.is_dir():
         pytest.skip("the toolkit's scores (shared/data/jf_oracle) are not beside this checkout")
 
@@ -152,7 +218,7 @@ def test_scores_equal_the_official_toolkit() -> None:
     assert len(expected) == 3
     for name, scores in expected.items():
         truth, prediction = masks("Annotations", name), masks("osvos", name)
-        for letter, measure in (("J", jaccard), ("F", boundary_f)):
+        for letter, measure in zip("JF", measures, strict=True):
             frames = measure(truth, prediction)
             np.testing.assert_allclose(frames, scores[f"{letter}_frames"], rtol=0, atol=1e-9)
             found = statistics(frames)

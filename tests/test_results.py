@@ -77,6 +77,7 @@ def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / "omega.json").write_text(json.dumps(results().as_dict()))
+    (folder / "benchmark-jf.json").write_text('{"benchmark": "jf"}')  # lies there, is no sweep
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):

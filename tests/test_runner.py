@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from tests.conftest import FRAMES
 from vosmodels.data.davis import DavisDataset
-from vosmodels.data.masks import write_palette
+from vosmodels.data.masks import read_mask, write_palette
+from vosmodels.evaluation import runner
 from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
 from vosmodels.evaluation.runner import (
     FirstFrameCopy,
@@ -214,6 +216,68 @@ def test_score_folders_refuses_masks_of_another_size(davis_root: Path, tmp_path:
         write_palette(tmp_path / "out" / "cat" / f"{t:05d}.png", np.zeros((20, 10)))
     with pytest.raises(InputError, match=r"cat/00001\.png: 10x20 pixels, its annotation has 64x48"):
         score_folders(tmp_path / "out", davis_root / "Annotations" / "480p")
+
+
+def test_score_folders_gives_the_same_in_the_same_order_with_two_workers(
+    davis17_root: Path, tmp_path: Path
+) -> None:
+    annotations = davis17_root / "Annotations" / "480p"
+    for shift, name in enumerate(("ant", "bee", "cat")):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        for path in (annotations / name).glob("*.png"):
+            moved = np.roll(read_mask(path), shift, axis=1)
+            write_palette(tmp_path / "out" / name / path.name, moved)
+    alone = score_folders(tmp_path / "out", annotations, workers=1)
+    assert [s.name for s in alone.sequences] == ["ant", "bee", "cat"]
+    assert len({s.j for s in alone.sequences}) == 3
+    assert score_folders(tmp_path / "out", annotations, workers=2) == alone
+
+
+class PoolHere:
+    """A process pool that works in this process and tells for how many workers it was asked."""
+
+    asked: ClassVar[list[int]] = []
+
+    def __init__(self, workers: int, mp_context: object) -> None:
+        self.asked.append(workers)
+
+    def __enter__(self) -> "PoolHere":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    map = staticmethod(map)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "a_worker", "asked"),
+    [
+        (None, 4, 6, [3]),  # 18 frames pay for three
+        (None, 2, 6, [2]),
+        (None, 4, 10, []),  # one: this process
+        (None, 4, 19, []),
+        (None, 9, 1, [3]),  # three videos
+        (2, 1, 19, [2]),  # as was asked, whatever it costs
+        (1, 4, 6, []),
+        (5, 1, 19, [3]),
+    ],
+)
+def test_score_folders_takes_as_many_workers_as_pay(
+    davis_root: Path, monkeypatch: pytest.MonkeyPatch, workers, cores, a_worker, asked
+) -> None:
+    annotations = davis_root / "Annotations" / "480p"
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", PoolHere)
+    monkeypatch.setattr(PoolHere, "asked", [])
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(cores))
+    monkeypatch.setattr(runner, "FRAMES_A_WORKER", a_worker)
+    assert score_folders(annotations, annotations, workers=workers).jf == 1.0
+    assert PoolHere.asked == asked
+
+
+def test_score_folders_refuses_fewer_workers_than_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers 0: at least 1"):
+        score_folders(tmp_path, tmp_path, workers=0)
 
 
 def test_frame_tensor_is_planar_float_between_zero_and_one() -> None:

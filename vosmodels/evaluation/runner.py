@@ -7,9 +7,13 @@ et al., arXiv:1704.00675, section 3; with one object a video that is DAVIS-2016'
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vosmodels.data.masks import object_ids, read_mask, resize_ids
-from vosmodels.evaluation.metrics import Statistics, boundary_f, jaccard, statistics
+from vosmodels.evaluation.metrics import Statistics, frame_scores, statistics
 from vosmodels.types import U8, InputError, VideoSequence
 
 MIN_FRAMES = 3  # the first and the last are not scored
+FRAMES_A_WORKER = 1500  # fewer are read and scored sooner than another process has started
 
 
 class Segmenter(Protocol):
@@ -228,13 +233,20 @@ def score_masks(truth: NDArray[Any], prediction: NDArray[Any]) -> dict[int, Obje
     return tally.scores()
 
 
-def score_folders(masks: Path, annotations: Path, *, merge: bool = False) -> Scores:
+def score_folders(
+    masks: Path, annotations: Path, *, merge: bool = False, workers: int | None = None
+) -> Scores:
     """Scores of masks on disk: in both folders a folder of PNG for each video.
 
     Scored are the videos found in `masks`, on the frames found in `annotations`, whose first and
     last need no mask. merge: all ids are one object (DAVIS-2016).
-    Raises InputError that names all missing folders and frames at once, and masks of another size.
+    workers: processes that score a video each, 1 is this one; None is one for each usable core, as
+    far as there are frames enough to pay for its start. The scores and their order are the same.
+    Raises InputError that names all missing folders and frames at once, and masks of another size,
+    ValueError on fewer than one worker.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers {workers}: at least 1, or None for what the machine has")
     names = [p.name for p in sorted(masks.iterdir()) if p.is_dir()] if masks.is_dir() else []
     if not names:
         raise InputError(f"{masks}: no folder with a folder of PNG masks for each video")
@@ -252,7 +264,22 @@ def score_folders(masks: Path, annotations: Path, *, merge: bool = False) -> Sco
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise InputError(f"cannot score {masks}: {'; '.join(problems[:10])}{more}")
-    return Scores(tuple(_score_folder(masks / n, paths, merge) for n, paths in frames.items()))
+    if workers is None:
+        affordable = sum(len(paths) for paths in frames.values()) // FRAMES_A_WORKER
+        workers = min(len(os.sched_getaffinity(0)), affordable)
+    return Scores(tuple(_score_videos(masks, frames, merge, min(workers, len(names)))))
+
+
+def _score_videos(
+    masks: Path, annotations: Mapping[str, list[Path]], merge: bool, workers: int
+) -> list[SequenceScore]:
+    """Every video's scores, in the order of `annotations`."""
+    videos = [masks / name for name in annotations], annotations.values(), repeat(merge)
+    if workers < 2:
+        return list(map(_score_folder, *videos))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(_score_folder, *videos))
 
 
 def _score_folder(masks: Path, annotations: list[Path], merge: bool) -> SequenceScore:
@@ -296,9 +323,9 @@ class _Tally:
 
     def add(self, truth: NDArray[Any], prediction: NDArray[Any]) -> None:
         for i in self.ids:
-            pair = (truth == i)[None], (prediction == i)[None]
-            self._j[i].append(float(jaccard(*pair)[0]))
-            self._f[i].append(float(boundary_f(*pair)[0]))
+            j, f = frame_scores(truth == i, prediction == i)
+            self._j[i].append(j)
+            self._f[i].append(f)
 
     def scores(self) -> dict[int, ObjectScore]:
         return {i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in self.ids}

@@ -1,0 +1,1 @@
+"""Speed targets, measured where somebody asks: `python -m tests.benchmarks.NAME`; no tests."""

@@ -1,0 +1,111 @@
+"""Candidates timed against each other in interleaved rounds, and the report of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from orchestrator import results
+from orchestrator.storage import write_json
+
+Clock = Literal["cpu", "wall"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each round. cpu: of this process, all threads, no children; wall: by the clock."""
+
+    cpu: list[float]
+    wall: list[float]
+
+    def median(self, clock: Clock = "cpu") -> float:
+        return float(median(getattr(self, clock)))
+
+    def spread(self, clock: Clock = "cpu") -> tuple[float, float]:
+        """The fastest and the slowest round."""
+        return min(getattr(self, clock)), max(getattr(self, clock))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: every round, and of both clocks median_s, min_s and max_s."""
+        made: dict[str, Any] = {"cpu": self.cpu, "wall": self.wall}
+        for clock in ("cpu", "wall"):
+            low, high = self.spread(clock)
+            made |= {f"{clock}_median_s": self.median(clock)}
+            made |= {f"{clock}_min_s": low, f"{clock}_max_s": high}
+        return made
+
+
+def rounds(
+    candidates: Mapping[str, Callable[[], object]], count: int = 5, *, warm: bool = True
+) -> Mapping[str, Timing]:
+    """Call every candidate once a round, `count` times; a slow spell of the machine meets all.
+
+    The order turns by one place each round, so that none always follows the same neighbour.
+    warm: call each once before, untimed.
+    Raises ValueError where there is nothing to time.
+    """
+    if not candidates or count < 1:
+        raise ValueError(f"{len(candidates)} candidates, {count} rounds: at least 1 of each")
+    names = list(candidates)
+    timings = {name: Timing([], []) for name in names}
+    for name in names if warm else ():
+        candidates[name]()
+    for turn in range(count):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            candidates[name]()
+            timings[name].cpu.append(time.process_time() - cpu)
+            timings[name].wall.append(time.perf_counter() - wall)
+    return timings
+
+
+def machine() -> str:
+    """Processor, cores, GPUs and torch."""
+    return f"{results.machine()}, torch {torch.__version__}"
+
+
+def report(
+    benchmark: str,
+    command: str,
+    timings: Mapping[str, Timing],
+    *,
+    ratio: float,
+    target: float,
+    out: Path | None = None,
+) -> bool:
+    """Print the rounds and whether `ratio` reaches `target`; write the same as JSON to `out`.
+
+    ratio: what the benchmark promises, worked out by it from the timings, larger is better.
+    """
+    made = {
+        "benchmark": benchmark,
+        "command": command,
+        "commit": results.commit(),
+        "machine": machine(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "rows": [{"name": name, **timing.as_dict()} for name, timing in timings.items()],
+        "target": target,
+        "ratio": ratio,
+        "passed": ratio >= target,
+    }
+    print(f"{command} · commit {made['commit']} · {made['machine']} · {made['date']}")
+    for name, timing in timings.items():
+        print(f"{name}: {_told(timing, 'cpu')}; {_told(timing, 'wall')}; {len(timing.cpu)} rounds")
+    verdict = "reached" if made["passed"] else "missed"
+    print(f"{benchmark}: {ratio:.2f}, target {target:g}: {verdict}")
+    if out is not None:
+        write_json(out, made)
+    return ratio >= target
+
+
+def _told(timing: Timing, clock: Clock) -> str:
+    low, high = timing.spread(clock)
+    return f"{clock} {timing.median(clock):.4g} s ({low:.4g}..{high:.4g})"
