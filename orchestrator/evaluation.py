@@ -18,6 +18,7 @@ from orchestrator.storage import Storage, read_json, write_json
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip
 from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
+from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import VideoSequence
@@ -55,8 +56,9 @@ class Scorer:
 
     def score(self, model: SpaceTimeNetwork) -> Scores:
         """Run the model over every video."""
+        ready = for_inference(model)
         return evaluate(
-            lambda: VideoSegmenter(model), self.videos, height=self.height, stride=self.stride
+            lambda: VideoSegmenter(ready), self.videos, height=self.height, stride=self.stride
         )
 
     def copy(self) -> Scores:

@@ -22,6 +22,7 @@ from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import read_mask, resize_ids, write_palette
 from vosmodels.evaluation.overlay import overlay
 from vosmodels.evaluation.runner import frame_tensor
+from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.types import U8, InputError
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = read_mask(args.mask)
         frames, rate = open_video(args.video)
         with _sink(out, rate) as sink:
-            count, seconds = follow(VideoSegmenter(model), frames, first, args.height, sink)
+            segmenter = VideoSegmenter(for_inference(model))
+            count, seconds = follow(segmenter, frames, first, args.height, sink)
         told = {
             "out": str(out),
             "frames": count,

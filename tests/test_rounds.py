@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.benchmarks.rounds import Timing, machine, report, rounds
+from tests.benchmarks.rounds import Claim, Timing, machine, report, rounds
 
 
 def test_rounds_call_every_candidate_once_a_round_in_a_turning_order() -> None:
@@ -41,27 +41,33 @@ def test_a_timing_gives_median_and_spread_of_either_clock() -> None:
     assert (timing.median("wall"), timing.spread("wall")) == (7.0, (5.0, 9.0))
 
 
-@pytest.mark.parametrize(("ratio", "passed"), [(4.99, False), (5.0, True)])
-def test_report_prints_and_writes_the_same_verdict(tmp_path, capsys, ratio, passed) -> None:
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        (Claim("ratio", 4.99, 5.0), False),
+        (Claim("ratio", 5.0, 5.0), True),
+        (Claim("MiB", 5.0, 5.0, at_most=True), True),
+        (Claim("MiB", 5.01, 5.0, at_most=True), False),
+    ],
+)
+def test_report_prints_and_writes_the_same_verdict(tmp_path, capsys, claim, holds) -> None:
     timings = {"slow": Timing([4.0, 6.0], [8.0, 8.0]), "fast": Timing([1.0], [1.5])}
     path = tmp_path / "made" / "benchmark-x.json"
-    given = report("x", "python -m x", timings, ratio=ratio, target=5.0, out=path)
+    always = Claim("always", 1.0, 0.0)
+    assert report("x", "python -m x", timings, [always, claim], out=path) == holds
     written = json.loads(path.read_text())
-    assert given == written["passed"] == passed
-    assert set(written) == {
-        *("benchmark", "command", "commit", "machine", "date", "rows", "target", "ratio", "passed")
-    }
+    assert [c["holds"] for c in written["claims"]] == [True, holds]
     assert (written["benchmark"], written["command"]) == ("x", "python -m x")
-    assert (written["target"], written["ratio"], written["machine"]) == (5.0, ratio, machine())
+    assert (written["claims"][1]["value"], written["machine"]) == (claim.value, machine())
     slow, fast = written["rows"]
     assert (slow["name"], slow["cpu"], slow["cpu_median_s"]) == ("slow", [4.0, 6.0], 5.0)
     assert (slow["cpu_min_s"], slow["cpu_max_s"], fast["wall_median_s"]) == (4.0, 6.0, 1.5)
     told = capsys.readouterr().out
     assert "slow: cpu 5 s (4..6); wall 8 s (8..8); 2 rounds" in told
-    assert ("reached" in told, "missed" in told) == (passed, not passed)
+    assert ("MISSED" in told) is not holds
 
 
 def test_report_writes_nothing_unless_told_where(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    report("x", "python -m x", {"a": Timing([1.0], [1.0])}, ratio=1.0, target=1.0)
+    report("x", "python -m x", {"a": Timing([1.0], [1.0])}, [Claim("x", 1.0, 1.0)])
     assert list(tmp_path.iterdir()) == []

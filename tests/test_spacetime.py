@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.model_tools import DATA, fill_from_names, textured_clip, textured_frames
 from vosmodels import registry
-from vosmodels.memory import affinity
+from vosmodels.memory import affinity, read_memory
 from vosmodels.seeding import generator
 from vosmodels.spacetime import KeyProjection, SpaceTimeNetwork, SpaceTimePropagator
 from vosmodels.types import Clip
@@ -78,6 +78,50 @@ def test_a_video_through_stcn_equals_the_public_code(stcn: SpaceTimeNetwork):
             expected = torch.from_numpy(golden["affinity_3"]).T
             torch.testing.assert_close(weights[0], expected, atol=1e-5, rtol=0)
         state = propagator.commit(state, prediction)
+
+
+def _distance_from_golden(stcn: SpaceTimeNetwork, **options: Any) -> float:
+    """Largest difference of a probability over the golden video."""
+    golden = np.load(DATA / "stcn_eval.npz")
+    frames = torch.from_numpy(golden["rgb_u8"]).permute(0, 3, 1, 2).float() / 255
+    propagator = stcn.propagator(mem_every=int(golden["mem_every"]), **options)
+    state = propagator.begin(frames[0], torch.from_numpy(golden["label0"]).long())
+    worst = 0.0
+    for t in range(1, 4):
+        prediction = propagator.predict(state, frames[t])
+        found = prediction.probabilities[:, ::4, ::4]
+        worst = max(worst, float((found - torch.from_numpy(golden[f"prob_{t}"])).abs().max()))
+        state = propagator.commit(state, prediction)
+    return worst
+
+
+def test_the_golden_video_notices_a_missing_top_k(stcn: SpaceTimeNetwork):
+    assert _distance_from_golden(stcn) < 1e-5
+    assert _distance_from_golden(stcn, top_k=None) > 1e-3
+
+
+def test_the_golden_video_notices_scores_without_their_scale(
+    monkeypatch: pytest.MonkeyPatch, stcn: SpaceTimeNetwork
+):
+    def unscaled(query: Tensor, keys: Tensor, squares: Tensor, *rest: Any) -> Tensor:
+        root = keys.shape[1] ** 0.5
+        return read_memory(query * root, keys, squares * root, *rest)
+
+    monkeypatch.setattr("vosmodels.spacetime.read_memory", unscaled)
+    assert _distance_from_golden(stcn) > 1e-3
+
+
+def test_the_golden_video_notices_a_missing_mask_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, stcn: SpaceTimeNetwork
+):
+    real = stcn.value_encoder.forward
+
+    def blind(x: Tensor, key: Tensor) -> Tensor:
+        found: Tensor = real(torch.cat([x[:, :-1], torch.zeros_like(x[:, -1:])], 1), key)
+        return found
+
+    monkeypatch.setattr(stcn.value_encoder, "forward", blind)
+    assert _distance_from_golden(stcn) > 1e-3
 
 
 @pytest.mark.parametrize("name", [TEACHER, STUDENT])
@@ -208,7 +252,7 @@ def test_a_clip_that_is_too_short_or_of_an_odd_size_is_refused(
         student(textured_clip(frames=frames, size=size))
 
 
-@pytest.mark.parametrize("options", [{"mem_every": 0}, {"top_k": 0}, {"queue": 1}])
+@pytest.mark.parametrize("options", [{"mem_every": 0}, {"top_k": 0}, {"queue": 0}])
 def test_propagator_refuses_options_out_of_range(
     student: SpaceTimeNetwork, options: dict[str, Any]
 ):
@@ -235,6 +279,12 @@ def test_the_teacher_remembers_every_fifth_frame(teacher: SpaceTimeNetwork):
     assert _lengths(teacher, 12) == [1] * 5 + [2] * 5 + [3] * 2
     assert _lengths(teacher, 5, mem_every=2) == [1, 1, 2, 2, 3]
     assert _lengths(teacher, 5, mem_every=1, queue=3) == [1, 2, 3, 3, 3]
+
+
+def test_a_queue_may_hold_the_first_frame_alone_or_all_of_them(student: SpaceTimeNetwork):
+    assert _lengths(student, 4, queue=1) == [1, 1, 1, 1]
+    assert _lengths(student, 4, queue=3) == [1, 2, 3, 3]
+    assert _lengths(student, 4, queue="all") == [1, 2, 3, 4]
 
 
 def test_with_include_last_the_latest_frame_is_remembered_until_the_next(

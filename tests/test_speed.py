@@ -56,7 +56,7 @@ def test_the_model_that_is_timed_stays_as_it_was(student: SpaceTimeNetwork):
 
 
 def test_the_peak_is_memory_above_the_start():
-    with speed._ProcessPeak() as watch:
+    with speed.ProcessPeak() as watch:
         block = torch.ones(16 * 2**20)  # 64 MiB
         watch.look()
         del block

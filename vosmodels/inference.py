@@ -59,6 +59,11 @@ class VideoSegmenter:
             raise ValueError("no frame yet: call step first")
         return self._probabilities
 
+    @property
+    def state(self) -> Any:
+        """All that is remembered of the video: the propagator's frozen state, None before it."""
+        return self._state
+
     def remove(self, object_id: int) -> None:
         """Follow `object_id` no longer: its pixels are background from the next frame on.
 

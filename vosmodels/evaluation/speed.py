@@ -88,7 +88,7 @@ def measure(
     pictures = [picture.to(device) for picture in pictures]
     segmenter = VideoSegmenter(ready, **options)
     wait = torch.cuda.synchronize if device.startswith("cuda") else _nothing
-    memory = _DevicePeak() if device.startswith("cuda") else _ProcessPeak()
+    memory = _DevicePeak() if device.startswith("cuda") else ProcessPeak()
     seconds = []
     with memory:
         segmenter.step(pictures[0], ids)
@@ -222,7 +222,7 @@ def _print(rows: Sequence[Mapping[str, Any]], name: str) -> None:
     Console(highlight=False, soft_wrap=True, width=100).print(table)
 
 
-class _ProcessPeak:
+class ProcessPeak:
     """Largest resident memory of this process while it is open, above what it was at the start."""
 
     def __enter__(self) -> Self:

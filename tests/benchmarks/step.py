@@ -1,0 +1,99 @@
+"""`python -m tests.benchmarks.step`: a student's whole step at 480x910 against the teacher's.
+
+One object on random frames, through VideoSegmenter, all models in one process and in turn. STCN
+runs with its official settings (every fifth frame remembered, top 20) as it was trained; it is
+itself held to the seconds of the public code, carried to this machine by a matrix product, so that
+no student wins by a slow teacher. A round is a block of frames of each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orchestrator.results import command_line
+from tests.benchmarks.rounds import Claim, report, rounds
+from vosmodels import registry
+from vosmodels.evaluation.speed import ProcessPeak, random_video
+from vosmodels.folding import for_inference
+from vosmodels.inference import VideoSegmenter
+
+MODULE = "tests.benchmarks.step"
+SIZE = (480, 910)
+BLOCK = 5  # frames of a round: STCN remembers one of them
+TIMES = {"mobilevos_mobilenetv2_noaspp": 8.0, "mobilevos_resnet18": 5.0}  # fp32; bf16 twice that
+PEAK_MIB, TAIL = 150.0, 1.3  # memory above the model; p95 over median
+# The public STCN takes 3.1 CPU seconds a frame where this product of two matrices takes 0.153
+# (112 GFLOP a CPU second); at most 1.1 times as many products on any machine.
+PRODUCT, STCN_PRODUCTS = 2048, 1.1 * 3.1 / 0.153
+
+
+class Stream:
+    """One model following one object through an endless video."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.segmenter = VideoSegmenter(model)  # type: ignore[arg-type]
+        self.frames, ids = random_video(*SIZE, objects=1)
+        self.segmenter.step(self.frames[0], ids)
+        self.seconds: list[float] = []
+        self.shown = 0
+
+    def block(self) -> None:
+        """The next frames; each one's seconds are kept."""
+        for _ in range(BLOCK):
+            self.shown += 1
+            start = time.perf_counter()
+            self.segmenter.step(self.frames[self.shown % len(self.frames)])
+            self.seconds.append(time.perf_counter() - start)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0 where every claim holds, else 1."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    args = parser.parse_args(arguments)
+    streams = {"stcn": Stream(registry.build("stcn", seed=0))}
+    for name in TIMES:
+        model = registry.build(name, seed=0)
+        streams[name] = Stream(for_inference(model))
+        streams[f"{name} bf16"] = Stream(for_inference(model, dtype=torch.bfloat16))
+    a, b = torch.randn(PRODUCT, PRODUCT), torch.randn(PRODUCT, PRODUCT)
+    candidates: dict[str, Callable[[], object]] = {n: s.block for n, s in streams.items()}
+    candidates["matrix product"] = lambda: a @ b
+    timings = rounds(candidates, args.rounds)
+    cpu = {name: timing.median() for name, timing in timings.items()}
+    products = cpu["stcn"] / BLOCK / cpu["matrix product"]
+    claims = [Claim("stcn: matrix products a frame", products, STCN_PRODUCTS, at_most=True)]
+    for name, stream in list(streams.items())[1:]:
+        half = name.endswith("bf16")
+        target = TIMES[name.removesuffix(" bf16")] * (2 if half else 1)
+        if half and not has_bfloat16():
+            print(f"{name}: no bfloat16 instructions here, so no claim")
+        else:
+            claims.append(Claim(f"{name}: times less CPU", cpu["stcn"] / cpu[name], target))
+        steady = np.array(stream.seconds[BLOCK:])
+        tail = float(np.percentile(steady, 95) / np.median(steady))
+        claims.append(Claim(f"{name}: p95 over median", tail, TAIL, at_most=True))
+        with ProcessPeak() as memory:
+            stream.block()
+        claims.append(Claim(f"{name}: MiB at work", memory.peak / 2**20, PEAK_MIB, at_most=True))
+    command = command_line(MODULE, arguments)
+    return 0 if report("step", command, timings, claims, out=args.out) else 1
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "avx512_bf16" in cpuinfo.read_text()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
