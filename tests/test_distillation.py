@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from vosmodels.distillation import correlation_loss, logit_loss
+from vosmodels import distillation
+from vosmodels.distillation import correlation_loss, logit_loss, pick
 
 
 def features(n, d, seed=0, dtype=torch.float64):
@@ -110,6 +111,134 @@ def test_rows_that_do_not_match_are_refused_with_their_shapes():
         correlation_loss(features(3, 2), features(4, 2), ids(3), 0.5)
     with pytest.raises(ValueError, match=r"omega 1\.5"):
         correlation_loss(features(3, 2), features(3, 2), ids(3), 1.5)
+
+
+SIZES = [2, 3, 64, 575, 1024, pytest.param(4096, marks=pytest.mark.slow)]
+
+
+def bits_and_gradient(method, s, t, y, omega, **options):
+    """log2 A - log2 B and its gradient at s, in float64."""
+    z = s.clone().requires_grad_()
+    bits = correlation_loss(z, t, y, omega, method=method, norm="none", **options)
+    bits.backward()
+    assert z.grad is not None
+    return bits.item(), z.grad.double()
+
+
+def assert_equal_to_dense(method, n, omega, *, y, d_s=24, d_t=40):
+    s, t = features(n, d_s), features(n, d_t, seed=1)
+    exact, slope = bits_and_gradient("dense", s, t, y, omega)
+    same, same_slope = bits_and_gradient(method, s, t, y, omega)
+    assert same == pytest.approx(exact, rel=1e-9, abs=1e-10)
+    torch.testing.assert_close(same_slope, slope, rtol=1e-9, atol=1e-9 * float(slope.norm()))
+    single, single_slope = bits_and_gradient(method, s.float(), t.float(), y, omega)
+    assert single == pytest.approx(exact, rel=1e-5, abs=1e-6)
+    if float(slope.norm()) > 1e-6:  # two pixels of one class: nothing to learn
+        cosine = torch.nn.functional.cosine_similarity(single_slope.flatten(), slope.flatten(), 0)
+        assert cosine.item() >= 1 - 1e-6
+        assert float(single_slope.norm()) == pytest.approx(float(slope.norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("omega", [0.0, 0.2, 0.5, 0.95, 1.0])
+def test_tiles_give_the_dense_loss_and_its_gradient(n, omega):
+    assert_equal_to_dense("tiled", n, omega, y=ids(n))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_class_grams_give_the_dense_loss_and_its_gradient(n):
+    assert_equal_to_dense("classwise", n, 0.0, y=ids(n))
+
+
+@pytest.mark.parametrize("method", ["tiled", "classwise"])
+def test_soft_labels_one_class_and_duplicates_are_as_dense(method):
+    n = 130
+    soft = torch.rand(n, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert_equal_to_dense(method, n, 0.0, y=soft / soft.sum(1, keepdim=True))
+    s, t = features(5, 6).repeat(26, 1), features(n, 7, seed=1)
+    for y in (torch.zeros(n, dtype=torch.int64), ids(n)):
+        expected, slope = bits_and_gradient("dense", s, t, y, 0.0)
+        found, found_slope = bits_and_gradient(method, s, t, y, 0.0)
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
+        torch.testing.assert_close(found_slope, slope, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["dense", "tiled", "classwise"])
+def test_all_zero_rows_one_pixel_and_none_are_finite(method):
+    for n in (0, 1, 4):
+        s = torch.zeros(n, 3, requires_grad=True)
+        loss = correlation_loss(s, torch.zeros(n, 3), ids(n), 0.0, method=method)
+        loss.backward()
+        assert loss.item() == 0
+        assert s.grad is not None
+        assert s.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("method", "omega"), [("tiled", 0.3), ("classwise", 0.0)])
+def test_closed_gradients_pass_gradcheck(method, omega):
+    s, t = features(9, 3).requires_grad_(), features(9, 5, seed=1)
+    assert torch.autograd.gradcheck(
+        lambda x: correlation_loss(x, t, ids(9), omega, method=method), s
+    )
+
+
+def test_tiles_of_any_size_agree(monkeypatch):
+    s, t = features(50, 4), features(50, 6, seed=1)
+    whole = bits_and_gradient("tiled", s, t, ids(50), 0.4)
+    monkeypatch.setitem(distillation.TILE, "cpu", 7)
+    parts = bits_and_gradient("tiled", s, t, ids(50), 0.4)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-12)
+    torch.testing.assert_close(parts[1], whole[1])
+
+
+def test_rounding_the_inputs_to_bfloat16_moves_the_loss_a_little():
+    s, t = features(600, 32, dtype=torch.float32), features(600, 48, 1, dtype=torch.float32)
+    exact, slope = bits_and_gradient("tiled", s, t, ids(600), 0.5)
+    rounded, rounded_slope = bits_and_gradient("tiled", s, t, ids(600), 0.5, inputs=torch.bfloat16)
+    assert 0 < abs(rounded - exact) < 5e-3
+    assert float((rounded_slope - slope).norm() / slope.norm()) < 1e-2
+
+
+def test_the_loss_leaves_autocast():
+    s, t = features(300, 16, dtype=torch.float32), features(300, 16, 1, dtype=torch.float32)
+    plain = correlation_loss(s, t, ids(300), 0.5, method="tiled")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(correlation_loss(s, t, ids(300), 0.5, method="tiled"), plain)
+
+
+def test_omega_zero_is_supervised_contrastive_with_squared_similarities():
+    """-log of the share that pairs of one class have in all squared similarities, by loops."""
+    n = 11
+    z, y = normalize(features(n, 4), dim=1), ids(n)
+    pairs = list(itertools.product(range(n), repeat=2))
+    same = sum(float(z[i] @ z[j]) ** 2 for i, j in pairs if y[i] == y[j])
+    every = sum(float(z[i] @ z[j]) ** 2 for i, j in pairs)
+    for method in ("dense", "tiled", "classwise"):
+        loss = correlation_loss(features(n, 4), features(n, 9), y, 0.0, method=method)
+        assert loss.item() * n == pytest.approx(-math.log2(same / every), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n", "omega", "device", "expected"),
+    [
+        (100, 0.5, "cpu", "dense"),
+        (1000, 0.5, "cpu", "tiled"),
+        (1000, 0.0, "cpu", "classwise"),
+        (1000, 0.5, "cuda", "dense"),
+        (9216, 0.95, "cuda", "tiled"),
+    ],
+)
+def test_auto_picks_by_size_omega_and_device_and_says_so(caplog, n, omega, device, expected):
+    distillation._said.cache_clear()
+    with caplog.at_level("INFO", logger="vosmodels.distillation"):
+        assert pick(n, omega, device) == expected
+        pick(n, omega, device)
+    assert [record.getMessage().split()[2] for record in caplog.records] == [expected]
+
+
+def test_classwise_is_refused_where_it_is_not_exact():
+    with pytest.raises(ValueError, match=r"classwise with omega 0\.5"):
+        correlation_loss(features(3, 2), features(3, 2), ids(3), 0.5, method="classwise")
 
 
 def plane(rows):

@@ -1,0 +1,89 @@
+"""`python -m tests.benchmarks.correlation`: the correlation loss without its n x n matrices.
+
+Forward and backward of one item, 64 channels. 9216 pixels are every stride-4 pixel of a 384 crop,
+27,300 every one of a 480x910 frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from orchestrator.results import command_line
+from tests.benchmarks.rounds import Claim, report, rounds
+from vosmodels.distillation import Method, correlation_loss
+from vosmodels.evaluation.speed import ProcessPeak
+from vosmodels.seeding import generator
+
+MODULE = "tests.benchmarks.correlation"
+CROP, FRAME, WIDTH = 9216, 27_300, 64
+FASTER, SMALLER, FRAME_MIB = 8.0, 50.0, 100.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0 where gradients agree and every claim holds, else 1."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    args = parser.parse_args(arguments)
+    candidates = {
+        "dense, 9216 pixels": step(CROP, 0.5, "dense"),
+        "tiled, 9216 pixels": step(CROP, 0.5, "tiled"),
+        "classwise, 9216 pixels, omega 0": step(CROP, 0.0, "classwise"),
+        "tiled, 27300 pixels": step(FRAME, 0.5, "tiled"),
+    }
+    exact, tiled = (candidates[name]() for name in list(candidates)[:2])
+    torch.testing.assert_close(tiled, exact, rtol=1e-4, atol=1e-5 * float(exact.norm()))
+    timings = rounds(candidates, args.rounds)
+    cpu = {name: timing.median() for name, timing in timings.items()}
+    peaks = {name: peak(run) for name, run in candidates.items()}
+    for name, mib in peaks.items():
+        print(f"{name}: {mib:.0f} MiB at work")
+    dense_s, tiled_s, classwise_s, _ = cpu.values()
+    dense_mib, tiled_mib, _, frame_mib = peaks.values()
+    claims = [
+        Claim("tiled: times less CPU than dense", dense_s / tiled_s, FASTER),
+        Claim("tiled: times less memory than dense", dense_mib / tiled_mib, SMALLER),
+        Claim("classwise: times less CPU than dense", dense_s / classwise_s, FASTER),
+        Claim("tiled, 27300 pixels: MiB at work", frame_mib, FRAME_MIB, at_most=True),
+    ]
+    command = command_line(MODULE, arguments)
+    return 0 if report("correlation", command, timings, claims, out=args.out) else 1
+
+
+def step(pixels: int, omega: float, method: Method) -> Callable[[], Tensor]:
+    """One forward and backward on random features; returns the gradient."""
+    rng = generator(0, "correlation", pixels)
+    student = torch.randn(pixels, WIDTH, generator=rng)
+    teacher = torch.randn(pixels, WIDTH, generator=rng)
+    labels = (torch.rand(pixels, generator=rng) < 0.5).long()
+
+    def run() -> Tensor:
+        z = student.requires_grad_()
+        z.grad = None
+        correlation_loss(z, teacher, labels, omega, method).backward()
+        assert z.grad is not None
+        return z.grad
+
+    return run
+
+
+def peak(run: Callable[[], object]) -> float:
+    """MiB above what the process holds before; the smallest of three looks: other threads'
+    buffers come and go."""
+    found = []
+    for _ in range(3):
+        with ProcessPeak() as memory:
+            run()
+        found.append(memory.peak / 2**20)
+    return min(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
