@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from orchestrator.config import DataConfig, ModelConfig, RunConfig, digest
-from orchestrator.data import fingerprint, sequences
+from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.storage import Storage, read_json, write_json
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip
 from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
-from vosmodels.types import VideoSequence
+from vosmodels.types import ScoredVideo
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
 
@@ -42,7 +42,7 @@ class Scorer:
         self.split = split
         self.height = height
         self.stride = stride
-        self.videos: Sequence[VideoSequence] = sequences(data, split)
+        self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
         self._protocol = [fingerprint(data, split), height, stride]
 
     @classmethod
