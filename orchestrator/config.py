@@ -45,7 +45,6 @@ Unit = Annotated[float, _Bool, Field(ge=0, le=1)]
 
 # Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
-    ("data", "layout"): (lambda v: v == "youtubevos", "the YouTube-VOS layout"),
     ("data", "train"): (lambda v: isinstance(v, list), "training on a list of splits"),
     ("data", "static"): (lambda v: v is not None, "training on static images"),
     ("", "stages"): (lambda v: v is not None, "training in stages"),
@@ -86,7 +85,7 @@ class DataConfig(Section):
 
     section = "data"
     root: Annotated[str, Field(min_length=1)] = "generated"
-    layout: Literal["auto", "davis", "generated"] = "auto"
+    layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
     train: str = "train"
     select: str = "val"

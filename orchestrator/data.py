@@ -10,9 +10,10 @@ from typing import Literal, cast, get_args
 
 from orchestrator.config import DataConfig, TrainConfig
 from vosmodels.data import generated
-from vosmodels.data.clips import SequenceClips
+from vosmodels.data.clips import MAX_SKIP, SequenceClips
 from vosmodels.data.davis import DavisDataset
-from vosmodels.types import ClipSource, InputError, VideoSequence
+from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
+from vosmodels.types import ClipSource, InputError, ScoredVideo, VideoSequence
 
 
 def training_clips(data: DataConfig, train: TrainConfig, seed: int) -> ClipSource:
@@ -24,26 +25,39 @@ def training_clips(data: DataConfig, train: TrainConfig, seed: int) -> ClipSourc
             crop=train.crop,
             max_objects=data.max_objects,
         )
+    videos, max_skip = _training_videos(data)
     return SequenceClips(
-        _davis(data).sequences(_split(data)),
+        videos,
         clip_length=train.clip_length,
         crop=train.crop,
         seed=seed,
         max_objects=data.max_objects,
+        max_skip=max_skip,
     )
 
 
-def sequences(data: DataConfig, split: str) -> Sequence[VideoSequence]:
-    """The videos of a split, to be scored. InputError where there is no such split."""
+def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
+    """The videos of a split. InputError where there is no such split."""
     if data.generated:
         return generated.sequences(_generated_split(split))
-    return _davis(data).sequences(split)
+    return _folder(data).sequences(split)
+
+
+def scored_sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
+    """As `sequences`, of a split that has anything to score; InputError otherwise."""
+    videos = sequences(data, split)
+    if any(max(video.judged, default=0) > 0 for video in videos):
+        return videos
+    raise InputError(
+        f"{data.root}: split {split!r} has nothing to score, as its masks only give the objects; "
+        "take a split whose frames are labelled"
+    )
 
 
 def fingerprint(data: DataConfig, split: str) -> str:
     """Changes when the split's content does; part of the key of whatever it shaped."""
     if not data.generated:
-        return _davis(data).fingerprint(split)
+        return _folder(data).fingerprint(split)
     return _drawn(_generated_split(split))
 
 
@@ -67,16 +81,33 @@ def _generated_split(split: str) -> generated.Split:
     )
 
 
-def _davis(data: DataConfig) -> DavisDataset:
-    return _open_davis(Path(data.root).expanduser(), data.year)
+def _training_videos(data: DataConfig) -> tuple[Sequence[VideoSequence], int]:
+    """Videos with a mask for every frame, and the widest gap between two frames of a clip.
+
+    In YouTube-VOS a gap of one label is as wide as DAVIS's widest, of five frames.
+    """
+    assert isinstance(data.train, str)  # lists are refused by the configuration
+    folder = _folder(data)
+    if isinstance(folder, DavisDataset):
+        return folder.sequences(data.train), MAX_SKIP
+    videos = [video.labelled_only() for video in folder.sequences(data.train)]
+    return videos, max(1, MAX_SKIP // LABEL_GAP)
 
 
+def _folder(data: DataConfig) -> DavisDataset | YouTubeVosDataset:
+    root = Path(data.root).expanduser()
+    auto = data.layout == "auto" and YouTubeVosDataset.recognises(root)
+    if auto or data.layout == "youtubevos":
+        return _open_youtubevos(root)
+    return _open_davis(root, data.year)
+
+
+# One reading of a folder per process: it is asked for by every job of a plan.
 @functools.cache
 def _open_davis(root: Path, year: Literal["auto", 2016, 2017]) -> DavisDataset:
-    """One reading of a folder per process: it is asked for by every job of a plan."""
     return DavisDataset(root, year)
 
 
-def _split(data: DataConfig) -> str:
-    assert isinstance(data.train, str)  # lists are refused by the configuration
-    return data.train
+@functools.cache
+def _open_youtubevos(root: Path) -> YouTubeVosDataset:
+    return YouTubeVosDataset(root)

@@ -16,7 +16,8 @@ from orchestrator.data import sequences
 from orchestrator.references import find
 from vosmodels import checkpoint, console
 from vosmodels.data.masks import write_palette
-from vosmodels.evaluation.runner import Scores, evaluate, score_folders
+from vosmodels.evaluation.runner import ON_THE_SERVER, Scores, evaluate, score_folders
+from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.types import U8
 
@@ -27,21 +28,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = console.parser(
         MODULE,
-        "J and F of the DAVIS protocol: of a checkpoint on videos at full size, or of masks on "
-        "disk.",
+        "J and F by the protocol of DAVIS or YouTube-VOS: of a checkpoint on videos at full size, "
+        "or of masks on disk.",
         f"python -m {MODULE} --checkpoint mlflow:omega --data /data/DAVIS --split val --out masks",
         tracking=True,
     )
     parser.add_argument("--checkpoint", metavar="REF", help="a file, models:/ID, mlflow:EXPERIMENT")
-    parser.add_argument("--data", metavar="ROOT", help="a DAVIS folder, or: generated")
+    parser.add_argument(
+        "--data", metavar="ROOT", help="a DAVIS or YouTube-VOS folder, or: generated"
+    )
     parser.add_argument("--split", default="val", help="default: val")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="write masks as palette PNG")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write masks as palette PNG, in the layout of the benchmark",
+    )
     parser.add_argument("--masks", metavar="DIR", type=Path, help="score these masks")
     parser.add_argument("--annotations", metavar="DIR", type=Path, help="against these")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.masks and args.annotations and not args.checkpoint:
-            scores, told = score_folders(args.masks, args.annotations), str(args.masks)
+            within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
+            masks = within if within.is_dir() else args.masks
+            scores, told = score_folders(masks, args.annotations), str(masks)
         elif args.checkpoint and args.data and not args.masks:
             scores, told = _run(args)
         else:
@@ -50,23 +60,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if not args.json:
             _print(scores, told)
-        return {**scores.as_dict(), "source": told}
+        note = {} if scores.sequences else {"note": ON_THE_SERVER}
+        return {**scores.as_dict(), "source": told, **note}
 
     return console.run(parser, argv, work)
 
 
 def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     found = find(args.checkpoint, args.tracking_uri)
-    model, _ = checkpoint.load_model(found.path)
+    ready = for_inference(checkpoint.load_model(found.path)[0])
     videos = sequences(DataConfig(root=args.data), args.split)
+    by_name = {video.name: video for video in videos}
 
     def keep(name: str, number: int, ids: U8) -> None:
-        folder = args.out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        write_palette(folder / f"{number:05d}.png", ids)
+        answer = by_name[name].answer(number)
+        if answer is not None:
+            path = args.out / answer
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_palette(path, ids)
 
     return evaluate(
-        lambda: VideoSegmenter(model), videos, on_mask=keep if args.out else None
+        lambda: VideoSegmenter(ready), videos, on_mask=keep if args.out else None
     ), found.told
 
 
@@ -78,9 +92,12 @@ def _print(scores: Scores, told: str) -> None:
         for number, one in video.objects.items():
             three = (f"{value:.3f}" for value in (one.j, one.f, (one.j + one.f) / 2))
             table.add_row(video.name, str(number), *three)
-    table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
     out = Console(highlight=False)
-    out.print(table)
+    if scores.sequences:
+        table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
+        out.print(table)
+    else:
+        out.print(f"{told}: {ON_THE_SERVER}")
     if scores.fps is not None:
         out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
 

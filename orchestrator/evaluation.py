@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.config import DataConfig, ModelConfig, RunConfig, digest
-from orchestrator.data import fingerprint, sequences
+from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.storage import Storage, read_json, write_json
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip
@@ -21,7 +21,7 @@ from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
-from vosmodels.types import VideoSequence
+from vosmodels.types import ScoredVideo
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
 
@@ -43,7 +43,7 @@ class Scorer:
         self.split = split
         self.height = height
         self.stride = stride
-        self.videos: Sequence[VideoSequence] = sequences(data, split)
+        self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
         self._protocol = [fingerprint(data, split), height, stride]
 
     @classmethod

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config import ModelConfig, RunConfig
-from orchestrator.data import sequences
+from orchestrator.data import scored_sequences, sequences
 from vosmodels import registry
 from vosmodels.backbones import load_backbone
 from vosmodels.checkpoint import load_weights
@@ -39,7 +39,8 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     for key in ("train", "select", "report"):
         split = getattr(data, key)
         if isinstance(split, str):
-            yield f"data.{key} {split!r}", partial(sequences, data, split)
+            opened = sequences if key == "train" else scored_sequences
+            yield f"data.{key} {split!r}", partial(opened, data, split)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):

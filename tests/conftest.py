@@ -1,5 +1,5 @@
-"""What several test files share: a tiny DAVIS folder, written anew for each test; and the options
-of the conformance tests, which pytest reads here only."""
+"""What several test files share: tiny DAVIS and YouTube-VOS folders, written anew for each test;
+and the options of the conformance tests, which pytest reads here only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import youtubevos
 from tests.conformance import golden
 from vosmodels.data.masks import write_palette
 
@@ -48,6 +49,11 @@ def davis_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def davis17_root(tmp_path: Path) -> Path:
     return write_davis(tmp_path / "davis17", 2017)
+
+
+@pytest.fixture
+def youtubevos_root(tmp_path: Path) -> Path:
+    return youtubevos.write(tmp_path / "youtubevos")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

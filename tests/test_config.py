@@ -151,7 +151,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("data", "layout", "youtubevos"),
         ("data", "train", [{"root": "a"}]),
         ("data", "static", "images"),
         ("", "stages", [{"name": "video"}]),

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from tests import youtubevos
 from tests.conftest import FRAMES, HEIGHT, WIDTH
 from vosmodels.data.davis import DavisDataset
+from vosmodels.data.youtubevos import YouTubeVosDataset
 from vosmodels.evaluation.overlay import overlay, save_strip, strip
 from vosmodels.types import Prediction
 
@@ -104,3 +106,27 @@ def test_save_strip_scales_and_strides_as_scoring_does(davis_root: Path, tmp_pat
     save_strip(tmp_path / "s.png", Copy(), cat, height=24, stride=4, frames=4)
     with Image.open(tmp_path / "s.png") as image:
         assert image.size == (2 * 32 + 4, 2 * 24 + 4)  # frames 0 and 4 are all there is
+
+
+class Adding(Copy):
+    """Takes in objects that appear late."""
+
+    def add(self, state: Tensor, frame: Tensor, ids: Tensor) -> Tensor:
+        return self.begin(frame, ids)
+
+
+def test_save_strip_gives_late_objects_and_leaves_frames_without_truth_bare(
+    youtubevos_root: Path, tmp_path: Path
+) -> None:
+    fox = YouTubeVosDataset(youtubevos_root).sequences("valid_all_frames")[0]
+    save_strip(tmp_path / "s.png", Adding(), fox, frames=3)
+    with Image.open(tmp_path / "s.png") as image:
+        picture = np.asarray(image.convert("RGB"))
+    old, new = youtubevos.ids("fox", 0), youtubevos.ids("fox", 10)
+    both = np.where(new == 2, 2, old)
+    rows = {0: (old, old), 10: (both, old * 0), 20: (both, old * 0)}
+    for column, (number, (predicted, truth)) in enumerate(rows.items()):
+        left = column * (WIDTH + 4)
+        above, below = (picture[top : top + HEIGHT, left : left + WIDTH] for top in (0, HEIGHT + 4))
+        np.testing.assert_array_equal(above, overlay(fox.frame(number), predicted))
+        np.testing.assert_array_equal(below, overlay(fox.frame(number), truth))

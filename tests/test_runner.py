@@ -1,4 +1,6 @@
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -7,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import youtubevos
 from tests.conftest import FRAMES
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.masks import read_mask, write_palette
+from vosmodels.data.youtubevos import YouTubeVosDataset, YouTubeVosSequence
 from vosmodels.evaluation import runner
 from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
 from vosmodels.evaluation.runner import (
@@ -19,7 +23,8 @@ from vosmodels.evaluation.runner import (
     SequenceScore,
     evaluate,
     frame_tensor,
-    scaled,
+    scaled_frame,
+    scaled_mask,
     score_folders,
     score_masks,
 )
@@ -31,7 +36,7 @@ ORACLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "jf_oracle"
 class Script:
     """Answers with masks prepared beforehand and keeps what it was given."""
 
-    def __init__(self, answers: list[np.ndarray]) -> None:
+    def __init__(self, answers: Iterable[np.ndarray]) -> None:
         self.answers = iter(answers)
         self.seen: list[tuple[Tensor, Tensor | None]] = []
 
@@ -104,11 +109,83 @@ def test_height_scales_frames_masks_and_answers_alike(davis_root: Path) -> None:
     assert {a.shape for a in answers} == {(24, 32)}
     assert {a.dtype for a in answers} == {np.dtype(np.uint8)}
     assert scores.sequences[0].objects[1].j_frames[0] == pytest.approx((18 - 4) / (18 + 4))
-    frame, ids = scaled(cat, 0, 24)
+    frame, ids = scaled_frame(cat, 0, 24), scaled_mask(cat, 0, 24)
     assert (frame.shape, ids.shape) == ((24, 32, 3), (24, 32))
     blocks = cat.frame(0).reshape(24, 2, 32, 2, 3).mean(axis=(1, 3))
     assert np.abs(frame - blocks).max() <= 0.5
-    assert scaled(cat, 0, 480)[0].shape == (48, 64, 3)
+    assert scaled_frame(cat, 0, 480).shape == (48, 64, 3)
+
+
+def fox_of(root: Path, split: str) -> YouTubeVosSequence:
+    return YouTubeVosDataset(root).sequences(split)[0]
+
+
+@pytest.mark.parametrize("split", ["train", "valid_all_frames"])
+def test_an_object_that_begins_later_is_given_there_and_alone(
+    youtubevos_root: Path, split: str
+) -> None:
+    truth = [youtubevos.ids("fox", t) for t in range(21)]
+    script = Script(truth)
+    evaluate(lambda: script, [fox_of(youtubevos_root, split)])
+    given = {t: mask for t, (_, mask) in enumerate(script.seen) if mask is not None}
+    assert len(script.seen) == 21
+    assert set(given) == {0, 10}
+    np.testing.assert_array_equal(given[0], truth[0])
+    np.testing.assert_array_equal(given[10], np.where(truth[10] == 2, 2, 0))
+    assert (truth[10] == 1).any()  # which is followed already, so it is not given again
+
+
+def test_an_object_counts_on_the_labelled_frames_after_the_one_where_it_begins(
+    youtubevos_root: Path,
+) -> None:
+    fox = fox_of(youtubevos_root, "train")
+    nothing = np.zeros((youtubevos.HEIGHT, youtubevos.WIDTH), dtype=np.uint8)
+    answers = [youtubevos.ids("fox", t) if t in (5, 10, 15) else nothing for t in range(21)]
+    answers[10] = np.where(answers[10] == 1, 1, 0)
+    (scores,) = evaluate(lambda: Script(answers), [fox]).sequences
+    assert scores.objects[1].j_frames == scores.objects[1].f_frames == (1.0, 1.0, 1.0, 0.0)
+    assert scores.objects[2].j_frames == scores.objects[2].f_frames == (1.0, 0.0)
+
+
+def test_the_first_frame_copy_takes_in_objects_that_begin_later(youtubevos_root: Path) -> None:
+    (scores,) = evaluate(FirstFrameCopy, [fox_of(youtubevos_root, "train")]).sequences
+    overlaps = {
+        i: [max(0, side - t) / (side + min(t, side)) for t in gaps]
+        for i, side, gaps in ((1, 14, (5, 10, 15, 20)), (2, 10, (5, 10)))
+    }
+    for i, expected in overlaps.items():
+        assert scores.objects[i].j_frames == pytest.approx(expected)
+
+
+def test_stride_keeps_the_frames_where_objects_begin(youtubevos_root: Path) -> None:
+    seen: list[int] = []
+    fox = fox_of(youtubevos_root, "train")
+    scores = evaluate(FirstFrameCopy, [fox], stride=15, on_mask=lambda n, t, ids: seen.append(t))
+    assert seen == [0, 10, 15]
+    assert {i: len(o.j_frames) for i, o in scores.sequences[0].objects.items()} == {1: 2, 2: 1}
+
+
+def test_a_new_object_that_vanishes_at_the_height_is_not_given(youtubevos_root: Path) -> None:
+    path = youtubevos.mask(youtubevos_root, "train", "fox", 10)
+    ids = youtubevos.ids("fox", 10)
+    ids[ids == 2] = 0
+    ids[0, 0] = 2
+    write_palette(path, ids)
+    script = Script([np.zeros((6, 8))] * 21)
+    evaluate(lambda: script, [fox_of(youtubevos_root, "train")], height=6)
+    assert [t for t, (_, mask) in enumerate(script.seen) if mask is not None] == [0]
+
+
+def test_a_split_whose_masks_only_give_objects_has_speed_but_no_scores(
+    youtubevos_root: Path,
+) -> None:
+    videos = YouTubeVosDataset(youtubevos_root).sequences("valid")
+    scores = evaluate(FirstFrameCopy, videos)
+    assert scores.sequences == ()
+    assert scores.as_dict() == {"mean": None, "sequences": {}, "fps": scores.fps}
+    assert Scores.from_dict(scores.as_dict()) == scores
+    with pytest.raises(InputError, match="scores come from the benchmark's server"):
+        _ = scores.jf
 
 
 def test_a_video_without_an_object_in_its_first_mask_is_refused(davis_root: Path) -> None:
@@ -199,6 +276,54 @@ def test_masks_written_by_evaluate_score_the_same_on_disk(
     assert set(merged.sequences[0].objects) == {1}
 
 
+def noise_in(root: Path, out: Path) -> Scores:
+    """Scores of random ids on the train split, whose masks are written in the official layout."""
+    videos = {video.name: video for video in YouTubeVosDataset(root).sequences("train")}
+    rng = np.random.default_rng(0)
+    shape = (youtubevos.HEIGHT, youtubevos.WIDTH)
+    choices = [0, 1, 2, 7]
+
+    def write(name: str, number: int, ids: np.ndarray) -> None:
+        answer = videos[name].answer(number)
+        if answer is not None:
+            (out / answer).parent.mkdir(parents=True, exist_ok=True)
+            write_palette(out / answer, ids)
+
+    noise = (rng.choice(choices, shape) for _ in itertools.count())
+    return evaluate(lambda: Script(noise), list(videos.values()), on_mask=write)
+
+
+def test_youtubevos_masks_written_by_evaluate_score_the_same_on_disk(
+    youtubevos_root: Path, tmp_path: Path
+) -> None:
+    scores = noise_in(youtubevos_root, tmp_path / "out")
+    masks = tmp_path / "out" / "Annotations"
+    assert sorted(path.relative_to(masks).as_posix() for path in masks.rglob("*.png")) == [
+        *(f"fox/{stem}.png" for stem in youtubevos.stems(0)),
+        *(f"owl/{stem}.png" for stem in youtubevos.stems(5)),
+    ]
+    (masks / "owl" / "00005.png").unlink()  # given, so it does not count
+    on_disk = score_folders(masks, youtubevos_root / "train" / "Annotations")
+    assert on_disk.sequences == scores.sequences
+    assert 0 < on_disk.j < 1
+
+
+def test_score_folders_refuses_youtubevos_masks_that_nothing_judges(
+    youtubevos_root: Path, tmp_path: Path
+) -> None:
+    noise_in(youtubevos_root, tmp_path / "out")
+    masks = tmp_path / "out" / "Annotations"
+    (masks / "yak").mkdir()
+    with pytest.raises(InputError, match=r"fox: 2 PNG for 5 frames .*server does") as caught:
+        score_folders(masks, youtubevos_root / "valid" / "Annotations")
+    assert "owl: 1 PNG for 4 frames" in str(caught.value)
+    assert "meta.json names no such video" in str(caught.value)
+    (masks / "yak").rmdir()
+    (masks / "fox" / "00020.png").unlink()
+    with pytest.raises(InputError, match=r"fox/00020\.png: no such mask$"):
+        score_folders(masks, youtubevos_root / "train" / "Annotations")
+
+
 def test_score_folders_names_all_that_is_missing(davis_root: Path, tmp_path: Path) -> None:
     annotations = davis_root / "Annotations" / "480p"
     with pytest.raises(InputError, match="out: no folder with a folder of PNG masks"):
@@ -253,14 +378,14 @@ class PoolHere:
 @pytest.mark.parametrize(
     ("workers", "cores", "a_worker", "asked"),
     [
-        (None, 4, 6, [3]),  # 18 frames pay for three
-        (None, 2, 6, [2]),
-        (None, 4, 10, []),  # one: this process
-        (None, 4, 19, []),
+        (None, 4, 4, [3]),  # 12 frames pay for three
+        (None, 2, 4, [2]),
+        (None, 4, 7, []),  # one: this process
+        (None, 4, 13, []),
         (None, 9, 1, [3]),  # three videos
-        (2, 1, 19, [2]),  # as was asked, whatever it costs
-        (1, 4, 6, []),
-        (5, 1, 19, [3]),
+        (2, 1, 13, [2]),  # as was asked, whatever it costs
+        (1, 4, 4, []),
+        (5, 1, 13, [3]),
     ],
 )
 def test_score_folders_takes_as_many_workers_as_pay(

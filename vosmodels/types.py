@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -135,6 +136,35 @@ class VideoSequence(Protocol):
 
     def mask(self, index: int) -> U8:
         """(H, W) uint8 ids, 0 = background."""
+        ...
+
+
+class ScoredVideo(VideoSequence, Protocol):
+    """A video of a benchmark: when its objects are given, what counts, where answers go.
+
+    Only the frames in `begins` and `judged` need a mask.
+    """
+
+    @property
+    def begins(self) -> Mapping[int, int]:
+        """By object id the frame whose mask gives the object; some begin in frame 0."""
+        ...
+
+    @property
+    def judged(self) -> Sequence[int]:
+        """Frames with a whole mask, ascending: an object's scores are of those after it begins."""
+        ...
+
+    @property
+    def last_counts(self) -> bool:
+        """False where the protocol leaves a video's last frame out."""
+        ...
+
+    def answer(self, index: int) -> Path | None:
+        """Where the official layout has the frame's predicted mask, below the answers' folder.
+
+        None where the frame is not asked for.
+        """
         ...
 
 

@@ -65,8 +65,7 @@ def step(pixels: int, omega: float, method: Method) -> Callable[[], Tensor]:
     labels = (torch.rand(pixels, generator=rng) < 0.5).long()
 
     def run() -> Tensor:
-        z = student.requires_grad_()
-        z.grad = None
+        z = student.detach().requires_grad_()
         correlation_loss(z, teacher, labels, omega, method).backward()
         assert z.grad is not None
         return z.grad

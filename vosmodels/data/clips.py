@@ -21,6 +21,7 @@ from vosmodels.types import U8, Clip, ClipSource, InputError, VideoSequence
 
 F64 = NDArray[np.float64]
 
+MAX_SKIP = 5  # widest gap between two frames of a clip
 _MIN_SHARE = 0.004  # of the crop that the target should cover in the first frame
 _ZOOM = (1.0, 1.9)  # the crop covers 1/zoom of the shorter side
 _OFF_CENTRE = 0.5  # target point to crop centre, in half crops
@@ -50,7 +51,7 @@ class SequenceClips:
         crop: int,
         seed: int,
         max_objects: int,
-        max_skip: int = 5,
+        max_skip: int = MAX_SKIP,
     ) -> None:
         if not sequences or min(clip_length, crop, max_objects, max_skip) < 1:
             raise ValueError(

@@ -7,17 +7,18 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from vosmodels.data.images import IMAGE_SUFFIXES, image_size, read_frame
+from vosmodels.data.folders import listing, pair_problem, pictures, together
+from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.types import U8, InputError
 
 logger = logging.getLogger(__name__)
 
 Year = Literal[2016, 2017]
-_PROBLEMS_SHOWN = 10  # in one message; `problems` gives all
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class DavisSequence:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     merge: bool
+    last_counts = False
 
     @staticmethod
     def open(images: Path, masks: Path, *, merge: bool) -> DavisSequence:
@@ -38,7 +40,7 @@ class DavisSequence:
         """
         problems = list(_sequence_problems(images, masks))
         if problems:
-            raise InputError(_together(f"{images}: cannot be used with {masks}", problems))
+            raise InputError(together(f"{images}: cannot be used with {masks}", problems))
         return _sequence(images, masks, merge)
 
     @property
@@ -48,6 +50,20 @@ class DavisSequence:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """Frame 0 by object id: objects that appear later are not followed."""
+        return dict.fromkeys(self.ids, 0)
+
+    @property
+    def judged(self) -> range:
+        """Every frame has a whole mask."""
+        return range(len(self))
+
+    def answer(self, index: int) -> Path:
+        """Where the official layout has the frame's predicted mask, below the answers' folder."""
+        return Path(self.name) / f"{self.images[index].stem}.png"
 
     def frame(self, index: int) -> U8:
         """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
@@ -78,7 +94,7 @@ class DavisDataset:
             raise InputError(
                 f"{root}: not a DAVIS folder: no {', no '.join(missing)}; looked for "
                 "JPEGImages/480p/NAME/*.jpg, Annotations/480p/NAME/*.png and ImageSets/; "
-                f"found {_listing(root)}"
+                f"found {listing(root)}"
             )
         self.year: Year = _year_of(root) if year == "auto" else year
         self._resolution = _resolution(root / "JPEGImages")
@@ -113,7 +129,7 @@ class DavisDataset:
         problems = self.problems(split)
         if problems:
             raise InputError(
-                _together(f"{self.root}: split {split!r} cannot be used", problems)
+                together(f"{self.root}: split {split!r} cannot be used", problems)
                 + "; restore the files, or take the sequence out of ImageSets"
             )
 
@@ -156,7 +172,7 @@ def _resolution(folder: Path) -> str:
         return "480p"
     if len(names) == 1:
         return names[0]
-    raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {_listing(folder)}")
+    raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {listing(folder)}")
 
 
 def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
@@ -166,7 +182,7 @@ def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
     if not splits:
         wanted = " or ".join(f"{folder / name}/*.txt" for name in reversed(sources))
         raise InputError(
-            f"{folder}: no split of year {year}; looked for {wanted}; found {_listing(folder)}"
+            f"{folder}: no split of year {year}; looked for {wanted}; found {listing(folder)}"
         )
     return splits
 
@@ -181,17 +197,12 @@ def _read_split(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.stem: path for path in sorted(found)}
-
-
 def _matching(frames: dict[str, Path], masks: Path) -> Iterator[Path]:
     return (masks / f"{stem}.png" for stem in frames)
 
 
 def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
-    frames = _pictures(images)
+    frames = pictures(images)
     return DavisSequence(
         images.name, tuple(frames.values()), tuple(_matching(frames, masks)), merge
     )
@@ -202,31 +213,13 @@ def _sequence_problems(images: Path, masks: Path) -> Iterator[str]:
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
         return
-    frames = _pictures(images)
+    frames = pictures(images)
     if not frames:
         yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
     for image, mask in zip(frames.values(), _matching(frames, masks), strict=True):
         if not mask.is_file():
             yield f"{image}: image without mask; wanted {mask}"
             continue
-        try:
-            of_image, of_mask = image_size(image), image_size(mask)
-        except InputError as error:
-            yield str(error)
-            continue
-        if of_image != of_mask:
-            yield (
-                f"{mask}: mask of {of_mask[1]}x{of_mask[0]} pixels for an image of "
-                f"{of_image[1]}x{of_image[0]} ({image.name})"
-            )
-
-
-def _together(head: str, problems: list[str]) -> str:
-    more = len(problems) - _PROBLEMS_SHOWN
-    shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-    return f"{head}: {'; '.join(shown)}"
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+        problem = pair_problem(image, mask)
+        if problem:
+            yield problem

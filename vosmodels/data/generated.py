@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -317,6 +318,7 @@ class GeneratedSequence:
     height: int
     width: int
     length: int
+    last_counts = False  # as in DAVIS, whose layout the answers have
 
     @cached_property
     def _video(self) -> list[tuple[U8, U8]]:
@@ -330,6 +332,20 @@ class GeneratedSequence:
 
     def __len__(self) -> int:
         return self.length
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """Frame 0 by object id: objects that appear later are not followed."""
+        return dict.fromkeys(self.ids, 0)
+
+    @property
+    def judged(self) -> range:
+        """Every frame has a whole mask."""
+        return range(len(self))
+
+    def answer(self, index: int) -> Path:
+        """Where the layout has the frame's predicted mask, below the answers' folder."""
+        return Path(self.name) / f"{index:05d}.png"
 
     def frame(self, index: int) -> U8:
         """(H, W, 3) uint8 RGB."""

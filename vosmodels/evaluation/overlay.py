@@ -7,14 +7,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from vosmodels.data.masks import palette
-from vosmodels.evaluation.runner import frame_tensor, scaled
+from vosmodels.evaluation.runner import (
+    frame_tensor,
+    given_mask,
+    scaled_frame,
+    scaled_mask,
+    visited_frames,
+)
 from vosmodels.inference import HasPropagator, VideoSegmenter
-from vosmodels.types import U8, VideoSequence
+from vosmodels.types import U8, ScoredVideo
 
 _GAP = 4  # white pixels between pictures
 
@@ -51,7 +56,7 @@ def strip(pictures: Sequence[U8]) -> U8:
 def save_strip(
     path: Path,
     model: HasPropagator,
-    sequence: VideoSequence,
+    sequence: ScoredVideo,
     *,
     height: int | None = None,
     stride: int = 1,
@@ -59,20 +64,20 @@ def save_strip(
 ) -> None:
     """Run `model` over a video and save `frames` of it as PNG: predictions above, truth below.
 
-    Frames are spread evenly from the first, whose mask is given, to the last visited; height and
-    stride as in `runner.evaluate`.
+    Frames are spread evenly from the first, whose mask is given, to the last visited; where there
+    is no truth the bare frame stands. Height and stride as in `runner.evaluate`.
     """
-    visited = range(0, len(sequence), stride)
+    visited = visited_frames(sequence, stride)
     shown = {visited[round(i)] for i in np.linspace(0, len(visited) - 1, frames)}
     segmenter = VideoSegmenter(model)
     above, below = [], []
     for number in visited:
-        frame, truth = scaled(sequence, number, height)
-        given = torch.from_numpy(truth.astype(np.int64)) if number == 0 else None
-        answer = segmenter.step(frame_tensor(frame), given)
+        frame = scaled_frame(sequence, number, height)
+        answer = segmenter.step(frame_tensor(frame), given_mask(sequence, number, height))
         if number in shown:
+            known = number == 0 or number in sequence.judged
             above.append(overlay(frame, answer.cpu().numpy()))
-            below.append(overlay(frame, truth))
+            below.append(overlay(frame, scaled_mask(sequence, number, height)) if known else frame)
     rows = [strip(above), strip(below)]
     gap = np.full((_GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""A segmenter run over videos, and its scores by the DAVIS protocol.
+"""A segmenter run over videos, and its scores by the protocol of DAVIS or of YouTube-VOS.
 
-The first frame's mask is given; objects are its ids. The first and the last frame of a video are
-not scored; J and F are means over a video's frames, then over all objects (DAVIS-2017, Pont-Tuset
-et al., arXiv:1704.00675, section 3; with one object a video that is DAVIS-2016's mean over videos).
+DAVIS: the first frame's mask is given; objects are its ids. The first and the last frame of a video
+are not scored; J and F are means over a video's frames, then over all objects (DAVIS-2017,
+Pont-Tuset et al., arXiv:1704.00675, section 3; with one object a video that is DAVIS-2016's mean
+over videos). YouTube-VOS (arXiv:1809.03327): each object is given in the frame where it begins and
+scored on the labelled frames after that one; only train has them, other splits have no scores here.
 """
 
 from __future__ import annotations
@@ -13,9 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -24,30 +25,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vosmodels.data.masks import object_ids, read_mask, resize_ids
+from vosmodels.evaluation.annotations import MIN_FRAMES, AnnotatedVideo, annotated
 from vosmodels.evaluation.metrics import Statistics, frame_scores, statistics
-from vosmodels.types import U8, InputError, VideoSequence
+from vosmodels.types import U8, InputError, ScoredVideo
 
-MIN_FRAMES = 3  # the first and the last are not scored
 FRAMES_A_WORKER = 1500  # fewer are read and scored sooner than another process has started
+ON_THE_SERVER = (
+    "no scores: the masks here only give the objects; scores come from the benchmark's server"
+)
+
+
+Place = TypeVar("Place", int, str)  # of a frame in its video: its number or its file's stem
 
 
 class Segmenter(Protocol):
     """One video, frame by frame."""
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """frame (3, H, W) float in [0, 1]; mask (H, W) int64 ids on the first -> (H, W) int64."""
+        """frame (3, H, W) float in [0, 1] -> (H, W) int64.
+
+        mask (H, W) int64 ids: on the first frame, and of new objects where they begin.
+        """
         ...
 
 
 class FirstFrameCopy:
-    """The anchor row of every table: the given mask again on every frame."""
+    """The anchor row of every table: the given masks again on every frame."""
 
     def __init__(self) -> None:
         self._mask: Tensor | None = None
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
         """Raises ValueError where the first frame comes without a mask."""
-        if mask is not None:
+        if mask is not None and self._mask is not None:
+            self._mask = torch.where(mask > 0, mask, self._mask)
+        elif mask is not None:
             self._mask = mask
         if self._mask is None:
             raise ValueError(f"mask is None on the first frame, of shape {tuple(frame.shape)}")
@@ -102,6 +114,7 @@ class SequenceScore:
 class Scores:
     """Scores of several videos; j, f, jf are means over all objects, not over videos.
 
+    sequences: those with anything to score; the means raise InputError where there is none.
     fps: frames a second of segmentation alone; None where masks were scored that were there.
     """
 
@@ -121,9 +134,13 @@ class Scores:
         return (self.j + self.f) / 2
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: `mean`, `sequences` by name, `objects` by id in each, `fps` if measured."""
+        """JSON-able: `mean`, `sequences` by name, `objects` by id in each, `fps` if measured.
+
+        `mean` is None where nothing was scored.
+        """
+        mean = {"j": self.j, "f": self.f, "jf": self.jf} if self.sequences else None
         result: dict[str, Any] = {
-            "mean": {"j": self.j, "f": self.f, "jf": self.jf},
+            "mean": mean,
             "sequences": {
                 sequence.name: {
                     "objects": {
@@ -159,12 +176,14 @@ class Scores:
         )
 
     def _objects(self) -> list[ObjectScore]:
+        if not self.sequences:
+            raise InputError(ON_THE_SERVER)
         return [score for sequence in self.sequences for score in sequence.objects.values()]
 
 
 def evaluate(
     segmenter_factory: Callable[[], Segmenter],
-    sequences: Sequence[VideoSequence],
+    sequences: Sequence[ScoredVideo],
     *,
     height: int | None = None,
     stride: int = 1,
@@ -173,12 +192,12 @@ def evaluate(
     """Run a new segmenter over each video and score what it says.
 
     height: frames and masks are scaled down to so many rows, aspect kept; None is full size.
-    stride: every so-manieth frame is visited, the others do not exist; scored are the visited ones
-    but the first and the last.
+    stride: every so-manieth frame is visited and those where an object begins, the others do not
+    exist; scored are the visited ones after the first, in DAVIS without the last.
     on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer.
 
-    Raises InputError on a video without objects in frame 0 or with fewer than three visited frames,
-    ValueError on no videos or sizes below one.
+    Raises InputError on a video without objects in frame 0, or of DAVIS with fewer than three
+    visited frames; ValueError on no videos or sizes below one.
     """
     if not sequences or stride < 1 or (height is not None and height < 1):
         raise ValueError(
@@ -186,23 +205,19 @@ def evaluate(
         )
     results, seconds, frames = [], 0.0, 0
     for sequence in sequences:
-        visited = range(0, len(sequence), stride)
-        if len(visited) < MIN_FRAMES:
+        visited = visited_frames(sequence, stride)
+        if not sequence.last_counts and len(visited) < MIN_FRAMES:
             raise InputError(
                 f"{sequence.name}: {len(sequence)} frames at stride {stride} leave nothing to "
                 f"score; wanted at least {MIN_FRAMES}, as the first and the last are not scored"
             )
         segmenter = segmenter_factory()
-        tally = _Tally(sequence.ids)
+        begins = sequence.begins
+        tally = _Tally(begins)
+        scored = set(visited if sequence.last_counts else visited[:-1]) & set(sequence.judged)
         for number in visited:
-            frame, truth = scaled(sequence, number, height)
-            if number == 0 and not truth.any():
-                raise InputError(
-                    f"{sequence.name}: no object in the first mask at {truth.shape[0]} rows, so "
-                    "nothing to follow; take it out of the split, or score at a larger height"
-                )
-            given = torch.from_numpy(truth.astype(np.int64)) if number == 0 else None
-            seen = frame_tensor(frame)
+            given = given_mask(sequence, number, height)
+            seen = frame_tensor(scaled_frame(sequence, number, height))
             start = time.perf_counter()
             answer = segmenter.step(seen, given).cpu()  # waits for the device
             seconds += time.perf_counter() - start
@@ -210,10 +225,42 @@ def evaluate(
             ids = answer.numpy().astype(np.uint8)
             if on_mask is not None:
                 on_mask(sequence.name, number, ids)
-            if 0 < number < visited[-1]:
-                tally.add(truth, ids)
-        results.append(SequenceScore(sequence.name, tally.scores()))
+            if number in scored and (followed := _following(begins, number)):
+                tally.add(scaled_mask(sequence, number, height), ids, followed)
+        if objects := tally.scores():
+            results.append(SequenceScore(sequence.name, objects))
     return Scores(tuple(results), frames / seconds)
+
+
+def _following(begins: Mapping[int, Place], place: Place) -> list[int]:
+    """The objects that began before a frame, by number or by stem."""
+    return [i for i, first in begins.items() if first < place]
+
+
+def visited_frames(sequence: ScoredVideo, stride: int) -> list[int]:
+    """Every so-manieth frame, and those where an object begins, ascending."""
+    return sorted({*range(0, len(sequence), stride), *sequence.begins.values()})
+
+
+def given_mask(sequence: ScoredVideo, number: int, height: int | None) -> Tensor | None:
+    """(H, W) int64 ids of the objects that begin in the frame; None where none does.
+
+    An object that vanishes at `height` rows is not given. Raises InputError where that leaves
+    frame 0 without any.
+    """
+    new = [i for i, first in sequence.begins.items() if first == number]
+    if not new and number:
+        return None
+    truth = scaled_mask(sequence, number, height)
+    given = np.where(np.isin(truth, new), truth, 0)
+    if given.any():
+        return torch.from_numpy(given.astype(np.int64))
+    if number:
+        return None
+    raise InputError(
+        f"{sequence.name}: no object in the first mask at {truth.shape[0]} rows, so "
+        "nothing to follow; take it out of the split, or score at a larger height"
+    )
 
 
 def score_masks(truth: NDArray[Any], prediction: NDArray[Any]) -> dict[int, ObjectScore]:
@@ -238,8 +285,9 @@ def score_folders(
 ) -> Scores:
     """Scores of masks on disk: in both folders a folder of PNG for each video.
 
-    Scored are the videos found in `masks`, on the frames found in `annotations`, whose first and
-    last need no mask. merge: all ids are one object (DAVIS-2016).
+    Scored are the videos found in `masks`, on the frames that count among those in `annotations`:
+    of DAVIS all but the first and the last, which need no mask; of YouTube-VOS, known by the
+    meta.json beside `annotations`, those it lists. merge: all ids are one object (DAVIS-2016).
     workers: processes that score a video each, 1 is this one; None is one for each usable core, as
     far as there are frames enough to pay for its start. The scores and their order are the same.
     Raises InputError that names all missing folders and frames at once, and masks of another size,
@@ -250,62 +298,69 @@ def score_folders(
     names = [p.name for p in sorted(masks.iterdir()) if p.is_dir()] if masks.is_dir() else []
     if not names:
         raise InputError(f"{masks}: no folder with a folder of PNG masks for each video")
-    frames = {name: sorted((annotations / name).glob("*.png")) for name in names}
-    problems = [
-        f"{annotations / name}: {len(paths)} PNG, wanted at least {MIN_FRAMES}"
-        for name, paths in frames.items()
-        if len(paths) < MIN_FRAMES
-    ] + [
-        f"{masks / name / path.name}: no such mask"
-        for name, paths in frames.items()
-        for path in paths[1:-1]
-        if not (masks / name / path.name).is_file()
+    videos, problems = annotated(annotations, names, merge=merge)
+    problems += [
+        f"{masks / video.name / path.name}: no such mask"
+        for video in videos
+        for path in video.judged
+        if not (masks / video.name / path.name).is_file()
     ]
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise InputError(f"cannot score {masks}: {'; '.join(problems[:10])}{more}")
     if workers is None:
-        affordable = sum(len(paths) for paths in frames.values()) // FRAMES_A_WORKER
+        affordable = sum(len(video.judged) for video in videos) // FRAMES_A_WORKER
         workers = min(len(os.sched_getaffinity(0)), affordable)
-    return Scores(tuple(_score_videos(masks, frames, merge, min(workers, len(names)))))
+    return Scores(tuple(_score_videos(masks, videos, min(workers, len(videos)))))
 
 
 def _score_videos(
-    masks: Path, annotations: Mapping[str, list[Path]], merge: bool, workers: int
+    masks: Path, videos: Sequence[AnnotatedVideo], workers: int
 ) -> list[SequenceScore]:
-    """Every video's scores, in the order of `annotations`."""
-    videos = [masks / name for name in annotations], annotations.values(), repeat(merge)
+    """Every video's scores, in their order."""
+    folders = [masks / video.name for video in videos]
     if workers < 2:
-        return list(map(_score_folder, *videos))
+        return list(map(_score_folder, folders, videos))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_score_folder, *videos))
+        return list(pool.map(_score_folder, folders, videos))
 
 
-def _score_folder(masks: Path, annotations: list[Path], merge: bool) -> SequenceScore:
-    tally = _Tally(object_ids(read_mask(annotations[0], merge=merge)))
-    if not tally.ids:
-        raise InputError(f"{annotations[0]}: no object in the first mask, so nothing to score")
-    for path in annotations[1:-1]:
-        truth = read_mask(path, merge=merge)
-        prediction = read_mask(masks / path.name, merge=merge)
+def _score_folder(masks: Path, video: AnnotatedVideo) -> SequenceScore:
+    tally = _Tally(video.begins)
+    for path in video.judged:
+        truth = read_mask(path, merge=video.merge)
+        prediction = read_mask(masks / path.name, merge=video.merge)
         if truth.shape != prediction.shape:
             raise InputError(
                 f"{masks / path.name}: {prediction.shape[1]}x{prediction.shape[0]} pixels, "
                 f"its annotation has {truth.shape[1]}x{truth.shape[0]}; save it at that size"
             )
-        tally.add(truth, prediction)
-    return SequenceScore(masks.name, tally.scores())
+        tally.add(truth, prediction, _following(video.begins, path.stem))
+    return SequenceScore(video.name, tally.scores())
 
 
-def scaled(sequence: VideoSequence, index: int, height: int | None) -> tuple[U8, U8]:
-    """Frame (H, W, 3) and ids (H, W) at `height` rows, aspect kept; never larger than they are."""
-    frame, ids = sequence.frame(index), sequence.mask(index)
+def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:
+    """(H, W, 3) at `height` rows, aspect kept; never larger than it is."""
+    frame = sequence.frame(index)
     if height is None or height >= frame.shape[0]:
-        return frame, ids
-    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-    small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.uint8), resize_ids(ids, height, width)
+        return frame
+    small = cv2.resize(frame, _size(frame, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def scaled_mask(sequence: ScoredVideo, index: int, height: int | None) -> U8:
+    """(H, W) ids of a frame that has a mask, at the size of `scaled_frame`."""
+    ids = sequence.mask(index)
+    if height is None or height >= ids.shape[0]:
+        return ids
+    width, _ = _size(ids, height)
+    return resize_ids(ids, height, width)
+
+
+def _size(picture: U8, height: int) -> tuple[int, int]:
+    """(width, height) at so many rows."""
+    return max(1, round(picture.shape[1] * height / picture.shape[0])), height
 
 
 def frame_tensor(frame: U8) -> Tensor:
@@ -321,11 +376,17 @@ class _Tally:
         self._j: dict[int, list[float]] = {i: [] for i in self.ids}
         self._f: dict[int, list[float]] = {i: [] for i in self.ids}
 
-    def add(self, truth: NDArray[Any], prediction: NDArray[Any]) -> None:
-        for i in self.ids:
+    def add(
+        self, truth: NDArray[Any], prediction: NDArray[Any], ids: Iterable[int] | None = None
+    ) -> None:
+        """One frame; ids: the objects it counts for, by default all."""
+        for i in self.ids if ids is None else ids:
             j, f = frame_scores(truth == i, prediction == i)
             self._j[i].append(j)
             self._f[i].append(f)
 
     def scores(self) -> dict[int, ObjectScore]:
-        return {i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in self.ids}
+        """By object id; without those no frame counted for."""
+        return {
+            i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in self.ids if self._j[i]
+        }

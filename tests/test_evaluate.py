@@ -1,0 +1,69 @@
+"""The command on tiny folders: official layouts, and the same numbers from disk."""
+
+import json
+
+import pytest
+
+from orchestrator import evaluate
+from tests import youtubevos
+from tests.conftest import FRAMES
+from vosmodels import checkpoint, registry
+
+
+@pytest.fixture
+def student(tmp_path):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    return checkpoint.write(tmp_path / "student", model.state_dict(), info)[0]
+
+
+@pytest.fixture
+def told(capsys):
+    """Run the command and return what --json prints."""
+
+    def run(*words):
+        assert evaluate.main([*(str(word) for word in words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def test_davis_masks_lie_in_a_folder_a_video_and_score_the_same(
+    told, student, davis17_root, tmp_path
+):
+    out = tmp_path / "out"
+    direct = told("--checkpoint", student, "--data", davis17_root, "--out", out)
+    assert written(out) == [f"cat/{t:05d}.png" for t in range(FRAMES)]
+    on_disk = told("--masks", out, "--annotations", davis17_root / "Annotations" / "480p")
+    assert (on_disk["mean"], on_disk["sequences"]) == (direct["mean"], direct["sequences"])
+
+
+def test_youtubevos_masks_lie_as_the_server_wants_them_and_score_the_same(
+    told, student, youtubevos_root, tmp_path
+):
+    out, words = tmp_path / "out", ("--data", youtubevos_root, "--split", "train")
+    direct = told("--checkpoint", student, *words, "--out", out)
+    fox = [f"Annotations/fox/{stem}.png" for stem in youtubevos.stems(0)]
+    owl = [f"Annotations/owl/{stem}.png" for stem in youtubevos.stems(5)]
+    assert written(out) == fox + owl
+    on_disk = told("--masks", out, "--annotations", youtubevos_root / "train" / "Annotations")
+    assert (on_disk["mean"], on_disk["sequences"]) == (direct["mean"], direct["sequences"])
+    assert set(direct["sequences"]["fox"]["objects"]) == {"1", "2"}
+
+
+def test_a_split_without_truth_gives_masks_and_speed_and_says_who_scores(
+    told, student, youtubevos_root, tmp_path, capsys
+):
+    words = ("--checkpoint", student, "--data", youtubevos_root, "--split", "valid_all_frames")
+    answer = told(*words, "--out", tmp_path / "out")
+    assert answer["mean"] is None
+    assert answer["sequences"] == {}
+    assert answer["fps"] > 0
+    assert "server" in answer["note"]
+    assert len(written(tmp_path / "out")) == 5 + 4
+    assert evaluate.main([str(word) for word in words]) == 0
+    assert "scores come from the benchmark's server" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,339 @@
+"""A YouTube-VOS folder: its splits with JPEGImages, Annotations and meta.json, as the zips unpack.
+
+Layout of Xu et al., arXiv:1809.03327, and of its releases of 2018 and 2019. Every fifth frame of a
+30 fps video is labelled in train; elsewhere the only masks are those that give an object, in the
+frame where it begins, and scores come from the benchmark's server.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from vosmodels.data.folders import listing, pair_problem, pictures, together
+from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
+from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.types import U8, InputError
+
+LABEL_GAP = 5  # frames of the 30 fps video from one label to the next
+META = "meta.json"
+_ALL_FRAMES = "_all_frames"  # such a split has the pictures, the split without has the rest
+
+
+@dataclass(frozen=True)
+class VideoMeta:
+    """What meta.json says of a video: the frames listed for each object, file stems ascending."""
+
+    frames: Mapping[int, tuple[str, ...]]
+
+    @property
+    def begins(self) -> dict[int, str]:
+        """The frame whose mask gives the object, by id."""
+        return {i: stems[0] for i, stems in self.frames.items()}
+
+    @property
+    def start(self) -> str:
+        """Where the video begins: frames before it do not exist."""
+        return min(self.begins.values())
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Frames listed for any object, ascending."""
+        return tuple(sorted({stem for stems in self.frames.values() for stem in stems}))
+
+    def judged(self, labelled: Collection[str]) -> tuple[str, ...]:
+        """Frames asked for, where all of them are labelled; none where masks only give objects."""
+        return self.asked if set(self.asked) <= set(labelled) else ()
+
+
+@dataclass(frozen=True)
+class YouTubeVosSequence:
+    """One video from its first labelled frame on; masks by frame number, where there are any.
+
+    Objects are those of meta.json; `asked` are the stems of the frames that it lists.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    masks: Mapping[int, Path]
+    meta: VideoMeta
+    last_counts = True
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Objects that frame 0 gives, ascending."""
+        return tuple(i for i, number in self.begins.items() if number == 0)
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """By object id, ascending, the number of the frame whose mask gives the object."""
+        return {i: self._numbers[stem] for i, stem in sorted(self.meta.begins.items())}
+
+    @property
+    def labelled(self) -> tuple[int, ...]:
+        """Numbers of the frames that have a mask, ascending."""
+        return tuple(sorted(self.masks))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Stems of the frames whose masks the benchmark asks for, ascending."""
+        return self.meta.asked
+
+    @cached_property
+    def judged(self) -> tuple[int, ...]:
+        """Frames asked for, where all of them are labelled; none where masks only give objects."""
+        stems = self.meta.judged([self.images[number].stem for number in self.masks])
+        return tuple(self._numbers[stem] for stem in stems)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def frame(self, index: int) -> U8:
+        """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
+        return read_frame(self.images[index])
+
+    def mask(self, index: int) -> U8:
+        """(H, W) uint8 ids, 0 = background.
+
+        Raises InputError on a corrupt file, ValueError on a frame that has no mask.
+        """
+        if index not in self.masks:
+            raise ValueError(
+                f"{self.name}: frame {index} has no mask; labelled are {self.labelled}"
+            )
+        return read_mask(self.masks[index])
+
+    def answer(self, index: int) -> Path | None:
+        """Annotations/NAME/STEM.png, below the answers' folder; None where it is not asked for."""
+        stem = self.images[index].stem
+        return Path("Annotations") / self.name / f"{stem}.png" if stem in self.asked else None
+
+    def labelled_only(self) -> YouTubeVosSequence:
+        """The labelled frames as a video of their own, with a mask for every frame."""
+        return replace(
+            self,
+            images=tuple(self.images[number] for number in self.labelled),
+            masks=dict(enumerate(self.masks[number] for number in self.labelled)),
+        )
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {path.stem: number for number, path in enumerate(self.images)}
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Where the parts of a split lie: valid_all_frames has pictures, valid the rest."""
+
+    pictures: Path
+    labels: Path
+
+    @property
+    def meta(self) -> Path:
+        return self.labels / META
+
+    def folders(self, name: str) -> tuple[Path, Path]:
+        return self.pictures / "JPEGImages" / name, self.labels / "Annotations" / name
+
+
+class YouTubeVosDataset:
+    """The sequences of a YouTube-VOS folder, by split: train, valid, valid_all_frames and others.
+
+    root: the folder of the splits, or one split's own folder, whose name is then the only split.
+    A split SPLIT_all_frames takes from SPLIT what it lacks: masks and meta.json. What was read and
+    checked is kept, so files that change later want a new object.
+
+    Raises InputError where `root` is no such folder: what was looked for and what is there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; give the root of a YouTube-VOS folder")
+        own = (root / "JPEGImages").is_dir()
+        folders = [root] if own else [path.parent for path in sorted(root.glob("*/JPEGImages"))]
+        self._splits = {folder.resolve().name: _split(folder) for folder in folders}
+        if not folders:
+            raise InputError(
+                f"{root}: not a YouTube-VOS folder; looked for SPLIT/JPEGImages/NAME/*.jpg, "
+                f"SPLIT/Annotations/NAME/*.png and SPLIT/{META}; found {listing(root)}"
+            )
+        self._read: dict[str, list[YouTubeVosSequence]] = {}
+        self._prints: dict[str, str] = {}
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """True where a meta.json lies in `root` or one folder below."""
+        return (root / META).is_file() or any(root.glob(f"*/{META}"))
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, sorted."""
+        return tuple(sorted(self._splits))
+
+    def sequences(self, split: str) -> list[YouTubeVosSequence]:
+        """The split's sequences in the order of their names, checked first as `check` does."""
+        if split not in self._read:
+            self.check(split)
+            where = self._where(split)
+            self._read[split] = [
+                _sequence(*where.folders(name), meta)
+                for name, meta in sorted(read_meta(where.meta).items())
+            ]
+        return self._read[split]
+
+    def problems(self, split: str) -> list[str]:
+        """What is wrong with the split's files, a line each; empty when nothing is.
+
+        Listings, picture headers and the masks that give objects; a picture whose header is whole
+        and whose content is corrupt is found when it is read. Raises InputError where meta.json
+        cannot be used.
+        """
+        where = self._where(split)
+        return [
+            problem
+            for name, meta in sorted(read_meta(where.meta).items())
+            for problem in _sequence_problems(*where.folders(name), meta)
+        ]
+
+    def check(self, split: str) -> None:
+        """Raise one InputError that names the split's problems, all at once."""
+        problems = self.problems(split)
+        if problems:
+            raise InputError(
+                together(f"{self.root}: split {split!r} cannot be used", problems)
+                + f"; restore the files, or take the video out of {self._where(split).meta}"
+            )
+
+    def fingerprint(self, split: str) -> str:
+        """32 hex digits that change with meta.json, and when a file comes, goes or changes size."""
+        if split not in self._prints:
+            where = self._where(split)
+            digest = hashlib.blake2b(b"youtubevos", digest_size=16)
+            for name in sorted(read_meta(where.meta)):
+                for kind, folder in zip("ia", where.folders(name), strict=True):
+                    for path in sorted(folder.glob("*")):
+                        entry = f"\n{kind} {name}/{path.name} {path.stat().st_size}"
+                        digest.update(entry.encode())
+            digest.update(where.meta.read_bytes())
+            self._prints[split] = digest.hexdigest()
+        return self._prints[split]
+
+    def _where(self, split: str) -> _Split:
+        if split in self._splits:
+            return self._splits[split]
+        near = difflib.get_close_matches(split, self._splits, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"{self.root}: no split {split!r}; there are {', '.join(self.splits())}{hint}"
+        )
+
+
+class _Object(BaseModel):
+    frames: Annotated[list[str], Field(min_length=1)]
+
+
+class _Video(BaseModel):
+    objects: Annotated[dict[Annotated[int, Field(ge=1, le=254)], _Object], Field(min_length=1)]
+
+
+class _Meta(BaseModel):
+    videos: Annotated[dict[str, _Video], Field(min_length=1)]
+
+
+def read_meta(path: Path) -> dict[str, VideoMeta]:
+    """Videos of a meta.json by name. InputError where it is missing, not JSON, or says other."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); a split of YouTube-VOS has it beside "
+            "JPEGImages and Annotations: unpack it from the split's zip"
+        ) from error
+    try:
+        videos = _Meta.model_validate_json(text).videos
+    except ValidationError as error:
+        problems = [
+            ".".join(str(part) for part in one["loc"]) + (": " if one["loc"] else "") + one["msg"]
+            for one in error.errors()
+        ]
+        raise InputError(
+            together(f"{path}: not the meta.json of YouTube-VOS", problems)
+            + '; wanted {"videos": {NAME: {"objects": {"1": {"frames": ["00000", ...]}}}}}'
+        ) from error
+    return {
+        name: VideoMeta({i: tuple(sorted(one.frames)) for i, one in video.objects.items()})
+        for name, video in videos.items()
+    }
+
+
+def _split(folder: Path) -> _Split:
+    name = folder.resolve().name
+    base = folder.resolve().with_name(name.removesuffix(_ALL_FRAMES))
+    borrows = name.endswith(_ALL_FRAMES) and not (folder / META).is_file() and base.is_dir()
+    return _Split(folder, base if borrows else folder)
+
+
+def _frames(images: Path, meta: VideoMeta) -> dict[str, Path]:
+    return {stem: path for stem, path in pictures(images).items() if stem >= meta.start}
+
+
+def _masks(masks: Path, meta: VideoMeta) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(masks.glob("*.png")) if path.stem >= meta.start}
+
+
+def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
+    frames, labels = _frames(images, meta), _masks(masks, meta)
+    by_number = {number: labels[stem] for number, stem in enumerate(frames) if stem in labels}
+    return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
+
+
+def _sequence_problems(images: Path, masks: Path, meta: VideoMeta) -> Iterator[str]:
+    absent = [folder for folder in (images, masks) if not folder.is_dir()]
+    if absent:
+        yield from (f"{folder}: no such folder" for folder in absent)
+        return
+    if not pictures(images):
+        yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
+        return
+    frames, labels = _frames(images, meta), _masks(masks, meta)
+    for stem in meta.asked:
+        if stem not in frames:
+            yield f"{images}: no picture {stem}, which {META} lists"
+    for stem, mask in labels.items():
+        if stem not in frames:
+            yield f"{mask}: mask without image in {images}"
+        elif problem := pair_problem(frames[stem], mask):
+            yield problem
+    yield from _first_mask_problems(masks, labels, meta)
+    given = set(meta.begins.values())
+    if set(labels) & set(meta.asked) - given:  # more than what gives objects, so all of it
+        for stem in meta.asked:
+            if stem not in labels and stem not in given:
+                yield f"{masks / stem}.png: no such mask, though {META} lists the frame"
+
+
+def _first_mask_problems(masks: Path, labels: Mapping[str, Path], meta: VideoMeta) -> Iterator[str]:
+    """Objects that the mask of their first frame does not hold."""
+    for stem in sorted(set(meta.begins.values())):
+        wanted = [i for i, first in meta.begins.items() if first == stem]
+        if stem not in labels:
+            yield f"{masks / stem}.png: no such mask; by {META} objects {wanted} begin there"
+            continue
+        try:
+            there = object_ids(read_mask(labels[stem]))
+        except InputError as error:
+            yield str(error)
+            continue
+        lacking = sorted(set(wanted) - set(there))
+        if lacking:
+            yield (
+                f"{labels[stem]}: no object {', '.join(map(str, lacking))}, which by {META} begins "
+                f"there; the mask holds {', '.join(map(str, there)) or 'none'}"
+            )

@@ -1,0 +1,71 @@
+"""What counts in a folder of annotations, by the rules of the benchmark it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.data.youtubevos import META, VideoMeta, read_meta
+from vosmodels.types import InputError
+
+MIN_FRAMES = 3  # of a DAVIS video: the first and the last are not scored
+
+
+@dataclass(frozen=True)
+class AnnotatedVideo:
+    """Masks of one video that count, and by object id the stem of the frame that gives the object.
+
+    An object's scores are of the masks after that frame. merge: all ids are one object.
+    """
+
+    name: str
+    judged: tuple[Path, ...]
+    begins: Mapping[int, str]
+    merge: bool = False
+
+
+def annotated(
+    folder: Path, names: Sequence[str], *, merge: bool
+) -> tuple[list[AnnotatedVideo], list[str]]:
+    """The named videos of a folder of annotations, and what is wrong with them, a line each.
+
+    YouTube-VOS where a meta.json lies beside the folder and ids are not merged, else DAVIS, whose
+    objects are those of the first mask and whose first and last frames do not count.
+    """
+    beside = folder.parent / META
+    metas = read_meta(beside) if beside.is_file() and not merge else None
+    videos, problems = [], []
+    for name in names:
+        try:
+            if metas is None:
+                videos.append(_of_davis(folder / name, merge))
+            elif name in metas:
+                videos.append(_of_youtubevos(folder / name, metas[name]))
+            else:
+                problems.append(f"{folder / name}: {beside} names no such video")
+        except InputError as error:
+            problems.append(str(error))
+    return videos, problems
+
+
+def _of_davis(folder: Path, merge: bool) -> AnnotatedVideo:
+    paths = sorted(folder.glob("*.png"))
+    if len(paths) < MIN_FRAMES:
+        raise InputError(f"{folder}: {len(paths)} PNG, wanted at least {MIN_FRAMES}")
+    ids = object_ids(read_mask(paths[0], merge=merge))
+    if not ids:
+        raise InputError(f"{paths[0]}: no object in the first mask, so nothing to score")
+    return AnnotatedVideo(folder.name, tuple(paths[1:-1]), dict.fromkeys(ids, paths[0].stem), merge)
+
+
+def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
+    paths = {path.stem: path for path in folder.glob("*.png")}
+    judged = tuple(paths[stem] for stem in meta.judged(paths) if stem > meta.start)
+    if not judged:
+        raise InputError(
+            f"{folder}: {len(paths)} PNG for {len(meta.asked)} frames that {META} lists; masks "
+            "that only give the objects score nothing here, the benchmark's server does"
+        )
+    return AnnotatedVideo(folder.name, judged, meta.begins)
