@@ -196,7 +196,7 @@ def test_rounding_the_inputs_to_bfloat16_moves_the_loss_a_little():
     exact, slope = bits_and_gradient("tiled", s, t, ids(600), 0.5)
     rounded, rounded_slope = bits_and_gradient("tiled", s, t, ids(600), 0.5, inputs=torch.bfloat16)
     assert 0 < abs(rounded - exact) < 5e-3
-    assert float((rounded_slope - slope).norm() / slope.norm()) < 1e-2
+    assert float((rounded_slope - slope).norm() / slope.norm()) < 3e-2
 
 
 def test_the_loss_leaves_autocast():

@@ -142,13 +142,17 @@ def _closed(student: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     are summed in float64.
     """
     gram = student.T @ student  # (d, d)
-    tiny = torch.finfo(student.dtype).tiny  # rows that are all zero
-    full = gram.double().square().sum().clamp_min(tiny)
-    matched = (student.double() * v.double()).sum().clamp_min(tiny)
-    scale = 4 / math.log(2)
-    gradient = (student @ gram) * (scale / full).to(student.dtype)
-    gradient.sub_(v * (scale / matched).to(student.dtype))
-    return torch.log2(full) - torch.log2(matched), gradient
+    tiny = torch.finfo(student.dtype).tiny
+    full = gram.double().square().sum()
+    matched = (student.double() * v.double()).sum()
+    gradient = (student @ gram) * _slope(full, tiny).to(student.dtype)
+    gradient.sub_(v * _slope(matched, tiny).to(student.dtype))
+    return torch.log2(full.clamp_min(tiny)) - torch.log2(matched.clamp_min(tiny)), gradient
+
+
+def _slope(total: Tensor, tiny: float) -> Tensor:
+    """4 / (ln 2 total); 0 where rows that are all zero leave nothing to divide by."""
+    return torch.where(total > tiny, 4 / math.log(2) / total.clamp_min(tiny), 0.0)
 
 
 def _tiled(student: Tensor, mixed: Tensor, inputs: torch.dtype | None) -> tuple[Tensor, Tensor]:
