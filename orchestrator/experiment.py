@@ -13,12 +13,14 @@ import torch
 from rich.console import Console
 
 from orchestrator import console, driver
-from orchestrator.config import SweepConfig, sweep_id, trials
+from orchestrator.config import SweepConfig
+from orchestrator.connection import Connection, locate
 from orchestrator.forecast import forecast
+from orchestrator.grid import trials
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, located, plan_sweep
 from orchestrator.preflight import Missing, check
-from orchestrator.records import locate
 from orchestrator.references import find
 from orchestrator.results import Results, Row, command_line, ordered
 from orchestrator.storage import Storage, write_json
@@ -71,7 +73,8 @@ def run(
     plan = _plan(config, storage, sweep)
     with driver.only_driver(storage, sweep):
         driver.remember(config, storage, sweep, plan.trials[0].threads)
-        tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
+        store = locate(tracking_uri or config.tracking.uri, storage.root)
+        tracker = Tracker(Connection(store))
         tracker.open_sweep(config, sweep, text)
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # As many threads as the jobs have: a score is the same whoever computes it.

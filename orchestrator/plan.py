@@ -15,12 +15,11 @@ from orchestrator.config import (
     RunConfig,
     SweepConfig,
     TrainConfig,
-    Trial,
-    digest,
-    trials,
 )
 from orchestrator.data import fingerprint
 from orchestrator.distill import DistillStep
+from orchestrator.grid import Trial, trials
+from orchestrator.keys import digest
 from vosmodels.seeding import seed_of
 from vosmodels.types import InputError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.records import locate
-from orchestrator.tracking import Tracker
+from orchestrator.catalogue import Catalogue
+from orchestrator.connection import Connection, locate
 from vosmodels.types import InputError
 
 DEFAULT_STORAGE = Path("results")
@@ -26,15 +26,15 @@ def find(reference: str, tracking_uri: str | None) -> Found:
     Raises InputError where there is none, naming the store and what it holds.
     """
     if reference.startswith("mlflow:"):
-        tracker = reader(tracking_uri)
-        name = tracker.find_experiment(reference.removeprefix("mlflow:"))
-        best = tracker.best_checkpoint(name)
+        catalogue = reader(tracking_uri)
+        name = catalogue.find_experiment(reference.removeprefix("mlflow:"))
+        best = catalogue.best_checkpoint(name)
         told = f"{reference} is {best.name} (models:/{best.model_id}), select J&F "
-        return Found(tracker.download(best), told + f"{best.scores['jf']:.3f}")
+        return Found(catalogue.download(best), told + f"{best.scores['jf']:.3f}")
     if reference.startswith("models:/"):
-        tracker = reader(tracking_uri)
-        record = tracker.model(reference.removeprefix("models:/").rstrip("/"))
-        return Found(tracker.download(record), f"{reference} is {record.name}")
+        catalogue = reader(tracking_uri)
+        record = catalogue.model(reference.removeprefix("models:/").rstrip("/"))
+        return Found(catalogue.download(record), f"{reference} is {record.name}")
     path = Path(reference).expanduser()
     if not path.is_file():
         raise InputError(
@@ -43,6 +43,6 @@ def find(reference: str, tracking_uri: str | None) -> Found:
     return Found(path, str(path))
 
 
-def reader(tracking_uri: str | None) -> Tracker:
+def reader(tracking_uri: str | None) -> Catalogue:
     """The store to read from; it is not made where there is none."""
-    return Tracker(locate(tracking_uri, DEFAULT_STORAGE), create=False)
+    return Catalogue(Connection(locate(tracking_uri, DEFAULT_STORAGE), create=False))

@@ -1,5 +1,5 @@
-"""What several test files share: a tiny DAVIS folder, written anew for each test; and the options
-of the conformance tests, which pytest reads here only."""
+"""What several test files share: a tiny DAVIS folder and an empty ledger with its MLflow store,
+new for each test; and the options of the conformance tests, which pytest reads here only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.catalogue import Catalogue
+from orchestrator.ledger import Ledger
+from orchestrator.tracking import Tracker
 from tests.conformance import golden
+from tests.stores import empty_tracker
 from vosmodels.data.masks import write_palette
 
 SPLITS = {"train": ["ant", "bee"], "val": ["cat"]}
@@ -48,6 +52,23 @@ def davis_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def davis17_root(tmp_path: Path) -> Path:
     return write_davis(tmp_path / "davis17", 2017)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "with space")
+
+
+@pytest.fixture
+def tracker(ledger: Ledger) -> Tracker:
+    """Of an empty store beside the ledger."""
+    return empty_tracker(ledger.storage)
+
+
+@pytest.fixture
+def catalogue(tracker: Tracker) -> Catalogue:
+    """Of the tracker's store."""
+    return Catalogue(tracker.connection)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.config import SweepConfig, sweep_id
+from orchestrator.config import SweepConfig
+from orchestrator.keys import sweep_id
 from orchestrator.plan import located, plan_sweep
 from vosmodels.types import InputError
 
