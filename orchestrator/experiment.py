@@ -201,10 +201,7 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
         out.print(f"best by {config.data.select} J&F: {chosen[0].name}")
-    out.print(
-        f"{results.seconds / 60:.1f} min, peak {results.peak_mib / 1024:.1f} GiB, "
-        f"{results.placement}"
-    )
+    out.print(results.cost())
     out.print("next:")
     out.print("  make ui                                   look at runs, checkpoints, masks")
     out.print(f"  python -m soups.greedy --runs mlflow:{config.name}")
