@@ -59,6 +59,7 @@ NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"
     for key in ("root", "layout", "year", "select", "report", "select_height", "select_stride")
 }
 STORAGE = "results"  # in the working directory
+MODEL = "models:/"  # before the id of a checkpoint in MLflow
 GENERATED_SPLITS = ("train", "val", "test")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import (
+    MODEL,
     Config,
     LossConfig,
     ModelConfig,
@@ -81,8 +82,8 @@ def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
 
 
 def located(config: Config) -> Config:
-    """The configuration with absolute paths: a worker's working directory is another, and so may
-    be that of whoever makes a soup of the sweep."""
+    """The configuration with absolute paths, models:/ID as it is: a worker's working directory is
+    another, and so may be that of whoever makes a soup of the sweep."""
     models = {
         section: getattr(config, section).model_copy(
             update={
@@ -99,7 +100,9 @@ def located(config: Config) -> Config:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path in (None, "imagenet") else str(Path(path).expanduser().absolute())
+    if path is None or path == "imagenet" or path.startswith(MODEL):
+        return path
+    return str(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True)
