@@ -162,7 +162,9 @@ def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     for job in unfinished(jobs, storage):
         record = ledger.job(job.key)
         failed = record.failed()
-        error = failed.error if failed else "its process ended without a word (killed?)"
+        stall_s = job.config.cluster.stall_s
+        silent = f"its process was killed, or stood still for {stall_s:g} s (cluster.stall_s)"
+        error = failed.error if failed else silent
         if failed is None and record.state == "running":
             with record.claim():
                 record.write(Failed(error=error, log=str(storage.log(job.key))))
