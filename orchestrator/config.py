@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -26,7 +22,7 @@ from orchestrator.yamlfile import ConfigError, Document, read
 from vosmodels import registry
 from vosmodels.types import InputError
 
-__all__ = ["ConfigError", "RunConfig", "SweepConfig", "Trial", "load", "load_run", "trials"]
+__all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
 
 
 def _no_bool(value: object) -> object:
@@ -62,6 +58,7 @@ NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"
     for key in ("root", "layout", "year", "select", "report", "select_height", "select_stride")
 }
 STORAGE = "results"  # in the working directory
+MODEL = "models:/"  # before the id of a checkpoint in MLflow
 GENERATED_SPLITS = ("train", "val", "test")
 
 
@@ -295,16 +292,6 @@ class SweepConfig(RunConfig):
     sweep: SweepSection
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One point of the grid: the swept values, which repeat it is, the config with them in."""
-
-    name: str
-    values: Mapping[str, Any]
-    seed_index: int
-    config: RunConfig
-
-
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -341,25 +328,6 @@ def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConf
     return _validate(RunConfig, document, [])
 
 
-def trials(config: SweepConfig) -> list[Trial]:
-    """Every grid point times every repeat, in the order of the file, the last key fastest."""
-    base = config.model_dump(exclude={"sweep"})
-    keys = list(config.sweep.parameters)
-    short = {key: key.rpartition(".")[2] for key in keys}
-    names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
-    made = []
-    for point in itertools.product(*config.sweep.parameters.values()):
-        run = RunConfig.model_validate(
-            complaints.with_keys(base, dict(zip(keys, point, strict=True)))
-        )
-        values = {key: _get(run, key) for key in keys}
-        text = " ".join(f"{names[key]}={_text(value)}" for key, value in values.items())
-        for index in range(config.sweep.seeds):
-            repeat = f" repeat={index}" if config.sweep.seeds > 1 else ""
-            made.append(Trial((text or config.name) + repeat, values, index, run))
-    return made
-
-
 def resolve(config: Config) -> Config:
     """The config with the stem's nulls filled from `train` as written."""
     stem, train = config.stem, config.train
@@ -367,28 +335,6 @@ def resolve(config: Config) -> Config:
         key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
     }
     return config.model_copy(update={"stem": stem.model_copy(update=filled)})
-
-
-def canonical(obj: object) -> str:
-    """JSON with sorted keys and no spaces: equal values, equal text. NaN is refused."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, BaseModel):
-            return value.model_dump(mode="json")
-        raise TypeError(f"{type(value).__name__} {value!r} has no canonical JSON")
-
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain)
-
-
-def digest(obj: object) -> str:
-    """First 16 hex digits of the sha256 of the canonical JSON: a content key."""
-    return hashlib.sha256(canonical(obj).encode()).hexdigest()[:16]
-
-
-def sweep_id(config: SweepConfig) -> str:
-    """Key of the resolved configuration, whatever is swept and wherever it runs."""
-    outside = {"sweep", "cluster", "storage", "tracking"}
-    return digest(resolve(config).model_dump(mode="json", exclude=outside))
 
 
 def _read(path: Path | str, overrides: Sequence[str]) -> Document:
@@ -407,14 +353,3 @@ def _validate(model: type[Config], document: Document, problems: list[str]) -> C
     if found:
         raise ConfigError(list(dict.fromkeys(found)))
     return resolve(config)
-
-
-def _get(config: RunConfig, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value)

@@ -51,7 +51,7 @@ class Outcome:
     """What became of a plan's jobs."""
 
     failures: tuple[Failure, ...]
-    peak_mib: float
+    peak_mib: float | None  # None where it was not measured
     placement: str
 
 
@@ -111,8 +111,8 @@ def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -
     if not unfinished(plan.jobs, storage):
         for job in plan.jobs:
             tracker.project(ledger.job(job.key), plan.sweep)
-        return Outcome((), 0.0, "nothing was left to train")
-    told, peak = "", 0.0
+        return Outcome((), None, "nothing was left to train")
+    told, peaks = "", list[float]()
     nodes = workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
         for number, round_ in enumerate(plan.rounds):
@@ -123,13 +123,14 @@ def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -
                     told = describe(placed)
                     name = f"{plan.sweep}-{number}-{todo[0].key}"
                     workers.run_round(todo, storage, placed, name)
-            peak = max(peak, watch.peak_mib)
+            if watch.peak_mib is not None:
+                peaks.append(watch.peak_mib)
             failures = _failures(round_, storage)
             if failures and number == 0:
                 break  # nothing to start from, or to learn from
     finally:
         workers.stop()
-    return Outcome(tuple(failures), peak, told)
+    return Outcome(tuple(failures), max(peaks, default=None), told)
 
 
 def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
@@ -161,7 +162,9 @@ def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     for job in unfinished(jobs, storage):
         record = ledger.job(job.key)
         failed = record.failed()
-        error = failed.error if failed else "its process ended without a word (killed?)"
+        stall_s = job.config.cluster.stall_s
+        silent = f"its process was killed, or stood still for {stall_s:g} s (cluster.stall_s)"
+        error = failed.error if failed else silent
         if failed is None and record.state == "running":
             with record.claim():
                 record.write(Failed(error=error, log=str(storage.log(job.key))))

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.config import DataConfig, ModelConfig, RunConfig, digest
+from orchestrator.config import DataConfig, ModelConfig, RunConfig
 from orchestrator.data import fingerprint, scored_sequences
+from orchestrator.keys import digest
 from orchestrator.storage import Storage, read_json, write_json
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip

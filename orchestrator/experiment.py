@@ -13,18 +13,21 @@ import torch
 from rich.console import Console
 
 from orchestrator import driver
-from orchestrator.config import SweepConfig, sweep_id, trials
+from orchestrator.config import MODEL, SweepConfig
+from orchestrator.connection import Connection, locate
 from orchestrator.forecast import forecast
+from orchestrator.grid import trials
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, located, plan_sweep
 from orchestrator.preflight import Missing, check
-from orchestrator.records import locate
 from orchestrator.references import find
 from orchestrator.results import Results, Row, command_line, ordered
 from orchestrator.storage import Storage, write_json
 from orchestrator.tracking import Tracker
 from soups.greedy import make_soup
 from vosmodels import console
+from vosmodels.types import InputError
 
 
 def command(
@@ -67,13 +70,14 @@ def run(
     started = time.monotonic()
     storage = Storage(config.storage_root)
     sweep, written = sweep_id(config), config
-    config = located(_fetched(config, tracking_uri))
-    check(config)
+    named = located(config)
+    config = _ready(named, tracking_uri)
     plan = _plan(config, storage, sweep)
     with driver.only_driver(storage, sweep):
         driver.remember(config, storage, sweep, plan.trials[0].threads)
-        tracker = Tracker(locate(tracking_uri or config.tracking.uri, storage.root))
-        tracker.open_sweep(config, sweep, text)
+        store = locate(tracking_uri or config.tracking.uri, storage.root)
+        tracker = Tracker(Connection(store))
+        tracker.open_sweep(named, sweep, text)  # a fetched file may lie elsewhere next time
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # As many threads as the jobs have: a score is the same whoever computes it.
         torch.set_num_threads(plan.trials[0].threads)
@@ -117,8 +121,7 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
         sweep = sweep_id(config)
-        config = located(_fetched(config, tracking_uri))
-        check(config)
+        config = _ready(located(config), tracking_uri)
         plan = _plan(config, storage, sweep)
     except Missing as error:
         names = [trial.name for trial in trials(config)]
@@ -149,15 +152,28 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     }
 
 
-def _fetched(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
-    """The configuration with files where weights are models:/ID."""
-    changes = {}
+def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
+    """The configuration with files where weights are models:/ID; Missing with all that is not
+    here."""
+    changes, problems = {}, []
     for section in ("student", "teacher"):
         model = getattr(config, section)
-        if model.weights and model.weights.startswith("models:/"):
-            found = find(model.weights, tracking_uri or config.tracking.uri)
-            changes[section] = model.model_copy(update={"weights": str(found.path)})
-    return config.model_copy(update=changes)
+        if model.weights and model.weights.startswith(MODEL):
+            file = None
+            try:
+                uri = tracking_uri or config.tracking.uri
+                file = str(find(model.weights, uri, config.storage_root).path)
+            except InputError as error:
+                problems.append(f"{section}.weights: {error}")
+            changes[section] = model.model_copy(update={"weights": file})
+    config = config.model_copy(update=changes)
+    try:
+        check(config)
+    except Missing as error:
+        problems += error.problems
+    if problems:
+        raise Missing(problems)
+    return config
 
 
 def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
@@ -199,10 +215,7 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
         out.print(f"best by {config.data.select} J&F: {chosen[0].name}")
-    out.print(
-        f"{results.seconds / 60:.1f} min, peak {results.peak_mib / 1024:.1f} GiB, "
-        f"{results.placement}"
-    )
+    out.print(results.cost())
     out.print("next:")
     out.print("  make ui                                   look at runs, checkpoints, masks")
     out.print(f"  python -m soups.greedy --runs mlflow:{config.name}")

@@ -37,7 +37,7 @@ class Watch:
         self.jobs = jobs
         self.ledger = ledger
         self.project = project
-        self.peak_mib = 0.0
+        self.peak_mib: float | None = None  # until it is measured
         self._console = Console(stderr=True)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -76,7 +76,7 @@ class Watch:
 
     def _poll(self) -> None:
         if self._polls % MEMORY_EVERY == 0:
-            self.peak_mib = max(self.peak_mib, memory_mib())
+            self.peak_mib = max(self.peak_mib or 0.0, memory_mib())
         self._polls += 1
         for job in self.jobs:
             try:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import (
+    MODEL,
     Config,
     LossConfig,
     ModelConfig,
     RunConfig,
     SweepConfig,
     TrainConfig,
-    Trial,
-    digest,
-    trials,
 )
 from orchestrator.data import fingerprint
 from orchestrator.distill import DistillStep
+from orchestrator.grid import Trial, trials
+from orchestrator.keys import digest
 from vosmodels.seeding import seed_of
 from vosmodels.types import InputError
 
@@ -82,8 +82,8 @@ def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
 
 
 def located(config: Config) -> Config:
-    """The configuration with absolute paths: a worker's working directory is another, and so may
-    be that of whoever makes a soup of the sweep."""
+    """The configuration with absolute paths, models:/ID as it is: a worker's working directory is
+    another, and so may be that of whoever makes a soup of the sweep."""
     models = {
         section: getattr(config, section).model_copy(
             update={
@@ -100,7 +100,9 @@ def located(config: Config) -> Config:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path in (None, "imagenet") else str(Path(path).expanduser().absolute())
+    if path is None or path == "imagenet" or path.startswith(MODEL):
+        return path
+    return str(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True)

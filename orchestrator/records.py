@@ -1,33 +1,19 @@
-"""How the ledger's facts are named in MLflow: stores, tags, metrics, datasets, tables."""
+"""How the ledger's facts are named in MLflow: tags, metrics, datasets, tables."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import digest
+from orchestrator.keys import digest
 from orchestrator.ledger import Checkpoint, Done, Evaluated, Event, Losses, Souped
-from vosmodels.types import InputError
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
-PAGE = 1000  # results MLflow gives at once
-SERVER_WAIT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where records go. uri: absolute; artifacts: folder of the files, None where a server says."""
-
-    uri: str
-    artifacts: Path | None
 
 
 @dataclass(frozen=True)
@@ -53,25 +39,6 @@ class Dataset:
 
     name: str
     digest: str
-
-
-def locate(uri: str | None, storage: Path) -> Store:
-    """The store meant by tracking.uri, else $MLFLOW_TRACKING_URI, else a database in `storage`.
-
-    Paths become absolute: a relative one would mean another file in every working directory.
-    InputError for a folder of files, which MLflow no longer writes.
-    """
-    default = f"sqlite:///{storage.absolute() / 'mlflow.db'}"
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        return Store(f"sqlite:///{database}", database.parent / "artifacts")
-    if "://" not in uri or uri.startswith("file:"):
-        raise InputError(
-            f"tracking uri {uri!r}: MLflow keeps no records in plain folders any more; "
-            "use sqlite:////ABSOLUTE/PATH/mlflow.db, or http://HOST:PORT of a server"
-        )
-    return Store(uri, None)
 
 
 def model_name(key: str, step: int) -> str:
@@ -173,31 +140,3 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 def select_numbers(event: Checkpoint) -> Iterator[tuple[str, float]]:
     for name, value in event.scores.items():
         yield f"select/{name}", value
-
-
-def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
-    """All pages of one of MLflow's searches."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(**query, max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def probe(uri: str) -> None:
-    """Ask a server whether it is there: the client itself would go on asking for minutes."""
-    if not uri.startswith("http"):
-        return
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
-            return
-    except urllib.error.HTTPError:
-        return  # it answers; what it thinks of us the client will say
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
-            "with --tracking-uri"
-        ) from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.records import locate
-from orchestrator.tracking import Tracker
+from orchestrator.catalogue import Catalogue
+from orchestrator.config import MODEL, STORAGE
+from orchestrator.connection import Connection, locate
 from vosmodels.types import InputError
 
-DEFAULT_STORAGE = Path("results")
+EXPERIMENT = "mlflow:"
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,22 @@ class Found:
     told: str
 
 
-def find(reference: str, tracking_uri: str | None) -> Found:
+def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)) -> Found:
     """The file behind a reference; `mlflow:X` is X's best by select J&F among trials and soups.
 
+    storage: the folder with the store that is meant where none is named.
     Raises InputError where there is none, naming the store and what it holds.
     """
-    if reference.startswith("mlflow:"):
-        tracker = reader(tracking_uri)
-        name = tracker.find_experiment(reference.removeprefix("mlflow:"))
-        best = tracker.best_checkpoint(name)
+    if reference.startswith(EXPERIMENT):
+        catalogue = reader(tracking_uri, storage)
+        name = catalogue.find_experiment(reference.removeprefix(EXPERIMENT))
+        best = catalogue.best_checkpoint(name)
         told = f"{reference} is {best.name} (models:/{best.model_id}), select J&F "
-        return Found(tracker.download(best), told + f"{best.scores['jf']:.3f}")
-    if reference.startswith("models:/"):
-        tracker = reader(tracking_uri)
-        record = tracker.model(reference.removeprefix("models:/").rstrip("/"))
-        return Found(tracker.download(record), f"{reference} is {record.name}")
+        return Found(catalogue.download(best), told + f"{best.scores['jf']:.3f}")
+    if reference.startswith(MODEL):
+        catalogue = reader(tracking_uri, storage)
+        record = catalogue.model(reference.removeprefix(MODEL).rstrip("/"))
+        return Found(catalogue.download(record), f"{reference} is {record.name}")
     path = Path(reference).expanduser()
     if not path.is_file():
         raise InputError(
@@ -43,6 +45,6 @@ def find(reference: str, tracking_uri: str | None) -> Found:
     return Found(path, str(path))
 
 
-def reader(tracking_uri: str | None) -> Tracker:
+def reader(tracking_uri: str | None, storage: Path = Path(STORAGE)) -> Catalogue:
     """The store to read from; it is not made where there is none."""
-    return Tracker(locate(tracking_uri, DEFAULT_STORAGE), create=False)
+    return Catalogue(Connection(locate(tracking_uri, storage), create=False))

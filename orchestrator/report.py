@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
-    tracker = reader(args.tracking_uri)
-    name = tracker.find_experiment(args.source.removeprefix(SCHEME))
-    sweep = args.sweep or tracker.newest_sweep(name)
-    results = Results.from_dict(tracker.results_of(name, sweep))
+    catalogue = reader(args.tracking_uri)
+    name = catalogue.find_experiment(args.source.removeprefix(SCHEME))
+    sweep = args.sweep or catalogue.newest_sweep(name)
+    results = Results.from_dict(catalogue.results_of(name, sweep))
     if args.out:
         write_json(args.out, results.as_dict())
     if not args.json:

@@ -45,7 +45,7 @@ class Results:
     config: Mapping[str, Any]
     protocol: str
     seconds: float
-    peak_mib: float
+    peak_mib: float | None
     placement: str
     commit: str = field(default_factory=lambda: commit())
     machine: str = field(default_factory=lambda: machine())
@@ -72,6 +72,11 @@ class Results:
             table.add_row(*cells)
         return table
 
+    def cost(self) -> str:
+        """What this run took; of a peak that was not measured nothing, as where nothing ran."""
+        peak = [f"peak {self.peak_mib / 1024:.1f} GiB"] if self.peak_mib else []
+        return ", ".join([f"{self.seconds / 60:.1f} min", *peak, self.placement])
+
     def markdown(self) -> str:
         """For the README: the same rows, and their address below."""
         reported = any(row.report for row in self.rows)
@@ -89,9 +94,9 @@ class Results:
             lines.append("| " + " | ".join(cells) + " |")
         trained = sum(row.seconds or 0.0 for row in self.rows)
         largest = max((row.peak_mib or 0.0 for row in self.rows), default=0.0)
+        memory = f", {largest / 1024:.1f} GiB the largest" if largest else ""
         minutes = (
-            f"jobs {trained / 60:.1f} min in all, {largest / 1024:.1f} GiB the largest; this run "
-            f"{self.seconds / 60:.1f} min"
+            f"jobs {trained / 60:.1f} min in all{memory}; this run {self.seconds / 60:.1f} min"
         )
         seed = self.config.get("seed", 0)
         lines += [

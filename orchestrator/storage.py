@@ -7,6 +7,7 @@ resume/KEY/STEP/      states to continue from, gone when the job is done
 logs/KEY.log          what a job said, with tracebacks
 pictures/KEY/         predicted masks as PNG
 sweeps/ID.json        a sweep as it was resolved, with its thread count
+tune/, train/         what Ray writes of its trials and its groups of workers: never read
 mlflow.db, artifacts/ the default MLflow store: a projection of the ledger
 """
 
@@ -40,6 +41,14 @@ class Storage:
     @property
     def sweeps(self) -> Path:
         return self.root / "sweeps"
+
+    @property
+    def tune(self) -> Path:
+        return self.root / "tune"
+
+    @property
+    def train(self) -> Path:
+        return self.root / "train"
 
     def resume(self, key: str) -> Path:
         return self.root / "resume" / key

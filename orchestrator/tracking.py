@@ -1,4 +1,4 @@
-"""What MLflow shows of the ledger, and how it is found again.
+"""What MLflow shows of the ledger; `catalogue` finds it again.
 
 The driver alone writes here: jobs write the ledger, `Tracker.project` copies it. It can be called
 at any time, by any later process: what is already there, by (job key, step, sha256), stays.
@@ -9,20 +9,16 @@ run: MLflow's models can be sorted by score, plain artifacts cannot. `records` h
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from orchestrator import records
-from orchestrator.config import RunConfig, SweepConfig, resolve
-from orchestrator.ledger import Checkpoint, Event, Job, Ledger, Picture, Role, Souped, Started
+from orchestrator.config import SweepConfig, resolve
+from orchestrator.connection import Connection
+from orchestrator.ledger import Checkpoint, Event, Job, Ledger, Picture, Souped, Started
 from orchestrator.records import (
     ANCESTOR,
     KEY,
@@ -31,15 +27,8 @@ from orchestrator.records import (
     SHA256,
     STEP,
     SWEEP,
-    CheckpointRecord,
-    Store,
-    locate,
 )
 from vosmodels.types import InputError
-
-__all__ = ["Tracker", "locate"]
-
-logger = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
@@ -62,12 +51,12 @@ class _Shown:
 
 
 class Tracker:
-    """One MLflow store. A new database takes seconds to make; with `create` false a missing one is
-    an InputError, so that asking leaves nothing behind."""
+    """Writes to one MLflow store."""
 
-    def __init__(self, store: Store, *, create: bool = True) -> None:
-        self.store = store
-        self._client = _connect(store, create)
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.store = connection.store
+        self._client = connection.client
         self._shown: dict[str, _Shown] = {}
         self._parents: dict[tuple[str, str], str] = {}
 
@@ -137,7 +126,8 @@ class Tracker:
     def kill_orphans(self, ledger: Ledger, experiment: str) -> list[str]:
         """Set KILLED every run shown as RUNNING whose job no process is at; returns their keys."""
         killed = []
-        for run in self._runs(self._experiment(experiment).experiment_id, "status = 'RUNNING'"):
+        experiment_id = self.connection.experiment(experiment).experiment_id
+        for run in self.connection.runs(experiment_id, "status = 'RUNNING'"):
             key = run.data.tags.get(KEY)
             if key and not ledger.job(key).claimed:
                 self._client.set_terminated(run.info.run_id, "KILLED")
@@ -145,99 +135,10 @@ class Tracker:
                 killed.append(key)
         return killed
 
-    def find_experiment(self, name: str) -> str:
-        """Name of the experiment called `name`, else of the one with that id; InputError with the
-        store and the names in it where there is none."""
-        return str(self._experiment(name).name)
-
-    def newest_sweep(self, experiment: str) -> str:
-        """Id of the sweep that was opened last; InputError where the experiment has none."""
-        experiment_id = self._experiment(experiment).experiment_id
-        runs = self._runs(experiment_id, f"tags.`{ROLE}` = 'sweep'")
-        if not runs:
-            raise InputError(f"{self.store.uri}: no sweep in experiment {experiment!r} yet")
-        newest = max(runs, key=lambda run: float(run.data.tags.get(OPENED, 0)))
-        return str(newest.data.tags[SWEEP])
-
-    def config_of(self, experiment: str, sweep: str) -> RunConfig:
-        """The resolved configuration of a sweep, as `open_sweep` kept it."""
-        return RunConfig.model_validate(self._kept(experiment, sweep, "config.json"))
-
-    def results_of(self, experiment: str, sweep: str) -> Mapping[str, Any]:
-        """A sweep's results, as `log_results` kept them."""
-        return self._kept(experiment, sweep, "results.json")
-
-    def _kept(self, experiment: str, sweep: str, name: str) -> Mapping[str, Any]:
-        """A JSON file of a sweep's parent run; InputError where there is none."""
-        from mlflow.exceptions import MlflowException
-
-        experiment_id = self._experiment(experiment).experiment_id
-        runs = self._runs(experiment_id, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{sweep}'")
-        if not runs:
-            raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
-        try:
-            path = self._client.download_artifacts(runs[0].info.run_id, name)
-            value: Mapping[str, Any] = json.loads(Path(path).read_text())
-        except (MlflowException, OSError) as error:
-            raise InputError(
-                f"{self.store.uri}: sweep {sweep} of {experiment!r} has no {name} yet ({error}); "
-                "let it run to its end"
-            ) from None
-        return value
-
-    def checkpoints(
-        self, experiment: str, sweep: str | None = None, roles: Sequence[Role] = ("trial",)
-    ) -> list[CheckpointRecord]:
-        """READY checkpoints of these roles that `sweep` (None: the newest) trained or used, by key
-        and step."""
-        experiment_id = self._experiment(experiment).experiment_id
-        sweep = sweep or self.newest_sweep(experiment)
-        models = [model for model in self._models(experiment_id) if model.status == "READY"]
-        found = [record for model in models if (record := records.record(model))]
-        mine = [r for r in found if r.role in roles and sweep in r.sweeps]
-        return sorted(mine, key=lambda r: (r.key, r.step))
-
-    def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
-        """The highest select J&F among trials and soups; ties by sha256."""
-        found = self.checkpoints(experiment, sweep, ("trial", "soup"))
-        scored = [record for record in found if "jf" in record.scores]
-        if not scored:
-            raise InputError(
-                f"{self.store.uri}: no scored checkpoint in experiment {experiment!r} yet; "
-                "run its sweep to the end"
-            )
-        return min(scored, key=lambda record: (-record.scores["jf"], record.sha256))
-
-    def model(self, model_id: str) -> CheckpointRecord:
-        """The checkpoint behind models:/ID; InputError where the store has none of ours."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            record = records.record(self._client.get_logged_model(model_id))
-        except MlflowException as error:
-            raise InputError(f"{self.store.uri}: models:/{model_id}: {error.message}") from None
-        if record is None:
-            raise InputError(f"{self.store.uri}: models:/{model_id} is no checkpoint of ours")
-        return record
-
-    def download(self, record: CheckpointRecord) -> Path:
-        """The checkpoint as a local file: in place where the store is local, else a copy."""
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-
-        place = f"{record.artifact_uri}/{record.sha256}.safetensors"
-        try:
-            path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.store.uri))
-        except (MlflowException, OSError) as error:
-            raise InputError(f"{place}: the file of {record.name} cannot be had: {error}") from None
-        return path
-
-    # ---- how -----------------------------------------------------------------------------------
-
     def _look_up(self, key: str, first: Started) -> _Shown:
         """The job's run as MLflow has it, made where it is new."""
         experiment_id = self._made_experiment(first.experiment)
-        runs = self._runs(experiment_id, f"tags.`{KEY}` = '{key}'")
+        runs = self.connection.runs(experiment_id, f"tags.`{KEY}` = '{key}'")
         if runs:
             run = self._client.get_run(runs[0].info.run_id)
         else:
@@ -252,7 +153,7 @@ class Tracker:
         run_id = run.info.run_id
         ready: dict[tuple[int, str], str] = {}
         halves: dict[tuple[int, str], str] = {}
-        for model in self._models(experiment_id, f"source_run_id = '{run_id}'"):
+        for model in self.connection.models(experiment_id, f"source_run_id = '{run_id}'"):
             mark = (int(model.tags[STEP]), model.tags[SHA256])
             (ready if model.status == "READY" else halves)[mark] = model.model_id
         return _Shown(
@@ -334,9 +235,7 @@ class Tracker:
         """Run id of a sweep's parent run; found by its tag, made where it is new."""
         if (experiment, sweep) not in self._parents:
             experiment_id = self._made_experiment(experiment)
-            runs = self._runs(
-                experiment_id, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{sweep}'"
-            )
+            runs = self.connection.sweeps(experiment_id, sweep)
             run = (
                 runs[0]
                 if runs
@@ -362,24 +261,6 @@ class Tracker:
                 f"restore it: mlflow experiments restore -x {found.experiment_id}"
             )
         return str(found.experiment_id)
-
-    def _experiment(self, name: str) -> Any:
-        found = {e.name: e for e in records.pages(self._client.search_experiments)}
-        by_id = {e.experiment_id: e for e in found.values()}
-        if name in found or name in by_id:
-            return found.get(name) or by_id[name]
-        names = ", ".join(sorted(found)) or "none"
-        raise InputError(f"{self.store.uri}: no experiment {name!r}; those there: {names}")
-
-    def _runs(self, experiment_id: str, text: str) -> list[Any]:
-        return records.pages(
-            self._client.search_runs, experiment_ids=[experiment_id], filter_string=text
-        )
-
-    def _models(self, experiment_id: str, text: str = "") -> list[Any]:
-        return records.pages(
-            self._client.search_logged_models, experiment_ids=[experiment_id], filter_string=text
-        )
 
     def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -415,25 +296,3 @@ class Tracker:
             )
         for start in range(0, len(metrics), METRICS_AT_ONCE):
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
-
-
-def _connect(store: Store, create: bool) -> Any:
-    """A client of the store. A new database is made by one process at a time: two would both try
-    to make its tables."""
-    database = Path(store.uri.removeprefix("sqlite:///")) if store.artifacts else None
-    if database and not create and not database.is_file():
-        raise InputError(
-            f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
-            "another store with --tracking-uri"
-        )
-    # mlflow reads these: counting our users is nobody's business, and bars break progress lines.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    if database is None:
-        records.probe(store.uri)
-        return MlflowClient(store.uri)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database.with_suffix(".lock")):
-        return MlflowClient(store.uri)

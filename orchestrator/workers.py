@@ -107,7 +107,7 @@ def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name:
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=str(storage.root / "tune"),
+            storage_path=str(storage.tune),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=cluster.retries),
         ),
@@ -145,7 +145,7 @@ def _together(
             # A name that was used before would resume Train's own snapshot; ours is the state
             # that counts.
             name=f"{job.key}-{time.time_ns()}",
-            storage_path=str(root / "train"),
+            storage_path=str(Storage(root).train),
             callbacks=[TuneReportCallback()],
             failure_config=train.FailureConfig(
                 max_failures=job.config.cluster.retries, controller_failure_limit=3

@@ -15,11 +15,14 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.config import STORAGE, ConfigError, RunConfig, canonical, changed, digest
+from orchestrator.catalogue import Catalogue
+from orchestrator.config import STORAGE, ConfigError, RunConfig, changed
+from orchestrator.connection import Connection, locate
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.keys import canonical, digest
 from orchestrator.ledger import Checkpoint, Done, Failed, Job, Ledger, Souped, Started
 from orchestrator.storage import Storage
-from orchestrator.tracking import Tracker, locate
+from orchestrator.tracking import Tracker
 from soups.average import average
 from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import SCHEME, Pool, from_experiment, from_folder
@@ -87,7 +90,7 @@ def make_soup(
     again: bool = False,
 ) -> Made:
     """The greedy soup of a sweep's trial checkpoints; None: the newest sweep. As `cook`."""
-    pool = from_experiment(tracker, experiment, sweep)
+    pool = from_experiment(Catalogue(tracker.connection), experiment, sweep)
     assert pool.config is not None  # an experiment has one
     return cook(pool, pool.config, storage=storage, tracker=tracker, again=again)
 
@@ -240,7 +243,9 @@ def _job(
 def _made(job: Job, storage: Storage, tracker: Tracker, *, existing: bool) -> Made:
     started, souped, made = job.started(), job.of(Souped)[-1], job.checkpoints()[-1]
     assert started is not None  # it is done
-    records = tracker.checkpoints(started.experiment, started.sweep, ("soup",))
+    records = Catalogue(tracker.connection).checkpoints(
+        started.experiment, started.sweep, ("soup",)
+    )
     return Made(
         key=job.key,
         path=storage.root / made.path,
@@ -285,11 +290,12 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if folder:
         pool = from_folder(Path(args.runs))
         config = _config_of_folder(args, pool)
-        tracker = Tracker(locate(uri, config.storage_root))
+        tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
-        tracker = Tracker(locate(uri, Path(STORAGE).absolute()), create=False)
+        connection = Connection(locate(uri, Path(STORAGE)), create=False)
+        tracker, catalogue = Tracker(connection), Catalogue(connection)
         name = args.runs.removeprefix(SCHEME)
-        pool = from_experiment(tracker, name, args.sweep, include_soups=args.include_soups)
+        pool = from_experiment(catalogue, name, args.sweep, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
         config = pool.config
         values = {"data.root": args.data, "data.select": args.split}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orchestrator.config import RunConfig, digest
-from orchestrator.tracking import Tracker
+from orchestrator.catalogue import Catalogue
+from orchestrator.config import RunConfig
+from orchestrator.keys import digest
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
 from vosmodels.types import InputError
@@ -36,16 +37,16 @@ class Pool:
 
 
 def from_experiment(
-    tracker: Tracker, name: str, sweep: str | None = None, *, include_soups: bool = False
+    catalogue: Catalogue, name: str, sweep: str | None = None, *, include_soups: bool = False
 ) -> Pool:
     """The trial checkpoints of the newest sweep of an experiment, or of the sweep named.
 
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
     """
-    experiment = tracker.find_experiment(name)
-    sweep = sweep or tracker.newest_sweep(experiment)
-    config = tracker.config_of(experiment, sweep)
-    records = tracker.checkpoints(
+    experiment = catalogue.find_experiment(name)
+    sweep = sweep or catalogue.newest_sweep(experiment)
+    config = catalogue.config_of(experiment, sweep)
+    records = catalogue.checkpoints(
         experiment, sweep, ("trial", "soup") if include_soups else ("trial",)
     )
     ingredients = [
@@ -53,7 +54,7 @@ def from_experiment(
             name=f"{record.job} step {record.step}",
             sha256=record.sha256,
             score=record.scores["jf"],
-            load=_loader(partial(tracker.download, record)),
+            load=_loader(partial(catalogue.download, record)),
             ancestor=record.ancestor,
             meta={"model_id": record.model_id, "step": record.step, "role": record.role},
         )
@@ -62,7 +63,7 @@ def from_experiment(
     ]
     if not ingredients:
         raise InputError(
-            f"{tracker.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
+            f"{catalogue.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
             f"{experiment!r}; run the sweep to the end"
         )
     return Pool(_one_ancestor(ingredients), sweep, config, scored=True)

@@ -1,5 +1,6 @@
-"""What several test files share: tiny DAVIS and YouTube-VOS folders, written anew for each test;
-and the options of the conformance tests, which pytest reads here only."""
+"""What several test files share, new for each test: tiny DAVIS and YouTube-VOS folders, an empty
+ledger with its MLflow store; and the options of the conformance tests, which pytest reads here
+only."""
 
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.catalogue import Catalogue
+from orchestrator.ledger import Ledger
+from orchestrator.tracking import Tracker
 from tests import youtubevos
 from tests.conformance import golden
+from tests.stores import empty_tracker
 from vosmodels.data.masks import write_palette
 
 SPLITS = {"train": ["ant", "bee"], "val": ["cat"]}
@@ -54,6 +59,23 @@ def davis17_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def youtubevos_root(tmp_path: Path) -> Path:
     return youtubevos.write(tmp_path / "youtubevos")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "with space")
+
+
+@pytest.fixture
+def tracker(ledger: Ledger) -> Tracker:
+    """Of an empty store beside the ledger."""
+    return empty_tracker(ledger.storage)
+
+
+@pytest.fixture
+def catalogue(tracker: Tracker) -> Catalogue:
+    """Of the tracker's store."""
+    return Catalogue(tracker.connection)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

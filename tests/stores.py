@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.config import RunConfig, SweepConfig, SweepSection, sweep_id, trials
+from orchestrator.config import RunConfig, SweepConfig, SweepSection
+from orchestrator.connection import Connection, Store, locate
+from orchestrator.grid import trials
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Checkpoint, Done, Job, Ledger, Losses, Started
-from orchestrator.records import Store, locate
 from orchestrator.tracking import Tracker
 
 # mlflow 3.17 on SQLAlchemy 2.1: its own use of a loader strategy that will go away.
@@ -19,15 +22,20 @@ WARNING = "ignore:The ``noload`` loader strategy:DeprecationWarning"
 @functools.cache
 def _template() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="mlflow-template-")
-    Tracker(Store(f"sqlite:///{folder.name}/mlflow.db", Path(folder.name)))
+    Connection(Store(f"sqlite:///{folder.name}/mlflow.db", Path(folder.name)))
     return folder
 
 
 def empty_store(storage: Path) -> Store:
-    """A new store in `storage`, as Tracker would make it there."""
+    """A new store in `storage`, as Connection would make it there."""
     storage.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(_template().name) / "mlflow.db", storage / "mlflow.db")
     return locate(f"sqlite:///{storage / 'mlflow.db'}", storage)
+
+
+def empty_tracker(storage: Path) -> Tracker:
+    """The tracker of a new store in `storage`."""
+    return Tracker(Connection(empty_store(storage)))
 
 
 def sweep_config(storage: Path, name: str = "omega", seed: int = 0) -> SweepConfig:
@@ -60,7 +68,7 @@ def checkpoint_of(storage: Path, step: int, sha256: str, jf: float) -> Checkpoin
 
 
 def finished_trial(
-    ledger: Ledger, config: SweepConfig, index: int, key: str, scores: list[float]
+    ledger: Ledger, config: SweepConfig, index: int, key: str, scores: Sequence[float]
 ) -> Job:
     """A trial with one checkpoint per score, at steps 10, 20, ..."""
     job, started = trial_job(ledger, config, index, key)
@@ -71,3 +79,22 @@ def finished_trial(
             job.write(checkpoint_of(ledger.storage, number * 10, f"{key}{number}", jf))
         job.write(Done(5.0, 300.0))
     return job
+
+
+def show_sweep(
+    tracker: Tracker,
+    ledger: Ledger,
+    trained: Mapping[str, Sequence[float]],
+    *,
+    name: str = "omega",
+    seed: int = 0,
+) -> SweepConfig:
+    """A sweep with its first trials finished, in the ledger and in MLflow.
+
+    trained: scores of each one's checkpoints by job key.
+    """
+    config = sweep_config(ledger.storage, name, seed)
+    tracker.open_sweep(config, sweep_id(config))
+    for index, (key, scores) in enumerate(trained.items()):
+        tracker.project(finished_trial(ledger, config, index, key, scores))
+    return config

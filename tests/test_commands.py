@@ -11,8 +11,11 @@ from PIL import Image
 
 from orchestrator import evaluate, fetch, report, segment, sweep, train
 from soups import greedy
+from tests.stores import WARNING, empty_store
 from vosmodels import checkpoint, registry
 from vosmodels.data.masks import write_palette
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
 
 SWEEP = """
 name: bad
@@ -173,6 +176,21 @@ def test_dry_run_tells_what_is_missing_and_is_content(sweep_file, capsys):
         "data.train 'train'",
         "data.select 'x'",
     ]
+
+
+def test_weights_of_no_model_in_the_store_are_missing_with_all_else(
+    refused, sweep_file, tmp_path, capsys
+):
+    empty_store(tmp_path / "results")
+    words = (sweep_file, f"storage={tmp_path / 'results'}", "teacher.weights=models:/m-1")
+    told = refused(sweep.main, *words, "data.select=x")
+    assert "teacher.weights: " in told
+    assert "results/mlflow.db: models:/m-1: " in told
+    assert "data.select 'x': " in told
+    assert sweep.main([str(word) for word in (*words, "--dry-run", "--json")]) == 0
+    (line,) = json.loads(capsys.readouterr().out)["missing"]
+    assert line.startswith("teacher.weights: ")
+    assert "models:/m-1" in line
 
 
 def test_a_store_that_is_not_there_is_named_by_every_reader(refused, tmp_path):

@@ -1,9 +1,8 @@
-"""The schema, its errors, and the trials a sweep consists of."""
+"""The schema and its errors."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,12 @@ from orchestrator.config import (
     NOT_BUILT,
     ConfigError,
     RunConfig,
-    StudentConfig,
     SweepConfig,
-    canonical,
     changed,
-    digest,
     load,
     load_run,
-    sweep_id,
-    trials,
 )
+from orchestrator.grid import trials
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 GRID = "sweep: {parameters: {loss.omega: [0.0, 1.0]}}\n"
@@ -41,13 +36,6 @@ def refused(path: Path, *overrides: str) -> list[str]:
         load(path, overrides)
     assert str(caught.value).splitlines() == list(caught.value.problems)
     return [line.removeprefix(f"{path}: ") for line in caught.value.problems]
-
-
-def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
-    counts = {path.stem: len(trials(load(path))) for path in SWEEPS.rglob("*.yaml")}
-    assert {"omega": 4, "tau": 4, "sampling": 3, "full": 48}.items() <= counts.items()
-    omega = trials(load(SWEEPS / "omega.yaml"))
-    assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
 
 
 def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
@@ -215,61 +203,6 @@ def test_overriding_a_swept_key_is_refused_since_it_would_do_nothing(tmp_path: P
     assert [trial.config.loss.omega for trial in trials(config)] == [0.3]
 
 
-def test_trials_are_the_product_in_order_with_short_names(tmp_path: Path):
-    path = write(
-        tmp_path, "sweep: {parameters: {loss.omega: [0, 1], loss.sampling: [all, random]}}\n"
-    )
-    made = trials(load(path))
-    assert [trial.name for trial in made] == [
-        "omega=0.0 sampling=all",
-        "omega=0.0 sampling=random",
-        "omega=1.0 sampling=all",
-        "omega=1.0 sampling=random",
-    ]
-    assert all(trial.config.loss.omega == trial.values["loss.omega"] for trial in made)
-    assert all(type(trial.config) is RunConfig for trial in made)
-
-
-def test_equal_last_names_are_told_apart_by_their_whole_key(tmp_path: Path):
-    path = write(tmp_path, "sweep: {parameters: {train.lr: [0.1], stem.lr: [0.2]}}\n")
-    assert [trial.name for trial in trials(load(path))] == ["train.lr=0.1 stem.lr=0.2"]
-
-
-def test_seeds_repeat_every_point_with_the_same_config(tmp_path: Path):
-    config = load(write(tmp_path, GRID), ["sweep.seeds=3"])
-    made = trials(config)
-    assert [(t.values["loss.omega"], t.seed_index) for t in made] == [
-        (omega, index) for omega in (0.0, 1.0) for index in range(3)
-    ]
-    assert {t.config.seed for t in made} == {0}
-    assert len({t.name for t in made}) == 6
-
-
-def test_student_options_can_be_swept(tmp_path: Path):
-    text = "sweep: {parameters: {student.options.key_gain: [0.5, 1.0]}}\n"
-    made = trials(load(write(tmp_path, text)))
-    assert [trial.config.student.options for trial in made] == [
-        {"key_gain": 0.5},
-        {"key_gain": 1.0},
-    ]
-
-
-def test_a_sweep_is_known_by_what_it_learns_not_by_what_varies_or_where_it_runs(tmp_path: Path):
-    path = write(tmp_path, GRID)
-    same = sweep_id(load(path))
-    for override in (
-        "sweep.parameters.loss.omega=[0, 0.5, 1]",
-        "sweep.seeds=2",
-        "cluster.threads=1",
-        "storage=/elsewhere",
-        "tracking.uri=sqlite:////x.db",
-        "stem.lr=1e-4",  # what null means here
-    ):
-        assert sweep_id(load(path, [override])) == same, override
-    for override in ("seed=1", "loss.tau=0.2", "data.select_stride=1", "name=other"):
-        assert sweep_id(load(path, [override])) != same, override
-
-
 def test_a_single_job_refuses_a_sweep_file_and_says_what_runs_it(tmp_path: Path):
     path = write(tmp_path, GRID)
     with pytest.raises(ConfigError, match=r"not one job; run it with: python -m orchestrator.swe"):
@@ -287,21 +220,6 @@ def test_changed_checks_again_and_names_the_place():
     assert changed(run, {"data.select": "test"}, "command line").data.select == "test"
     with pytest.raises(ConfigError, match=r"command line: data\.select: 'x' is no split"):
         changed(run, {"data.select": "x"}, "command line")
-
-
-def test_canonical_text_does_not_depend_on_the_order_of_keys():
-    assert canonical({"b": 1, "a": [1.0, None]}) == '{"a":[1.0,null],"b":1}'
-    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
-    assert digest({"a": 2}) != digest({"a": 2.5})
-    assert len(digest("")) == 16
-    assert canonical(StudentConfig()) == canonical(StudentConfig().model_dump())
-
-
-def test_canonical_refuses_what_has_no_one_text():
-    with pytest.raises(ValueError, match="JSON compliant"):
-        canonical(math.nan)
-    with pytest.raises(TypeError, match=r"set \{1\}"):
-        canonical({1})
 
 
 def test_storage_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.config import SweepConfig, sweep_id
+from orchestrator.catalogue import Catalogue
+from orchestrator.config import SweepConfig
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Checkpoint, Done, Ledger, Souped
 from orchestrator.storage import Storage
-from orchestrator.tracking import Tracker
 from soups import greedy
 from soups.search import Ingredient
 from soups.sources import from_experiment
-from tests.stores import WARNING, empty_store, sweep_config, trial_job
+from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.runner import ObjectScore, Scores, SequenceScore
 from vosmodels.types import InputError
@@ -51,7 +52,8 @@ class Kitchen:
     def __init__(self, folder: Path) -> None:
         self.storage = Storage(folder / "storage")
         self.ledger = Ledger(self.storage.root)
-        self.tracker = Tracker(empty_store(self.storage.root))
+        self.tracker = empty_tracker(self.storage.root)
+        self.catalogue = Catalogue(self.tracker.connection)
         self.config: SweepConfig = sweep_config(self.storage.root)
         self.sweep = sweep_id(self.config)
         self.judge = TargetJudge(0.4)
@@ -78,7 +80,7 @@ class Kitchen:
         self.judge.calls = 0
 
     def cook(self, *, again: bool = False) -> greedy.Made:
-        pool = from_experiment(self.tracker, "omega")
+        pool = from_experiment(self.catalogue, "omega")
         assert pool.config is not None
         return greedy.cook(
             pool,
@@ -118,9 +120,9 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     souped = job.of(Souped)[0]
     assert [d["accepted"] for d in souped.decisions] == [True, True, False]
     assert job.checkpoints()[0].sequences["ant"] == pytest.approx({"j": 0.9, "f": 0.9})
-    record = kitchen.tracker.model(made.model_id)
+    record = kitchen.catalogue.model(made.model_id)
     assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
-    assert kitchen.tracker.best_checkpoint("omega") == record
+    assert kitchen.catalogue.best_checkpoint("omega") == record
     from mlflow import MlflowClient
 
     client = MlflowClient(kitchen.tracker.store.uri)
@@ -172,7 +174,7 @@ def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     made = kitchen.cook()
     other = Ledger(kitchen.storage.root)
     following = greedy._job(
-        other, from_experiment(kitchen.tracker, "omega").ingredients, kitchen.config, True
+        other, from_experiment(kitchen.catalogue, "omega").ingredients, kitchen.config, True
     )[0]
     with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
         kitchen.cook(again=True)

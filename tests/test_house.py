@@ -25,9 +25,17 @@ ROWS = [
     ["soups.average", "orchestrator.workers"],
     ["orchestrator.job"],
     ["orchestrator.plan", "orchestrator.evaluation"],
-    ["orchestrator.loop", "orchestrator.tracking"],
-    ["orchestrator.distill", "orchestrator.records", "orchestrator.data", "orchestrator.placement"],
+    ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
+    [
+        "orchestrator.distill",
+        "orchestrator.connection",
+        "orchestrator.data",
+        "orchestrator.placement",
+    ],
+    ["orchestrator.records"],
     ["orchestrator.ledger", "orchestrator.storage"],
+    ["orchestrator.grid"],
+    ["orchestrator.keys"],
     ["orchestrator.config"],
     ["orchestrator.complaints"],
     ["orchestrator.yamlfile"],
@@ -61,7 +69,7 @@ WITHIN_A_ROW = {  # neighbours that may, in this one direction
 COMMANDS = {"vosmodels.console", "vosmodels.evaluation.speed"}  # of the models' own
 ONLY_IN = {
     "ray": {"orchestrator.workers"},
-    "mlflow": {"orchestrator.tracking", "soups.sources"},
+    "mlflow": {"orchestrator.connection", "orchestrator.tracking", "orchestrator.catalogue"},
 }
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from orchestrator import job as jobs
-from orchestrator.config import SweepConfig, sweep_id
+from orchestrator.config import SweepConfig
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Failed, Ledger, Picture
 from orchestrator.loop import TrainingState
 from orchestrator.plan import located, plan_sweep

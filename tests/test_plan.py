@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.config import SweepConfig, sweep_id
+from orchestrator.config import SweepConfig
+from orchestrator.keys import sweep_id
 from orchestrator.plan import located, plan_sweep
 from vosmodels.types import InputError
 
@@ -135,3 +136,8 @@ def test_workers_get_absolute_paths_and_keys_do_not_depend_on_them(tmp_path, mon
     far = plan(student={"name": "mobilevos_mobilenetv2", "backbone": str(tmp_path / "w")})
     assert near.trials[0].config.student.backbone == str(tmp_path / "w")
     assert keys(near.jobs) == keys(far.jobs)
+
+
+def test_a_model_of_the_store_keeps_its_name_when_paths_become_absolute():
+    named = located(config(teacher={"weights": "models:/m-1"}))
+    assert named.teacher.weights == "models:/m-1"

@@ -1,51 +1,19 @@
-"""Names, places and shapes of what MLflow shows."""
+"""Names and shapes of what MLflow shows."""
 
 from __future__ import annotations
-
-import http.server
-import threading
-from pathlib import Path
-
-import pytest
 
 from orchestrator.ledger import Checkpoint, Evaluated, Losses, Souped
 from orchestrator.records import (
     dataset_of,
     flat_row,
     flatten,
-    locate,
     model_name,
     numbers,
-    pages,
-    probe,
     select_numbers,
     table,
 )
-from vosmodels.types import InputError
 
 CONFIG = {"data": {"root": "/data/DAVIS", "select": "val", "report": "test", "select_height": 240}}
-
-
-def test_the_store_is_the_one_given_else_the_environments_else_in_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    store = locate(None, Path("results"))
-    assert store.uri == f"sqlite:///{tmp_path}/results/mlflow.db"
-    assert store.artifacts == tmp_path / "results" / "artifacts"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert locate(None, Path("results")).uri == "http://host:5000"
-    assert locate(None, Path("results")).artifacts is None
-    relative = locate("sqlite:///mine/m.db", Path("results"))
-    assert relative.uri == f"sqlite:///{tmp_path}/mine/m.db"
-    assert relative.artifacts == tmp_path / "mine" / "artifacts"
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "/abs/mlruns", "file:///abs/mlruns"])
-def test_a_folder_store_is_refused_with_what_works(uri: str, tmp_path: Path):
-    with pytest.raises(InputError, match=rf"tracking uri '{uri}'.*sqlite:////"):
-        locate(uri, tmp_path)
 
 
 def test_metric_and_model_names_are_those_callers_rely_on():
@@ -97,34 +65,3 @@ def test_a_table_has_every_column_of_every_row_and_quotes_commas():
         '"a,b",0.5,',
         ",,n",
     ]
-
-
-def test_all_pages_of_a_search_are_read():
-    class Page(list[int]):
-        token: str | None = None
-
-    def search(max_results: int, page_token: str | None, start: int) -> Page:
-        page = Page([start + int(page_token or 0)])
-        page.token = str(int(page_token or 0) + 1) if int(page_token or 0) < 2 else None
-        return page
-
-    assert pages(search, start=10) == [10, 11, 12]
-
-
-def test_a_server_that_is_away_is_told_at_once_and_one_that_refuses_is_there():
-    class Refuses(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(403)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Refuses) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        uri = f"http://127.0.0.1:{server.server_port}"
-        probe(uri)
-        server.shutdown()
-        thread.join()
-    with pytest.raises(InputError, match=rf"{uri}: no answer .*--tracking-uri"):
-        probe(uri)

@@ -69,8 +69,16 @@ def test_markdown_gives_every_number_its_address():
     assert "| greedy soup (2 ingredients) |" in text
     for part in ("python -m orchestrator.sweep x.yaml", "seed 3", "1234567", "2 cores"):
         assert part in text
-    assert "jobs 1.0 min in all, 0.0 GiB the largest; this run 1.5 min" in text
+    assert "jobs 1.0 min in all; this run 1.5 min" in text
     assert "2026-01-02" in text
+    weighed = results(rows=[Row("a", "trial", three(0.5), seconds=60.0, peak_mib=3072.0)])
+    assert "jobs 1.0 min in all, 3.0 GiB the largest; this run" in weighed.markdown()
+
+
+def test_what_a_run_took_has_a_peak_only_where_one_was_measured():
+    assert results().cost() == "1.5 min, peak 2.0 GiB, 2 at a time"
+    for unmeasured in (None, 0.0):  # the latter in results of earlier versions
+        assert results(peak_mib=unmeasured).cost() == "1.5 min, 2 at a time"
 
 
 def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path, capsys):

@@ -8,32 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.config import sweep_id
+from orchestrator.catalogue import Catalogue
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Done, Ledger
 from orchestrator.tracking import Tracker
 from soups.sources import from_experiment, from_folder
-from tests.stores import (
-    WARNING,
-    checkpoint_of,
-    empty_store,
-    finished_trial,
-    sweep_config,
-    trial_job,
-)
+from tests.stores import WARNING, checkpoint_of, show_sweep, trial_job
 from vosmodels import checkpoint
 from vosmodels.types import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "storage")
-
-
-@pytest.fixture
-def tracker(ledger: Ledger) -> Tracker:
-    return Tracker(empty_store(ledger.storage))
 
 
 def save(folder: Path, value: float, ancestor: str | None = "stem", jf: float = 0.5) -> Path:
@@ -42,13 +26,11 @@ def save(folder: Path, value: float, ancestor: str | None = "stem", jf: float = 
 
 
 def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
-    tracker: Tracker, ledger: Ledger
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
 ):
-    old, new = sweep_config(ledger.storage, seed=1), sweep_config(ledger.storage)
-    for config, key in ((old, "o"), (new, "n")):
-        tracker.open_sweep(config, sweep_id(config))
-        tracker.project(finished_trial(ledger, config, 0, key, [0.3, 0.4]))
-    pool = from_experiment(tracker, "omega")
+    old = show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
+    new = show_sweep(tracker, ledger, {"n": [0.3, 0.4]})
+    pool = from_experiment(catalogue, "omega")
     assert [(i.name, i.sha256, i.score) for i in pool.ingredients] == [
         ("omega=0.0 step 10", "n1", 0.3),
         ("omega=0.0 step 20", "n2", 0.4),
@@ -57,27 +39,28 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
     assert pool.config is not None
     assert pool.config.storage == str(ledger.storage)
     assert {i.ancestor for i in pool.ingredients} == {"stem"}
-    named = from_experiment(tracker, "omega", sweep_id(old))
+    named = from_experiment(catalogue, "omega", sweep_id(old))
     assert [i.sha256 for i in named.ingredients] == ["o1", "o2"]
 
 
-def test_earlier_soups_are_ingredients_only_where_asked_for(tracker: Tracker, ledger: Ledger):
-    config = sweep_config(ledger.storage)
-    tracker.open_sweep(config, sweep_id(config))
-    tracker.project(finished_trial(ledger, config, 0, "k", [0.3]))
+def test_earlier_soups_are_ingredients_only_where_asked_for(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    config = show_sweep(tracker, ledger, {"k": [0.3]})
     job, started = trial_job(ledger, config, 0, "soup")
     with job.claim():
         job.write(type(started)(**{**vars(started), "role": "soup"}))
         job.write(checkpoint_of(ledger.storage, 10, "s", 0.9))
         job.write(Done(1.0))
     tracker.project(job)
-    assert len(from_experiment(tracker, "omega").ingredients) == 1
-    assert len(from_experiment(tracker, "omega", include_soups=True).ingredients) == 2
+    assert len(from_experiment(catalogue, "omega").ingredients) == 1
+    assert len(from_experiment(catalogue, "omega", include_soups=True).ingredients) == 2
 
 
-def test_ingredients_from_mlflow_load_their_own_weights(tracker: Tracker, ledger: Ledger):
-    config = sweep_config(ledger.storage)
-    tracker.open_sweep(config, sweep_id(config))
+def test_ingredients_from_mlflow_load_their_own_weights(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    config = show_sweep(tracker, ledger, {})
     job, started = trial_job(ledger, config, 0, "k")
     with job.claim():
         job.write(started)
@@ -88,7 +71,7 @@ def test_ingredients_from_mlflow_load_their_own_weights(tracker: Tracker, ledger
             job.write(type(event)(**{**vars(event), "sha256": path.stem, "path": relative}))
         job.write(Done(1.0))
     tracker.project(job)
-    pool = from_experiment(tracker, "omega")
+    pool = from_experiment(catalogue, "omega")
     assert [float(i.load()["w"]) for i in pool.ingredients] == [1.0, 2.0]
 
 
@@ -123,14 +106,13 @@ def test_a_renamed_checkpoint_is_still_known_by_its_content(tmp_path: Path):
 
 
 def test_an_unknown_experiment_an_empty_one_and_empty_folders_are_told(
-    tracker: Tracker, ledger: Ledger, tmp_path: Path
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger, tmp_path: Path
 ):
-    config = sweep_config(ledger.storage)
-    tracker.open_sweep(config, sweep_id(config))
+    show_sweep(tracker, ledger, {})
     with pytest.raises(InputError, match=r"mlflow\.db: no experiment 'omegaa'; .*omega"):
-        from_experiment(tracker, "omegaa")
+        from_experiment(catalogue, "omegaa")
     with pytest.raises(InputError, match=r"no scored trial checkpoint in sweep .* 'omega'"):
-        from_experiment(tracker, "omega")
+        from_experiment(catalogue, "omega")
     with pytest.raises(InputError, match=r"none: no such folder"):
         from_folder(tmp_path / "none")
     (tmp_path / "empty").mkdir()

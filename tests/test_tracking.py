@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.config import resolve, sweep_id
+from orchestrator.catalogue import Catalogue
+from orchestrator.config import resolve
+from orchestrator.connection import Connection
+from orchestrator.keys import sweep_id
 from orchestrator.ledger import Checkpoint, Done, Evaluated, Failed, Ledger, Losses, Picture
 from orchestrator.records import flatten
-from orchestrator.tracking import Tracker, locate
+from orchestrator.tracking import Tracker
 from tests.stores import (
     WARNING,
     checkpoint_of,
-    empty_store,
+    empty_tracker,
     finished_trial,
     sweep_config,
     trial_job,
@@ -24,16 +26,6 @@ from tests.stores import (
 from vosmodels.types import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "with space")
-
-
-@pytest.fixture
-def tracker(ledger: Ledger) -> Tracker:
-    return Tracker(empty_store(ledger.storage))
 
 
 def contents(tracker: Tracker, experiment: str = "omega") -> dict[str, Any]:
@@ -76,6 +68,11 @@ def contents(tracker: Tracker, experiment: str = "omega") -> dict[str, Any]:
             ),
         }
     return found
+
+
+def again(tracker: Tracker) -> Tracker:
+    """Another process's tracker of the same store."""
+    return Tracker(Connection(tracker.store))
 
 
 def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
@@ -126,9 +123,6 @@ def test_the_parent_has_the_config_without_swept_values_and_the_file(
     assert parent["params"]["loss.tau"] == "0.1"
     assert "loss.omega" not in parent["params"]
     assert {"config.json", "sweep.yaml"} <= set(parent["artifacts"])
-    assert tracker.config_of("omega", sweep).model_dump() == resolve(config).model_dump(
-        exclude={"sweep"}
-    )
 
 
 def test_projecting_again_changes_nothing_in_this_process_or_another(
@@ -139,7 +133,7 @@ def test_projecting_again_changes_nothing_in_this_process_or_another(
     tracker.project(job)
     before = contents(tracker)
     tracker.project(job)
-    Tracker(tracker.store).project(job)
+    again(tracker).project(job)
     assert contents(tracker) == before
 
 
@@ -163,11 +157,13 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
     for number, event in enumerate(events):
         with job.claim():
             job.write(event)
-        tracker = Tracker(tracker.store) if number % 2 else tracker  # as after a restart
+        tracker = again(tracker) if number % 2 else tracker  # as after a restart
         tracker.project(job)
-        offered = [r.step for r in tracker.checkpoints("omega", started.sweep)]
+        offered = [
+            r.step for r in Catalogue(tracker.connection).checkpoints("omega", started.sweep)
+        ]
         assert offered == [c.step for c in job.checkpoints()]
-    other = Tracker(empty_store(tmp_path / "other"))
+    other = empty_tracker(tmp_path / "other")
     other.project(job)
     grown, whole = contents(tracker), contents(other)
     assert grown["omega=0.0"].pop("tags").pop("vos.error") == "killed"
@@ -194,19 +190,21 @@ def test_a_checkpoint_half_shown_by_a_driver_that_died_is_completed(
 ):
     config = sweep_config(ledger.storage)
     job = finished_trial(ledger, config, 0, "k1", [0.3])
-    whole = Tracker(empty_store(ledger.storage / "whole"))
+    whole = empty_tracker(ledger.storage / "whole")
     whole.project(job)
     for step in ("log_model_artifact", "log_outputs", "log_batch", "finalize_logged_model"):
-        dying = Tracker(empty_store(ledger.storage / step))
+        dying = empty_tracker(ledger.storage / step)
 
         with monkeypatch.context() as patch:
             patch.setattr(dying._client, step, dying_call(dying._client, step))
             with pytest.raises(ConnectionError):
                 dying.project(job)
-        assert dying.checkpoints("omega", sweep_id(config)) == []  # nothing half-made is offered
-        again = Tracker(dying.store)
-        again.project(job)
-        assert contents(again) == contents(whole), step
+        assert (
+            Catalogue(dying.connection).checkpoints("omega", sweep_id(config)) == []
+        )  # nothing half-made is offered
+        completed = again(dying)
+        completed.project(job)
+        assert contents(completed) == contents(whole), step
 
 
 def test_a_failed_job_is_failed_with_its_error_and_runs_again_when_it_does(
@@ -243,50 +241,17 @@ def test_runs_of_jobs_that_nobody_is_at_are_killed_and_others_left(
         assert contents(tracker)["omega=0.0"]["status"] == "RUNNING"
 
 
-def test_a_later_sweep_tags_the_checkpoints_it_uses(tracker: Tracker, ledger: Ledger):
+def test_a_later_sweep_tags_the_checkpoints_it_uses(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
     first, second = sweep_config(ledger.storage), sweep_config(ledger.storage, seed=1)
     job = finished_trial(ledger, first, 0, "k1", [0.3])
     for config in (first, second):
         tracker.open_sweep(config, sweep_id(config))
         tracker.project(job, sweep_id(config))
     for config in (first, second):
-        assert [r.key for r in tracker.checkpoints("omega", sweep_id(config))] == ["k1"]
+        assert [r.key for r in catalogue.checkpoints("omega", sweep_id(config))] == ["k1"]
     assert sum(run.startswith("omega=") for run in contents(tracker)) == 1
-
-
-def test_checkpoints_are_those_of_the_newest_sweep_by_key_and_step(
-    tracker: Tracker, ledger: Ledger
-):
-    for seed, key in ((0, "b"), (1, "c"), (0, "a")):
-        config = sweep_config(ledger.storage, seed=seed)
-        tracker.open_sweep(config, sweep_id(config))
-        tracker.project(finished_trial(ledger, config, 0, key, [0.1, 0.2]))
-    assert tracker.newest_sweep("omega") == sweep_id(sweep_config(ledger.storage, seed=0))
-    found = [(record.key, record.step) for record in tracker.checkpoints("omega")]
-    assert found == [("a", 10), ("a", 20), ("b", 10), ("b", 20)]
-    assert tracker.checkpoints("omega", roles=("teacher",)) == []
-
-
-def test_the_best_checkpoint_is_the_highest_select_score_and_its_file_can_be_had(
-    tracker: Tracker, ledger: Ledger
-):
-    config = sweep_config(ledger.storage)
-    tracker.open_sweep(config, sweep_id(config))
-    tracker.project(finished_trial(ledger, config, 0, "k1", [0.3, 0.7]))
-    tracker.project(finished_trial(ledger, config, 1, "k2", [0.6]))
-    best = tracker.best_checkpoint("omega")
-    assert (best.name, best.job, best.scores["jf"]) == ("ckpt-k1-0000020", "omega=0.0", 0.7)
-    assert tracker.download(best).read_text() == "weights k12"
-    assert tracker.model(best.model_id) == best
-
-
-def test_a_checkpoint_that_is_not_ready_is_not_offered(tracker: Tracker, ledger: Ledger):
-    config = sweep_config(ledger.storage)
-    tracker.open_sweep(config, sweep_id(config))
-    tracker.project(finished_trial(ledger, config, 0, "k1", [0.3, 0.7]))
-    best = tracker.best_checkpoint("omega")
-    tracker._client.finalize_logged_model(best.model_id, "FAILED")
-    assert [r.step for r in tracker.checkpoints("omega")] == [10]
 
 
 def test_pictures_and_report_scores_are_shown(tracker: Tracker, ledger: Ledger):
@@ -338,38 +303,9 @@ def test_results_are_kept_on_the_parent_with_a_table_and_the_best_row(
     assert {"results.json", "table.csv"} <= set(parent["artifacts"])
 
 
-def test_an_unknown_experiment_is_told_with_the_store_and_those_there(
-    tracker: Tracker, ledger: Ledger
-):
-    config = sweep_config(ledger.storage, "exp-3")
-    tracker.open_sweep(config, sweep_id(config))
-    assert tracker.find_experiment("exp-3") == "exp-3"
-    assert tracker.find_experiment("1") == "exp-3"  # by id, where no experiment has that name
-    with pytest.raises(InputError, match=r"with space/mlflow\.db: no experiment 'exp-4'.*exp-3"):
-        tracker.find_experiment("exp-4")
-    with pytest.raises(InputError, match="no scored checkpoint in experiment 'exp-3'"):
-        tracker.best_checkpoint("exp-3")
-    with pytest.raises(InputError, match="no sweep in experiment 'Default'"):
-        tracker.checkpoints("Default")
-    with pytest.raises(InputError, match="no sweep 'abc' in experiment 'exp-3'"):
-        tracker.config_of("exp-3", "abc")
-    with pytest.raises(InputError, match=r"models:/m-1: .*not found"):
-        tracker.model("m-1")
-
-
-def test_asking_a_store_that_is_not_there_leaves_nothing_behind(tmp_path: Path):
-    with pytest.raises(InputError, match=r"no such database.*run a sweep first"):
-        Tracker(locate(None, tmp_path / "new"), create=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_deleted_experiment_is_told_with_how_to_get_it_back(tracker: Tracker, ledger: Ledger):
     config = sweep_config(ledger.storage)
     tracker.open_sweep(config, sweep_id(config))
-    tracker._client.delete_experiment("1")
+    tracker.connection.client.delete_experiment("1")
     with pytest.raises(InputError, match=r"'omega' was deleted.*mlflow experiments restore -x 1"):
-        Tracker(tracker.store).open_sweep(config, sweep_id(config))
-
-
-def test_tracking_does_not_count_users(tracker: Tracker):
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+        again(tracker).open_sweep(config, sweep_id(config))

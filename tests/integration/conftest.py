@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +36,37 @@ class Sweep:
     def store(self):
         return f"sqlite:///{self.storage / 'mlflow.db'}"
 
-    def run(self, *overrides, module="orchestrator.sweep", timeout=900):
-        words = [str(self.file), f"storage={self.storage}", *overrides]
-        return command(module, *words, timeout=timeout)
+    @property
+    def told(self):
+        return self.file.with_suffix(".stderr")
+
+    def run(self, *overrides, timeout=900):
+        return command("orchestrator.sweep", *self._words(overrides), timeout=timeout)
+
+    @contextmanager
+    def started(self, *overrides):
+        """The sweep running in a process group of its own, as a shell's foreground job does: it
+        heeds SIGINT even where this process was told to ignore it. What it says goes to `told`;
+        whatever is left of it at the end is killed."""
+        with self.told.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.sweep", *self._words(overrides)],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=environment(),
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _words(self, overrides):
+        return [str(self.file), f"storage={self.storage}", *overrides]
 
     def command(self, module, *words, timeout=600):
         return command(module, *words, "--tracking-uri", self.store, timeout=timeout)
@@ -51,8 +81,13 @@ def command(module, *words, timeout=600):
         text=True,
         timeout=timeout,
         check=False,
-        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"},
+        env=environment(),
     )
+
+
+def environment():
+    """This process's, without a store that would be taken for the sweep's."""
+    return {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
 
 
 def answer(done, code=0):

@@ -10,7 +10,8 @@ import urllib.request
 
 import pytest
 
-from orchestrator.tracking import Tracker, locate
+from orchestrator.catalogue import Catalogue
+from orchestrator.connection import Connection, locate
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
@@ -81,20 +82,25 @@ def page(browser):
 
 
 @pytest.fixture(scope="module")
-def tracker(finished):
+def connection(finished):
     sweep, _ = finished
-    return Tracker(locate(sweep.store, sweep.storage), create=False)
+    return Connection(locate(sweep.store, sweep.storage), create=False)
 
 
 @pytest.fixture(scope="module")
-def experiment_page(address, tracker):
-    experiment = tracker._client.get_experiment_by_name("tiny")
+def catalogue(connection):
+    return Catalogue(connection)
+
+
+@pytest.fixture(scope="module")
+def experiment_page(address, connection):
+    experiment = connection.client.get_experiment_by_name("tiny")
     return f"{address}/#/experiments/{experiment.experiment_id}"
 
 
-def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_page, tracker):
+def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_page, catalogue):
     page.goto(f"{experiment_page}/runs")
-    parent = f"sweep {tracker.newest_sweep('tiny')[:8]}"
+    parent = f"sweep {catalogue.newest_sweep('tiny')[:8]}"
     page.get_by_text(parent).first.wait_for()
     assert page.get_by_text("teacher stcn_mobilenetv2").count() == 0
     page.locator("[class*=ag-cell] button").first.click()
@@ -103,7 +109,7 @@ def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_pa
 
 
 def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_score(
-    page, experiment_page, tracker
+    page, experiment_page, catalogue, connection
 ):
     """MLflow 3.17 sorts runs by a metric; its list of models only by creation."""
     order = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false"
@@ -115,11 +121,11 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
         if shown and shown[0].startswith("greedy soup"):
             break
         page.wait_for_timeout(1000)
-    runs = tracker._client.search_runs(
+    runs = connection.client.search_runs(
         [experiment_page.rsplit("/", 1)[1]], order_by=["metrics.`select/jf` DESC"]
     )
     scored = {r.info.run_name: r.data.metrics.get("select/jf") for r in runs}
-    best = tracker.best_checkpoint("tiny")
+    best = catalogue.best_checkpoint("tiny")
     assert scored[shown[0]] == best.scores["jf"]
     values = [scored[name] for name in shown if scored[name] is not None]
     assert values == sorted(values, reverse=True)
@@ -127,21 +133,21 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
 
 
 def test_the_models_page_lists_every_checkpoint_ready_with_its_score(
-    page, experiment_page, tracker
+    page, experiment_page, catalogue
 ):
     page.goto(f"{experiment_page}/models")
     page.get_by_text("ckpt-").first.wait_for()
-    for record in tracker.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
+    for record in catalogue.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
         row = page.locator("[role=row]", has_text=record.name).first
         assert "Ready" in row.inner_text()
         page.get_by_text(str(record.scores["jf"])).first.wait_for()
 
 
 def test_a_trial_page_holds_its_whole_configuration_and_its_pictures(
-    page, experiment_page, tracker
+    page, experiment_page, catalogue, connection
 ):
-    records = tracker.checkpoints("tiny")
-    run_id = tracker._client.get_logged_model(records[0].model_id).source_run_id
+    records = catalogue.checkpoints("tiny")
+    run_id = connection.client.get_logged_model(records[0].model_id).source_run_id
     page.goto(f"{experiment_page}/runs/{run_id}")
     for text in ("loss.omega", "train.lr", "data.select_height", "select/jf"):
         page.get_by_text(text, exact=True).first.wait_for()

@@ -2,22 +2,28 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from orchestrator.catalogue import Catalogue
+from orchestrator.connection import Connection, locate
 from orchestrator.ledger import Ledger
-from tests.integration.conftest import ROOT, answer, command, make_sweep
+from tests.integration.conftest import answer, command, make_sweep
+from tests.stores import WARNING
 from vosmodels import checkpoint
 from vosmodels.data.generated import sequences
 from vosmodels.data.masks import read_mask, write_palette
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
+
+ONE_TRIAL = "sweep.parameters={train.lr: [1.0e-6]}"
 
 
 def jobs(sweep, role):
@@ -84,7 +90,7 @@ def test_no_resume_state_is_left_by_a_trial_that_ended(finished):
 def test_the_same_command_again_trains_nothing_that_is_done(finished):
     sweep, _ = finished
     before = {j.key: j.path.read_bytes() for j in Ledger(sweep.storage).jobs() if j.state == "done"}
-    done = sweep.run("sweep.parameters={train.lr: [1.0e-6]}", "--json")
+    done = sweep.run(ONE_TRIAL, "--json")
     results = answer(done)
     assert results["placement"] == "nothing was left to train"
     after = {j.key: j.path.read_bytes() for j in Ledger(sweep.storage).jobs()}
@@ -158,33 +164,90 @@ def test_report_gives_back_the_results_of_the_sweep(finished):
     assert {row["name"] for row in told["rows"]} >= {"first-frame copy", "lr=1e-06"}
 
 
+def wait_for_a_checkpoint(record):
+    deadline = time.monotonic() + 600
+    while not record.checkpoints():
+        assert time.monotonic() < deadline, "no checkpoint in 600 s"
+        time.sleep(0.05)
+
+
 def test_a_killed_driver_is_continued_to_the_weights_of_the_unbroken_run(finished, tmp_path):
     unbroken, _ = finished
     (expected,) = [job for job in jobs(unbroken, "trial") if job.state == "done"]
     sweep = make_sweep(tmp_path / "killed")
-    words = [str(sweep.file), f"storage={sweep.storage}", "sweep.parameters={train.lr: [1.0e-6]}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.sweep", *words],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     record = Ledger(sweep.storage).job(expected.key)
-    try:
-        deadline = time.monotonic() + 600
-        while not record.checkpoints() and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with sweep.started(ONE_TRIAL):
+        wait_for_a_checkpoint(record)
         # The process that holds the trial first: it has no time for a last word.
         holder = (record.path.parent / f"{record.key}.holder").read_text()
         os.kill(int(holder.split()[1]), signal.SIGKILL)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     assert [made.step for made in record.checkpoints()] == [10], "killed too late to prove anything"
-    results = answer(sweep.run("sweep.parameters={train.lr: [1.0e-6]}", "--json"))
+    results = answer(sweep.run(ONE_TRIAL, "--json"))
     assert results["rows"]
     assert [m.sha256 for m in record.checkpoints()] == [m.sha256 for m in expected.checkpoints()]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on_and_the_same_command_completes_it(
+    finished, tmp_path
+):
+    unbroken, _ = finished
+    (expected,) = [job for job in jobs(unbroken, "trial") if job.state == "done"]
+    sweep = make_sweep(tmp_path / "interrupted")
+    record = Ledger(sweep.storage).job(expected.key)
+    with sweep.started(ONE_TRIAL) as process:
+        wait_for_a_checkpoint(record)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+        code = process.wait(timeout=300)
+    assert record.state != "done", "interrupted too late to prove anything"
+    told = sweep.told.read_text()
+    assert code == 130, told
+    assert told.splitlines()[-1] == (
+        "interrupted; what is done is kept: run the same command again to continue"
+    )
+    assert "Traceback" not in told
+    results = answer(sweep.run(ONE_TRIAL, "--json"))
+    assert "lr=1e-06" in [row["name"] for row in results["rows"]]
+    assert [m.sha256 for m in record.checkpoints()] == [m.sha256 for m in expected.checkpoints()]
+
+
+def test_a_job_that_stands_still_is_ended_and_named_with_its_log(tmp_path):
+    """No job gets to its first step in a twentieth of a second."""
+    sweep = make_sweep(tmp_path / "stalled")
+    done = sweep.run("cluster.stall_s=0.05")
+    assert done.returncode == 1
+    for name in ("teacher stcn_mobilenetv2", "stem mobilevos_mobilenetv2_noaspp"):
+        (line,) = [x for x in done.stderr.splitlines() if x.startswith(f"failed: {name}: ")]
+        problem, _, log = line.partition("; log: ")
+        assert problem.endswith("stood still for 0.05 s (cluster.stall_s)")
+        assert "orchestrator/job.py" in Path(log).read_text()  # the lines it stood at
+
+
+def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
+    sweep, _ = finished
+    copied = make_sweep(tmp_path / "borrowed")
+    shutil.copytree(sweep.storage, copied.storage)
+    catalogue = Catalogue(Connection(locate(copied.store, copied.storage), create=False))
+    (teacher,) = catalogue.checkpoints("tiny", roles=("teacher",))
+    student = catalogue.checkpoints("tiny")[-1]
+    done = copied.run(
+        ONE_TRIAL,
+        "name=borrowed",
+        f"teacher.weights=models:/{teacher.model_id}",
+        f"student.weights=models:/{student.model_id}",
+        "soup.after_sweep=false",
+        "--json",
+    )
+    results = answer(done)
+    untrained = next(row for row in results["rows"] if row["name"] == "untrained student")
+    given, began = (
+        checkpoint.read(copied.storage / "checkpoints" / f"{sha256}.safetensors")[0]
+        for sha256 in (student.sha256, untrained["sha256"])
+    )
+    assert given.keys() == began.keys()
+    assert all(torch.equal(given[key], began[key]) for key in given)
+    assert "teacher" not in {row["role"] for row in results["rows"]}  # it was not trained
+    kept = catalogue.config_of("borrowed", results["sweep"])
+    assert kept.teacher.weights == f"models:/{teacher.model_id}"
 
 
 def test_two_workers_have_the_losses_of_one(finished, tmp_path):
@@ -195,7 +258,7 @@ def test_two_workers_have_the_losses_of_one(finished, tmp_path):
     sweep = make_sweep(tmp_path / "two")
     done = sweep.run(
         "cluster.workers=2",
-        "sweep.parameters={train.lr: [1.0e-6]}",
+        ONE_TRIAL,
         "soup.after_sweep=false",
         "data.report=null",
         "--json",

@@ -1,0 +1,56 @@
+"""The trials a sweep consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import RunConfig, SweepConfig, SweepSection, load
+from orchestrator.grid import trials
+
+SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
+
+
+def swept(parameters: dict[str, list[Any]], seeds: int = 1) -> SweepConfig:
+    return SweepConfig(name="s", sweep=SweepSection(parameters=parameters, seeds=seeds))
+
+
+def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
+    counts = {path.stem: len(trials(load(path))) for path in SWEEPS.rglob("*.yaml")}
+    assert {"omega": 4, "tau": 4, "sampling": 3, "full": 48}.items() <= counts.items()
+    omega = trials(load(SWEEPS / "omega.yaml"))
+    assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
+
+
+def test_trials_are_the_product_in_order_with_short_names():
+    made = trials(swept({"loss.omega": [0, 1], "loss.sampling": ["all", "random"]}))
+    assert [trial.name for trial in made] == [
+        "omega=0.0 sampling=all",
+        "omega=0.0 sampling=random",
+        "omega=1.0 sampling=all",
+        "omega=1.0 sampling=random",
+    ]
+    assert all(trial.config.loss.omega == trial.values["loss.omega"] for trial in made)
+    assert all(type(trial.config) is RunConfig for trial in made)
+
+
+def test_equal_last_names_are_told_apart_by_their_whole_key():
+    made = trials(swept({"train.lr": [0.1], "stem.lr": [0.2]}))
+    assert [trial.name for trial in made] == ["train.lr=0.1 stem.lr=0.2"]
+
+
+def test_seeds_repeat_every_point_with_the_same_config():
+    made = trials(swept({"loss.omega": [0.0, 1.0]}, seeds=3))
+    assert [(t.values["loss.omega"], t.seed_index) for t in made] == [
+        (omega, index) for omega in (0.0, 1.0) for index in range(3)
+    ]
+    assert {t.config.seed for t in made} == {0}
+    assert len({t.name for t in made}) == 6
+
+
+def test_student_options_can_be_swept():
+    made = trials(swept({"student.options.key_gain": [0.5, 1.0]}))
+    assert [trial.config.student.options for trial in made] == [
+        {"key_gain": 0.5},
+        {"key_gain": 1.0},
+    ]
