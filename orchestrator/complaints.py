@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.yamlfile import Document
 
-_OURS = {"bool_number", "not_built", "report_chosen"}  # messages that go on after the value
+_OURS = {"bool_number", "not_built", "report_chosen", "classwise"}  # go on after the value
+_TOGETHER = {"classwise": ("loss.method", "loss.omega")}  # what two keys do not do together
 _WHOLE = {"model", "options", "split"}  # messages that name the value themselves
 
 
@@ -133,7 +134,8 @@ def _of_key(
         except ValidationError as error:
             for details in error.errors():
                 loc = tuple(str(part) for part in details["loc"])
-                if loc[: len(path)] == path or (options and loc == path[:2]):
+                together = key in _TOGETHER.get(details["type"], ())
+                if loc[: len(path)] == path or (options and loc == path[:2]) or together:
                     problems.append(problem(model, loc, details, value))
     return problems
 

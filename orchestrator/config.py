@@ -44,7 +44,6 @@ NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("data", "train"): (lambda v: isinstance(v, list), "training on a list of splits"),
     ("data", "static"): (lambda v: v is not None, "training on static images"),
     ("", "stages"): (lambda v: v is not None, "training in stages"),
-    ("loss", "method"): (lambda v: v in ("tiled", "classwise"), "this way to the correlation loss"),
     ("train", "ema"): (lambda v: v != 0, "an average of the weights over steps (0 = off)"),
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
     ("sweep", "search"): (lambda v: v in ("random", "optuna"), "a search other than grid"),
@@ -171,7 +170,8 @@ class LossConfig(Section):
     """Weights of the terms (0 = off) and the readings of the paper; vosmodels.distillation."""
 
     section = "loss"
-    omega: Unit = 0.95
+    method: Literal["auto", "dense", "tiled", "classwise"] = "auto"
+    omega: Unit = Field(default=0.95, validate_default=True)
     tau: Above0 = 0.1
     sampling: Literal["boundary", "random", "all"] = "boundary"
     logit: Weight = 1.0
@@ -181,7 +181,13 @@ class LossConfig(Section):
     norm: Literal["n", "none"] = "n"
     boundary_width: Positive = 1  # positions at stride 4
     max_pixels: Annotated[int, _Bool, Field(ge=2)] = 1024
-    method: Literal["auto", "dense"] = "auto"
+
+    @field_validator("omega")
+    @classmethod
+    def _classwise_is_exact(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("method") == "classwise" and value != 0:
+            raise PydanticCustomError("classwise", "loss.method classwise is exact for 0 only")
+        return value
 
 
 class StemConfig(Section):

@@ -28,7 +28,7 @@ Role = Literal["teacher", "stem", "trial"]
 
 # Raised whenever the same configuration would train to other weights than before, so that results
 # of an older version are not taken for this one's.
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
         ("data", "train", [{"root": "a"}]),
         ("data", "static", "images"),
         ("", "stages", [{"name": "video"}]),
-        ("loss", "method", "tiled"),
-        ("loss", "method", "classwise"),
         ("train", "ema", 0.99),
         ("train", "keep", "last"),
         ("train", "keep", "soup"),
@@ -160,6 +158,16 @@ def test_what_is_not_built_is_refused_by_name(tmp_path: Path, section: str, key:
     assert len(lines) == 1
     assert lines[0].startswith(f"command line: {dotted}: {value!r:.60}")
     assert lines[0].endswith("is not built yet")
+
+
+def test_classwise_is_refused_wherever_omega_is_not_zero(tmp_path: Path):
+    path = write(tmp_path, GRID.replace("loss.omega", "loss.tau").replace("0.0", "0.3"))
+    (line,) = refused(path, "loss.method=classwise")
+    assert line.endswith("loss.omega: 0.95: loss.method classwise is exact for 0 only")
+    load(path, ["loss.method=classwise", "loss.omega=0"])
+    swept = write(tmp_path, "sweep: {parameters: {loss.omega: [0, 0.5]}}\n")
+    lines = refused(swept, "loss.method=classwise", "loss.omega=0")
+    assert lines[-1].endswith("omega: 0.5: loss.method classwise is exact for 0 only")
 
 
 def test_every_unbuilt_feature_has_its_test():
@@ -185,7 +193,8 @@ def test_every_unbuilt_feature_has_its_test():
         ("{loss.omega.x: [0]}", "unknown key; 'loss.omega' is a value, not a section"),
         ("{data.select: [train]}", "sweep.parameters.data.select: cannot be swept"),
         ("{cluster.threads: [1]}", "sweep.parameters.cluster.threads: cannot be swept"),
-        ("{loss.method: [tiled]}", "this way to the correlation loss is not built yet"),
+        ("{loss.method: [tiles]}", "did you mean 'tiled'?"),
+        ("{loss.method: [classwise]}", "loss.method classwise is exact for 0 only"),
         ("{student.options.asp: [1]}", "asp"),
         ("{loss.tau: {uniform: [0, 1]}}", "ranges need search random or optuna"),
     ],
