@@ -151,8 +151,8 @@ def test_reset_starts_another_video_of_another_size(segmenter: VideoSegmenter):
 
 
 def test_options_reach_the_propagator(model: SpaceTimeNetwork):
-    with pytest.raises(ValueError, match="queue=1"):
-        VideoSegmenter(model, queue=1)
+    with pytest.raises(ValueError, match="queue=0"):
+        VideoSegmenter(model, queue=0)
 
 
 def test_no_gradient_is_kept(segmenter: VideoSegmenter):

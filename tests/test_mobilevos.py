@@ -33,6 +33,6 @@ def test_aspp_rates_are_an_option_that_changes_no_parameter_count():
     assert count[0] == count[1]
 
 
-def test_a_memory_of_one_frame_is_refused():
+def test_a_memory_without_a_frame_is_refused():
     with pytest.raises(ValidationError, match="queue"):
-        MobileVOSConfig(queue=1)
+        MobileVOSConfig(queue=0)

@@ -35,11 +35,11 @@ def test_a_name_that_is_reserved_is_not_built_yet(name: str):
 
 def test_every_wrong_option_is_named_with_the_nearest():
     with pytest.raises(InputError) as caught:
-        registry.build(STUDENT, value_chanels=64, queue=1)
+        registry.build(STUDENT, value_chanels=64, queue=0)
     message = str(caught.value)
     assert STUDENT in message
     assert "'value_chanels'; did you mean 'value_channels'" in message
-    assert "'queue' is 1" in message
+    assert "'queue' is 0" in message
 
 
 def test_the_same_seed_builds_the_same_weights_and_another_seed_others():
