@@ -47,6 +47,7 @@ ROWS = [
         "vosmodels.checkpoint",
         "vosmodels.folding",
     ],
+    ["vosmodels.stripes"],
     ["vosmodels.registry", "vosmodels.calibration"],
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],

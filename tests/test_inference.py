@@ -5,7 +5,7 @@ import torch
 
 from tests.model_tools import fill_from_names, textured_frames
 from vosmodels import registry
-from vosmodels.inference import VideoSegmenter
+from vosmodels.inference import VideoSegmenter, best
 from vosmodels.spacetime import SpaceTimeNetwork
 
 SIZE = (40, 56)
@@ -212,3 +212,10 @@ def test_removing_an_unknown_object_names_those_there_are(segmenter: VideoSegmen
     segmenter.step(_frame(), _mask(o3=(0, 20)))
     with pytest.raises(ValueError, match=r"object 7 is not followed; there are \[3\]"):
         segmenter.remove(7)
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_best_is_the_argmax(objects: int):
+    maps = torch.rand(objects + 1, 20, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(best(maps), maps.argmax(0))
+    assert best(torch.ones(3, 2, 2)).max() == 0  # the first of equals

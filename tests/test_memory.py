@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vosmodels import memory as memory_module
-from vosmodels.memory import affinity, aggregate, kept_frames, read_memory, readout
+from vosmodels.memory import affinity, aggregate, compete, kept_frames, read_memory, readout
 from vosmodels.seeding import generator
 
 
@@ -109,6 +109,13 @@ def test_aggregate_makes_objects_compete_with_the_product_of_their_absences():
     expected = odds / odds.sum(1, keepdims=True)  # softmax of log odds
     probabilities = aggregate(torch.from_numpy(p)).softmax(1)
     torch.testing.assert_close(probabilities, torch.from_numpy(expected).float())
+
+
+@pytest.mark.parametrize("objects", [1, 2, 5])
+def test_competing_by_odds_is_the_softmax_of_the_aggregate(objects: int):
+    p = torch.rand(2, objects, 9, 7, generator=generator(objects, "p"))
+    p[0, 0, :3], p[1, 0, :3] = 0, 1
+    torch.testing.assert_close(compete(p), aggregate(p).softmax(1), atol=1e-6, rtol=1e-5)
 
 
 def test_aggregate_is_bounded_and_finite_at_certainty_even_in_half_precision():

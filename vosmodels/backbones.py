@@ -16,7 +16,6 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vosmodels.types import Features, InputError
 
@@ -65,12 +64,12 @@ class ResNetEncoder(KeyEncoder):
         self.channels = RESNET_CHANNELS[architecture]
         net = torchvision.models.get_model(architecture, weights=None)
         self.conv1, self.bn1 = net.conv1, net.bn1
+        self.relu, self.maxpool = net.relu, net.maxpool
         self.res2, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
 
     def forward(self, frames: Tensor) -> Features:
         """frames (M, 3, H, W), normalised -> Features."""
-        x = functional.relu(self.bn1(self.conv1(frames)))
-        s4 = self.res2(functional.max_pool2d(x, 3, stride=2, padding=1))
+        s4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(frames)))))
         s8 = self.layer2(s4)
         return Features(s4, s8, self.layer3(s8))
 
@@ -113,13 +112,12 @@ class ResNet18ValueEncoder(ValueEncoder):
             if isinstance(module, nn.Conv2d):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
         self.conv1 = _mask_stem(net.conv1.weight, True, sees_others, bias=True)
-        self.bn1 = net.bn1
+        self.bn1, self.relu, self.maxpool = net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
         self.fuser = fuser
 
     def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         value: Tensor = self.fuser(self.layer3(self.layer2(self.layer1(x))), key_s16)
         return value
 

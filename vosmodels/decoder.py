@@ -33,9 +33,10 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
-        residual: Tensor = self.conv2(functional.relu(self.conv1(functional.relu(x))))
+        inner = functional.relu(self.conv1(functional.relu(x)), inplace=True)
+        residual: Tensor = self.conv2(inner)
         shortcut: Tensor = self.downsample(x)
-        return residual + shortcut
+        return residual.add_(shortcut)  # no copy: a convolution's gradient does not need its output
 
 
 class ChannelGate(nn.Module):
@@ -149,7 +150,7 @@ class UpsampleBlock(nn.Module):
         side = self.skip_conv(skip).unsqueeze(1)  # (B, 1, C, 2H, 2W)
         up = upsample(x, 2)
         up = up.view(skip.shape[0], -1, *up.shape[1:])  # (B, N, C, 2H, 2W)
-        out: Tensor = self.out_conv((side + up).flatten(0, 1))
+        out: Tensor = self.out_conv(up.add_(side).flatten(0, 1))
         return out
 
 

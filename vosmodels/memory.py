@@ -99,6 +99,22 @@ def aggregate(probabilities: Tensor) -> Tensor:
     return torch.log(p / (1 - p))
 
 
+def compete(probabilities: Tensor) -> Tensor:
+    """The softmax of `aggregate`'s logits, by their odds: p / (1 - p) over the sum of all.
+
+    For running only: half the passes over a full-size map, and no gradient.
+    probabilities (B, N, H, W) -> (B, N+1, H, W) float32 that sum to 1 over channels.
+    """
+    b, n, h, w = probabilities.shape
+    odds = probabilities.new_empty(b, n + 1, h, w, dtype=torch.float32)
+    odds[:, 1:] = probabilities
+    absent = 1 - odds[:, 1:]
+    odds[:, 0] = absent[:, 0] if n == 1 else absent.prod(1)
+    odds.clamp_(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    odds.div_(1 - odds)
+    return odds.div_(odds.sum(1, keepdim=True))
+
+
 def kept_frames(count: int, queue: int | None) -> list[int]:
     """Which of `count` memory frames, oldest first, a memory of length `queue` holds.
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from vosmodels.backbones import KeyEncoder, ValueEncoder
 from vosmodels.decoder import Decoder
-from vosmodels.memory import affinity, aggregate, kept_frames, read_memory, readout
+from vosmodels.memory import affinity, aggregate, compete, kept_frames, read_memory, readout
 from vosmodels.types import Clip, Features, Prediction, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -153,7 +153,7 @@ class SpaceTimeNetwork(nn.Module):
 
     def _normalised(self, frames: Tensor) -> Tensor:
         """Frames as the encoders were made for them, in the weights' type."""
-        return ((frames - self.mean) / self.std).to(self.dtype)
+        return torch.addcmul(-self.mean / self.std, frames, 1 / self.std).to(self.dtype)
 
     def read(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
         """memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w) -> (B, N, C_v, h, w)."""
@@ -342,7 +342,7 @@ class SpaceTimePropagator:
         ]
         read = torch.cat(reads, 1).view(1, h16, w16, state.objects, -1)  # (1, h, w, K, C_v)
         logits, _ = self.model.decode(keys, read.permute(0, 3, 4, 1, 2))
-        probabilities = aggregate(logits.sigmoid()).softmax(1)  # (1, K+1, H', W')
+        probabilities = compete(logits.sigmoid())  # (1, K+1, H', W')
         h, w = state.size
         left, _, top, _ = padding(h, w)
         return Prediction(
@@ -405,7 +405,9 @@ class SpaceTimePropagator:
         if frame.shape != (3, h, w):
             raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
         mean = self.model.mean
-        padded = functional.pad(frame.to(mean) - mean, padding(h, w)) + mean
+        left, right, top, bottom = padding(h, w)
+        padded = mean.expand(3, top + h + bottom, left + w + right).clone()
+        padded[:, top : top + h, left : left + w] = frame
         return padded.unsqueeze(0)
 
     def _padded_masks(self, state: SpaceTimeState, mask: Tensor, objects: int) -> Tensor:
@@ -420,7 +422,7 @@ class SpaceTimePropagator:
         if mask.ndim == 3:
             return functional.pad(mask[1:].float(), padding(h, w)).unsqueeze(0)
         one_hot = functional.pad(_one_hot(mask.unsqueeze(0), objects), padding(h, w))
-        return aggregate(one_hot).softmax(1)[:, 1:]
+        return compete(one_hot)[:, 1:]
 
 
 def _rows(key: Tensor) -> Tensor:
