@@ -21,7 +21,7 @@ from vosmodels.types import InputError
 MODULE = "orchestrator.report"
 SCHEME = "mlflow:"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-BENCHMARK = "benchmark-"  # how files beside a sweep's results begin that are none
+BENCHMARK = "benchmark-"  # how the files of tests/benchmarks begin; the others are sweeps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
-    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith(BENCHMARK))
+    files = sorted(folder.glob("*.json"), key=lambda p: (p.name.startswith(BENCHMARK), p.name))
     if not files:
         raise InputError(f"{folder}: no results (*.json) in this folder")
     text = readme.read_text()
@@ -73,7 +73,10 @@ def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
         raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    sections = [_read(path).markdown() for path in files]
+    sections = [
+        _benchmark(path) if path.name.startswith(BENCHMARK) else _read(path).markdown()
+        for path in files
+    ]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     if not quiet:
         print(f"{readme}: {len(files)} results")
@@ -88,6 +91,42 @@ def _read(path: Path) -> Results:
             f"{path}: not the results of a sweep ({error}); "
             f"write it with: python -m {MODULE} mlflow:EXPERIMENT --out {path}"
         ) from None
+
+
+def _benchmark(path: Path) -> str:
+    """Rounds, claims and address of one benchmark, as Markdown."""
+    try:
+        made = json.loads(path.read_text())
+        lines = [
+            f"**{made['benchmark']}**",
+            "",
+            "| claim | measured | target | |",
+            "|---|---:|---:|---|",
+        ]
+        for claim in made["claims"]:
+            bound = "at most" if claim["at_most"] else "at least"
+            verdict = "holds" if claim["holds"] else "**falls short**"
+            target = f"{bound} {claim['target']:.3g}"
+            lines.append(f"| {claim['name']} | {claim['value']:.3g} | {target} | {verdict} |")
+        lines += [
+            "",
+            "| | CPU s, median (range) | wall s, median (range) | rounds |",
+            "|---|---:|---:|---:|",
+        ]
+        for row in made["rows"]:
+            cpu, wall = (
+                f"{row[f'{clock}_median_s']:.3g} "
+                f"({row[f'{clock}_min_s']:.3g} to {row[f'{clock}_max_s']:.3g})"
+                for clock in ("cpu", "wall")
+            )
+            lines.append(f"| {row['name']} | {cpu} | {wall} | {len(row['cpu'])} |")
+        address = (made["command"], made["commit"], made["machine"], made["date"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not the results of a benchmark ({error}); "
+            f"write it with: python -m tests.benchmarks.NAME --out {path}"
+        ) from None
+    return "\n".join([*lines, "", "`{}` · commit {} · {} · {}".format(*address)])
 
 
 if __name__ == "__main__":

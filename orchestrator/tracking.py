@@ -63,13 +63,15 @@ class Tracker:
     def open_sweep(self, config: SweepConfig, sweep: str, text: str = "") -> str:
         """Run id of the sweep's parent run, made or found again and set RUNNING.
 
-        text: the YAML file, kept as an artifact. Swept keys are no parameters of the sweep.
+        text: the YAML file, kept as an artifact. Swept keys are no parameters of the sweep. What
+        may differ from one run of a sweep to the next (cluster, storage, where a folder lies) is
+        a parameter as it was first, as MLflow has it; config.json is as it is now.
         """
         run_id = self._parent(config.name, sweep)
         flat = records.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
-        self._log_params(
-            run_id, {k: v for k, v in flat.items() if k not in config.sweep.parameters}
-        )
+        known = self._client.get_run(run_id).data.params
+        left_out = {*config.sweep.parameters, *known}
+        self._log_params(run_id, {k: v for k, v in flat.items() if k not in left_out})
         self._client.set_tag(run_id, OPENED, str(time.time()))
         self._client.update_run(run_id, status="RUNNING")
         here = {"storage": str(config.storage_root)}  # absolute: it is read from anywhere

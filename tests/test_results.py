@@ -9,6 +9,8 @@ from rich.console import Console
 
 from orchestrator import report
 from orchestrator.results import Results, Row, commit, ordered
+from tests.benchmarks.rounds import Claim, Timing
+from tests.benchmarks.rounds import report as benchmark
 
 
 def three(jf):
@@ -85,7 +87,6 @@ def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / "omega.json").write_text(json.dumps(results().as_dict()))
-    (folder / "benchmark-jf.json").write_text('{"benchmark": "jf"}')  # lies there, is no sweep
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):
@@ -96,6 +97,29 @@ def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path
         assert "old" not in text
         assert text.count("| omega=1.0 |") == 1
     assert "1 results" in capsys.readouterr().out
+
+
+def test_a_benchmark_in_the_folder_has_its_claims_and_rounds_in_the_readme(tmp_path):
+    path = tmp_path / "r" / "benchmark-x.json"
+    claims = [Claim("times less CPU", 7.5, 8.0), Claim("MiB at work", 40.0, 150.0, at_most=True)]
+    benchmark("x", "python -m x", {"ours": Timing([1.0, 3.0], [2.0, 2.0])}, claims, out=path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{report.BEGIN}\n{report.END}\n")
+    assert report.main([str(path.parent), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert "| times less CPU | 7.5 | at least 8 | **falls short** |" in text
+    assert "| MiB at work | 40 | at most 150 | holds |" in text
+    assert "| ours | 2 (1 to 3) | 2 (2 to 2) | 2 |" in text
+    assert "`python -m x` · commit" in text
+
+
+def test_a_file_that_is_no_benchmark_does_not_reach_the_readme(tmp_path, capsys):
+    (tmp_path / "benchmark-x.json").write_text("{}")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{report.BEGIN}\nold\n{report.END}\n")
+    assert report.main([str(tmp_path), "--readme", str(readme)]) == 1
+    assert "benchmark-x.json: not the results of a benchmark" in capsys.readouterr().err
+    assert "old" in readme.read_text()
 
 
 def test_commit_is_that_of_the_code():

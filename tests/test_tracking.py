@@ -303,6 +303,21 @@ def test_results_are_kept_on_the_parent_with_a_table_and_the_best_row(
     assert {"results.json", "table.csv"} <= set(parent["artifacts"])
 
 
+def test_the_same_sweep_on_another_cluster_keeps_its_parent(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    first = tracker.open_sweep(config, sweep_id(config))
+    elsewhere = config.model_copy(
+        update={
+            "cluster": config.cluster.model_copy(update={"threads": 7}),
+            "storage": str(ledger.storage / "moved"),
+        }
+    )
+    assert sweep_id(elsewhere) == sweep_id(config)
+    assert again(tracker).open_sweep(elsewhere, sweep_id(elsewhere)) == first
+    kept = Catalogue(tracker.connection).config_of("omega", sweep_id(config))
+    assert kept.cluster.threads == 7
+
+
 def test_a_deleted_experiment_is_told_with_how_to_get_it_back(tracker: Tracker, ledger: Ledger):
     config = sweep_config(ledger.storage)
     tracker.open_sweep(config, sweep_id(config))
