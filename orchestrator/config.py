@@ -191,7 +191,10 @@ class LossConfig(Section):
 
 
 class StemConfig(Section):
-    """Training before the trials part; null: train's value as written, never a swept one."""
+    """Training before the trials part; null: train's value as written, never a swept one.
+
+    A teacher that is trained here has the same batch, crop and rate: both start from nothing.
+    """
 
     section = "stem"
     steps: Count = 100

@@ -125,32 +125,27 @@ class _Planner:
         return Plan(self.sweep, teacher, tuple(stems.values()), tuple(made))
 
     def _teacher(self) -> Job:
-        steps = self.written.teacher.steps
-        return self._supervised("teacher", self.written, {"steps": steps})
+        return self._supervised("teacher", self.written, self.written.teacher.steps)
 
     def _stem(self, point: RunConfig) -> Job:
         """Shaped by the point's student, data and stem, by train and loss only as written."""
-        stem = point.stem
-        return self._supervised(
-            "stem",
-            point,
-            {
-                "steps": stem.steps,
+        return self._supervised("stem", point, point.stem.steps)
+
+    def _supervised(self, role: Literal["teacher", "stem"], config: RunConfig, steps: int) -> Job:
+        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written, with
+        the stem's batch, crop and rate.
+
+        It is looked at once, at its end."""
+        once, stem = max(1, steps), config.stem
+        train = self.written.train.model_copy(
+            update={
+                "steps": steps,
                 "batch_size": stem.batch_size,
                 "crop": stem.crop,
                 "lr": stem.lr,
-            },
-        )
-
-    def _supervised(
-        self, role: Literal["teacher", "stem"], config: RunConfig, changes: Mapping[str, Any]
-    ) -> Job:
-        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written.
-
-        It is looked at once, at its end."""
-        once = max(1, changes["steps"])
-        train = self.written.train.model_copy(
-            update={**changes, "eval_every": once, "checkpoint_every": once}
+                "eval_every": once,
+                "checkpoint_every": once,
+            }
         )
         loss = LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
         model = config.teacher if role == "teacher" else config.student

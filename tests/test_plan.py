@@ -108,6 +108,19 @@ def test_without_distillation_there_is_no_teacher():
     assert set(plain.trials[0].needs) == {"stem"}
 
 
+def test_teacher_and_stem_share_batch_crop_and_rate_and_trials_have_their_own():
+    made = plan(
+        stem={"steps": 9, "batch_size": 2, "crop": 48, "lr": 3e-3},
+        teacher={"steps": 7},
+        train={"batch_size": 4, "crop": 64, "lr": 1e-4},
+    )
+    assert made.teacher is not None
+    for job, steps in ((made.teacher, 7), (made.stems[0], 9)):
+        found = job.train
+        assert (found.steps, found.batch_size, found.crop, found.lr) == (steps, 2, 48, 3e-3)
+    assert (made.trials[0].train.batch_size, made.trials[0].train.lr) == (4, 1e-4)
+
+
 def test_teacher_and_stem_learn_from_masks_alone():
     for job in BASE.rounds[0]:
         assert job.loss.logit == job.loss.representation == 0
