@@ -18,6 +18,7 @@ from orchestrator.placement import Placement
 from orchestrator.plan import Job, Plan
 from orchestrator.storage import Storage
 from vosmodels import registry
+from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.types import Clip
 
@@ -90,7 +91,7 @@ def pixel_seconds(job: Job) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
-        model = registry.build(job.model.name, seed=0, **job.model.options)
+        model = for_inference(registry.build(job.model.name, seed=0, **job.model.options))
         segmenter = VideoSegmenter(model)
         height, width = PROBE_FRAME
         mask = torch.zeros(height, width, dtype=torch.int64)
