@@ -15,13 +15,19 @@ import torch
 from torch import Tensor
 
 from orchestrator.results import command_line
-from tests.benchmarks.rounds import Claim, report, rounds
+from tests.benchmarks.rounds import Claim, fresh_peak, report, rounds
 from vosmodels.distillation import Method, correlation_loss
 from vosmodels.evaluation.speed import ProcessPeak
 from vosmodels.seeding import generator
 
 MODULE = "tests.benchmarks.correlation"
 CROP, FRAME, WIDTH = 9216, 27_300, 64
+CANDIDATES: dict[str, tuple[int, float, Method]] = {  # pixels, omega, how
+    "dense, 9216 pixels": (CROP, 0.5, "dense"),
+    "tiled, 9216 pixels": (CROP, 0.5, "tiled"),
+    "classwise, 9216 pixels, omega 0": (CROP, 0.0, "classwise"),
+    "tiled, 27300 pixels": (FRAME, 0.5, "tiled"),
+}
 FASTER, SMALLER, FRAME_MIB = 8.0, 50.0, 100.0
 
 
@@ -31,18 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--peak", choices=CANDIDATES, help="print the MiB one candidate takes")
     args = parser.parse_args(arguments)
-    candidates = {
-        "dense, 9216 pixels": step(CROP, 0.5, "dense"),
-        "tiled, 9216 pixels": step(CROP, 0.5, "tiled"),
-        "classwise, 9216 pixels, omega 0": step(CROP, 0.0, "classwise"),
-        "tiled, 27300 pixels": step(FRAME, 0.5, "tiled"),
-    }
+    if args.peak:
+        run = step(*CANDIDATES[args.peak])
+        with ProcessPeak() as memory:
+            run()
+        print(memory.peak / 2**20)
+        return 0
+    candidates = {name: step(*what) for name, what in CANDIDATES.items()}
     exact, tiled = (candidates[name]() for name in list(candidates)[:2])
     torch.testing.assert_close(tiled, exact, rtol=1e-4, atol=1e-5 * float(exact.norm()))
     timings = rounds(candidates, args.rounds)
     cpu = {name: timing.median() for name, timing in timings.items()}
-    peaks = {name: peak(run) for name, run in candidates.items()}
+    peaks = {name: fresh_peak(MODULE, name) for name in candidates}
     for name, mib in peaks.items():
         print(f"{name}: {mib:.0f} MiB at work")
     dense_s, tiled_s, classwise_s, _ = cpu.values()
@@ -71,17 +79,6 @@ def step(pixels: int, omega: float, method: Method) -> Callable[[], Tensor]:
         return z.grad
 
     return run
-
-
-def peak(run: Callable[[], object]) -> float:
-    """MiB above what the process holds before; the smallest of three looks: other threads'
-    buffers come and go."""
-    found = []
-    for _ in range(3):
-        with ProcessPeak() as memory:
-            run()
-        found.append(memory.peak / 2**20)
-    return min(found)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -65,6 +67,13 @@ def rounds(
             timings[name].cpu.append(time.process_time() - cpu)
             timings[name].wall.append(time.perf_counter() - wall)
     return timings
+
+
+def fresh_peak(module: str, name: str) -> float:
+    """MiB that candidate `name` of a benchmark takes in a process of its own: `--peak NAME` makes
+    the benchmark print it. In a process that has worked before, freed memory hides it."""
+    command = [sys.executable, "-m", module, "--peak", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def machine() -> str:
