@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -42,6 +44,31 @@ def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
 def test_the_folded_network_answers_as_the_trained_one(name: str):
     model = _model(name)
     torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)
+
+
+ALLOCATIONS = """
+import resource, sys, torch
+from vosmodels.folding import keep_freed_memory
+kept = sys.argv[1] == "keep" and keep_freed_memory()
+def fresh_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(10 * 2**20)  # 40 MiB, more than the C library keeps unasked
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fresh_pages()
+print(kept, min(fresh_pages() for _ in range(3)))
+"""
+
+
+def test_memory_that_was_freed_is_used_again_where_the_c_library_can_be_told():
+    told = {
+        how: subprocess.run(
+            [sys.executable, "-c", ALLOCATIONS, how], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for how in ("keep", "leave")
+    }
+    if told["keep"][0] != "True":
+        pytest.skip("not glibc: nothing to tell")
+    assert int(told["keep"][1]) < 100 < int(told["leave"][1])
 
 
 def test_no_batch_norm_is_left_and_the_trained_network_keeps_its_own():
