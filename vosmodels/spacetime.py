@@ -292,6 +292,7 @@ class FrameFeatures:
 
     frame: Tensor
     keys: KeyFeatures
+    query: Tensor  # the key by rows (h*w, C_k), as it was matched
     probabilities: Tensor
 
 
@@ -347,7 +348,7 @@ class SpaceTimePropagator:
         left, _, top, _ = padding(h, w)
         return Prediction(
             probabilities[0, :, top : top + h, left : left + w],
-            FrameFeatures(padded, keys, probabilities),
+            FrameFeatures(padded, keys, query, probabilities),
         )
 
     def commit(
@@ -361,7 +362,7 @@ class SpaceTimePropagator:
         masks = seen.probabilities[:, 1:]
         if mask is not None:
             masks = self._padded_masks(state, mask, state.objects)
-        return self._remember(state, seen.frame, seen.keys, masks, temporary=temporary)
+        return self._remember(state, seen.frame, seen.keys, seen.query, masks, temporary=temporary)
 
     def add(self, state: SpaceTimeState, frame: Tensor, ids: Tensor) -> SpaceTimeState:
         """Remembers `frame` with all objects of `ids` (H, W), new ones included; see
@@ -371,20 +372,22 @@ class SpaceTimePropagator:
             raise ValueError("ids hold no object: every pixel is 0")
         padded = self._padded_frame(state, frame)
         masks = self._padded_masks(state, ids, objects)
-        return self._remember(state, padded, self.model.encode_key(padded), masks)
+        keys = self.model.encode_key(padded)
+        return self._remember(state, padded, keys, _rows(keys.key), masks)
 
     def _remember(
         self,
         state: SpaceTimeState,
         frame: Tensor,
         keys: KeyFeatures,
+        query: Tensor,
         masks: Tensor,
         *,
         temporary: bool = False,
     ) -> SpaceTimeState:
         value = self.model.encode_value(frame, masks, keys.features.s16)  # (1, K, C_v, h, w)
         rows = value.permute(0, 3, 4, 1, 2).flatten(1, 2)  # (1, hw, K, C_v)
-        key = _rows(keys.key).unsqueeze(0)
+        key = query.unsqueeze(0)
         squares = key.square().sum(2)
         banks: list[Bank] = []
         done = 0
