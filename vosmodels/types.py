@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -166,6 +167,28 @@ class ScoredVideo(VideoSequence, Protocol):
         None where the frame is not asked for.
         """
         ...
+
+
+class WholeMasks:
+    """What a ScoredVideo adds where every frame has a whole mask: a base for those."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Object ids of the first frame, ascending."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """Frame 0 by object id: objects that appear later are not followed."""
+        return dict.fromkeys(self.ids, 0)
+
+    @property
+    def judged(self) -> range:
+        """Every frame has a whole mask."""
+        return range(len(self))
 
 
 class ClipSource(Protocol):

@@ -7,14 +7,13 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from vosmodels.data.folders import listing, pair_problem, pictures, together
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.types import U8, InputError
+from vosmodels.types import U8, InputError, WholeMasks
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ Year = Literal[2016, 2017]
 
 
 @dataclass(frozen=True)
-class DavisSequence:
+class DavisSequence(WholeMasks):
     """One video: frame i is images[i], its ids are in masks[i]; `merge` makes one object of all."""
 
     name: str
@@ -50,16 +49,6 @@ class DavisSequence:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @cached_property
-    def begins(self) -> dict[int, int]:
-        """Frame 0 by object id: objects that appear later are not followed."""
-        return dict.fromkeys(self.ids, 0)
-
-    @property
-    def judged(self) -> range:
-        """Every frame has a whole mask."""
-        return range(len(self))
 
     def answer(self, index: int) -> Path:
         """Where the official layout has the frame's predicted mask, below the answers' folder."""

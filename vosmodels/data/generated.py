@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vosmodels.seeding import numpy_generator
-from vosmodels.types import U8, Clip
+from vosmodels.types import U8, Clip, WholeMasks
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -310,7 +310,7 @@ class GeneratedClips:
 
 
 @dataclass(frozen=True)
-class GeneratedSequence:
+class GeneratedSequence(WholeMasks):
     """A `VideoSequence` of a scene, drawn when first asked for."""
 
     name: str
@@ -332,16 +332,6 @@ class GeneratedSequence:
 
     def __len__(self) -> int:
         return self.length
-
-    @cached_property
-    def begins(self) -> dict[int, int]:
-        """Frame 0 by object id: objects that appear later are not followed."""
-        return dict.fromkeys(self.ids, 0)
-
-    @property
-    def judged(self) -> range:
-        """Every frame has a whole mask."""
-        return range(len(self))
 
     def answer(self, index: int) -> Path:
         """Where the layout has the frame's predicted mask, below the answers' folder."""
