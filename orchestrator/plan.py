@@ -28,7 +28,7 @@ Role = Literal["teacher", "stem", "trial"]
 
 # Raised whenever the same configuration would train to other weights than before, so that results
 # of an older version are not taken for this one's.
-RECIPE = 2
+RECIPE = 3
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def _mask_stem(
 ) -> nn.Conv2d:
     """The stem for ([frame,] mask[, others]) in place of one for frames, of weights `rgb`.
 
-    The frame's channels keep those weights, the masks' start orthogonal, as in STCN.
+    The masks' channels start orthogonal, as in STCN. The frame's start at zero: random ones bury
+    the mask among features of the frame, which the key brings anyway; `load_backbone` fills them.
     """
     width, _, kernel, _ = rgb.shape
     mask_channels = 1 + sees_others
@@ -173,7 +174,7 @@ def _mask_stem(
     stem = nn.Conv2d(channels, width, kernel, stride=2, padding=kernel // 2, bias=bias)
     with torch.no_grad():
         masks = nn.init.orthogonal_(torch.empty(width, mask_channels, kernel, kernel))
-        stem.weight.copy_(torch.cat([rgb, masks], 1) if sees_frame else masks)
+        stem.weight.copy_(torch.cat([torch.zeros_like(rgb), masks], 1) if sees_frame else masks)
         if stem.bias is not None:
             stem.bias.zero_()
     return stem
