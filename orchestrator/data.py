@@ -10,10 +10,10 @@ from typing import Literal, cast, get_args
 
 from orchestrator.config import DataConfig, TrainConfig
 from vosmodels.data import generated
-from vosmodels.data.clips import MAX_SKIP, SequenceClips
+from vosmodels.data.clips import SequenceClips, VideoSource
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
-from vosmodels.types import ClipSource, InputError, ScoredVideo, VideoSequence
+from vosmodels.types import ClipSource, InputError, ScoredVideo
 
 
 def training_clips(data: DataConfig, train: TrainConfig, seed: int) -> ClipSource:
@@ -25,14 +25,12 @@ def training_clips(data: DataConfig, train: TrainConfig, seed: int) -> ClipSourc
             crop=train.crop,
             max_objects=data.max_objects,
         )
-    videos, max_skip = _training_videos(data)
     return SequenceClips(
-        videos,
+        [_training_videos(data)],
         clip_length=train.clip_length,
         crop=train.crop,
         seed=seed,
         max_objects=data.max_objects,
-        max_skip=max_skip,
     )
 
 
@@ -81,17 +79,14 @@ def _generated_split(split: str) -> generated.Split:
     )
 
 
-def _training_videos(data: DataConfig) -> tuple[Sequence[VideoSequence], int]:
-    """Videos with a mask for every frame, and the widest gap between two frames of a clip.
-
-    In YouTube-VOS a gap of one label is as wide as DAVIS's widest, of five frames.
-    """
+def _training_videos(data: DataConfig) -> VideoSource:
+    """Videos with a mask for every frame."""
     assert isinstance(data.train, str)  # lists are refused by the configuration
     folder = _folder(data)
     if isinstance(folder, DavisDataset):
-        return folder.sequences(data.train), MAX_SKIP
+        return VideoSource(folder.sequences(data.train))
     videos = [video.labelled_only() for video in folder.sequences(data.train)]
-    return videos, max(1, MAX_SKIP // LABEL_GAP)
+    return VideoSource(videos, label_gap=LABEL_GAP)
 
 
 def _folder(data: DataConfig) -> DavisDataset | YouTubeVosDataset:
