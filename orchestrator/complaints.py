@@ -13,13 +13,17 @@ from orchestrator.yamlfile import Document
 
 _OURS = {"bool_number", "not_built", "report_chosen", "classwise"}  # go on after the value
 _TOGETHER = {"classwise": ("loss.method", "loss.omega")}  # what two keys do not do together
-_WHOLE = {"model", "options", "split"}  # messages that name the value themselves
+_WHOLE = {"model", "options", "split", "stages"}  # messages that name the value themselves
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
-    """The model that holds the keys below `path`; None below a plain value."""
+    """The model that holds the keys below `path`; None below a plain value.
+
+    A number in a path is the place in a list, whose entries are of one model."""
     here = model
     for part in path:
+        if part.isdigit():
+            continue
         field = here.model_fields.get(part)
         nested = _models(field.annotation) if field else []
         if not nested:
@@ -39,6 +43,8 @@ def meant(word: str, known: Iterable[str]) -> str:
 def unknown_key(model: type[BaseModel], path: tuple[str, ...]) -> str:
     """What is wrong with a dotted key that `model` lacks."""
     for depth, part in enumerate(path):
+        if part.isdigit():
+            continue
         section = section_at(model, path[:depth])
         if section is None:
             return f"unknown key; {'.'.join(path[:depth])!r} is a value, not a section"
@@ -50,7 +56,8 @@ def unknown_key(model: type[BaseModel], path: tuple[str, ...]) -> str:
 
 def line(document: Document, model: type[BaseModel], details: ErrorDetails) -> str:
     """One finding of pydantic on a document as a line."""
-    path = tuple(str(part) for part in details["loc"])
+    # pydantic names the branch of a union after the key; no key has a bracket in it
+    path = tuple(str(part) for part in details["loc"] if "[" not in str(part))
     key, value = ".".join(path), details["input"]
     return f"{document.place(path)}: {key}: {problem(model, path, details, value)}"
 
@@ -98,6 +105,30 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
             _at(document, path, text) for text in _of_key(model, path, values, base, not_swept)
         ]
     return problems
+
+
+def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
+    """Keys of `train` and `stem`, written or swept, that a list of stages says instead."""
+    if document.values.get("stages") is None:
+        return []
+    sweep = document.values.get("sweep")
+    swept = sweep.get("parameters") if isinstance(sweep, dict) else None
+    told = []
+    for section in ("train", "stem"):
+        written = document.values.get(section)
+        for key in keys:
+            dotted = f"{section}.{key}"
+            if isinstance(written, dict) and key in written:
+                path: tuple[str, ...] = (section, key)
+            elif isinstance(swept, dict) and dotted in swept:
+                path = ("sweep", "parameters", dotted)
+            else:
+                continue
+            told.append(
+                f"{document.place(path)}: {'.'.join(path)}: with `stages` every stage says its own "
+                f"{key}; write it there, or take the stages out"
+            )
+    return told
 
 
 def _of_key(
@@ -158,8 +189,9 @@ def with_keys(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    parts = get_args(annotation) or (annotation,)
-    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _elsewhere(model: type[BaseModel], word: str) -> str:

@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator import complaints
+from orchestrator import complaints, stages
+from orchestrator.schema import (
+    Above0,
+    ClipLength,
+    Count,
+    Crop,
+    Name,
+    Number,
+    Positive,
+    Section,
+    Unit,
+    Weight,
+)
+from orchestrator.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
 from orchestrator.yamlfile import ConfigError, Document, read
 from vosmodels import registry
-from vosmodels.types import InputError
+from vosmodels.types import Augmentation, InputError
 
 __all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
 
-
-def _no_bool(value: object) -> object:
-    """pydantic reads true as 1; a person who writes `steps: true` meant something else."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("bool_number", "must be a number")
-    return value
-
-
-_Bool = BeforeValidator(_no_bool)
-Count = Annotated[int, _Bool, Field(ge=0)]
-Positive = Annotated[int, _Bool, Field(ge=1)]
-Weight = Annotated[float, _Bool, Field(ge=0)]
-Above0 = Annotated[float, _Bool, Field(gt=0)]
-Unit = Annotated[float, _Bool, Field(ge=0, le=1)]
-
-# Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
-NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
-    ("data", "train"): (lambda v: isinstance(v, list), "training on a list of splits"),
-    ("data", "static"): (lambda v: v is not None, "training on static images"),
-    ("", "stages"): (lambda v: v is not None, "training in stages"),
-    ("train", "ema"): (lambda v: v != 0, "an average of the weights over steps (0 = off)"),
-    ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
-    ("sweep", "search"): (lambda v: v in ("random", "optuna"), "a search other than grid"),
-    ("sweep", "scheduler"): (lambda v: v == "asha", "stopping trials early"),
-    ("cluster", "lockstep"): (lambda v: v != 1, "training several students in one job (1 = one)"),
-}
 
 # Trials are compared by one score, in one experiment: what that rests on is the same for all.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
@@ -61,32 +41,17 @@ MODEL = "models:/"  # before the id of a checkpoint in MLflow
 GENERATED_SPLITS = ("train", "val", "test")
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, nothing unbuilt accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    section: ClassVar[str] = ""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_built(cls, value: Any, info: ValidationInfo) -> Any:
-        wanted, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
-        if wanted is not None and wanted(value):
-            raise PydanticCustomError("not_built", "{what} is not built yet", {"what": what})
-        return value
-
-
 class DataConfig(Section):
     """Where clips come from; splits by name. `select` chooses, `report` is scored once."""
 
     section = "data"
-    root: Annotated[str, Field(min_length=1)] = "generated"
+    root: Name = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
-    train: str = "train"
+    train: str | Videos = "train"
     select: str = "val"
     report: str | None = None
-    static: None = None
+    static: Images | None = None
     select_height: Positive = 240  # px
     select_stride: Positive = 2  # frames
     max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
@@ -107,13 +72,21 @@ class DataConfig(Section):
     @classmethod
     def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
         for key in ("select", "train"):
-            if value is not None and value == info.data.get(key):
+            if value is not None and value in cls._splits(info.data, key):
                 raise PydanticCustomError(
                     "report_chosen",
                     "is also data.{key}; report must be a split nothing is chosen or trained by",
                     {"key": key},
                 )
         return value
+
+    @staticmethod
+    def _splits(data: Mapping[str, Any], key: str) -> set[str]:
+        """The splits of the run's own root that a key names."""
+        named = data.get(key)
+        if isinstance(named, tuple):
+            return {source.split for source in named if source.root == data.get("root")}
+        return {named} if named else set()
 
     @property
     def generated(self) -> bool:
@@ -180,7 +153,7 @@ class LossConfig(Section):
     kl: Literal["forward", "reverse"] = "forward"
     norm: Literal["n", "none"] = "n"
     boundary_width: Positive = 1  # positions at stride 4
-    max_pixels: Annotated[int, _Bool, Field(ge=2)] = 1024
+    max_pixels: Annotated[int, Number, Field(ge=2)] = 1024
 
     @field_validator("omega")
     @classmethod
@@ -200,7 +173,7 @@ class StemConfig(Section):
     steps: Count = 100
     loss: Literal["cross_entropy"] = "cross_entropy"
     batch_size: Positive | None = None
-    crop: Annotated[int, _Bool, Field(ge=16, multiple_of=16)] | None = None  # px
+    crop: Crop | None = None  # px
     lr: Above0 | None = None
 
 
@@ -210,19 +183,22 @@ class TrainConfig(Section):
     section = "train"
     steps: Count = 200
     batch_size: Positive = 4
-    clip_length: Annotated[int, _Bool, Field(ge=2)] = 5  # frames
-    crop: Annotated[int, _Bool, Field(ge=16, multiple_of=16)] = 128  # px
+    clip_length: ClipLength = 5  # frames
+    max_skip: MaxSkip = 5  # widest gap of two frames; curriculum: 5, 10, 15, 20, 25, 5
+    augmentation: Augmentation = "light"  # stcn: as wide as STCN's, for long runs
+    crop: Crop = 128  # px
     lr: Above0 = 1e-4
     eval_every: Positive = 100  # steps
     checkpoint_every: Positive = 100  # steps
     keep: Literal["all"] = "all"
-    amp: Literal["auto", "off"] = "auto"  # auto: bfloat16 on a GPU
-    ema: Annotated[float, _Bool, Field(ge=0, lt=1)] = 0.0
+    amp: Literal["auto", "off", "float16"] = "auto"  # auto: bfloat16 on a GPU
+    ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the weights that are kept
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
-    schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from 5/6 of the steps on
+    schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from decay_at on
+    decay_at: DecayAt = 5 / 6  # share of the steps
     warmup: Unit = 0.0  # share of the steps over which lr rises from 0
     weight_decay: Weight = 1e-7
-    bootstrap: Annotated[float, _Bool, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
+    bootstrap: Annotated[float, Number, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
 
 
 class SoupConfig(Section):
@@ -260,17 +236,33 @@ class RunConfig(Section):
     loss: LossConfig = LossConfig()
     stem: StemConfig = StemConfig()
     train: TrainConfig = TrainConfig()
-    stages: None = None
+    stages: tuple[StageConfig, ...] | None = Field(default=None, validate_default=True)
     soup: SoupConfig = SoupConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: str | None = None
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("stages")
+    @classmethod
+    def _stages_have_data(cls, value: Any, info: ValidationInfo) -> Any:
+        static = getattr(info.data.get("data"), "static", None) is not None
+        if value is None and static:
+            raise PydanticCustomError(
+                "stages", "data.static is for a stage named static; give stages"
+            )
+        found = stages.problems(value, static=static) if value is not None else []
+        if found:
+            raise PydanticCustomError("stages", "{found}", {"found": "; ".join(found)})
+        return value
+
     @field_validator("cluster")
     @classmethod
     def _workers_share_a_batch(cls, value: ClusterConfig, info: ValidationInfo) -> ClusterConfig:
-        for section in ("train", "stem"):
-            size = getattr(info.data.get(section), "batch_size", None)
+        parts = [(key, info.data.get(key)) for key in ("train", "stem")]
+        if stages := info.data.get("stages"):
+            parts = [(f"stages.{place}", stage) for place, stage in enumerate(stages)]
+        for section, part in parts:
+            size = getattr(part, "batch_size", None)
             if size is not None and size % value.workers:
                 raise PydanticCustomError(
                     "workers",
@@ -338,7 +330,10 @@ def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConf
 
 
 def resolve(config: Config) -> Config:
-    """The config with the stem's nulls filled from `train` as written."""
+    """The config with the stem's nulls filled from `train` as written; stages leave no stem to
+    fill."""
+    if config.stages is not None:
+        return config
     stem, train = config.stem, config.train
     filled = {
         key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
@@ -349,7 +344,8 @@ def resolve(config: Config) -> Config:
 def _read(path: Path | str, overrides: Sequence[str]) -> Document:
     document = read(Path(path), overrides)
     document.values.setdefault("name", Path(path).stem)
-    return document
+    said = complaints.of_stages(document, stages.SAID_BY_STAGES)
+    return replace(document, problems=(*document.problems, *said))
 
 
 def _validate(model: type[Config], document: Document, problems: list[str]) -> Config:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -212,9 +213,9 @@ class Table:
         found = []
         for stem in self.plan.stems:
             several = f" ({stem.key[:8]})" if len(self.plan.stems) > 1 else ""
-            names = {0: "untrained student", stem.train.steps: "stem: cross-entropy only"}
             for made in self.ledger.job(stem.key).checkpoints():
-                found.append(_Entry(stem, made, names[made.step] + several, "anchor"))
+                name = _stem_name(stem, made.step) + several
+                found.append(_Entry(stem, made, name, "anchor"))
         if self.plan.teacher:
             for made in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
                 found.append(_Entry(self.plan.teacher, made, "teacher", "teacher"))
@@ -260,7 +261,7 @@ class Table:
             report = self.report.checkpoint(made.sha256, load)
             self._record(job, made, report)
         done = self.ledger.job(job.key).done()
-        whole = done if job.role != "stem" or made.step == job.train.steps else None
+        whole = done if job.role != "stem" or made.step == job.steps else None
         return Row(
             entry.name,
             entry.role,
@@ -286,6 +287,16 @@ class Table:
             return student_of(job.model, tensors)
 
         return load
+
+
+def _stem_name(stem: Job, step: int) -> str:
+    """What a stem's checkpoint is called: it has one at its start and one at each stage's end."""
+    if step == 0:
+        return "untrained student"
+    done = accumulate(stage.train.steps for stage in stem.stages)
+    at = next(place for place, steps in enumerate(done) if steps == step)
+    only = len(stem.stages) == 1
+    return "stem: cross-entropy only" if only else f"stem after {stem.stages[at].name}"
 
 
 def _with_sequences(scores: Scores) -> dict[str, Any]:

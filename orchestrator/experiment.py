@@ -132,7 +132,7 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     ledger = Ledger(storage.root)
     states = {job.name: ledger.job(job.key).state for job in plan.jobs}
     for job in plan.jobs:
-        steps = f"{job.train.steps} steps"
+        steps = f"{job.steps} steps"
         out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
     nodes = driver.nodes_of(config)
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, TrainConfig
 from orchestrator.data import sequences
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.driver import unfinished
@@ -49,9 +49,11 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
     for role in ("teacher", "stem", "trial"):
         jobs = [job for job in left if job.role == role]
         if jobs:
-            rates[role] = step_seconds(jobs[0])
             rounds = math.ceil(len(jobs) / placement.at_once)
-            seconds[role] = rounds * jobs[0].train.steps * rates[role]
+            times = [step_seconds(jobs[0], stage.train) for stage in jobs[0].stages]
+            whole = sum(t * s.train.steps for t, s in zip(times, jobs[0].stages, strict=True))
+            rates[role] = whole / max(1, jobs[0].steps)
+            seconds[role] = rounds * whole
     data, trials = config.data, [job for job in left if job.role == "trial"]
     select = _pixels(config, data.select, data.select_height, data.select_stride)
     rates["million pixels"] = pixel_seconds(left[-1]) * 1e6
@@ -73,7 +75,9 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
 
 
 def _checkpoints(job: Job) -> int:
-    return math.ceil(job.train.steps / job.train.checkpoint_every) + (job.role == "stem")
+    if job.role != "trial":
+        return len(job.stages) + (job.role == "stem")
+    return sum(math.ceil(s.train.steps / s.train.checkpoint_every) for s in job.stages)
 
 
 def _pixels(config: RunConfig, split: str, height: int | None, stride: int) -> float:
@@ -106,8 +110,8 @@ def pixel_seconds(job: Job) -> float:
         torch.set_num_threads(threads)
 
 
-def step_seconds(job: Job) -> float:
-    """Seconds of one optimisation step of a job, the mean of a few after a first."""
+def step_seconds(job: Job, train: TrainConfig) -> float:
+    """Seconds of one optimisation step of a job's stage, the mean of a few after a first."""
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
@@ -118,11 +122,10 @@ def step_seconds(job: Job) -> float:
             config = job.config.teacher
             teacher = registry.build(config.name, seed=0, **config.options)
             trainee = Trainee(model, make_embedding(model.z_channels, teacher.z_channels, 0))
-        train = job.train.model_copy(update={"steps": PROBE_STEPS + 1})
+        train = train.model_copy(update={"steps": PROBE_STEPS + 1})
+        clips = _Noise(train, job.config.data.max_objects)
         started = 0.0
-        for progress in fit(
-            TrainingState(trainee, train), _Noise(job), step, train, teacher=teacher
-        ):
+        for progress in fit(TrainingState(trainee, train), clips, step, train, teacher=teacher):
             if progress.step == 1:
                 started = time.perf_counter()
         return (time.perf_counter() - started) / PROBE_STEPS
@@ -134,10 +137,11 @@ def step_seconds(job: Job) -> float:
 class _Noise:
     """Clips of the right size; their content does not matter to the clock."""
 
-    job: Job
+    train: TrainConfig
+    objects: int
 
     def sample(self, index: int) -> Clip:
-        train, objects = self.job.train, self.job.config.data.max_objects
+        train, objects = self.train, self.objects
         rng = torch.Generator().manual_seed(index)
         shape = (1, train.clip_length, train.crop, train.crop)
         frames = torch.rand(1, train.clip_length, 3, train.crop, train.crop, generator=rng)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -75,15 +75,15 @@ def run(job: Job, storage: Storage, group: Group | None = None) -> None:
 
 def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None) -> None:
     started = time.monotonic()
-    clips = training_clips(job.config.data, job.train, job.seed)
+    clips = training_clips(job.stages[0], job.seed)
     scorer = Scorer.choosing(storage, job.config.data) if record else None
     model, ancestor = _starting_model(job, storage, clips)
     teacher = _teacher(job, storage)
-    state = TrainingState(_trainee(job, model, teacher).to(group.device), job.train)
+    state = TrainingState(_trainee(job, model, teacher).to(group.device), job.stages[0].train)
     if teacher is not None:
         teacher.to(group.device)
     resumed = state.restore(storage.resume(job.key))
-    keeper = Keeper(job, storage, model, ancestor, record, scorer)
+    keeper = Keeper(job, storage, ancestor, record, scorer)
     if record is not None:
         record.write(
             ledgers.Started(
@@ -95,34 +95,52 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
                 ancestor=ancestor,
             )
         )
-        logger.info("%s starts at step %d of %d", job.name, state.step, job.train.steps)
-    if not resumed and (job.role == "stem" or job.train.steps == 0):
-        keeper.checkpoint(0)  # the untrained student: an anchor of the table
-    step = DistillStep(job.loss, seed=job.seed)
-    module = group.wrap(state.trainee)
-    for progress in fit(
-        state,
-        clips,
-        step,
-        job.train,
-        teacher=teacher,
-        module=module,
-        share=group.share,
-        device=group.device,
-    ):
-        group.alive()
-        if record is None:
-            continue
-        if progress.losses is not None:
-            record.write(ledgers.Losses(step=progress.step, values=dict(progress.losses)))
-        if progress.checkpoint:
-            keeper.checkpoint(progress.step)
-            state.save(storage.resume(job.key))
-        elif progress.evaluate:
-            keeper.evaluate(progress.step)
+        at = f"{job.stages[state.stage].name} stage, step {state.step}"
+        logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
+    if not resumed and (job.role == "stem" or job.steps == 0):
+        keeper.checkpoint(model, 0)  # the untrained student: an anchor of the table
+    _go_through_stages(job, state, group, teacher, keeper)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         record.write(ledgers.Done(seconds=time.monotonic() - started, peak_mib=peak_mib))
+
+
+def _go_through_stages(
+    job: Job, state: TrainingState, group: Group, teacher: nn.Module | None, keeper: Keeper
+) -> None:
+    """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
+    once a stage, at its end; what they would resume from is kept as often as a trial's."""
+    module = group.wrap(state.trainee)
+    before = 0  # steps of the stages that are done
+    for index, stage in enumerate(job.stages):
+        if index > state.stage:
+            state.next_stage(stage.train)
+        seed = seed_of(job.seed, "stage", index) if index else job.seed
+        going_on = fit(
+            state,
+            training_clips(stage, seed),
+            DistillStep(job.loss, seed=seed),
+            stage.train,
+            teacher=teacher,
+            module=module,
+            share=group.share,
+            device=group.device,
+        )
+        for progress in going_on if index == state.stage else ():
+            group.alive()
+            if keeper.record is None:
+                continue
+            step, model = before + progress.step, cast(SpaceTimeNetwork, state.model)
+            watched = job.role == "trial" or progress.step == stage.train.steps
+            if progress.losses is not None:
+                keeper.record.write(ledgers.Losses(step=step, values=dict(progress.losses)))
+            if progress.checkpoint:
+                if watched:
+                    keeper.checkpoint(model, step)
+                state.save(keeper.storage.resume(job.key))
+            elif progress.evaluate and watched:
+                keeper.evaluate(model, step)
+        before += stage.train.steps
 
 
 class Keeper:
@@ -132,33 +150,31 @@ class Keeper:
         self,
         job: Job,
         storage: Storage,
-        model: SpaceTimeNetwork,
         ancestor: str | None,
         record: ledgers.Job | None,
         scorer: Scorer | None,
     ) -> None:
         self.job = job
         self.storage = storage
-        self.model = model
         self.ancestor = ancestor
         self.record = record
         self.scorer = scorer
 
-    def evaluate(self, step: int) -> None:
+    def evaluate(self, model: SpaceTimeNetwork, step: int) -> None:
         """Scores without a checkpoint."""
         if self.record and self.scorer:
-            scores = self.scorer.score(self.model)
+            scores = self.scorer.score(model)
             self.record.write(ledgers.Evaluated(step=step, scores=summary(scores)))
 
-    def checkpoint(self, step: int) -> None:
+    def checkpoint(self, model: SpaceTimeNetwork, step: int) -> None:
         """Score, write, record, picture: in that order, so that a record is never of less."""
         if not (self.record and self.scorer):
             return
-        scores = self.scorer.score(self.model)
+        scores = self.scorer.score(model)
         info = checkpoint.CheckpointInfo.of(
-            self.model, ancestor=self.ancestor, step=step, scores=summary(scores)
+            model, ancestor=self.ancestor, step=step, scores=summary(scores)
         )
-        path, sha256 = checkpoint.write(self.storage.checkpoints, self.model.state_dict(), info)
+        path, sha256 = checkpoint.write(self.storage.checkpoints, model.state_dict(), info)
         self.scorer.remember(sha256, scores)
         self.record.write(
             ledgers.Checkpoint(
@@ -173,7 +189,7 @@ class Keeper:
         if scores.fps is not None:
             self.record.write(ledgers.Evaluated(step=step, scores={"fps": scores.fps}))
         picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
-        self.scorer.picture(self.model, picture)
+        self.scorer.picture(model, picture)
         self.record.write(
             ledgers.Picture(step=step, path=picture.relative_to(self.storage.root).as_posix())
         )
@@ -194,7 +210,7 @@ def _starting_model(
         checkpoint.load_weights(model, Path(config.weights).expanduser())
         return model.eval(), None
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
-    size = max(job.train.batch_size, 2)  # one value per channel has no variance
+    size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
     calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
     return model.eval(), None
 

@@ -103,19 +103,19 @@ class Watch:
         score = f"{made[-1].scores['jf']:.3f}" if made and "jf" in made[-1].scores else ""
         state = record.state
         if state != "running" or not losses:
-            return job.name, state, f"{step}/{job.train.steps}", "", "", score
+            return job.name, state, f"{step}/{job.steps}", "", "", score
         first_step, since = self._first.setdefault(job.key, (step, time.monotonic()))
         rate = (step - first_step) / max(time.monotonic() - since, 1e-9)
-        left = (job.train.steps - step) / rate if rate else 0.0
+        left = (job.steps - step) / rate if rate else 0.0
         times = (f"{rate:.2f}", f"{left:.0f} s") if rate else ("", "")
-        return job.name, state, f"{step}/{job.train.steps}", *times, score
+        return job.name, state, f"{step}/{job.steps}", *times, score
 
     def _tell(self) -> None:
         for job in self.jobs:
             record = self.ledger.job(job.key)
             for made in record.checkpoints():
                 scores = f"J {made.scores['j']:.3f} F {made.scores['f']:.3f}"
-                line = f"{job.name}: step {made.step}/{job.train.steps}: {scores}"
+                line = f"{job.name}: step {made.step}/{job.steps}: {scores}"
                 self._once(job, str(made.step), line)
             state = record.state
             if state != "new":

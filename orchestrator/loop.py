@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses, Trainee
@@ -51,28 +52,54 @@ class Progress:
 
 
 class TrainingState:
-    """Everything a run is at a step: trainee, optimizer, step count. Nothing else is random or
-    remembered: clips, pixels and learning rate are functions of the step."""
+    """Everything a run is at a step: trainee, optimizer, loss scaler, average, stage and step
+    count. Nothing else is random or remembered: clips, pixels and learning rate are functions of
+    the step."""
 
     def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
         self.trainee = trainee
+        self.stage = 0
+        self._begin(train)
+
+    def next_stage(self, train: TrainConfig) -> None:
+        """Go on from the weights this stage delivers, with an optimizer that remembers nothing: as
+        STCN does, whose stages are runs of their own."""
+        self.trainee.model.load_state_dict(self.model.state_dict())
+        self.stage += 1
+        self._begin(train)
+
+    def _begin(self, train: TrainConfig) -> None:
+        self.step = 0  # of this stage
         self.optimizer = torch.optim.Adam(
-            trainee.parameters(), lr=train.lr, weight_decay=train.weight_decay
+            self.trainee.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )
-        self.step = 0
+        device = next(self.trainee.parameters()).device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "float16")
+        self.average: AveragedModel | None = None
+        if train.ema:
+            mean = get_ema_multi_avg_fn(train.ema)
+            self.average = AveragedModel(self.trainee.model, multi_avg_fn=mean)
+
+    @property
+    def model(self) -> nn.Module:
+        """The weights that are scored and kept: the average over steps where there is one."""
+        return self.average.module if self.average else self.trainee.model
 
     def save(self, folder: Path) -> None:
         """Write this step's state as one folder, atomically; keep the last two."""
-        target = folder / f"{self.step:07d}"
-        scratch = folder / f".{self.step:07d}"
+        name = f"{self.stage:02d}-{self.step:07d}"
+        target, scratch = folder / name, folder / f".{name}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        tensors = {f"trainee.{k}": v.contiguous() for k, v in self.trainee.state_dict().items()}
+        parts: dict[str, Mapping[str, Tensor]] = {"trainee": self.trainee.state_dict()}
         for index, moments in self.optimizer.state_dict()["state"].items():
-            for name, value in moments.items():
-                tensors[f"optimizer.{index}.{name}"] = value.contiguous()
+            parts[f"optimizer.{index}"] = moments
+        if self.average:
+            parts["average"] = self.average.state_dict()
+        tensors = {f"{p}.{k}": v.contiguous() for p, part in parts.items() for k, v in part.items()}
         save_file(tensors, scratch / "state.safetensors")
-        (scratch / "state.json").write_text(json.dumps({"step": self.step}))
+        rest = {"stage": self.stage, "step": self.step, "scaler": self.scaler.state_dict()}
+        (scratch / "state.json").write_text(json.dumps(rest))
         shutil.rmtree(target, ignore_errors=True)
         scratch.rename(target)
         for old in saved_states(folder)[:-RESUME_KEPT]:
@@ -84,19 +111,22 @@ class TrainingState:
         if not states:
             return False
         tensors = load_file(states[-1] / "state.safetensors")
-        moments: dict[int, dict[str, Tensor]] = {}
-        weights: dict[str, Tensor] = {}
+        rest = json.loads((states[-1] / "state.json").read_text())
+        parts: dict[str, dict[str, Tensor]] = {"trainee": {}, "optimizer": {}, "average": {}}
         for name, value in tensors.items():
-            kind, rest = name.split(".", 1)
-            if kind == "trainee":
-                weights[rest] = value
-            else:
-                index, moment = rest.split(".", 1)
-                moments.setdefault(int(index), {})[moment] = value
-        self.trainee.load_state_dict(weights)
+            part, _, key = name.partition(".")
+            parts[part][key] = value
+        self.trainee.load_state_dict(parts["trainee"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step = int(json.loads((states[-1] / "state.json").read_text())["step"])
+        if self.average:
+            self.average.load_state_dict(parts["average"])
+        self.scaler.load_state_dict(rest["scaler"])
+        self.stage, self.step = rest["stage"], rest["step"]
         return True
 
 
@@ -109,14 +139,15 @@ def saved_states(folder: Path) -> list[Path]:
 def learning_rate(train: TrainConfig, step: int) -> float:
     """The rate of step `step` (0-based).
 
-    step: lr, a tenth of it from 5/6 of the steps on (STCN decays at 250k of 300k, 125k of 150k);
+    step: lr, a tenth of it from `decay_at` of the steps on (5/6: STCN decays at 250k of 300k, 125k
+    of 150k);
     cosine: from lr to 5 % of it. Both rise linearly over the first `warmup` share of the steps.
     """
     progress = step / train.steps
     rising = min(1.0, (step + 1) / max(1.0, train.warmup * train.steps))
     if train.schedule == "cosine":
         return train.lr * rising * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
-    return train.lr * rising * (0.1 if progress >= 5 / 6 else 1.0)
+    return train.lr * rising * (0.1 if progress >= train.decay_at else 1.0)
 
 
 def fit(
@@ -135,8 +166,10 @@ def fit(
     clips       clips by global sample index; step n takes n * batch_size ... of them
     teacher     where `step.needs_teacher`; stays as it is
     module      the trainee as the workers wrap it (DDP); the trainee itself by default
-    Raises Diverged before the optimizer moves on a loss or gradient that is not finite, and
-    ValueError where workers do not divide the global batch.
+    BatchNorm is frozen: its statistics stay, its scale and shift are learnt.
+    Raises Diverged before the optimizer moves on a loss or gradient that is not finite (in float16
+    such a gradient only lowers the loss scale, until that reaches 1), and ValueError where workers
+    do not divide the global batch.
     """
     share = share or Share()
     module = module or state.trainee
@@ -144,6 +177,8 @@ def fit(
     parameters = [p for p in state.trainee.parameters() if p.requires_grad]
     if step.needs_teacher and teacher is None:
         raise ValueError("the loss has distillation terms, and there is no teacher")
+    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
     while state.step < train.steps:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(train, state.step)
@@ -155,16 +190,21 @@ def fit(
         with _autocast(device, train.amp):
             taught = step.teach(teacher, clip) if selection and teacher else None
             losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
-        values = _backward(losses, share)
+        values = _backward(losses, share, state.scaler)
+        state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
-        if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
+        overflow = state.scaler.is_enabled() and state.scaler.get_scale() > 1
+        if not math.isfinite(values["total"]) or not (math.isfinite(float(norm)) or overflow):
             told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             raise Diverged(
                 f"step {state.step + 1}: not finite: {told}, gradient norm {float(norm):.4g}; "
                 f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
             )
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
+        if state.average:
+            state.average.update_parameters(state.trainee.model)
         state.step += 1
         last = state.step == train.steps
         due = state.step % LOG_EVERY == 0 or last
@@ -176,7 +216,7 @@ def fit(
         )
 
 
-def _backward(losses: Losses, share: Share) -> dict[str, float]:
+def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dict[str, float]:
     """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
 
     DDP averages gradients over the workers, so each one's part is multiplied by their number.
@@ -186,7 +226,7 @@ def _backward(losses: Losses, share: Share) -> dict[str, float]:
     counts = torch.stack([torch.as_tensor(losses.counts[n], device=sums.device) for n in names])
     counts = share.add_up(counts.float()).clamp_min(1)
     weights = torch.tensor([losses.weights[name] for name in names], device=sums.device)
-    (weights * sums / counts).sum().mul(share.world).backward()
+    scaler.scale((weights * sums / counts).sum() * share.world).backward()
     means = share.add_up(sums.detach()) / counts
     return {
         "total": float((weights * means).sum()),
@@ -195,7 +235,10 @@ def _backward(losses: Losses, share: Share) -> dict[str, float]:
 
 
 def _autocast(device: torch.device, amp: str) -> torch.autocast | nullcontext[None]:
-    """bfloat16 on a GPU unless switched off; it needs no loss scaling."""
+    """float16 where it is asked for; bfloat16 on a GPU unless switched off: it needs no loss
+    scaling."""
+    if amp == "float16":
+        return torch.autocast(device.type, dtype=torch.float16)
     if device.type == "cuda" and amp != "off":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()

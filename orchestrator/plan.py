@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from orchestrator.config import (
     SweepConfig,
     TrainConfig,
 )
-from orchestrator.data import fingerprint
+from orchestrator.data import Stage, clips_fingerprint, fingerprint, staged
 from orchestrator.distill import DistillStep
 from orchestrator.grid import Trial, trials
 from orchestrator.keys import digest
@@ -35,16 +35,16 @@ RECIPE = 3
 class Job:
     """One model to train, once.
 
-    config: the run with the trial's values in; train and loss: what this role trains with;
-    needs: keys of the jobs whose last checkpoint this one starts from ("stem") or learns from
-    ("teacher").
+    config: the run with the trial's values in; stages (at least one) and loss: what this role
+    trains with; needs: keys of the jobs whose last checkpoint this one starts from ("stem") or
+    learns from ("teacher").
     """
 
     role: Role
     key: str
     name: str
     config: RunConfig
-    train: TrainConfig
+    stages: tuple[Stage, ...]
     loss: LossConfig
     threads: int
     sweep: str
@@ -54,6 +54,11 @@ class Job:
     @property
     def model(self) -> ModelConfig:
         return self.config.teacher if self.role == "teacher" else self.config.student
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.train.steps for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,22 @@ def located(config: Config) -> Config:
         )
         for section in ("student", "teacher")
     }
-    root = config.data.root if config.data.generated else _absolute(config.data.root)
-    return config.model_copy(
-        update={**models, "data": config.data.model_copy(update={"root": root})}
+    data = config.data
+    root = data.root if data.generated else _absolute(data.root)
+    here = {"root": root, "train": _placed(data.train), "static": _placed(data.static)}
+    stages = config.stages and tuple(
+        stage.model_copy(update={"data": _placed(stage.data)}) for stage in config.stages
     )
+    return config.model_copy(
+        update={**models, "stages": stages, "data": data.model_copy(update=here)}
+    )
+
+
+def _placed(sources: Any) -> Any:
+    """A list of folders with absolute paths; a split's name and null as they are."""
+    if not isinstance(sources, tuple):
+        return sources
+    return tuple(s.model_copy(update={"root": _absolute(s.root)}) for s in sources)
 
 
 def _absolute(path: str | None) -> str | None:
@@ -125,37 +142,47 @@ class _Planner:
         return Plan(self.sweep, teacher, tuple(stems.values()), tuple(made))
 
     def _teacher(self) -> Job:
-        return self._supervised("teacher", self.written, self.written.teacher.steps)
+        """It goes through what the stem does and, where there are stages, on to the last one's
+        data."""
+        config, steps = self.written, self.written.teacher.steps
+        if config.stages is None:
+            return self._supervised("teacher", config, [self._started_with(config, steps)])
+        *first, last = staged(config)
+        last = replace(last, train=last.train.model_copy(update={"steps": steps}))
+        return self._supervised("teacher", config, [*first, last])
 
     def _stem(self, point: RunConfig) -> Job:
         """Shaped by the point's student, data and stem, by train and loss only as written."""
-        return self._supervised("stem", point, point.stem.steps)
-
-    def _supervised(self, role: Literal["teacher", "stem"], config: RunConfig, steps: int) -> Job:
-        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written, with
-        the stem's batch, crop and rate.
-
-        It is looked at once, at its end."""
-        once, stem = max(1, steps), config.stem
-        train = self.written.train.model_copy(
-            update={
-                "steps": steps,
-                "batch_size": stem.batch_size,
-                "crop": stem.crop,
-                "lr": stem.lr,
-                "eval_every": once,
-                "checkpoint_every": once,
-            }
+        if point.stages is None:
+            return self._supervised("stem", point, [self._started_with(point, point.stem.steps)])
+        train = self.written.train
+        return self._supervised(
+            "stem", point, staged(point.model_copy(update={"train": train}))[:-1]
         )
+
+    def _started_with(self, config: RunConfig, steps: int) -> Stage:
+        """The stage of a teacher or a stem that has no list of stages: the trials' data, with the
+        stem's batch, crop and rate."""
+        stem = config.stem
+        said = {"batch_size": stem.batch_size, "crop": stem.crop, "lr": stem.lr}
+        train = self.written.train.model_copy(update={**said, "steps": steps})
+        return Stage("video", train, config.data)
+
+    def _supervised(
+        self, role: Literal["teacher", "stem"], config: RunConfig, stages: Sequence[Stage]
+    ) -> Job:
+        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written."""
+        if not stages:  # the only stage is the trials': the stem is the student as it starts
+            last = staged(config)[-1]
+            stages = [replace(last, train=last.train.model_copy(update={"steps": 0}))]
         loss = LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
         model = config.teacher if role == "teacher" else config.student
         shaped_by = {
             "role": role,
             "model": _model(model),
-            "train": _shape(train),
             "dice": loss.dice,
             "seed": config.seed,
-            **self._common(config),
+            **self._common(config, stages),
         }
         return Job(
             role=role,
@@ -163,7 +190,7 @@ class _Planner:
             name=f"{role} {model.name}",
             sweep=self.sweep,
             config=config,
-            train=train,
+            stages=tuple(stages),
             loss=loss,
             threads=self.threads,
             seed=config.seed,
@@ -184,10 +211,10 @@ class _Planner:
             "teacher": _model(config.teacher) if taught and not teacher else None,
             "select": select,
             "loss": config.loss,
-            "train": {**_shape(config.train), "checkpoint_every": config.train.checkpoint_every},
+            "checkpoint_every": config.train.checkpoint_every,
             "seed": config.seed,
             "repeat": point.seed_index,
-            **self._common(config),
+            **self._common(config, staged(config)[-1:]),
         }
         return Job(
             role="trial",
@@ -195,7 +222,7 @@ class _Planner:
             name=point.name,
             sweep=self.sweep,
             config=config,
-            train=config.train,
+            stages=staged(config)[-1:],
             loss=config.loss,
             threads=self.threads,
             needs=needs,
@@ -205,12 +232,11 @@ class _Planner:
             else config.seed,
         )
 
-    def _common(self, config: RunConfig) -> dict[str, Any]:
-        split = config.data.train
-        assert isinstance(split, str)  # lists are refused by the configuration
+    def _common(self, config: RunConfig, stages: Sequence[Stage]) -> dict[str, Any]:
         return {
             "recipe": RECIPE,
-            "data": [fingerprint(config.data, split), config.data.max_objects],
+            "stages": [[s.name, _shape(s.train), clips_fingerprint(s)] for s in stages],
+            "max_objects": config.data.max_objects,
             "threads": self.threads,
             "workers": config.cluster.workers,
         }

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config import ModelConfig, RunConfig
-from orchestrator.data import scored_sequences, sequences
+from orchestrator.data import scored_sequences, staged, training_clips
 from vosmodels import registry
 from vosmodels.backbones import load_backbone
 from vosmodels.checkpoint import load_weights
@@ -36,11 +36,14 @@ def check(config: RunConfig) -> None:
 
 def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     data = config.data
-    for key in ("train", "select", "report"):
+    for key in ("select", "report"):
         split = getattr(data, key)
         if isinstance(split, str):
-            opened = sequences if key == "train" else scored_sequences
-            yield f"data.{key} {split!r}", partial(opened, data, split)
+            yield f"data.{key} {split!r}", partial(scored_sequences, data, split)
+    for place, stage in enumerate(staged(config)):
+        name = "data.train" if config.stages is None else f"stages.{place} ({stage.name})"
+        for part in stage.apart():
+            yield name, partial(training_clips, part, config.seed)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):

@@ -78,8 +78,8 @@ def parse(text: str) -> Any:
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The mapping in a YAML file with `a.b=value` overrides applied; ConfigError where it is none.
 
-    An override is split on its first `=` and its value is YAML. What follows
-    `sweep.parameters.` is one key, since swept keys have dots.
+    An override is split on its first `=` and its value is YAML; `stages.0.steps=100` sets a key of
+    a list's first entry. What follows `sweep.parameters.` is one key, since swept keys have dots.
     """
     values = _read_mapping(path)
     overridden: list[tuple[str, ...]] = []
@@ -96,7 +96,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
             continue
         parts = split_key(key.strip())
         if blocked := _put(values, parts, parsed):
-            problems.append(f"{COMMAND_LINE}: {key}: {blocked} is a value, not a section")
+            problems.append(f"{COMMAND_LINE}: {key}: {blocked} has no such key")
         overridden.append(parts)
     return Document(path, values, tuple(overridden), tuple(problems))
 
@@ -128,16 +128,21 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
-    """Sets a nested key; the name of what is in the way, if something is."""
-    here = values
-    for depth, part in enumerate(parts[:-1], 1):
-        below = here.get(part)
-        if below is None:
-            below = here[part] = {}
-        if not isinstance(below, dict):
-            return f"{'.'.join(parts[:depth])} ({below!r:.60})"
-        here = below
-    here[parts[-1]] = value
+    """Sets a nested key, a list's by its index; the name of what is in the way, if something is."""
+    here: Any = values
+    for depth, part in enumerate(parts, 1):
+        key: Any = part
+        if isinstance(here, list):
+            if not part.isdigit() or int(part) >= len(here):
+                return f"{'.'.join(parts[: depth - 1])} (a list of {len(here)})"
+            key = int(part)
+        elif not isinstance(here, dict):
+            return f"{'.'.join(parts[: depth - 1])} ({here!r:.60})"
+        if depth == len(parts):
+            here[key] = value
+        elif isinstance(here, dict) and here.get(key) is None:
+            here[key] = {}
+        here = here[key]
     return None
 
 

@@ -10,7 +10,6 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.config import (
-    NOT_BUILT,
     ConfigError,
     RunConfig,
     SweepConfig,
@@ -19,6 +18,7 @@ from orchestrator.config import (
     load_run,
 )
 from orchestrator.grid import trials
+from orchestrator.schema import NOT_BUILT
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 GRID = "sweep: {parameters: {loss.omega: [0.0, 1.0]}}\n"
@@ -139,10 +139,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("data", "train", [{"root": "a"}]),
-        ("data", "static", "images"),
-        ("", "stages", [{"name": "video"}]),
-        ("train", "ema", 0.99),
         ("train", "keep", "last"),
         ("train", "keep", "soup"),
         ("sweep", "search", "random"),
@@ -244,3 +240,57 @@ def test_a_sweep_section_without_parameters_is_refused(tmp_path: Path):
 
 def test_sweep_config_is_a_run_config_with_a_sweep():
     assert set(SweepConfig.model_fields) - set(RunConfig.model_fields) == {"sweep"}
+
+
+STAGES = """
+data: {static: stills}
+stages:
+  - {name: static, steps: 6, clip_length: 3}
+  - {name: bl30k, steps: 5, data: [{root: a, repeat: 2}, {root: b}]}
+  - {name: video, steps: 4, max_skip: curriculum}
+sweep: {parameters: {loss.omega: [0.0, 1.0]}}
+"""
+
+
+def test_stages_are_read_in_order_each_with_its_data(tmp_path: Path):
+    config = load(write(tmp_path, STAGES), ["stages.2.steps=9"])
+    assert config.stages is not None
+    assert [(s.name, s.steps, s.max_skip) for s in config.stages] == [
+        ("static", 6, 5),
+        ("bl30k", 5, 5),
+        ("video", 9, "curriculum"),
+    ]
+    assert [(d.root, d.repeat) for d in config.stages[1].data or ()] == [("a", 2), ("b", 1)]
+    assert config.data.static is not None
+    assert config.data.static[0].root == "stills"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.steps=3", "train.steps: with `stages` every stage says its own steps"),
+        ("stem.lr=1e-3", "stem.lr: with `stages` every stage says its own lr"),
+        ("sweep.parameters.train.lr=[1e-3]", "every stage says its own lr"),
+        ("stages=[]", "stages: is empty; it needs at least one stage"),
+        ("stages=null", "data.static is for a stage named static; give stages"),
+        ("stages.3.steps=1", "stages.3.steps: stages (a list of 3) has no such key"),
+        ("stages.1.data=null", "stage 1 (bl30k) has no videos; give its data"),
+        ("data.static=null", "stage 0 (static) has no images; give data.static"),
+        ("stages.0.name=video", "has no stage named static, which data.static is for"),
+        ("stages.0.data=[{root: a, split: b}]", "stage 0 (static): still images have root and"),
+        ("stages.2.max_skip=often", "stages.2.max_skip: 'often'"),
+        ("stages.2.stepz=1", "stages.2.stepz: unknown key; did you mean 'steps'?"),
+        ("cluster.workers=3", "workers 3 cannot share stages.0.batch_size 4 equally"),
+    ],
+)
+def test_each_mistake_in_stages_has_its_line(tmp_path: Path, override: str, line: str):
+    lines = refused(write(tmp_path, STAGES), override)
+    assert any(line in told for told in lines), lines
+
+
+def test_report_must_be_no_split_that_a_list_trains_on(tmp_path: Path):
+    train = "data.train=[{root: here, split: val}]"
+    (line,) = refused(
+        write(tmp_path, GRID), train, "data.root=here", "data.report=val", "data.select=s"
+    )
+    assert "data.report: 'val' is also data.train" in line

@@ -1,12 +1,26 @@
 import shutil
 
 import pytest
+from PIL import Image
 
-from orchestrator.config import DataConfig, TrainConfig
-from orchestrator.data import fingerprint, scored_sequences, sequences, training_clips
+from orchestrator.config import DataConfig, RunConfig, TrainConfig
+from orchestrator.data import (
+    Stage,
+    _open_images,
+    clips_fingerprint,
+    fingerprint,
+    scored_sequences,
+    sequences,
+    staged,
+    training_clips,
+)
 from tests import youtubevos
 from vosmodels.data.youtubevos import YouTubeVosSequence
 from vosmodels.types import InputError
+
+
+def video_stage(root, train):
+    return Stage("video", train, DataConfig(root=str(root)))
 
 
 @pytest.mark.parametrize("layout", ["auto", "youtubevos"])
@@ -38,7 +52,7 @@ def test_youtubevos_clips_are_made_of_neighbouring_labels(youtubevos_root, monke
 
     monkeypatch.setattr(YouTubeVosSequence, "mask", recorded)
     train = TrainConfig(clip_length=2, crop=32)
-    source = training_clips(DataConfig(root=str(youtubevos_root)), train, seed=0)
+    source = training_clips(video_stage(youtubevos_root, train), seed=0)
     starts = set()
     for index in range(12):
         source.sample(index)
@@ -51,12 +65,12 @@ def test_youtubevos_clips_are_made_of_neighbouring_labels(youtubevos_root, monke
 def test_youtubevos_clips_are_made_of_labelled_frames_alone(youtubevos_root):
     """Frames between labels are removed: the clips stay as they are, bit by bit."""
     train = TrainConfig(clip_length=4, crop=32)
-    before = training_clips(DataConfig(root=str(youtubevos_root)), train, seed=0)
+    before = training_clips(video_stage(youtubevos_root, train), seed=0)
     sparse = shutil.copytree(youtubevos_root, youtubevos_root.with_name("sparse"))
     for frame in range(youtubevos.LAST + 1):
         if frame % youtubevos.GAP:
             youtubevos.picture(sparse, "train", "fox", frame).unlink()
-    after = training_clips(DataConfig(root=str(sparse)), train, seed=0)
+    after = training_clips(video_stage(sparse, train), seed=0)
     for index in range(4):
         one, other = before.sample(index), after.sample(index)
         assert one.frames.equal(other.frames)
@@ -68,3 +82,74 @@ def test_a_split_that_only_gives_objects_is_refused_where_scores_are_wanted(yout
     assert len(scored_sequences(data, "train")) == 2
     with pytest.raises(InputError, match="split 'valid' has nothing to score"):
         scored_sequences(data, "valid")
+
+
+def still_images(root, count):
+    for number in range(count):
+        for kind, mode in (("images", "RGB"), ("masks", "L")):
+            path = root / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.new(mode, (64, 64))
+            picture.paste(Image.new(mode, (32, 32), "white"), (8 + number, 16))
+            picture.save(path)
+    return root
+
+
+def test_without_stages_a_run_has_one_on_its_own_data(davis_root):
+    config = RunConfig(name="x", data=DataConfig(root=str(davis_root)))
+    (stage,) = staged(config)
+    assert (stage.name, stage.train, stage.data) == ("video", config.train, config.data)
+
+
+def test_every_stage_has_clips_of_its_own_data_and_size(davis_root, youtubevos_root, tmp_path):
+    stills = still_images(tmp_path / "stills", 3)
+    lists = [{"root": str(davis_root), "repeat": 3}, {"root": str(youtubevos_root)}]
+    small = {"steps": 2, "batch_size": 1, "clip_length": 2}
+    config = RunConfig.model_validate(
+        {
+            "name": "x",
+            "data": {"root": str(davis_root), "static": str(stills), "max_objects": 2},
+            "stages": [
+                {"name": "static", "crop": 48, **small},
+                {"name": "bl30k", "crop": 32, "data": str(davis_root), **small},
+                {"name": "video", "crop": 64, "data": lists, "max_skip": "curriculum", **small},
+            ],
+        }
+    )
+    sizes = [training_clips(stage, seed=0).sample(0).frames.shape for stage in staged(config)]
+    assert sizes == [(1, 2, 3, edge, edge) for edge in (48, 32, 64)]
+
+
+def test_a_list_of_folders_is_visited_as_often_as_it_says(davis_root, youtubevos_root, monkeypatch):
+    seen = []
+    mask = YouTubeVosSequence.mask
+
+    def noticed(self, index):
+        seen.append(self.name)
+        return mask(self, index)
+
+    monkeypatch.setattr(YouTubeVosSequence, "mask", noticed)
+    train = TrainConfig(clip_length=2, crop=32)
+    folders = [{"root": str(davis_root), "repeat": 4}, {"root": str(youtubevos_root)}]
+    data = DataConfig.model_validate({"train": folders})
+    source = training_clips(Stage("video", train, data), seed=0)
+    visits = 0
+    for index in range(10):  # an epoch: two videos of DAVIS four times, two of YouTube-VOS once
+        seen.clear()
+        source.sample(index)
+        visits += bool(seen)
+    assert visits == 2
+
+
+def test_a_repeat_and_a_further_image_change_what_a_stage_is_keyed_by(tmp_path):
+    stills = still_images(tmp_path / "stills", 2)
+
+    def of(repeat):
+        data = DataConfig.model_validate({"static": [{"root": str(stills), "repeat": repeat}]})
+        return clips_fingerprint(Stage("static", TrainConfig(), data))
+
+    once = of(1)
+    assert once != of(2)
+    still_images(stills, 3)
+    _open_images.cache_clear()
+    assert of(1) != once

@@ -148,6 +148,45 @@ def test_a_corrupt_jpeg_fails_the_job_and_is_named(tmp_path):
     assert not storage.checkpoints.exists()
 
 
+def test_a_job_of_two_stages_goes_on_in_the_stage_it_broke_off_in(tmp_path, monkeypatch):
+    root = write_davis(tmp_path / "davis", 2016)
+    base = {"batch_size": 2, "crop": 32, "clip_length": 2, "lr": 1e-3}
+    config = SweepConfig.model_validate(
+        {
+            "name": "tiny",
+            "data": {"root": str(root), "select_height": 48, "select_stride": 2},
+            "student": {"name": "mobilevos_mobilenetv2_noaspp"},
+            "loss": {"logit": 0, "representation": 0},
+            "stages": [
+                {"name": "video", "steps": 2, **base},
+                {"name": "video", "steps": 3, **base, "max_skip": "curriculum"},
+                {"name": "video", "steps": 1, **base},
+            ],
+            "train": {"checkpoint_every": 1, "ema": 0.5, "augmentation": "stcn"},
+            "sweep": {"parameters": {"loss.dice": [1.0]}},
+        }
+    )
+    plan = plan_sweep(located(config), sweep_id(config), threads=1)
+    (stem,) = plan.stems
+    whole, broken = Storage(tmp_path / "whole"), Storage(tmp_path / "broken")
+    jobs.run(stem, whole)
+    made = record(whole, stem).checkpoints()
+    assert [checkpoint.step for checkpoint in made] == [0, 2, 5]
+    save = TrainingState.save
+
+    def save_and_die(state, folder):
+        save(state, folder)
+        if (state.stage, state.step) in {(0, 1), (0, 2), (1, 2)}:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="power cut"):
+            jobs.run(stem, broken)
+    jobs.run(stem, broken)
+    assert sums(broken, stem)[-1] == sums(whole, stem)[-1]
+
+
 def test_a_trial_without_its_stem_says_so(tmp_path):
     plan = plan_on(write_davis(tmp_path / "davis", 2016))
     with pytest.raises(InputError, match=r"the stem of omega=0\.0 has no checkpoint"):

@@ -40,25 +40,29 @@ def test_fit_learns_the_square():
     assert last < 0.6 * first
 
 
-def test_a_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path):
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"amp": "float16"}], ids=str)
+def test_a_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path, more):
     step = DistillStep(LossConfig(omega=0.5), seed=0)
     teacher = TinyModel(seed=9)
-    unbroken = fresh(embedding=True)
-    for _ in fit(unbroken, SquareClips(), step, TRAIN, teacher=teacher):
+    train = TRAIN.model_copy(update=more)
+    unbroken = fresh(train, embedding=True)
+    for _ in fit(unbroken, SquareClips(), step, train, teacher=teacher):
         pass
-    broken = fresh(embedding=True)
-    for progress in fit(broken, SquareClips(), step, TRAIN, teacher=teacher):
+    broken = fresh(train, embedding=True)
+    for progress in fit(broken, SquareClips(), step, train, teacher=teacher):
         if progress.step == 7:
             broken.save(tmp_path)
         if progress.step == 9:
             break
-    resumed = fresh(embedding=True)
+    resumed = fresh(train, embedding=True)
     assert resumed.restore(tmp_path)
     assert resumed.step == 7
-    for _ in fit(resumed, SquareClips(), step, TRAIN, teacher=teacher):
+    for _ in fit(resumed, SquareClips(), step, train, teacher=teacher):
         pass
     for name, value in weights(unbroken).items():
         assert torch.equal(weights(resumed)[name], value), name
+    for name, value in unbroken.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
 def test_two_resume_states_are_kept_and_a_torn_one_is_none(tmp_path):
@@ -66,8 +70,8 @@ def test_two_resume_states_are_kept_and_a_torn_one_is_none(tmp_path):
     for progress in fit(state, SquareClips(), CE, TRAIN):
         if progress.step in (2, 4, 6):
             state.save(tmp_path)
-    assert [p.name for p in saved_states(tmp_path)] == ["0000004", "0000006"]
-    (tmp_path / "0000006" / "state.json").unlink()
+    assert [p.name for p in saved_states(tmp_path)] == ["00-0000004", "00-0000006"]
+    (tmp_path / "00-0000006" / "state.json").unlink()
     restored = fresh()
     assert restored.restore(tmp_path)
     assert restored.step == 4
@@ -130,3 +134,55 @@ def test_cosine_rises_over_the_warm_up_and_ends_at_five_percent():
     assert learning_rate(train, 0) == pytest.approx(0.01)
     assert learning_rate(train, 49) < learning_rate(train, 99)
     assert learning_rate(train, 999) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_step_schedule_decays_where_it_is_told_to():
+    train = TrainConfig(steps=10, lr=1.0, decay_at=0.5)
+    assert [learning_rate(train, s) for s in (4, 5)] == pytest.approx([1, 0.1])
+
+
+def test_the_average_is_a_decaying_mean_of_the_weights_of_every_step():
+    train = TRAIN.model_copy(update={"ema": 0.75})
+    state = fresh(train)
+    expected = None
+    for _ in fit(state, SquareClips(), CE, train):
+        now = state.trainee.model.logit.weight.detach().double()
+        expected = now if expected is None else 0.75 * expected + 0.25 * now
+    found = state.model.logit.weight.detach().double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(found, now)
+
+
+def test_the_next_stage_starts_from_what_the_last_delivered_and_forgets_its_moments(tmp_path):
+    train = TRAIN.model_copy(update={"ema": 0.75})
+    state = fresh(train)
+    for _ in fit(state, SquareClips(), CE, train):
+        pass
+    delivered = {k: v.clone() for k, v in state.model.state_dict().items()}
+    state.next_stage(TRAIN)
+    assert (state.stage, state.step) == (1, 0)
+    for name, value in state.trainee.model.state_dict().items():
+        assert torch.equal(value, delivered[name])
+    assert not state.optimizer.state
+    state.save(tmp_path)
+    resumed = fresh()
+    assert resumed.restore(tmp_path)
+    assert resumed.stage == 1
+
+
+def test_an_overflow_in_float16_lowers_the_scale_and_moves_no_weight():
+    train = TRAIN.model_copy(update={"amp": "float16", "steps": 3})
+    state = fresh(train)
+    state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 2.0**40})
+    before = weights(state)
+    next(fit(state, SquareClips(), CE, train))
+    assert state.scaler.get_scale() == 2.0**39
+    for name, value in weights(state).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_batchnorm_that_would_learn_its_statistics_is_refused():
+    state = fresh()
+    state.trainee.model.norm = torch.nn.BatchNorm2d(3)
+    with pytest.raises(AssertionError, match="it is frozen"):
+        next(fit(state, SquareClips(), CE, TRAIN))

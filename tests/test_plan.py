@@ -86,12 +86,12 @@ def test_a_swept_training_value_makes_one_stem_and_other_trials():
     swept = plan(sweep={"parameters": {"train.lr": [1e-3, 1e-4], "loss.tau": [0.1, 1.0]}})
     assert len(swept.stems) == 1
     assert len(set(keys(swept.trials))) == 4
-    assert {job.train.lr for job in swept.trials} == {1e-3, 1e-4}
+    assert {job.stages[0].train.lr for job in swept.trials} == {1e-3, 1e-4}
 
 
 def test_a_swept_value_that_shapes_the_stem_makes_several():
     swept = plan(sweep={"parameters": {"stem.steps": [10, 20]}})
-    assert [stem.train.steps for stem in swept.stems] == [10, 20]
+    assert [stem.steps for stem in swept.stems] == [10, 20]
     assert [trial.needs["stem"] for trial in swept.trials] == keys(swept.stems)
 
 
@@ -116,9 +116,10 @@ def test_teacher_and_stem_share_batch_crop_and_rate_and_trials_have_their_own():
     )
     assert made.teacher is not None
     for job, steps in ((made.teacher, 7), (made.stems[0], 9)):
-        found = job.train
+        found = job.stages[0].train
         assert (found.steps, found.batch_size, found.crop, found.lr) == (steps, 2, 48, 3e-3)
-    assert (made.trials[0].train.batch_size, made.trials[0].train.lr) == (4, 1e-4)
+    own = made.trials[0].stages[0].train
+    assert (own.batch_size, own.lr) == (4, 1e-4)
 
 
 def test_teacher_and_stem_learn_from_masks_alone():
@@ -154,3 +155,40 @@ def test_workers_get_absolute_paths_and_keys_do_not_depend_on_them(tmp_path, mon
 def test_a_model_of_the_store_keeps_its_name_when_paths_become_absolute():
     named = located(config(teacher={"weights": "models:/m-1"}))
     assert named.teacher.weights == "models:/m-1"
+
+
+def staged_plan(*stages, **sections):
+    return plan(stages=list(stages), stem={}, **sections)
+
+
+FIRST = {"name": "video", "steps": 3, "lr": 1e-3}
+LAST = {"name": "video", "steps": 4, "max_skip": "curriculum"}
+
+
+def test_all_stages_but_the_last_belong_to_the_stem_and_the_teacher_goes_through_all():
+    made = staged_plan(FIRST, LAST, teacher={"steps": 7})
+    steps = {job.role: [stage.train.steps for stage in job.stages] for job in made.jobs}
+    assert steps == {"stem": [3], "trial": [4], "teacher": [3, 7]}
+    assert made.trials[0].stages[0].train.max_skip == "curriculum"
+
+
+def test_the_only_stage_is_the_trials_and_the_stem_is_the_student_as_it_starts():
+    made = staged_plan(LAST)
+    assert [job.steps for job in made.stems] == [0]
+    assert {job.steps for job in made.trials} == {4}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "stays"),
+    [
+        ({"steps": 4}, {}, set()),
+        ({"decay_at": 0.5}, {}, set()),
+        ({}, {"lr": 1e-3}, {"stem"}),
+        ({}, {"max_skip": 3}, {"stem"}),
+    ],
+)
+def test_a_stage_shapes_the_jobs_that_go_through_it(first, last, stays):
+    before, after = staged_plan(FIRST, LAST), staged_plan(FIRST | first, LAST | last)
+    for role in ("stem", "trial", "teacher"):
+        same = [[j.key for j in p.jobs if j.role == role] for p in (before, after)]
+        assert (same[0] == same[1]) == (role in stays), role

@@ -1,0 +1,57 @@
+"""What every section of the YAML shares: frozen, strict, nothing unbuilt accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def _no_bool(value: object) -> object:
+    """pydantic reads true as 1; a person who writes `steps: true` meant something else."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("bool_number", "must be a number")
+    return value
+
+
+Number = BeforeValidator(_no_bool)
+Count = Annotated[int, Number, Field(ge=0)]
+Positive = Annotated[int, Number, Field(ge=1)]
+Weight = Annotated[float, Number, Field(ge=0)]
+Above0 = Annotated[float, Number, Field(gt=0)]
+Unit = Annotated[float, Number, Field(ge=0, le=1)]
+ClipLength = Annotated[int, Number, Field(ge=2)]  # frames
+Crop = Annotated[int, Number, Field(ge=16, multiple_of=16)]  # px
+Name = Annotated[str, Field(min_length=1)]
+
+# Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
+NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
+    ("sweep", "search"): (lambda v: v in ("random", "optuna"), "a search other than grid"),
+    ("sweep", "scheduler"): (lambda v: v == "asha", "stopping trials early"),
+    ("cluster", "lockstep"): (lambda v: v != 1, "training several students in one job (1 = one)"),
+}
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, nothing unbuilt accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    section: ClassVar[str] = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_built(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
+        if wanted is not None and wanted(value):
+            raise PydanticCustomError("not_built", "{what} is not built yet", {"what": what})
+        return value
