@@ -58,8 +58,8 @@ ROWS = [
         "vosmodels.data.generated",
         "vosmodels.data.clips",
     ],
-    ["vosmodels.data.folders"],
-    ["vosmodels.data.masks", "vosmodels.data.images"],
+    ["vosmodels.data.folders", "vosmodels.data.augment"],
+    ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
     ["vosmodels.types", "vosmodels.seeding"],
 ]

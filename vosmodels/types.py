@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -41,6 +41,9 @@ class Features:
     s4: Tensor
     s8: Tensor
     s16: Tensor
+
+
+Augmentation = Literal["light", "stcn"]
 
 
 @dataclass(frozen=True)
