@@ -56,6 +56,7 @@ ROWS = [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",
         "vosmodels.data.generated",
+        "vosmodels.data.static_images",
         "vosmodels.data.thin_plate",
         "vosmodels.data.clips",
     ],
