@@ -52,6 +52,7 @@ ROWS = [
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
+    ["vosmodels.data.static_clips"],
     [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",
