@@ -53,10 +53,13 @@ ROWS = [
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
+    ["vosmodels.data.static_clips"],
     [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",
         "vosmodels.data.generated",
+        "vosmodels.data.static_images",
+        "vosmodels.data.thin_plate",
         "vosmodels.data.clips",
     ],
     ["vosmodels.data.folders", "vosmodels.data.augment"],
