@@ -1,4 +1,5 @@
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,31 @@ def test_the_only_resolution_there_is_stands_in_for_480p(davis_root: Path) -> No
         DavisDataset(davis_root)
 
 
+def test_without_imagesets_every_video_is_in_the_split_all(davis17_root: Path) -> None:
+    shutil.rmtree(davis17_root / "ImageSets")
+    dataset = DavisDataset(davis17_root)
+    assert (dataset.year, dataset.splits()) == (2017, ("all",))
+    assert [s.name for s in dataset.sequences("all")] == ["ant", "bee", "cat"]
+    assert dataset.sequences("all")[0].ids == (1, 2)
+    assert DavisDataset(davis17_root, 2016).sequences("all")[0].ids == (1,)
+    with pytest.raises(InputError, match=r"no split 'train' .* there are all"):
+        dataset.sequences("train")
+
+
+def test_bl30k_has_its_videos_without_a_folder_for_the_resolution(davis17_root: Path) -> None:
+    before = [s.frame(2) for s in DavisDataset(davis17_root).sequences("train")]
+    shutil.rmtree(davis17_root / "ImageSets")
+    for kind in ("JPEGImages", "Annotations"):
+        for video in (davis17_root / kind / "480p").iterdir():
+            video.rename(davis17_root / kind / video.name)
+        (davis17_root / kind / "480p").rmdir()
+        (davis17_root / kind / "readme.txt").touch()
+    ant, bee, cat = DavisDataset(davis17_root).sequences("all")
+    assert (ant.name, bee.name, cat.name, len(cat)) == ("ant", "bee", "cat", FRAMES)
+    np.testing.assert_array_equal([ant.frame(2), bee.frame(2)], before)
+    assert ant.ids == (1, 2)
+
+
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
         DavisDataset(tmp_path / "nowhere")
@@ -94,7 +120,7 @@ def test_a_folder_that_is_not_davis_says_what_was_looked_for(tmp_path: Path) -> 
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(
         InputError,
-        match=r"no JPEGImages, no ImageSets; looked for JPEGImages/480p.*found Annotations",
+        match=r"no JPEGImages; looked for JPEGImages/480p.*found Annotations",
     ):
         DavisDataset(tmp_path)
 
@@ -197,3 +223,11 @@ def test_the_real_folders_hold_what_their_readme_says() -> None:
     assert (len(sequences), sum(len(s) for s in sequences.values())) == (30, 2079)
     assert not sequences["bmx-bumps"].mask(60).any()
     assert sequences["bear"].ids == (1,)
+
+
+def test_a_real_video_without_imagesets_has_its_objects() -> None:
+    root = SHARED / "data" / "multi"
+    if not root.is_dir():
+        pytest.skip("the video of several objects is not beside this checkout")
+    (video,) = DavisDataset(root).sequences("all")
+    assert (video.name, len(video), video.ids) == ("schoolgirls", 80, (1, 2, 3, 4, 5, 6, 7))

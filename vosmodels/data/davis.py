@@ -1,10 +1,15 @@
-"""A DAVIS folder: JPEGImages, Annotations and ImageSets of the 2016 or the 2017 release."""
+"""A DAVIS folder: JPEGImages, Annotations and ImageSets of the 2016 or the 2017 release.
+
+Sets with a mask for every frame lie the same way, some without a folder for the resolution and
+without ImageSets: BL30K (STCN's second stage), MOSE, or a person's own videos.
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +23,7 @@ from vosmodels.types import U8, InputError, WholeMasks
 logger = logging.getLogger(__name__)
 
 Year = Literal[2016, 2017]
+ALL = "all"  # the split of a folder without ImageSets
 
 
 @dataclass(frozen=True)
@@ -67,27 +73,33 @@ class DavisDataset:
     """The sequences of a DAVIS folder, by split.
 
     year: 2017 keeps every object's id, 2016 merges all ids into one object; "auto" is 2017 where
-    ImageSets/2017 exists, else 2016. Splits of 2016 stand in ImageSets/2016 (names) or in
-    ImageSets/480p (pairs of paths, of which the sequence names count); names win. Frames are those
-    of the 480p folder, or of the only folder there is.
+    ImageSets/2017 exists or ImageSets does not, else 2016. Splits of 2016 stand in ImageSets/2016
+    (names) or in ImageSets/480p (pairs of paths, of which the sequence names count); names win.
+    Without ImageSets the only split is "all". Frames are those of the 480p folder, or of the only
+    folder there is, or those of the folders of JPEGImages where these hold pictures.
 
     Raises InputError where `root` is no such folder: what was looked for and what is there.
     """
 
     def __init__(self, root: Path, year: Literal["auto", 2016, 2017] = "auto") -> None:
         self.root = root
-        missing = [n for n in ("JPEGImages", "Annotations", "ImageSets") if not (root / n).is_dir()]
+        missing = [n for n in ("JPEGImages", "Annotations") if not (root / n).is_dir()]
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; give the root of a DAVIS folder")
         if missing:
             raise InputError(
                 f"{root}: not a DAVIS folder: no {', no '.join(missing)}; looked for "
-                "JPEGImages/480p/NAME/*.jpg, Annotations/480p/NAME/*.png and ImageSets/; "
-                f"found {listing(root)}"
+                "JPEGImages/480p/NAME/*.jpg, Annotations/480p/NAME/*.png and ImageSets/, "
+                f"of which ImageSets and 480p may be absent; found {listing(root)}"
             )
         self.year: Year = _year_of(root) if year == "auto" else year
         self._resolution = _resolution(root / "JPEGImages")
-        self._splits = _read_splits(root / "ImageSets", self.year)
+        self._lists = root / "ImageSets"
+        self._splits = (
+            _read_splits(self._lists, self.year)
+            if self._lists.is_dir()
+            else {ALL: tuple(_folders_in(root / "JPEGImages" / self._resolution))}
+        )
         if year == "auto":
             logger.info("%s: year auto is %d", root, self.year)
 
@@ -119,7 +131,7 @@ class DavisDataset:
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
-                + "; restore the files, or take the sequence out of ImageSets"
+                + "; restore the files, or take the sequence out of the split"
             )
 
     def fingerprint(self, split: str) -> str:
@@ -142,26 +154,35 @@ class DavisDataset:
         if self._splits.get(split):
             return self._splits[split]
         if split in self._splits:
-            raise InputError(f"{self.root / 'ImageSets'}: split {split!r} names no sequence")
+            raise InputError(f"{self._lists}: split {split!r} names no sequence")
         near = difflib.get_close_matches(split, self._splits, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(
-            f"{self.root / 'ImageSets'}: no split {split!r} of year {self.year}; "
+            f"{self._lists}: no split {split!r} of year {self.year}; "
             f"there are {', '.join(self.splits())}{hint}"
         )
 
 
 def _year_of(root: Path) -> Year:
-    return 2017 if (root / "ImageSets" / "2017").is_dir() else 2016
+    lists = root / "ImageSets"
+    return 2017 if (lists / "2017").is_dir() or not lists.is_dir() else 2016
 
 
 def _resolution(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    """The folder of the videos below JPEGImages; empty where the videos lie in that itself."""
+    names = _folders_in(folder)
     if "480p" in names:
         return "480p"
+    if names and pictures(folder / names[0]):
+        return ""
     if len(names) == 1:
         return names[0]
     raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {listing(folder)}")
+
+
+def _folders_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:  # one look for each of BL30K's 30,000 videos
+        return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
