@@ -70,7 +70,7 @@ class Tracker:
         run_id = self._parent(config.name, sweep)
         flat = records.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
         known = self._client.get_run(run_id).data.params
-        left_out = {*config.sweep.parameters, *known}
+        left_out = config.sweep.keys | known.keys()
         self._log_params(run_id, {k: v for k, v in flat.items() if k not in left_out})
         self._client.set_tag(run_id, OPENED, str(time.time()))
         self._client.update_run(run_id, status="RUNNING")
