@@ -43,7 +43,9 @@ ROWS = [
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
     [
         "vosmodels.evaluation.annotations",
+        "vosmodels.evaluation.boundary_errors",
         "vosmodels.evaluation.metrics",
+        "vosmodels.evaluation.paired",
         "vosmodels.checkpoint",
         "vosmodels.folding",
     ],
