@@ -36,6 +36,7 @@ ON_THE_SERVER = (
 
 
 Place = TypeVar("Place", int, str)  # of a frame in its video: its number or its file's stem
+OnScored = Callable[[U8, U8, Sequence[int]], None]
 
 
 class Segmenter(Protocol):
@@ -188,7 +189,7 @@ def evaluate(
     height: int | None = None,
     stride: int = 1,
     on_mask: Callable[[str, int, U8], None] | None = None,
-    on_scored: Callable[[U8, U8, Sequence[int]], None] | None = None,
+    on_scored: OnScored | None = None,
 ) -> Scores:
     """Run a new segmenter over each video and score what it says.
 
