@@ -97,6 +97,11 @@ class Tracker:
             numbers = [(f"best/{k}", best["select"][k], 0) for k in ("j", "f", "jf")]
             self._log_metrics(run_id, numbers)
 
+    def log_files(self, experiment: str, sweep: str, files: Sequence[Path]) -> None:
+        """Files that tell of more than this sweep, on its parent run under table/."""
+        for file in files:
+            self._client.log_artifact(self._parent(experiment, sweep), str(file), "table")
+
     def close_sweep(self, experiment: str, sweep: str, *, status: str = "FINISHED") -> None:
         """End the parent run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self._parent(experiment, sweep), status)
