@@ -31,7 +31,7 @@ def trials(config: SweepConfig) -> list[Trial]:
     """Every point, grid place and repeat, in the order of the file, the last key fastest."""
     base = config.model_dump(exclude={"sweep"})
     sweep = config.sweep
-    short = {key: key.rpartition(".")[2] for key in sweep.parameters}
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
     names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
     made = []
     points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
