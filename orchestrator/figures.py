@@ -62,6 +62,8 @@ def _scores(axes: Axes, comparison: Comparison, trials: Mapping[str, Line]) -> N
         axes.axvline(copied, color="grey", linestyle="--", linewidth=1)
         axes.text(copied, len(trials) - 0.45, f" {COPY}", color="grey", fontsize="small")
     axes.set_yticks(range(len(trials)), list(trials))
+    for place, label in enumerate(axes.get_yticklabels()):  # the legend of all panels
+        label.set_color(_colour(place))
     axes.set_ylim(len(trials) - 0.3, -0.5)
     axes.set_xlabel(f"{comparison.split} J, a dot for each seed")
 
@@ -69,18 +71,15 @@ def _scores(axes: Axes, comparison: Comparison, trials: Mapping[str, Line]) -> N
 def _course(axes: Axes, comparison: Comparison, trials: Mapping[str, Line]) -> None:
     """Select J of every checkpoint over its trial's seconds, which are spread evenly over steps."""
     for place, name in enumerate(trials):
-        label: str | None = name
         for run in comparison.runs.values():
             for row in run.rows:
                 if row.name == name and row.curve and row.seconds:
                     last = row.curve[-1][0]
                     seconds = [row.seconds * step / last for step, _ in row.curve]
                     scores = [j for _, j in row.curve]
-                    axes.plot(seconds, scores, ".-", color=_colour(place), label=label, alpha=0.7)
-                    label = None  # once
+                    axes.plot(seconds, scores, ".-", color=_colour(place), alpha=0.7)
     axes.set_xlabel("seconds of the trial, after its stem")
     axes.set_ylabel("select J")
-    axes.legend(fontsize="small")
 
 
 def _errors(axes: Axes, comparison: Comparison, trials: Mapping[str, Line]) -> None:
@@ -92,12 +91,11 @@ def _errors(axes: Axes, comparison: Comparison, trials: Mapping[str, Line]) -> N
         shares = [counts[str(d)] / max(counts["wrong"], 1) for d in DISTANCES]
         places = [x + (place - (len(counted) - 1) / 2) * width for x in range(len(DISTANCES))]
         colour = _colour(list(trials).index(name))
-        axes.bar(places, shares, width, color=colour, label=name)
+        axes.bar(places, shares, width, color=colour)
     axes.set_xticks(range(len(DISTANCES)), [f"{d} px" for d in DISTANCES])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distance from the true boundary, at most")
     axes.set_ylabel("share of wrong pixels")
-    axes.legend(fontsize="small")
 
 
 def _colour(place: int) -> tuple[float, float, float, float]:

@@ -18,7 +18,7 @@ FEW = 5  # videos: an interval over no more than these says little
 
 def show(comparison: Comparison) -> None:
     """Print the tables, each with the lines that belong to it."""
-    out = Console(highlight=False, soft_wrap=True, width=max(180, Console().width))
+    out = Console(highlight=False, soft_wrap=True, width=max(210, Console().width))
     lines = comparison.lines()
     out.print(_rich(_grid(comparison, lines), _title(comparison)))
     for note in _notes(comparison, lines):
@@ -155,7 +155,7 @@ def _rich(grid: Sequence[Sequence[str]], title: str | None = None) -> Table:
     head, *rows = grid
     table = Table(title=title, title_justify="left", box=None)
     for number, heading in enumerate(head):
-        table.add_column(heading, justify="right" if number else "left")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for cells in rows:
         table.add_row(*cells)
     return table
