@@ -87,23 +87,66 @@ def problem(
 
 
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
-    """What is wrong with the swept keys and their values, each tried in the run by itself."""
+    """What is wrong with the swept keys and their values, each tried in the run by itself, and
+    with the points, each tried as a whole."""
     section = document.values["sweep"]
-    parameters = section.get("parameters") if isinstance(section, dict) else None
-    if not isinstance(parameters, dict):
+    parameters = section.get("parameters", {}) if isinstance(section, dict) else None
+    points = section.get("points", {}) if isinstance(section, dict) else None
+    if not (isinstance(parameters, dict) and isinstance(points, dict)):
         return []  # the schema says so
+    if not all(isinstance(changes, dict) for changes in points.values()):
+        return []  # so it does here
     base = {key: value for key, value in document.values.items() if key != "sweep"}
-    problems = [] if parameters else [_at(document, (), "empty; it needs at least one key")]
+    problems = []
+    if not parameters and not points:
+        problems.append(
+            _at(document, "parameters", "empty; give at least one key, or sweep.points")
+        )
     for key, values in parameters.items():
         path = tuple(str(key).split("."))
+        place = f"parameters.{key}"
         if path in document.overridden:
             problems.append(
                 f"command line: {key}: is swept; use sweep.parameters.{key}=[value], "
                 "or leave it to the sweep"
             )
         problems += [
-            _at(document, path, text) for text in _of_key(model, path, values, base, not_swept)
+            _at(document, place, text) for text in _of_key(model, path, values, base, not_swept)
         ]
+        problems += [
+            _at(document, place, f"is also set by point {name!r}; a key varies in one place")
+            for name, changes in points.items()
+            if key in changes
+        ]
+    return problems + _of_points(document, model, points, base, not_swept)
+
+
+def _of_points(
+    document: Document,
+    model: type[BaseModel],
+    points: Mapping[str, Mapping[str, Any]],
+    base: Mapping[str, Any],
+    not_swept: Set[str],
+) -> list[str]:
+    problems = []
+    known: dict[str, BaseModel] = {}
+    for name, changes in points.items():
+        whole = with_keys(base, changes)
+        for key, value in changes.items():
+            path = tuple(str(key).split("."))
+            problems += [
+                _at(document, f"points.{name}.{key}", text)
+                for text in _of_key(model, path, [value], whole, not_swept)
+            ]
+            if path in document.overridden and all(key in other for other in points.values()):
+                problems.append(f"command line: {key}: is set by every point of sweep.points")
+        try:
+            run = model.model_validate(whole)
+        except ValidationError:
+            continue  # told by key, above or by the schema
+        twins = [other for other, theirs in known.items() if theirs == run]
+        problems += [_at(document, f"points.{name}", f"is the same run as {t!r}") for t in twins]
+        known[name] = run
     return problems
 
 
@@ -135,7 +178,7 @@ def _of_key(
     model: type[BaseModel],
     path: tuple[str, ...],
     values: Any,
-    base: dict[str, Any],
+    base: Mapping[str, Any],
     not_swept: Set[str],
 ) -> list[str]:
     key = ".".join(path)
@@ -171,8 +214,9 @@ def _of_key(
     return problems
 
 
-def _at(document: Document, path: tuple[str, ...], text: str) -> str:
-    where = ("sweep", "parameters", ".".join(path)) if path else ("sweep", "parameters")
+def _at(document: Document, key: str, text: str) -> str:
+    """A line about a key below `sweep`, whose own name may have dots."""
+    where = ("sweep", *key.split(".", 1))
     return f"{document.place(where)}: {'.'.join(where)}: {text}"
 
 

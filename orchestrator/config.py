@@ -278,13 +278,20 @@ class RunConfig(Section):
 
 
 class SweepSection(Section):
-    """Which keys vary: `parameters` maps a dotted key to its values; seeds repeat every point."""
+    """Which keys vary. parameters: a dotted key to its values; points: a name to keys that vary
+    together, the first one being what the others are compared with; seeds repeat every trial."""
 
     section = "sweep"
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    points: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: Literal["grid"] = "grid"
     scheduler: Literal["fifo"] = "fifo"
     seeds: Positive = 1
+
+    @property
+    def keys(self) -> set[str]:
+        """Every key that varies."""
+        return {*self.parameters, *(key for point in self.points.values() for key in point)}
 
 
 class SweepConfig(RunConfig):

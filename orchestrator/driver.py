@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,8 +12,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator import workers
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.evaluation import (
+    BOUNDARY,
+    FIRST_FRAME_COPY,
     Scorer,
     Task,
     per_sequence,
@@ -21,15 +23,16 @@ from orchestrator.evaluation import (
     student_of,
     summary,
 )
+from orchestrator.grid import trials
 from orchestrator.ledger import Checkpoint, Evaluated, Failed, Ledger
+from orchestrator.ledger import Job as Record
 from orchestrator.live import Watch
 from orchestrator.placement import Placement, cores, place
 from orchestrator.plan import Job, Plan
-from orchestrator.results import Row
+from orchestrator.results import COPY, Row
 from orchestrator.storage import Storage, read_json, write_json
 from orchestrator.tracking import Tracker
 from vosmodels import checkpoint
-from vosmodels.evaluation.runner import Scores
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import InputError
 
@@ -106,9 +109,24 @@ def unfinished(jobs: Sequence[Job], storage: Storage) -> list[Job]:
     return [job for job in jobs if ledger.job(job.key).state != "done"]
 
 
-def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -> Outcome:
-    """Run what is not done, round by round; a job that fails leaves the others alone."""
+def execute(
+    plan: Plan,
+    config: RunConfig,
+    storage: Storage,
+    tracker: Tracker,
+    on_done: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Run what is not done, round by round; a job that fails leaves the others alone. on_done is
+    called when a job has come to its end, from the thread that watches them."""
     ledger = Ledger(storage.root)
+    ended: set[str] = set()
+
+    def follow(record: Record) -> None:
+        tracker.project(record, plan.sweep)
+        if record.state == "done" and record.key not in ended:
+            ended.add(record.key)
+            on_done()
+
     if not unfinished(plan.jobs, storage):
         for job in plan.jobs:
             tracker.project(ledger.job(job.key), plan.sweep)
@@ -118,7 +136,7 @@ def execute(plan: Plan, config: RunConfig, storage: Storage, tracker: Tracker) -
     try:
         for number, round_ in enumerate(plan.rounds):
             todo = unfinished(round_, storage)
-            with Watch(round_, ledger, lambda record: tracker.project(record, plan.sweep)) as watch:
+            with Watch(round_, ledger, follow) as watch:
                 if todo:
                     placed = placement(config, nodes, len(todo), todo[0].threads)
                     told = describe(placed)
@@ -181,12 +199,13 @@ class _Entry:
     made: Checkpoint
     name: str
     role: str
+    baseline: str | None = None
 
 
 class Table:
     """The rows of a plan, from the ledger and from scores computed once."""
 
-    def __init__(self, plan: Plan, config: RunConfig, storage: Storage) -> None:
+    def __init__(self, plan: Plan, config: SweepConfig, storage: Storage) -> None:
         self.plan = plan
         self.config = config
         self.storage = storage
@@ -196,34 +215,46 @@ class Table:
         self.report = Scorer.reporting(storage, config.data, report) if report else None
 
     def rows(self) -> list[Row]:
-        """Anchors, teacher, and the best checkpoint by select J&F of every trial."""
+        """Anchors, teacher, and the best checkpoint by select J&F of every trial; what lacks its
+        scores is scored first."""
         entries = self._entries()
         threads = self.plan.trials[0].threads
         score_all(self._unscored(entries), at_once=cores() // threads, threads=threads)
-        copied = self.report.copy() if self.report else None
-        first = Row(
-            "first-frame copy",
-            "anchor",
-            _with_sequences(self.select.copy()),
-            _with_sequences(copied) if copied else {},
-        )
-        return [first, *(self._row(entry) for entry in entries)]
+        for scorer in (self.select, self.report):
+            if scorer:
+                scorer.copy()
+        if self.report:
+            for entry in entries:
+                if entry.role != "teacher":
+                    self._record(entry.job, entry.made, self.report)
+        return self.so_far()
+
+    def so_far(self) -> list[Row]:
+        """The rows whose select scores are known, with what is known of their report."""
+        copy = Row(COPY, "anchor", *self._scores(FIRST_FRAME_COPY))
+        rows = [copy, *(self._row(entry) for entry in self._entries())]
+        return [row for row in rows if row.select]
 
     def _entries(self) -> list[_Entry]:
         found = []
-        for stem in self.plan.stems:
-            several = f" ({stem.key[:8]})" if len(self.plan.stems) > 1 else ""
+        stems = {}
+        names = [stem.model.name for stem in self.plan.stems]
+        for number, stem in enumerate(self.plan.stems, 1):
+            several = f" ({stem.model.name if len(set(names)) == len(names) else number})"
+            told = several if len(names) > 1 else ""
+            stems[stem.key] = _stem_name(stem, stem.steps) + told
             for made in self.ledger.job(stem.key).checkpoints():
-                name = _stem_name(stem, made.step) + several
-                found.append(_Entry(stem, made, name, "anchor"))
+                found.append(_Entry(stem, made, _stem_name(stem, made.step) + told, "anchor"))
         if self.plan.teacher:
             for made in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
                 found.append(_Entry(self.plan.teacher, made, "teacher", "teacher"))
-        for trial in self.plan.trials:
-            record = self.ledger.job(trial.key)
+        for job, trial in zip(self.plan.trials, trials(self.config), strict=True):
+            record = self.ledger.job(job.key)
             if record.state == "done":
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
-                found.append(_Entry(trial, best, trial.name, "trial"))
+                points = self.config.sweep.points
+                baseline = trial.baseline if points else stems[job.needs["stem"]]
+                found.append(_Entry(job, best, job.name, "trial", baseline))
         return found
 
     def _unscored(self, entries: Sequence[_Entry]) -> list[Task]:
@@ -232,7 +263,7 @@ class Table:
         tasks = []
         for entry in entries:
             for scorer in (self.select, self.report if entry.role != "teacher" else None):
-                if scorer is not None and not scorer.known(entry.made.sha256):
+                if scorer is not None and scorer.known(entry.made.sha256) is None:
                     report = self.config.data.report if scorer is self.report else None
                     made = entry.made.sha256, entry.job.model, self.storage, self.config.data
                     tasks.append(Task(*made, report))
@@ -241,43 +272,50 @@ class Table:
     def soup(self, sha256: str, note: str) -> Row:
         """The row of a soup of the plan's trials."""
         load = self._loader(sha256, self.plan.trials[0])
-        select = self.select.checkpoint(sha256, load)
-        report = self.report.checkpoint(sha256, load) if self.report else None
-        return Row(
-            "greedy soup",
-            "soup",
-            _with_sequences(select),
-            _with_sequences(report) if report else {},
-            sha256=sha256,
-            note=note,
-        )
+        for scorer in (self.select, self.report):
+            if scorer:
+                scorer.checkpoint(sha256, load)
+        return Row("greedy soup", "soup", *self._scores(sha256), sha256=sha256, note=note)
 
     def _row(self, entry: _Entry) -> Row:
         job, made = entry.job, entry.made
-        load = self._loader(made.sha256, job)
-        select = self.select.checkpoint(made.sha256, load)
-        report = None
-        if self.report and entry.role != "teacher":
-            report = self.report.checkpoint(made.sha256, load)
-            self._record(job, made, report)
-        done = self.ledger.job(job.key).done()
+        select, report = self._scores(made.sha256)
+        record = self.ledger.job(job.key)
+        done = record.done()
         whole = done if job.role != "stem" or made.step == job.steps else None
         return Row(
             entry.name,
             entry.role,
-            _with_sequences(select),
-            _with_sequences(report) if report else {},
+            select,
+            report if entry.role != "teacher" else {},
             step=made.step,
             sha256=made.sha256,
             seconds=whole.seconds if whole else None,
             peak_mib=whole.peak_mib if whole else None,
+            baseline=entry.baseline,
+            curve=[(c.step, c.scores["j"]) for c in record.checkpoints()]
+            if entry.role == "trial"
+            else (),
         )
 
-    def _record(self, job: Job, made: Checkpoint, scores: Scores) -> None:
+    def _scores(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is known of a checkpoint, or of the copy, on the select and the report split."""
+
+        def known(scorer: Scorer | None) -> dict[str, Any]:
+            scores = scorer.known(name) if scorer else None
+            return {**summary(scores), "sequences": per_sequence(scores)} if scores else {}
+
+        report = known(self.report)
+        if self.report and report:
+            report[BOUNDARY] = dict(self.report.boundary(name))
+        return known(self.select), report
+
+    def _record(self, job: Job, made: Checkpoint, scorer: Scorer) -> None:
         """Report scores go to the ledger too, so that MLflow shows them."""
         record = self.ledger.job(job.key)
         known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == made.step]
         if not known:
+            scores = scorer.checkpoint(made.sha256, self._loader(made.sha256, job))
             with record.claim():
                 record.write(Evaluated(step=made.step, scores=summary(scores), split="report"))
 
@@ -293,11 +331,8 @@ def _stem_name(stem: Job, step: int) -> str:
     """What a stem's checkpoint is called: it has one at its start and one at each stage's end."""
     if step == 0:
         return "untrained student"
+    if step == stem.steps:
+        return "stem: cross-entropy only"
     done = accumulate(stage.train.steps for stage in stem.stages)
     at = next(place for place, steps in enumerate(done) if steps == step)
-    only = len(stem.stages) == 1
-    return "stem: cross-entropy only" if only else f"stem after {stem.stages[at].name}"
-
-
-def _with_sequences(scores: Scores) -> dict[str, Any]:
-    return {**summary(scores), "sequences": per_sequence(scores)}
+    return f"stem after {stem.stages[at].name}"

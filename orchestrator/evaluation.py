@@ -17,19 +17,23 @@ from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.keys import digest
 from orchestrator.storage import Storage, read_json, write_json
 from vosmodels import checkpoint, registry
+from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.overlay import save_strip
-from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
+from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, Scores, Segmenter, evaluate
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ScoredVideo
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
+BOUNDARY = "boundary"  # the errors' place in kept scores and in a row's report
+
+Segmenters = Callable[[], Segmenter]  # a new one for each video
 
 
 class Scorer:
     """Scores on one split: `choosing` (scaled to a height, every so many frames) or `reporting`
-    (full size, every frame)."""
+    (full size, every frame, and where wrong pixels lie)."""
 
     def __init__(
         self,
@@ -39,9 +43,11 @@ class Scorer:
         *,
         height: int | None = None,
         stride: int = 1,
+        errors: bool = False,
     ) -> None:
         self.storage = storage
         self.split = split
+        self.errors = errors
         self.height = height
         self.stride = stride
         self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
@@ -53,25 +59,24 @@ class Scorer:
 
     @classmethod
     def reporting(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
-        return cls(storage, data, split)
+        return cls(storage, data, split, errors=True)
 
     def score(self, model: SpaceTimeNetwork) -> Scores:
         """Run the model over every video."""
-        ready = for_inference(model)
-        return evaluate(
-            lambda: VideoSegmenter(ready), self.videos, height=self.height, stride=self.stride
-        )
+        return self._run(_segmenters(model))
 
     def copy(self) -> Scores:
         """The anchor: the first frame's mask copied to every frame."""
-        return self._once(
-            FIRST_FRAME_COPY,
-            lambda: evaluate(FirstFrameCopy, self.videos, height=self.height, stride=self.stride),
-        )
+        return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
 
     def checkpoint(self, sha256: str, load: Callable[[], SpaceTimeNetwork]) -> Scores:
         """Scores of a checkpoint; it is loaded only where they are not known yet."""
-        return self._once(sha256, lambda: self.score(load()))
+        return self._once(sha256, lambda: _segmenters(load()))
+
+    def boundary(self, name: str) -> Mapping[str, int]:
+        """`BoundaryErrors` of what has been scored under a name; empty where not counted."""
+        counts: Mapping[str, int] = (self._kept(name) or {}).get(BOUNDARY, {})
+        return counts
 
     def picture(self, model: SpaceTimeNetwork, path: Path) -> None:
         """Write predicted masks of the first video: a strip of frames, truth below."""
@@ -81,20 +86,37 @@ class Scorer:
         """Keep scores for `checkpoint`, under the name of the weights they belong to."""
         write_json(self._path(sha256), scores.as_dict())
 
-    def known(self, sha256: str) -> bool:
-        """True where the checkpoint's scores are on disk."""
-        return self._path(sha256).exists()
+    def known(self, name: str) -> Scores | None:
+        """The scores of a checkpoint, or of the copy, that are on disk."""
+        kept = self._kept(name)
+        return None if kept is None else Scores.from_dict(kept)
 
-    def _once(self, name: str, compute: Callable[[], Scores]) -> Scores:
-        known = read_json(self._path(name))
-        if known is not None:
-            return Scores.from_dict(known)
-        scores = compute()
-        self.remember(name, scores)
+    def _once(self, name: str, segmenters: Callable[[], Segmenters]) -> Scores:
+        if known := self.known(name):
+            return known
+        errors = BoundaryErrors() if self.errors else None
+        scores = self._run(segmenters(), errors.add if errors else None)
+        counted = {BOUNDARY: errors.as_dict()} if errors else {}
+        write_json(self._path(name), {**scores.as_dict(), **counted})
         return scores
+
+    def _run(self, segmenters: Segmenters, on_scored: OnScored | None = None) -> Scores:
+        return evaluate(
+            segmenters, self.videos, height=self.height, stride=self.stride, on_scored=on_scored
+        )
+
+    def _kept(self, name: str) -> Mapping[str, Any] | None:
+        """What is on disk, if it has all that is wanted: older reports lack the errors."""
+        kept: Mapping[str, Any] | None = read_json(self._path(name))
+        return None if kept and self.errors and BOUNDARY not in kept else kept
 
     def _path(self, name: str) -> Path:
         return self.storage.scores / f"{digest([name, *self._protocol])}.json"
+
+
+def _segmenters(model: SpaceTimeNetwork) -> Segmenters:
+    ready = for_inference(model)
+    return lambda: VideoSegmenter(ready)
 
 
 @dataclass(frozen=True)
@@ -161,5 +183,5 @@ def summary(scores: Scores) -> dict[str, float]:
 
 
 def per_sequence(scores: Scores) -> dict[str, Any]:
-    """Per-sequence means, so that differences can be paired later."""
-    return {s.name: {"j": s.j, "f": s.f} for s in scores.sequences}
+    """Per-sequence means and how many objects they are of, so that differences can be paired."""
+    return {s.name: {"j": s.j, "f": s.f, "objects": len(s.objects)} for s in scores.sequences}

@@ -64,9 +64,18 @@ def command(
 
 
 def run(
-    config: SweepConfig, *, text: str, command: str, tracking_uri: str | None, quiet: bool
+    config: SweepConfig,
+    *,
+    text: str,
+    command: str,
+    tracking_uri: str | None,
+    quiet: bool,
+    keep: Callable[[Results], None] = lambda results: None,
 ) -> Mapping[str, Any]:
-    """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed."""
+    """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed.
+
+    keep sees the results as far as they are, whenever a job has come to its end.
+    """
     started = time.monotonic()
     storage = Storage(config.storage_root)
     sweep, written = sweep_id(config), config
@@ -82,14 +91,10 @@ def run(
         # As many threads as the jobs have: a score is the same whoever computes it.
         torch.set_num_threads(plan.trials[0].threads)
         status = "KILLED"
-        try:
-            outcome = driver.execute(plan, config, storage, tracker)
-            status = "FAILED" if outcome.failures else "FINISHED"
-            table = driver.Table(plan, config, storage)
-            rows = table.rows()
-            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
-                rows.append(_soup(config, storage, tracker, sweep, table))
-            results = Results(
+        table = driver.Table(plan, config, storage)
+
+        def results_of(rows: Sequence[Row], peak_mib: float | None, placement: str) -> Results:
+            return Results(
                 name=config.name,
                 sweep=sweep,
                 rows=rows,
@@ -97,9 +102,20 @@ def run(
                 config=written.model_dump(mode="json"),
                 protocol=_protocol(written),
                 seconds=time.monotonic() - started,
-                peak_mib=outcome.peak_mib,
-                placement=outcome.placement,
+                peak_mib=peak_mib,
+                placement=placement,
             )
+
+        def on_done() -> None:
+            keep(results_of(table.so_far(), None, "not at its end yet"))
+
+        try:
+            outcome = driver.execute(plan, config, storage, tracker, on_done)
+            status = "FAILED" if outcome.failures else "FINISHED"
+            rows = table.rows()
+            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+                rows.append(_soup(config, storage, tracker, sweep, table))
+            results = results_of(rows, outcome.peak_mib, outcome.placement)
             _publish(results, plan, storage, tracker)
         finally:
             tracker.kill_orphans(Ledger(storage.root), config.name)

@@ -1,4 +1,4 @@
-"""The trials of a sweep: every point of its grid times every repeat."""
+"""The trials of a sweep: every point times every place of its grid times every repeat."""
 
 from __future__ import annotations
 
@@ -14,30 +14,39 @@ from orchestrator.keys import canonical
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the grid: the swept values, which repeat it is, the config with them in."""
+    """One point of the grid: the swept values, which repeat it is, the config with them in.
+
+    baseline: name of the trial at the first point of `sweep.points` that shares the rest; None for
+    that one itself, and where there are no points.
+    """
 
     name: str
     values: Mapping[str, Any]
     seed_index: int
     config: RunConfig
+    baseline: str | None = None
 
 
 def trials(config: SweepConfig) -> list[Trial]:
-    """Every grid point times every repeat, in the order of the file, the last key fastest."""
+    """Every point, grid place and repeat, in the order of the file, the last key fastest."""
     base = config.model_dump(exclude={"sweep"})
-    keys = list(config.sweep.parameters)
-    short = {key: key.rpartition(".")[2] for key in keys}
+    sweep = config.sweep
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
     names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
     made = []
-    for point in itertools.product(*config.sweep.parameters.values()):
-        run = RunConfig.model_validate(
-            complaints.with_keys(base, dict(zip(keys, point, strict=True)))
-        )
-        values = {key: _get(run, key) for key in keys}
-        text = " ".join(f"{names[key]}={_text(value)}" for key, value in values.items())
-        for index in range(config.sweep.seeds):
-            repeat = f" repeat={index}" if config.sweep.seeds > 1 else ""
-            made.append(Trial((text or config.name) + repeat, values, index, run))
+    points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
+    first = next(iter(points))
+    for point, changes in points.items():
+        for place in itertools.product(*sweep.parameters.values()):
+            swept = {**changes, **dict(zip(sweep.parameters, place, strict=True))}
+            run = RunConfig.model_validate(complaints.with_keys(base, swept))
+            grid = [f"{names[key]}={_text(_get(run, key))}" for key in sweep.parameters]
+            label = " ".join(filter(None, (point, *grid))) or config.name
+            values = {key: _get(run, key) for key in swept}
+            for index in range(sweep.seeds):
+                repeat = f" repeat={index}" if sweep.seeds > 1 else ""
+                baseline = None if point == first else " ".join((first, *grid)) + repeat
+                made.append(Trial(label + repeat, values, index, run, baseline))
     return made
 
 

@@ -118,12 +118,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, object]:
-    """A row of a sweep's results for a table: nested scores as columns, no scores per video."""
+    """A row of a sweep's results for a table: nested scores as columns, nothing nested deeper."""
     flat: dict[str, object] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
-            flat.update({f"{key} {k}": v for k, v in value.items() if k != "sequences"})
-        else:
+            flat.update({f"{key} {k}": v for k, v in value.items() if isinstance(v, float)})
+        elif isinstance(value, str | int | float | None):
             flat[key] = value
     return flat
 

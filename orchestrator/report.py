@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.comparison import read
 from orchestrator.config import ConfigError
+from orchestrator.presentation import markdown, show
 from orchestrator.references import reader
 from orchestrator.results import Results
 from orchestrator.storage import write_json
@@ -30,10 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         MODULE,
         "Print the table of a sweep, or write the committed results into a README.",
         f"python -m {MODULE} mlflow:omega --out sweeps/results/omega.json\n"
+        f"  python -m {MODULE} sweeps/results/table5.json\n"
         f"  python -m {MODULE} sweeps/results --readme README.md",
         tracking=True,
     )
-    parser.add_argument("source", metavar="mlflow:EXPERIMENT|FOLDER")
+    parser.add_argument("source", metavar="mlflow:EXPERIMENT|TABLE.json|FOLDER")
     parser.add_argument("--sweep", metavar="ID", help="another sweep than the newest")
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="keep the results")
     parser.add_argument("--readme", metavar="FILE.md", type=Path, help="rewrite its Results")
@@ -41,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.source.startswith(SCHEME):
             return _experiment(args)
+        if Path(args.source).is_file():
+            table = read(Path(args.source))
+            if not args.json:
+                show(table)
+            return {**table.as_dict(), "rows": [line.as_dict() for line in table.lines()]}
         if args.readme is None:
             raise ConfigError(["a folder of results needs --readme FILE.md"])
         return _readme(Path(args.source), args.readme, quiet=args.json)
@@ -73,24 +82,29 @@ def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
         raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    sections = [
-        _benchmark(path) if path.name.startswith(BENCHMARK) else _read(path).markdown()
-        for path in files
-    ]
+    sections = [_section(path, readme) for path in files]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     if not quiet:
         print(f"{readme}: {len(files)} results")
     return {"readme": str(readme), "results": [path.name for path in files]}
 
 
-def _read(path: Path) -> Results:
+def _section(path: Path, readme: Path) -> str:
+    """What one file has to say, as Markdown."""
+    if path.name.startswith(BENCHMARK):
+        return _benchmark(path)
     try:
-        return Results.from_dict(json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        if "table" not in values:
+            return Results.from_dict(values).markdown()
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: not the results of a sweep ({error}); "
             f"write it with: python -m {MODULE} mlflow:EXPERIMENT --out {path}"
         ) from None
+    figure = path.with_suffix(".png")
+    seen = os.path.relpath(figure, readme.parent) if figure.exists() else None
+    return markdown(read(path), seen)
 
 
 def _benchmark(path: Path) -> str:

@@ -15,13 +15,17 @@ from rich.table import Table
 
 from orchestrator.placement import cores
 
-Scores = Mapping[str, float]
+COPY = "first-frame copy"  # the name of that row
+MARGIN = 0.10  # of J: a student this close to the copy has not learnt to follow
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table. role: anchor, teacher, trial or soup; select and report hold j, f, jf
-    and per-sequence scores under "sequences"."""
+    and per-sequence scores under "sequences", report also `BoundaryErrors` under "boundary".
+
+    baseline: the row a trial is compared with; curve: (step, select J) of a trial's checkpoints.
+    """
 
     name: str
     role: str
@@ -32,6 +36,8 @@ class Row:
     seconds: float | None = None
     peak_mib: float | None = None
     note: str = ""
+    baseline: str | None = None
+    curve: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Results:
         """For a terminal; best select J&F first within trials and soups."""
         reported = any(row.report for row in self.rows)
         table = Table(title=f"{self.name}: {self.protocol}", title_justify="left", box=None)
+        table.caption, table.caption_justify = shortfall(self.rows) or None, "left"
         columns = ["", "step", "J", "F", "J&F"] + (["report J", "F", "J&F"] if reported else [])
         for index, heading in enumerate([*columns, "seconds", ""]):
             table.add_column(heading, justify="right" if 0 < index <= len(columns) else "left")
@@ -92,6 +99,8 @@ class Results:
             cells += ["" if row.step is None else str(row.step), *_three(row.select)]
             cells += _three(row.report) if reported else []
             lines.append("| " + " | ".join(cells) + " |")
+        if short := shortfall(self.rows):
+            lines += ["", f"**{short}**"]
         trained = sum(row.seconds or 0.0 for row in self.rows)
         largest = max((row.peak_mib or 0.0 for row in self.rows), default=0.0)
         memory = f", {largest / 1024:.1f} GiB the largest" if largest else ""
@@ -118,6 +127,25 @@ def ordered(rows: Sequence[Row]) -> list[Row]:
         return ROLES.index(row.role), -float(row.select.get("jf", 0.0)) if chosen else 0.0
 
     return sorted(rows, key=place)
+
+
+def shortfall(rows: Sequence[Row]) -> str:
+    """A line that says so where the best student (by select J&F) is hardly better than its anchor
+    on what is reported, else on select; empty where it is better, or there is nothing to compare.
+    """
+    copies = [row for row in rows if row.name == COPY]
+    students = [row for row in rows if row.role in ("trial", "soup") and row.select]
+    if not copies or not students:
+        return ""
+    best = max(students, key=lambda row: row.select["jf"])
+    split = "report" if best.report and copies[0].report else "select"
+    ours, copied = getattr(best, split)["j"], getattr(copies[0], split)["j"]
+    if ours - copied >= MARGIN:
+        return ""
+    return (
+        f"FAILED, not a result: the best student, {best.name}, has {split} J {ours:.3f}, less than "
+        f"{100 * MARGIN:.0f} points above the {COPY}'s {copied:.3f}"
+    )
 
 
 def _three(scores: Mapping[str, Any]) -> list[str]:

@@ -70,7 +70,7 @@ class Tracker:
         run_id = self._parent(config.name, sweep)
         flat = records.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
         known = self._client.get_run(run_id).data.params
-        left_out = {*config.sweep.parameters, *known}
+        left_out = config.sweep.keys | known.keys()
         self._log_params(run_id, {k: v for k, v in flat.items() if k not in left_out})
         self._client.set_tag(run_id, OPENED, str(time.time()))
         self._client.update_run(run_id, status="RUNNING")
@@ -96,6 +96,11 @@ class Tracker:
             self._client.set_tag(run_id, "vos.best", best["name"])
             numbers = [(f"best/{k}", best["select"][k], 0) for k in ("j", "f", "jf")]
             self._log_metrics(run_id, numbers)
+
+    def log_files(self, experiment: str, sweep: str, files: Sequence[Path]) -> None:
+        """Files that tell of more than this sweep, on its parent run under table/."""
+        for file in files:
+            self._client.log_artifact(self._parent(experiment, sweep), str(file), "table")
 
     def close_sweep(self, experiment: str, sweep: str, *, status: str = "FINISHED") -> None:
         """End the parent run: FINISHED, FAILED or KILLED."""

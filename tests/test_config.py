@@ -201,6 +201,47 @@ def test_each_mistake_in_a_grid_has_its_line(tmp_path: Path, parameters: str, li
     assert line in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("points", "line"),
+    [
+        ("{a: {loss.omega: 0}, b: {loss.omega: 2}}", "points.b.loss.omega: 2: must be less than"),
+        ("{a: {loss.omegaa: 0}}", "points.a.loss.omegaa: unknown key; did you mean 'omega'?"),
+        ("{a: {data.select: test}}", "points.a.data.select: cannot be swept"),
+        ("{a: {loss.tau: 0.1}, b: {}}", "sweep.points.b: is the same run as 'a'"),
+        ("{a: 3}", "sweep.points.a: 3 is not a section"),
+        ("[a]", "sweep.points: ['a'] is not a section"),
+        ("{a: {loss.method: classwise}}", "loss.method classwise is exact for 0 only"),
+    ],
+)
+def test_each_mistake_in_points_has_its_line(tmp_path: Path, points: str, line: str):
+    lines = refused(write(tmp_path, f"sweep: {{points: {points}}}\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_keys_that_only_work_together_are_a_valid_point(tmp_path: Path):
+    points = "{all: {}, classes: {loss.method: classwise, loss.omega: 0}}"
+    config = load(write(tmp_path, f"sweep: {{points: {points}}}\n"))
+    assert [trial.config.loss.method for trial in trials(config)] == ["auto", "classwise"]
+
+
+def test_a_key_varies_in_one_place(tmp_path: Path):
+    text = "sweep: {parameters: {loss.tau: [1.0]}, points: {a: {}, b: {loss.tau: 0.5}}}\n"
+    (line,) = refused(write(tmp_path, text))
+    assert line.endswith("loss.tau: is also set by point 'b'; a key varies in one place")
+
+
+def test_overriding_what_every_point_sets_is_refused_and_what_one_leaves_open_is_not(
+    tmp_path: Path,
+):
+    path = write(
+        tmp_path, "sweep: {points: {a: {loss.tau: 1, loss.kl: reverse}, b: {loss.tau: 2}}}\n"
+    )
+    assert "loss.tau: is set by every point" in refused(path, "loss.tau=3")[0]
+    made = trials(load(path, ["loss.kl=forward"]))
+    assert [trial.config.loss.kl for trial in made] == ["reverse", "forward"]
+
+
 def test_overriding_a_swept_key_is_refused_since_it_would_do_nothing(tmp_path: Path):
     path = write(tmp_path, GRID)
     assert "is swept; use sweep.parameters.loss.omega=" in refused(path, "loss.omega=0.3")[0]
@@ -234,7 +275,8 @@ def test_storage_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_sweep_section_without_parameters_is_refused(tmp_path: Path):
-    assert refused(write(tmp_path, "sweep: {seeds: 2}\n")) == ["sweep.parameters: missing"]
+    lines = refused(write(tmp_path, "sweep: {seeds: 2}\n"))
+    assert lines == ["sweep.parameters: empty; give at least one key, or sweep.points"]
     assert "not a section" in refused(write(tmp_path, "sweep:\n"))[0]
 
 

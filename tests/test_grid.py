@@ -11,13 +11,20 @@ from orchestrator.grid import trials
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 
 
-def swept(parameters: dict[str, list[Any]], seeds: int = 1) -> SweepConfig:
-    return SweepConfig(name="s", sweep=SweepSection(parameters=parameters, seeds=seeds))
+def swept(
+    parameters: dict[str, list[Any]],
+    seeds: int = 1,
+    points: dict[str, dict[str, Any]] | None = None,
+) -> SweepConfig:
+    section = SweepSection(parameters=parameters, seeds=seeds, points=points or {})
+    return SweepConfig(name="s", sweep=section)
 
 
 def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
     counts = {path.stem: len(trials(load(path))) for path in SWEEPS.rglob("*.yaml")}
-    assert {"omega": 4, "tau": 4, "sampling": 3, "full": 48}.items() <= counts.items()
+    promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
+    promised |= {"table5": 3, "table6": 10, "figure5": 4}
+    assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
     assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
 
@@ -39,6 +46,11 @@ def test_equal_last_names_are_told_apart_by_their_whole_key():
     assert [trial.name for trial in made] == ["train.lr=0.1 stem.lr=0.2"]
 
 
+def test_a_swept_model_is_called_by_its_section():
+    (trial,) = trials(swept({"student.name": ["mobilevos_resnet18"]}))
+    assert trial.name == "student=mobilevos_resnet18"
+
+
 def test_seeds_repeat_every_point_with_the_same_config():
     made = trials(swept({"loss.omega": [0.0, 1.0]}, seeds=3))
     assert [(t.values["loss.omega"], t.seed_index) for t in made] == [
@@ -54,3 +66,34 @@ def test_student_options_can_be_swept():
         {"key_gain": 0.5},
         {"key_gain": 1.0},
     ]
+
+
+POINTS: dict[str, dict[str, Any]] = {
+    "plain": {"loss.logit": 0.0, "loss.representation": 0.0},
+    "+ logit": {"loss.kl": "reverse"},
+}
+
+
+def test_points_vary_several_keys_together_and_stand_at_every_place_of_the_grid():
+    made = trials(swept({"loss.tau": [0.1, 1.0]}, points=POINTS))
+    assert [trial.name for trial in made] == [
+        "plain tau=0.1",
+        "plain tau=1.0",
+        "+ logit tau=0.1",
+        "+ logit tau=1.0",
+    ]
+    assert [trial.config.loss.logit for trial in made] == [0.0, 0.0, 1.0, 1.0]
+    assert made[3].values == {"loss.kl": "reverse", "loss.tau": 1.0}
+    assert swept({"loss.tau": [1.0]}, points=POINTS).sweep.keys == {
+        "loss.tau",
+        "loss.logit",
+        "loss.representation",
+        "loss.kl",
+    }
+
+
+def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat():
+    made = trials(swept({"loss.tau": [0.1, 1.0]}, seeds=2, points=POINTS))
+    assert {trial.baseline for trial in made[:4]} == {None}
+    assert [trial.baseline for trial in made[4:]] == [trial.name for trial in made[:4]]
+    assert trials(swept({"loss.tau": [0.1]}))[0].baseline is None

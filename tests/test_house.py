@@ -10,7 +10,7 @@ PACKAGES = ("orchestrator", "soups", "vosmodels")
 
 # From the top down: a module may import what stands in a later row, and nothing else of ours.
 ROWS = [
-    ["orchestrator.sweep", "orchestrator.train"],
+    ["orchestrator.sweep", "orchestrator.table", "orchestrator.train"],
     ["orchestrator.experiment"],
     [
         "orchestrator.evaluate",
@@ -19,6 +19,8 @@ ROWS = [
         "orchestrator.segment",
         "soups.greedy",
     ],
+    ["orchestrator.figures", "orchestrator.presentation"],
+    ["orchestrator.comparison"],
     ["orchestrator.forecast", "orchestrator.references", "orchestrator.preflight"],
     ["orchestrator.driver"],
     ["orchestrator.live", "orchestrator.results", "soups.search", "soups.sources"],
@@ -44,7 +46,9 @@ ROWS = [
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
     [
         "vosmodels.evaluation.annotations",
+        "vosmodels.evaluation.boundary_errors",
         "vosmodels.evaluation.metrics",
+        "vosmodels.evaluation.paired",
         "vosmodels.checkpoint",
         "vosmodels.folding",
     ],
@@ -73,6 +77,7 @@ WITHIN_A_ROW = {  # neighbours that may, in this one direction
 }
 COMMANDS = {"vosmodels.console", "vosmodels.evaluation.speed"}  # of the models' own
 ONLY_IN = {
+    "matplotlib": {"orchestrator.figures"},
     "ray": {"orchestrator.workers"},
     "mlflow": {"orchestrator.connection", "orchestrator.tracking", "orchestrator.catalogue"},
 }

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator import report
-from orchestrator.results import Results, Row, commit, ordered
+from orchestrator.results import Results, Row, commit, ordered, shortfall
 from tests.benchmarks.rounds import Claim, Timing
 from tests.benchmarks.rounds import report as benchmark
 
@@ -21,7 +21,7 @@ def results(**changes):
     rows = [
         Row("first-frame copy", "anchor", three(0.2), three(0.25)),
         Row("omega=0.0", "trial", three(0.5), three(0.45), step=80, seconds=61.2),
-        Row("omega=1.0", "trial", three(0.6), three(0.55), step=40),
+        Row("omega=1.0", "trial", three(0.6), three(0.55), step=40, baseline="stem"),
         Row("greedy soup", "soup", three(0.61), three(0.56), note="2 ingredients"),
         Row("teacher", "teacher", three(0.7)),
     ]
@@ -75,6 +75,19 @@ def test_markdown_gives_every_number_its_address():
     assert "2026-01-02" in text
     weighed = results(rows=[Row("a", "trial", three(0.5), seconds=60.0, peak_mib=3072.0)])
     assert "jobs 1.0 min in all, 3.0 GiB the largest; this run" in weighed.markdown()
+
+
+def test_a_best_student_near_the_first_frame_copy_is_no_result():
+    """The best on select is judged by its report: 0.55 + 0.01 against 0.25 + 0.01."""
+    assert shortfall(results().rows) == ""
+    rows = [*results().rows[1:], Row("first-frame copy", "anchor", three(0.2), three(0.47))]
+    told = shortfall(rows)
+    assert "greedy soup, has report J 0.570, less than 10 points above" in told
+    assert f"**{told}**" in results(rows=rows).markdown()
+    unreported = [Row(row.name, row.role, row.select) for row in rows]
+    assert shortfall(unreported) == ""
+    assert shortfall(rows[:-1]) == ""
+    assert shortfall(rows[-1:]) == ""
 
 
 def test_what_a_run_took_has_a_peak_only_where_one_was_measured():

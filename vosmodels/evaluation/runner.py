@@ -36,6 +36,7 @@ ON_THE_SERVER = (
 
 
 Place = TypeVar("Place", int, str)  # of a frame in its video: its number or its file's stem
+OnScored = Callable[[U8, U8, Sequence[int]], None]
 
 
 class Segmenter(Protocol):
@@ -188,13 +189,15 @@ def evaluate(
     height: int | None = None,
     stride: int = 1,
     on_mask: Callable[[str, int, U8], None] | None = None,
+    on_scored: OnScored | None = None,
 ) -> Scores:
     """Run a new segmenter over each video and score what it says.
 
     height: frames and masks are scaled down to so many rows, aspect kept; None is full size.
     stride: every so-manieth frame is visited and those where an object begins, the others do not
     exist; scored are the visited ones after the first, in DAVIS without the last.
-    on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer.
+    on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer;
+    on_scored(truth, answer, object ids) every frame that counts, with those it counts for.
 
     Raises InputError on a video without objects in frame 0, or of DAVIS with fewer than three
     visited frames; ValueError on no videos or sizes below one.
@@ -226,7 +229,10 @@ def evaluate(
             if on_mask is not None:
                 on_mask(sequence.name, number, ids)
             if number in scored and (followed := _following(begins, number)):
-                tally.add(scaled_mask(sequence, number, height), ids, followed)
+                truth = scaled_mask(sequence, number, height)
+                tally.add(truth, ids, followed)
+                if on_scored is not None:
+                    on_scored(truth, ids, followed)
         if objects := tally.scores():
             results.append(SequenceScore(sequence.name, objects))
     return Scores(tuple(results), frames / seconds)

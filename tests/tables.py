@@ -1,0 +1,59 @@
+"""Results of small sweeps, made by hand, for whatever compares or shows them."""
+
+from orchestrator.config import SweepConfig, resolve
+from orchestrator.results import Results, Row
+
+VIDEOS = {"ant": 1, "bee": 2, "cat": 1}  # objects
+
+
+def config(seed=0, **sections):
+    """Two points; the second is compared with the first."""
+    points = {"plain": {"loss.logit": 0.0}, "taught": {}}
+    base = {"name": "t", "seed": seed, "data": {"report": "test"}, "soup": {"after_sweep": False}}
+    made = SweepConfig.model_validate(base | {"sweep": {"points": points}} | sections)
+    return resolve(made)
+
+
+def scores(*values):
+    """J = F = these on the videos, their mean over objects, and errors near the boundary."""
+    mean = sum(v * n for v, n in zip(values, VIDEOS.values(), strict=True)) / sum(VIDEOS.values())
+    videos = {
+        name: {"j": value, "f": value, "objects": count}
+        for (name, count), value in zip(VIDEOS.items(), values, strict=True)
+    }
+    near = {"1": 10, "2": 20, "4": 30, "8": 40, "wrong": 80, "masks": 4}
+    return {"j": mean, "f": mean, "jf": mean, "sequences": videos, "boundary": near}
+
+
+def run(seed=0, plain=(0.5, 0.6, 0.7), taught=(0.6, 0.6, 0.6), copied=(0.1, 0.2, 0.3), **changes):
+    """What a seed's sweep left; a row without a report has scores of select alone."""
+    made = config(seed)
+    rows = [
+        Row("first-frame copy", "anchor", scores(*copied), scores(*copied)),
+        Row("plain", "trial", scores(*plain), scores(*plain), step=80, seconds=60.0),
+        Row(
+            "taught",
+            "trial",
+            scores(*taught),
+            scores(*taught),
+            step=40 + 40 * (seed % 2),
+            seconds=90.0 + seed,
+            baseline="plain",
+            curve=[(40, 0.5), (80, 0.6)],
+        ),
+    ]
+    values = {
+        "name": "t",
+        "sweep": f"sweep{seed}",
+        "rows": rows,
+        "command": "python -m orchestrator.table t.yaml",
+        "config": made.model_dump(mode="json"),
+        "protocol": "generated val; report test",
+        "seconds": 200.0,
+        "peak_mib": None,
+        "placement": "2 at a time",
+        "commit": f"{seed}234567",
+        "machine": "2 cores",
+        "date": "2026-01-02",
+    }
+    return Results(**(values | changes))

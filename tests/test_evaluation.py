@@ -1,0 +1,56 @@
+"""Scores that are kept: what is computed again, and what not."""
+
+import json
+
+import pytest
+
+from orchestrator.config import DataConfig
+from orchestrator.evaluation import FIRST_FRAME_COPY, Scorer, per_sequence
+from orchestrator.storage import Storage
+
+
+@pytest.fixture
+def data(davis17_root):
+    return DataConfig(root=str(davis17_root), select="val", report="train", train="all")
+
+
+def kept(storage):
+    (path,) = storage.scores.glob("*.json")
+    return path
+
+
+def test_a_report_also_counts_where_wrong_pixels_lie_and_choosing_does_not(tmp_path, data):
+    storage = Storage(tmp_path / "report")
+    report = Scorer.reporting(storage, data, "train")
+    assert report.known(FIRST_FRAME_COPY) is None
+    report.copy()
+    counts = report.boundary(FIRST_FRAME_COPY)
+    assert counts["masks"] == sum(len(video.begins) * (len(video) - 2) for video in report.videos)
+    choosing = Scorer.choosing(Storage(tmp_path / "select"), data)
+    choosing.copy()
+    assert choosing.known(FIRST_FRAME_COPY) is not None
+    assert choosing.boundary(FIRST_FRAME_COPY) == {}
+
+
+def test_scores_are_read_again_and_those_of_a_report_without_counts_computed_anew(tmp_path, data):
+    storage = Storage(tmp_path)
+    first = Scorer.reporting(storage, data, "train").copy()
+    values = json.loads(kept(storage).read_text())
+    kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
+    assert Scorer.reporting(storage, data, "train").copy().fps == 7.0
+    del values["boundary"]
+    kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
+    again = Scorer.reporting(storage, data, "train").copy()
+    assert again.fps != 7.0
+    assert again.sequences == first.sequences
+    assert "boundary" in json.loads(kept(storage).read_text())
+
+
+def test_scores_by_video_say_of_how_many_objects(tmp_path, data):
+    scores = Scorer.reporting(Storage(tmp_path), data, "train").copy()
+    told = per_sequence(scores)
+    mean = sum(v["j"] * v["objects"] for v in told.values()) / sum(
+        v["objects"] for v in told.values()
+    )
+    assert mean == pytest.approx(scores.j)
+    assert {name: v["objects"] for name, v in told.items()} == {"ant": 2, "bee": 2}
