@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from orchestrator import resume
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses, Trainee
 from vosmodels.data.clips import batch
@@ -21,7 +19,6 @@ from vosmodels.losses import keep_fraction
 from vosmodels.types import ClipSource
 
 LOG_EVERY = 10  # steps between logged losses
-RESUME_KEPT = 2  # resume states on disk
 
 
 class Diverged(RuntimeError):
@@ -62,28 +59,26 @@ class TrainingState:
         self.step = 0
 
     def save(self, folder: Path) -> None:
-        """Write this step's state as one folder, atomically; keep the last two."""
-        target = folder / f"{self.step:07d}"
-        scratch = folder / f".{self.step:07d}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        tensors = {f"trainee.{k}": v.contiguous() for k, v in self.trainee.state_dict().items()}
+        """Write this step's state; InputError where it cannot be written."""
+        tensors = {f"trainee.{k}": v for k, v in self.trainee.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
-                tensors[f"optimizer.{index}.{name}"] = value.contiguous()
-        save_file(tensors, scratch / "state.safetensors")
-        (scratch / "state.json").write_text(json.dumps({"step": self.step}))
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
-        for old in saved_states(folder)[:-RESUME_KEPT]:
-            shutil.rmtree(old)
+                tensors[f"optimizer.{index}.{name}"] = value
+        resume.write(folder, self.step, tensors)
 
-    def restore(self, folder: Path) -> bool:
-        """Load the newest state in `folder`; False where there is none."""
-        states = saved_states(folder)
-        if not states:
+    def restore(self, folder: Path, share: Share | None = None) -> bool:
+        """Load the newest whole state in `folder`; False where there is none.
+
+        Workers all load the one that rank 0 finds, as each may see another as the newest.
+        Raises InputError in a worker that cannot read that one.
+        """
+        share = share or Share()
+        found = resume.newest(folder) if share.rank == 0 else None
+        device = next(self.trainee.parameters()).device
+        step = int(share.add_up(torch.tensor(found[0] if found else 0, device=device)))
+        if step == 0:
             return False
-        tensors = load_file(states[-1] / "state.safetensors")
+        tensors = found[1] if found else resume.read(folder, step)
         moments: dict[int, dict[str, Tensor]] = {}
         weights: dict[str, Tensor] = {}
         for name, value in tensors.items():
@@ -96,14 +91,8 @@ class TrainingState:
         self.trainee.load_state_dict(weights)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step = int(json.loads((states[-1] / "state.json").read_text())["step"])
+        self.step = step
         return True
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Whole resume states, oldest first; a folder that was being written when a process died has
-    a leading dot and is no state."""
-    return sorted(p for p in folder.glob("[0-9]*") if (p / "state.json").exists())
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
