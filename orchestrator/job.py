@@ -6,8 +6,6 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -18,8 +16,9 @@ from orchestrator import ledger as ledgers
 from orchestrator.data import training_clips
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.group import Group
 from orchestrator.ledger import Ledger
-from orchestrator.loop import Share, TrainingState, fit
+from orchestrator.loop import TrainingState, fit
 from orchestrator.plan import Job, Role
 from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
@@ -35,16 +34,6 @@ logger = logging.getLogger(__name__)
 CALIBRATION_BATCHES = 20
 
 
-@dataclass(frozen=True)
-class Group:
-    """The processes that train one job together: this one's share, how DDP wraps the trainee."""
-
-    share: Share = field(default_factory=Share)
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    alive: Callable[[], None] = lambda: None  # called at every step: the job has not stalled
-
-
 def run(job: Job, storage: Storage, group: Group | None = None) -> None:
     """Train the job to its end, from wherever an earlier attempt left it.
 
@@ -52,14 +41,16 @@ def run(job: Job, storage: Storage, group: Group | None = None) -> None:
     error, the log its traceback, and the exception goes on.
     """
     group = group or Group()
-    torch.set_num_threads(job.threads)
-    if group.share.rank > 0:
-        _train(job, storage, group, None)
-        return
+    _settle(job.threads)
     record = Ledger(storage.root).job(job.key)
+    if group.share.rank > 0:
+        if record.state != "done":
+            _train(job, storage, group, None)
+        return
     with record.claim():
         try:
-            _train(job, storage, group, record)
+            if record.state != "done":  # else an earlier attempt was killed after its last word
+                _train(job, storage, group, record)
         except Exception as error:
             logger.exception("%s failed", job.name)
             first_line = (str(error).splitlines() or [""])[0]
@@ -73,6 +64,16 @@ def run(job: Job, storage: Storage, group: Group | None = None) -> None:
     shutil.rmtree(storage.resume(job.key), ignore_errors=True)
 
 
+def _settle(threads: int) -> None:
+    """Set what changes a result and belongs to the process, whatever was run in it before."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.mkldnn.set_flags(True)
+    for device in ("cpu", "cuda"):
+        torch.set_autocast_enabled(device, False)
+
+
 def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None) -> None:
     started = time.monotonic()
     clips = training_clips(job.stages[0], job.seed)
@@ -82,7 +83,7 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
     state = TrainingState(_trainee(job, model, teacher).to(group.device), job.stages[0].train)
     if teacher is not None:
         teacher.to(group.device)
-    resumed = state.restore(storage.resume(job.key))
+    resumed = state.restore(storage.resume(job.key), group.share)
     keeper = Keeper(job, storage, ancestor, record, scorer)
     if record is not None:
         record.write(
@@ -111,12 +112,13 @@ def _go_through_stages(
     """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
     once a stage, at its end; what they would resume from is kept as often as a trial's."""
     module = group.wrap(state.trainee)
-    before = 0  # steps of the stages that are done
     for index, stage in enumerate(job.stages):
+        if index < state.stage:
+            continue
         if index > state.stage:
             state.next_stage(stage.train)
         seed = seed_of(job.seed, "stage", index) if index else job.seed
-        going_on = fit(
+        for progress in fit(
             state,
             training_clips(stage, seed),
             DistillStep(job.loss, seed=seed),
@@ -125,12 +127,11 @@ def _go_through_stages(
             module=module,
             share=group.share,
             device=group.device,
-        )
-        for progress in going_on if index == state.stage else ():
+        ):
             group.alive()
             if keeper.record is None:
                 continue
-            step, model = before + progress.step, cast(SpaceTimeNetwork, state.model)
+            step, model = state.done, cast(SpaceTimeNetwork, state.model)
             watched = job.role == "trial" or progress.step == stage.train.steps
             if progress.losses is not None:
                 keeper.record.write(ledgers.Losses(step=step, values=dict(progress.losses)))
@@ -140,7 +141,6 @@ def _go_through_stages(
                 state.save(keeper.storage.resume(job.key))
             elif progress.evaluate and watched:
                 keeper.evaluate(model, step)
-        before += stage.train.steps
 
 
 class Keeper:

@@ -8,6 +8,7 @@ again; the first record of (kind, step) is the one that counts.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -195,7 +196,10 @@ class Job:
             return True
 
     def write(self, event: Event) -> None:
-        """Append one event; it is on disk when this returns."""
+        """Append one event; it is on disk when this returns.
+
+        Raises InputError where it cannot be written; then the file is as it was.
+        """
         if not self._lock.is_locked:
             raise ValueError(f"job {self.key}: write {event.kind!r} without its claim")
         line = json.dumps(
@@ -203,10 +207,19 @@ class Job:
             separators=(",", ":"),
             allow_nan=False,
         )
-        with self.path.open("ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        data = line.encode() + b"\n"
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(end)  # else the next line would be the end of this one
+                raise InputError(
+                    f"{self.path}: cannot be written ({error.strerror}); free space, and run the "
+                    "same command again to continue"
+                ) from error
 
     def events(self) -> list[Event]:
         """All events in order; of replayed steps the first record."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from orchestrator import resume
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses, Trainee
 from vosmodels.data.clips import batch
@@ -22,7 +21,7 @@ from vosmodels.losses import keep_fraction
 from vosmodels.types import ClipSource
 
 LOG_EVERY = 10  # steps between logged losses
-RESUME_KEPT = 2  # resume states on disk
+SCALER = ("scale", "_growth_tracker")  # what torch's loss scaler remembers from step to step
 
 
 class Diverged(RuntimeError):
@@ -59,6 +58,7 @@ class TrainingState:
     def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
         self.trainee = trainee
         self.stage = 0
+        self.before = 0  # steps of the stages that are done
         self._begin(train)
 
     def next_stage(self, train: TrainConfig) -> None:
@@ -66,6 +66,7 @@ class TrainingState:
         STCN does, whose stages are runs of their own."""
         self.trainee.model.load_state_dict(self.model.state_dict())
         self.stage += 1
+        self.before += self.step
         self._begin(train)
 
     def _begin(self, train: TrainConfig) -> None:
@@ -81,59 +82,59 @@ class TrainingState:
             self.average = AveragedModel(self.trainee.model, multi_avg_fn=mean)
 
     @property
+    def done(self) -> int:
+        """Steps of all stages so far."""
+        return self.before + self.step
+
+    @property
     def model(self) -> nn.Module:
         """The weights that are scored and kept: the average over steps where there is one."""
         return self.average.module if self.average else self.trainee.model
 
     def save(self, folder: Path) -> None:
-        """Write this step's state as one folder, atomically; keep the last two."""
-        name = f"{self.stage:02d}-{self.step:07d}"
-        target, scratch = folder / name, folder / f".{name}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        """Write this step's state; InputError where it cannot be written."""
         parts: dict[str, Mapping[str, Tensor]] = {"trainee": self.trainee.state_dict()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             parts[f"optimizer.{index}"] = moments
         if self.average:
             parts["average"] = self.average.state_dict()
-        tensors = {f"{p}.{k}": v.contiguous() for p, part in parts.items() for k, v in part.items()}
-        save_file(tensors, scratch / "state.safetensors")
-        rest = {"stage": self.stage, "step": self.step, "scaler": self.scaler.state_dict()}
-        (scratch / "state.json").write_text(json.dumps(rest))
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
-        for old in saved_states(folder)[:-RESUME_KEPT]:
-            shutil.rmtree(old)
+        if self.scaler.is_enabled():
+            parts["scaler"] = {k: torch.tensor(self.scaler.state_dict()[k]) for k in SCALER}
+        parts["at"] = {"stage": torch.tensor(self.stage), "step": torch.tensor(self.step)}
+        tensors = {f"{p}.{k}": v for p, part in parts.items() for k, v in part.items()}
+        resume.write(folder, self.done, tensors)
 
-    def restore(self, folder: Path) -> bool:
-        """Load the newest state in `folder`; False where there is none."""
-        states = saved_states(folder)
-        if not states:
+    def restore(self, folder: Path, share: Share | None = None) -> bool:
+        """Load the newest whole state in `folder`; False where there is none.
+
+        Workers all load the one that rank 0 finds, as each may see another as the newest.
+        Raises InputError in a worker that cannot read that one.
+        """
+        share = share or Share()
+        found = resume.newest(folder) if share.rank == 0 else None
+        device = next(self.trainee.parameters()).device
+        done = int(share.add_up(torch.tensor(found[0] if found else 0, device=device)))
+        if done == 0:
             return False
-        tensors = load_file(states[-1] / "state.safetensors")
-        rest = json.loads((states[-1] / "state.json").read_text())
-        parts: dict[str, dict[str, Tensor]] = {"trainee": {}, "optimizer": {}, "average": {}}
-        for name, value in tensors.items():
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in (found[1] if found else resume.read(folder, done)).items():
             part, _, key = name.partition(".")
             parts[part][key] = value
         self.trainee.load_state_dict(parts["trainee"])
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for name, value in parts["optimizer"].items():
             index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
+            moments[int(index)][moment] = value
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
         if self.average:
             self.average.load_state_dict(parts["average"])
-        self.scaler.load_state_dict(rest["scaler"])
-        self.stage, self.step = rest["stage"], rest["step"]
+        if self.scaler.is_enabled():
+            scale = {key: value.item() for key, value in parts["scaler"].items()}
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **scale})
+        self.stage, self.step = (int(parts["at"][key]) for key in ("stage", "step"))
+        self.before = done - self.step
         return True
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Whole resume states, oldest first; a folder that was being written when a process died has
-    a leading dot and is no state."""
-    return sorted(p for p in folder.glob("[0-9]*") if (p / "state.json").exists())
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:

@@ -3,7 +3,7 @@
 ledger/KEY.jsonl      what happened in each job: the truth
 checkpoints/SHA256.safetensors
 scores/DIGEST.json    a checkpoint's scores on a split, computed once
-resume/KEY/STEP/      states to continue from, gone when the job is done
+resume/KEY/STEP.*     states to continue from, gone when the job is done
 logs/KEY.log          what a job said, with tracebacks
 pictures/KEY/         predicted masks as PNG
 sweeps/ID.json        a sweep as it was resolved, with its thread count
@@ -14,10 +14,11 @@ mlflow.db, artifacts/ the default MLflow store: a projection of the ledger
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vosmodels.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,9 @@ class Storage:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once: a reader sees the old one or the new one, never a part."""
+    """Replace a JSON file at once, as `write_whole` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    scratch.replace(path)
+    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

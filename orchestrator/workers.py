@@ -5,6 +5,7 @@ Nothing here decides what a job is; `job.run` does the work and the ledger holds
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import logging
 import os
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from orchestrator import job as jobs_module
-from orchestrator.job import Group
-from orchestrator.loop import Diverged, Share
+from orchestrator.group import Group
+from orchestrator.loop import Diverged
 from orchestrator.placement import Placement, cores
 from orchestrator.plan import Job
 from orchestrator.storage import Storage
@@ -120,7 +120,7 @@ def _alone(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path) -> Non
 
     job = jobs[config["index"]]
     device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
-    _run(job, Storage(root), device=device)
+    _run(job, Storage(root), Group(device=device))
     tune.report({"ended": 1})
 
 
@@ -157,39 +157,22 @@ def _together(
 
 def _train_worker(config: Mapping[str, Any]) -> None:
     """One rank of a group that trains a job together."""
-    import ray.train
     import ray.train.torch
-    from torch import distributed
-    from torch.nn.parallel import DistributedDataParallel
 
-    job: Job = config["job"]
-    context = ray.train.get_context()
-    device = ray.train.torch.get_device()
-
-    def add_up(tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
-
-    def wrap(module: nn.Module) -> nn.Module:
-        # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast.
-        return DistributedDataParallel(module, forward_sync_buffers=False)
-
-    share = Share(context.get_world_rank(), context.get_world_size(), add_up)
-    _run(job, Storage(config["root"]), device=device, share=share, wrap=wrap)
+    group = Group.joined(ray.train.torch.get_device())
+    _run(config["job"], Storage(config["root"]), group)
 
 
-def _run(job: Job, storage: Storage, *, device: torch.device, **group: Any) -> None:
+def _run(job: Job, storage: Storage, group: Group) -> None:
     """`job.run` with its log and its watchdog. What will fail again in the same way is final."""
-    rank = group.get("share", Share()).rank
-    with _logged(storage.log(job.key), rank) as log:
+    with _logged(storage.log(job.key), group.share.rank) as log:
 
         def alive() -> None:
             faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
 
         alive()
         try:
-            jobs_module.run(job, storage, Group(device=device, alive=alive, **group))
+            jobs_module.run(job, storage, dataclasses.replace(group, alive=alive))
         except (InputError, Diverged):
             if job.config.cluster.workers > 1:
                 raise  # the other ranks wait for this one

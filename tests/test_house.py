@@ -26,13 +26,14 @@ ROWS = [
     ["orchestrator.live", "orchestrator.results", "soups.search", "soups.sources"],
     ["soups.average", "orchestrator.workers"],
     ["orchestrator.job"],
-    ["orchestrator.plan", "orchestrator.evaluation"],
+    ["orchestrator.group", "orchestrator.plan", "orchestrator.evaluation"],
     ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
     [
         "orchestrator.distill",
         "orchestrator.connection",
         "orchestrator.data",
         "orchestrator.placement",
+        "orchestrator.resume",
     ],
     ["orchestrator.records"],
     ["orchestrator.ledger", "orchestrator.storage"],
@@ -69,7 +70,7 @@ ROWS = [
     ["vosmodels.data.folders", "vosmodels.data.augment"],
     ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
-    ["vosmodels.types", "vosmodels.seeding"],
+    ["vosmodels.types", "vosmodels.seeding", "vosmodels.files"],
 ]
 WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),

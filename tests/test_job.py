@@ -11,6 +11,7 @@ from orchestrator.loop import TrainingState
 from orchestrator.plan import located, plan_sweep
 from orchestrator.storage import Storage
 from tests.conftest import write_davis
+from tests.integration.one_job import disturb
 from vosmodels import checkpoint
 from vosmodels.types import InputError
 
@@ -129,9 +130,20 @@ def test_a_trial_that_breaks_off_ends_with_the_weights_of_the_unbroken_one(
 def test_a_trial_does_not_depend_on_what_its_process_did_before(ran, tmp_path):
     plan, storage = ran
     other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
-    torch.manual_seed(123)
+    disturb()
     jobs.run(plan.trials[1], other)
     assert sums(other, plan.trials[1]) == sums(storage, plan.trials[1])
+
+
+def test_a_job_that_was_killed_after_its_last_word_is_not_trained_again(ran):
+    plan, storage = ran
+    trial = plan.trials[0]
+    before = record(storage, trial).path.read_bytes()
+    storage.resume(trial.key).mkdir(parents=True)
+    (storage.resume(trial.key) / "0000004.json").write_text("its tensors are gone already")
+    jobs.run(trial, storage)
+    assert record(storage, trial).path.read_bytes() == before
+    assert not storage.resume(trial.key).exists()
 
 
 def test_a_corrupt_jpeg_fails_the_job_and_is_named(tmp_path):

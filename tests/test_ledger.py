@@ -25,6 +25,7 @@ from orchestrator.ledger import (
     Souped,
     Started,
 )
+from tests.full_disk import room
 from vosmodels.types import InputError
 
 STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem", "omega", 12.5)
@@ -114,6 +115,18 @@ def test_numbers_that_are_not_finite_are_refused_and_leave_no_line(job: Job):
     with pytest.raises(ValueError, match="JSON compliant"):
         write(job, Losses(1, {"total": float("nan")}))
     assert job.events() == [STARTED]
+
+
+def test_a_line_that_the_disk_has_no_room_for_is_said_and_leaves_no_part(job: Job):
+    write(job, STARTED)
+    whole = job.path.read_bytes()
+    with job.claim():
+        said = r"k\.jsonl: cannot be written.*free space"
+        with room(len(whole) + 10), pytest.raises(InputError, match=said):
+            job.write(Losses(10, {"total": 0.5}))
+        assert job.path.read_bytes() == whole
+        job.write(Done(3.5))
+    assert job.events() == [STARTED, Done(3.5)]
 
 
 def test_a_second_claim_is_refused_with_the_holders_name(job: Job, tmp_path: Path):

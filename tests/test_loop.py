@@ -1,12 +1,15 @@
 """The loop: what it yields, how it resumes, when it stops."""
 
+import os
+
 import pytest
 import torch
 
 from orchestrator.config import LossConfig, TrainConfig
 from orchestrator.distill import DistillStep, Trainee, make_embedding
-from orchestrator.loop import Diverged, Share, TrainingState, fit, learning_rate, saved_states
+from orchestrator.loop import Diverged, Share, TrainingState, fit, learning_rate
 from tests.tiny import SquareClips, TinyModel
+from vosmodels.types import InputError
 
 TRAIN = TrainConfig(
     steps=12, batch_size=2, clip_length=3, crop=32, lr=1e-2, checkpoint_every=5, eval_every=4
@@ -65,16 +68,57 @@ def test_a_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path, more)
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
-def test_two_resume_states_are_kept_and_a_torn_one_is_none(tmp_path):
-    state = fresh()
+def saved(folder):
+    """The states of steps 4 and 6 in a folder, and their weights by step."""
+    state, kept = fresh(), {}
     for progress in fit(state, SquareClips(), CE, TRAIN):
-        if progress.step in (2, 4, 6):
-            state.save(tmp_path)
-    assert [p.name for p in saved_states(tmp_path)] == ["00-0000004", "00-0000006"]
-    (tmp_path / "00-0000006" / "state.json").unlink()
+        if progress.step in (4, 6):
+            state.save(folder)
+            kept[progress.step] = weights(state)
+    return kept
+
+
+def test_a_torn_state_is_passed_over_whole(tmp_path):
+    kept = saved(tmp_path)
+    os.truncate(tmp_path / "0000006.safetensors", 500)
     restored = fresh()
     assert restored.restore(tmp_path)
     assert restored.step == 4
+    for name, value in weights(restored).items():
+        assert torch.equal(value, kept[4][name]), name
+    assert {float(m["step"]) for m in restored.optimizer.state.values()} == {4.0}
+
+
+def test_workers_go_on_from_the_state_of_rank_0_whatever_they_see_themselves(tmp_path):
+    kept = saved(tmp_path)
+    told = []
+
+    def add_up(tensor):
+        told.append(int(tensor))
+        return torch.tensor(4)
+
+    first, second = fresh(), fresh()
+    (tmp_path / "0000006.json").rename(tmp_path / "hidden")
+    assert first.restore(tmp_path, Share(0, 2, add_up))
+    (tmp_path / "hidden").rename(tmp_path / "0000006.json")
+    assert second.restore(tmp_path, Share(1, 2, add_up))
+    assert told == [4, 0]
+    assert first.step == second.step == 4
+    for name, value in weights(second).items():
+        assert torch.equal(value, kept[4][name]), name
+
+
+def test_a_worker_that_does_not_see_the_state_of_rank_0_says_so(tmp_path):
+    saved(tmp_path)
+    with pytest.raises(InputError, match=r"0000008\.safetensors: .*No such file"):
+        fresh().restore(tmp_path, Share(1, 2, lambda tensor: torch.tensor(8)))
+
+
+def test_no_worker_restores_where_rank_0_has_nothing(tmp_path):
+    saved(tmp_path)
+    state = fresh()
+    assert not state.restore(tmp_path, Share(1, 2, lambda tensor: torch.tensor(0)))
+    assert state.step == 0
 
 
 def test_nothing_to_restore_is_said(tmp_path):

@@ -10,9 +10,7 @@ import difflib
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from vosmodels import registry
 from vosmodels.backbones import read_tensors
+from vosmodels.files import write_whole
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import InputError
 
@@ -87,31 +86,12 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            write_whole(path, data)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another storage"
         ) from error
     return path, sha256
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename too must survive a power cut
-    finally:
-        os.close(folder)
 
 
 def read_info(path: Path) -> CheckpointInfo:
