@@ -22,7 +22,7 @@ from tests.test_job import plan_on, record
 pytestmark = pytest.mark.slow
 
 # What a training can remember from step to step, and what follows the step: one line for each.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, object]] = {
     "plain": {},
     "clipped": {"clip_norm": 1.0, "schedule": "cosine", "warmup": 0.3, "weight_decay": 1e-3},
     "averaged": {"ema": 0.9},
@@ -49,7 +49,7 @@ class Prepared:
 @pytest.fixture(scope="module")
 def prepared(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    train = {"steps": 6, "checkpoint_every": 2} | VARIANTS[request.param]
+    train = {"steps": 6, "checkpoint_every": 2, **VARIANTS[request.param]}
     plan = plan_on(write_davis(folder / "davis", 2016), **train)
     for job in (plan.teacher, *plan.stems):
         assert ended(started(one_job.alone, job, folder / "begun")) == 0
