@@ -33,7 +33,7 @@ KEPT = ["0000004.json", "0000004.safetensors", "0000006.json", "0000006.safetens
 
 
 def test_the_newest_state_comes_back_and_two_are_kept(tmp_path):
-    step, found = resume.newest(three_states(tmp_path))
+    step, found = newest(three_states(tmp_path))
     assert step == 6
     assert found.keys() == {"a", "b"}
     for name, value in tensors(6).items():
