@@ -216,7 +216,7 @@ class TrainConfig(Section):
     eval_every: Positive = 100  # steps
     checkpoint_every: Positive = 100  # steps
     keep: Literal["all"] = "all"
-    amp: Literal["auto", "off"] = "auto"  # auto: bfloat16 on a GPU
+    amp: Literal["auto", "off", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU, off on a CPU
     ema: Annotated[float, _Bool, Field(ge=0, lt=1)] = 0.0
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
     schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from 5/6 of the steps on
@@ -239,6 +239,7 @@ class ClusterConfig(Section):
     workers: Positive = 1
     gpus_per_worker: Weight = 0.0
     threads: Positive | None = None
+    loaders: Count | None = None  # processes per worker that make batches; null: none on a CPU
     lockstep: Positive = 1
     retries: Count = 1
     stall_s: Above0 = 600.0

@@ -19,13 +19,16 @@ from orchestrator.data import training_clips
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
 from orchestrator.ledger import Ledger
+from orchestrator.loader import automatic
 from orchestrator.loop import Share, TrainingState, fit
 from orchestrator.plan import Job, Role
+from orchestrator.precision import arrange, half_type
 from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.backbones import load_backbone
 from vosmodels.calibration import calibrate
 from vosmodels.data.clips import batch
+from vosmodels.folding import for_inference
 from vosmodels.seeding import seed_of
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ClipSource, InputError
@@ -83,6 +86,9 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
     if teacher is not None:
         teacher.to(group.device)
     resumed = state.restore(storage.resume(job.key))
+    if half_type(job.train, group.device):
+        arrange(state.trainee, state.optimizer)
+        teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
     keeper = Keeper(job, storage, model, ancestor, record, scorer)
     if record is not None:
         record.write(
@@ -98,7 +104,7 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
         logger.info("%s starts at step %d of %d", job.name, state.step, job.train.steps)
     if not resumed and (job.role == "stem" or job.train.steps == 0):
         keeper.checkpoint(0)  # the untrained student: an anchor of the table
-    step = DistillStep(job.loss, seed=job.seed)
+    step, loaders = DistillStep(job.loss, seed=job.seed), job.config.cluster.loaders
     module = group.wrap(state.trainee)
     for progress in fit(
         state,
@@ -109,12 +115,15 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
         module=module,
         share=group.share,
         device=group.device,
+        loaders=automatic(group.device, job.threads) if loaders is None else loaders,
     ):
         group.alive()
         if record is None:
             continue
         if progress.losses is not None:
             record.write(ledgers.Losses(step=progress.step, values=dict(progress.losses)))
+        if progress.speed is not None:
+            record.write(ledgers.Speed(step=progress.step, values=dict(progress.speed)))
         if progress.checkpoint:
             keeper.checkpoint(progress.step)
             state.save(storage.resume(job.key))

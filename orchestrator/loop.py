@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses, Trainee
-from vosmodels.data.clips import batch
+from orchestrator.loader import Batches, load
+from orchestrator.pace import Pace
+from orchestrator.precision import autocast
 from vosmodels.losses import keep_fraction
 from vosmodels.types import ClipSource
 
@@ -25,7 +27,7 @@ RESUME_KEPT = 2  # resume states on disk
 
 
 class Diverged(RuntimeError):
-    """A loss or a gradient is not finite; the optimizer has not moved."""
+    """A loss or a gradient is not finite; the optimizer has not moved since the step before."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Progress:
-    """What has just happened. losses: terms by name with "total", where they are due."""
+    """What has just happened. losses: terms by name with "total"; speed: `Pace.report`; both where
+    they are due."""
 
     step: int
     losses: Mapping[str, float] | None
+    speed: Mapping[str, float] | None
     checkpoint: bool
     evaluate: bool
 
@@ -56,8 +60,12 @@ class TrainingState:
 
     def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
         self.trainee = trainee
+        # A fused optimizer skips a step by itself: on a GPU the loop need not wait to tell it to.
         self.optimizer = torch.optim.Adam(
-            trainee.parameters(), lr=train.lr, weight_decay=train.weight_decay
+            trainee.parameters(),
+            lr=train.lr,
+            weight_decay=train.weight_decay,
+            fused=next(trainee.parameters()).is_cuda or None,
         )
         self.step = 0
 
@@ -129,14 +137,17 @@ def fit(
     module: nn.Module | None = None,
     share: Share | None = None,
     device: torch.device | None = None,
+    loaders: int = 0,
 ) -> Iterator[Progress]:
     """Train from `state.step` to `train.steps`, yielding after every step.
 
     clips       clips by global sample index; step n takes n * batch_size ... of them
     teacher     where `step.needs_teacher`; stays as it is
     module      the trainee as the workers wrap it (DDP); the trainee itself by default
-    Raises Diverged before the optimizer moves on a loss or gradient that is not finite, and
-    ValueError where workers do not divide the global batch.
+    loaders     processes that make batches ahead; 0: made when they are wanted
+    Raises Diverged, with the state as it was before the step that it names, on a loss or gradient
+    that is not finite: at that step, with a fused optimizer at latest when numbers are due next.
+    Raises ValueError where workers do not divide the global batch.
     """
     share = share or Share()
     module = module or state.trainee
@@ -144,58 +155,102 @@ def fit(
     parameters = [p for p in state.trainee.parameters() if p.requires_grad]
     if step.needs_teacher and teacher is None:
         raise ValueError("the loss has distillation terms, and there is no teacher")
-    while state.step < train.steps:
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(train, state.step)
-        clip = batch(clips, state.step, train.batch_size, share.rank, share.world)
-        selection = step.select(clip)
-        clip = clip.to(device)
-        selection = selection.to(device) if selection else None
-        keep = keep_fraction(state.step / train.steps, train.bootstrap)
-        with _autocast(device, train.amp):
-            taught = step.teach(teacher, clip) if selection and teacher else None
-            losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
-        values = _backward(losses, share)
-        norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
-        if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
-            told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            raise Diverged(
-                f"step {state.step + 1}: not finite: {told}, gradient norm {float(norm):.4g}; "
-                f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
+    batches = Batches(clips, step.select, train.batch_size, share.rank, share.world)
+    steps = range(state.step, train.steps)
+    pace, numbers = Pace(), _Numbers(device)
+    with closing(load(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
+        for _ in steps:
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(train, state.step)
+            made = pace.take(ahead).to(device)
+            clip, selection = made.clip, made.selection
+            keep = keep_fraction(state.step / train.steps, train.bootstrap)
+            with autocast(train, device):
+                taught = step.teach(teacher, clip) if selection and teacher else None
+                losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
+            values = _backward(losses, share)
+            norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
+            numbers.add(state.step, {**values, "grad_norm": norm})
+            due, checkpoint, evaluate = (
+                state.step + 1 == train.steps or (state.step + 1) % every == 0
+                for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
             )
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        last = state.step == train.steps
-        due = state.step % LOG_EVERY == 0 or last
-        yield Progress(
-            step=state.step,
-            losses={**values, "grad_norm": float(norm)} if due else None,
-            checkpoint=last or state.step % train.checkpoint_every == 0,
-            evaluate=last or state.step % train.eval_every == 0,
-        )
+            told: dict[str, float] = {}
+            if due or checkpoint or evaluate or not state.optimizer.defaults["fused"]:
+                at, told = numbers.read()
+                if not all(map(math.isfinite, told.values())):
+                    state.step = at
+                    raise Diverged(_not_finite(at, told, train))
+            _move(state.optimizer, numbers.bad)
+            state.step += 1
+            pace.stepped(train.batch_size)
+            yield Progress(
+                step=state.step,
+                losses=told if due else None,
+                speed=pace.report() if due else None,
+                checkpoint=checkpoint,
+                evaluate=evaluate,
+            )
 
 
-def _backward(losses: Losses, share: Share) -> dict[str, float]:
+class _Numbers:
+    """Losses and gradient norms by step, on the device until they are read: to read them is to wait
+    for the device.
+
+    bad: 1.0 from the first step on that is not finite, else 0.0.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.bad = torch.zeros((), device=device)
+        self._kept: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, values: Mapping[str, Tensor]) -> None:
+        stacked = torch.stack(list(values.values()))
+        self.bad = torch.maximum(self.bad, 1.0 - stacked.isfinite().all().float())
+        self._kept.append((step, list(values), stacked))
+
+    def read(self) -> tuple[int, dict[str, float]]:
+        """The first step since the last reading that is not finite, or the newest; its numbers."""
+        table = torch.stack([stacked for *_, stacked in self._kept]).tolist()
+        told = [
+            (step, dict(zip(names, row, strict=True)))
+            for (step, names, _), row in zip(self._kept, table, strict=True)
+        ]
+        self._kept.clear()
+        bad = [row for row in told if not all(map(math.isfinite, row[1].values()))]
+        return (bad or told[-1:])[0]
+
+
+def _move(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """One update and an empty gradient; a fused optimizer stays where it is while `bad` is 1."""
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells it
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _not_finite(step: int, told: Mapping[str, float], train: TrainConfig) -> str:
+    values = ", ".join(f"{name.replace('grad_', 'gradient ')} {v:.4g}" for name, v in told.items())
+    return (
+        f"step {step + 1}: not finite: {values}; "
+        f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
+    )
+
+
+def _backward(losses: Losses, share: Share) -> dict[str, Tensor]:
     """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
 
     DDP averages gradients over the workers, so each one's part is multiplied by their number.
+    Returns "total" and every term, on the device, which nothing here waits for.
     """
     names = list(losses.sums)
     sums = torch.stack([losses.sums[name].float() for name in names])
-    counts = torch.stack([torch.as_tensor(losses.counts[n], device=sums.device) for n in names])
-    counts = share.add_up(counts.float()).clamp_min(1)
-    weights = torch.tensor([losses.weights[name] for name in names], device=sums.device)
+
+    def placed(value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value).to(sums.device, torch.float32, non_blocking=True)
+
+    counts = share.add_up(torch.stack([placed(losses.counts[n]) for n in names])).clamp_min(1)
+    weights = torch.stack([placed(losses.weights[name]) for name in names])
     (weights * sums / counts).sum().mul(share.world).backward()
     means = share.add_up(sums.detach()) / counts
-    return {
-        "total": float((weights * means).sum()),
-        **dict(zip(names, means.tolist(), strict=True)),
-    }
-
-
-def _autocast(device: torch.device, amp: str) -> torch.autocast | nullcontext[None]:
-    """bfloat16 on a GPU unless switched off; it needs no loss scaling."""
-    if device.type == "cuda" and amp != "off":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+    return {"total": (weights * means).sum(), **dict(zip(names, means, strict=True))}

@@ -28,6 +28,9 @@ ROWS = [
     ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
     [
         "orchestrator.distill",
+        "orchestrator.loader",
+        "orchestrator.pace",
+        "orchestrator.precision",
         "orchestrator.connection",
         "orchestrator.data",
         "orchestrator.placement",

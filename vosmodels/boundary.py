@@ -70,6 +70,15 @@ class Selection:
             logit_pixels=self.logit_pixels.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Selection:
+        """The same selection in page-locked memory, from which a GPU copies without the CPU."""
+        return replace(
+            self,
+            rows=self.rows.pin_memory(),
+            labels=self.labels.pin_memory(),
+            logit_pixels=self.logit_pixels.pin_memory(),
+        )
+
 
 def select_pixels(
     clip: Clip, sampling: Sampling, *, width: int, max_pixels: int, seed: int
