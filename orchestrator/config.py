@@ -191,7 +191,8 @@ class TrainConfig(Section):
     eval_every: Positive = 100  # steps
     checkpoint_every: Positive = 100  # steps
     keep: Literal["all"] = "all"
-    amp: Literal["auto", "off", "float16"] = "auto"  # auto: bfloat16 on a GPU
+    # auto: bfloat16 on a GPU, off on a CPU
+    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
     ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the weights that are kept
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
     schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from decay_at on
@@ -215,6 +216,7 @@ class ClusterConfig(Section):
     workers: Positive = 1
     gpus_per_worker: Weight = 0.0
     threads: Positive | None = None
+    loaders: Count | None = None  # processes per worker that make batches; null: none on a CPU
     lockstep: Positive = 1
     retries: Count = 1
     stall_s: Above0 = 600.0

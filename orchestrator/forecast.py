@@ -13,9 +13,10 @@ from orchestrator.config import RunConfig, TrainConfig
 from orchestrator.data import sequences
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.driver import unfinished
-from orchestrator.loop import TrainingState, fit
+from orchestrator.loop import fit
 from orchestrator.placement import Placement
 from orchestrator.plan import Job, Plan
+from orchestrator.state import TrainingState
 from orchestrator.storage import Storage
 from vosmodels import registry
 from vosmodels.folding import for_inference

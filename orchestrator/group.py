@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from orchestrator.loop import Share
+from orchestrator.state import Share
 
 
 @dataclass(frozen=True)

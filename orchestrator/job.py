@@ -18,13 +18,17 @@ from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
 from orchestrator.group import Group
 from orchestrator.ledger import Ledger
-from orchestrator.loop import TrainingState, fit
+from orchestrator.loader import automatic
+from orchestrator.loop import fit
 from orchestrator.plan import Job, Role
+from orchestrator.precision import arrange, half_type
+from orchestrator.state import TrainingState
 from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.backbones import load_backbone
 from vosmodels.calibration import calibrate
 from vosmodels.data.clips import batch
+from vosmodels.folding import for_inference
 from vosmodels.seeding import seed_of
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ClipSource, InputError
@@ -84,6 +88,9 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
     if teacher is not None:
         teacher.to(group.device)
     resumed = state.restore(storage.resume(job.key), group.share)
+    if half_type(job.stages[0].train, group.device):
+        arrange(state.trainee, state.optimizer)
+        teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
     keeper = Keeper(job, storage, ancestor, record, scorer)
     if record is not None:
         record.write(
@@ -111,7 +118,9 @@ def _go_through_stages(
 ) -> None:
     """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
     once a stage, at its end; what they would resume from is kept as often as a trial's."""
-    module = group.wrap(state.trainee)
+    module, loaders = group.wrap(state.trainee), job.config.cluster.loaders
+    if loaders is None:
+        loaders = automatic(group.device, job.threads)
     for index, stage in enumerate(job.stages):
         if index < state.stage:
             continue
@@ -127,6 +136,7 @@ def _go_through_stages(
             module=module,
             share=group.share,
             device=group.device,
+            loaders=loaders,
         ):
             group.alive()
             if keeper.record is None:
@@ -135,6 +145,8 @@ def _go_through_stages(
             watched = job.role == "trial" or progress.step == stage.train.steps
             if progress.losses is not None:
                 keeper.record.write(ledgers.Losses(step=step, values=dict(progress.losses)))
+            if progress.speed is not None:
+                keeper.record.write(ledgers.Speed(step=step, values=dict(progress.speed)))
             if progress.checkpoint:
                 if watched:
                     keeper.checkpoint(model, step)

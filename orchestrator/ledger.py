@@ -60,6 +60,15 @@ class Losses(Event):
 
 
 @dataclass(frozen=True)
+class Speed(Event):
+    """How fast training goes, {"samples_per_s", "data_wait"}: see pace.py."""
+
+    kind = "speed"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Evaluated(Event):
     """Scores {"j", "f", "jf"} on a split, and the same for every sequence of it."""
 
@@ -125,7 +134,7 @@ class Done(Event):
 
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
-    for kind in (Started, Losses, Evaluated, Checkpoint, Picture, Souped, Failed, Done)
+    for kind in (Started, Losses, Speed, Evaluated, Checkpoint, Picture, Souped, Failed, Done)
 }
 Kind = TypeVar("Kind", bound=Event)
 

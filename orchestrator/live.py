@@ -90,7 +90,7 @@ class Watch:
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        for heading in ("job", "state", "step", "steps/s", "left", "J&F"):
+        for heading in ("job", "state", "step", "steps/s", "data", "left", "J&F"):
             table.add_column(heading, justify="left" if heading in ("job", "state") else "right")
         for job in self.jobs:
             table.add_row(*self._row(job))
@@ -103,12 +103,14 @@ class Watch:
         score = f"{made[-1].scores['jf']:.3f}" if made and "jf" in made[-1].scores else ""
         state = record.state
         if state != "running" or not losses:
-            return job.name, state, f"{step}/{job.steps}", "", "", score
+            return job.name, state, f"{step}/{job.steps}", "", "", "", score
         first_step, since = self._first.setdefault(job.key, (step, time.monotonic()))
         rate = (step - first_step) / max(time.monotonic() - since, 1e-9)
         left = (job.steps - step) / rate if rate else 0.0
         times = (f"{rate:.2f}", f"{left:.0f} s") if rate else ("", "")
-        return job.name, state, f"{step}/{job.steps}", *times, score
+        speed = record.of(ledgers.Speed)
+        waits = f"{speed[-1].values['data_wait']:.0%}" if speed else ""
+        return job.name, state, f"{step}/{job.steps}", times[0], waits, times[1], score
 
     def _tell(self) -> None:
         for job in self.jobs:

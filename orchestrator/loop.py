@@ -3,138 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from orchestrator import resume
 from orchestrator.config import TrainConfig
-from orchestrator.distill import DistillStep, Losses, Trainee
-from vosmodels.data.clips import batch
+from orchestrator.distill import DistillStep, Losses
+from orchestrator.loader import Batches, load
+from orchestrator.pace import Pace
+from orchestrator.precision import autocast
+from orchestrator.state import Share, TrainingState
 from vosmodels.losses import keep_fraction
 from vosmodels.types import ClipSource
 
 LOG_EVERY = 10  # steps between logged losses
-SCALER = ("scale", "_growth_tracker")  # what torch's loss scaler remembers from step to step
 
 
 class Diverged(RuntimeError):
-    """A loss or a gradient is not finite; the optimizer has not moved."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's part of a group of workers that train one student together.
-
-    add_up: sums a tensor over all workers, in place of none for a single one.
-    """
-
-    rank: int = 0
-    world: int = 1
-    add_up: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    """A loss or a gradient is not finite; the optimizer has not moved since the step before."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What has just happened. losses: terms by name with "total", where they are due."""
+    """What has just happened. losses: terms by name with "total"; speed: `Pace.report`; both where
+    they are due."""
 
     step: int
     losses: Mapping[str, float] | None
+    speed: Mapping[str, float] | None
     checkpoint: bool
     evaluate: bool
-
-
-class TrainingState:
-    """Everything a run is at a step: trainee, optimizer, loss scaler, average, stage and step
-    count. Nothing else is random or remembered: clips, pixels and learning rate are functions of
-    the step."""
-
-    def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
-        self.trainee = trainee
-        self.stage = 0
-        self.before = 0  # steps of the stages that are done
-        self._begin(train)
-
-    def next_stage(self, train: TrainConfig) -> None:
-        """Go on from the weights this stage delivers, with an optimizer that remembers nothing: as
-        STCN does, whose stages are runs of their own."""
-        self.trainee.model.load_state_dict(self.model.state_dict())
-        self.stage += 1
-        self.before += self.step
-        self._begin(train)
-
-    def _begin(self, train: TrainConfig) -> None:
-        self.step = 0  # of this stage
-        self.optimizer = torch.optim.Adam(
-            self.trainee.parameters(), lr=train.lr, weight_decay=train.weight_decay
-        )
-        device = next(self.trainee.parameters()).device
-        self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "float16")
-        self.average: AveragedModel | None = None
-        if train.ema:
-            mean = get_ema_multi_avg_fn(train.ema)
-            self.average = AveragedModel(self.trainee.model, multi_avg_fn=mean)
-
-    @property
-    def done(self) -> int:
-        """Steps of all stages so far."""
-        return self.before + self.step
-
-    @property
-    def model(self) -> nn.Module:
-        """The weights that are scored and kept: the average over steps where there is one."""
-        return self.average.module if self.average else self.trainee.model
-
-    def save(self, folder: Path) -> None:
-        """Write this step's state; InputError where it cannot be written."""
-        parts: dict[str, Mapping[str, Tensor]] = {"trainee": self.trainee.state_dict()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            parts[f"optimizer.{index}"] = moments
-        if self.average:
-            parts["average"] = self.average.state_dict()
-        if self.scaler.is_enabled():
-            parts["scaler"] = {k: torch.tensor(self.scaler.state_dict()[k]) for k in SCALER}
-        parts["at"] = {"stage": torch.tensor(self.stage), "step": torch.tensor(self.step)}
-        tensors = {f"{p}.{k}": v for p, part in parts.items() for k, v in part.items()}
-        resume.write(folder, self.done, tensors)
-
-    def restore(self, folder: Path, share: Share | None = None) -> bool:
-        """Load the newest whole state in `folder`; False where there is none.
-
-        Workers all load the one that rank 0 finds, as each may see another as the newest.
-        Raises InputError in a worker that cannot read that one.
-        """
-        share = share or Share()
-        found = resume.newest(folder) if share.rank == 0 else None
-        device = next(self.trainee.parameters()).device
-        done = int(share.add_up(torch.tensor(found[0] if found else 0, device=device)))
-        if done == 0:
-            return False
-        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for name, value in (found[1] if found else resume.read(folder, done)).items():
-            part, _, key = name.partition(".")
-            parts[part][key] = value
-        self.trainee.load_state_dict(parts["trainee"])
-        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for name, value in parts["optimizer"].items():
-            index, _, moment = name.partition(".")
-            moments[int(index)][moment] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
-        if self.average:
-            self.average.load_state_dict(parts["average"])
-        if self.scaler.is_enabled():
-            scale = {key: value.item() for key, value in parts["scaler"].items()}
-            self.scaler.load_state_dict({**self.scaler.state_dict(), **scale})
-        self.stage, self.step = (int(parts["at"][key]) for key in ("stage", "step"))
-        self.before = done - self.step
-        return True
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
@@ -161,16 +62,19 @@ def fit(
     module: nn.Module | None = None,
     share: Share | None = None,
     device: torch.device | None = None,
+    loaders: int = 0,
 ) -> Iterator[Progress]:
     """Train from `state.step` to `train.steps`, yielding after every step.
 
     clips       clips by global sample index; step n takes n * batch_size ... of them
     teacher     where `step.needs_teacher`; stays as it is
     module      the trainee as the workers wrap it (DDP); the trainee itself by default
+    loaders     processes that make batches ahead; 0: made when they are wanted
     BatchNorm is frozen: its statistics stay, its scale and shift are learnt.
-    Raises Diverged before the optimizer moves on a loss or gradient that is not finite (in float16
-    such a gradient only lowers the loss scale, until that reaches 1), and ValueError where workers
-    do not divide the global batch.
+    Raises Diverged, with the state as it was before the step that it names, on a loss or gradient
+    that is not finite: at that step, with a fused optimizer at latest when numbers are due next.
+    In float16 such a gradient only lowers the loss scale and is skipped, until the scale is 1.
+    Raises ValueError where workers do not divide the global batch.
     """
     share = share or Share()
     module = module or state.trainee
@@ -180,66 +84,97 @@ def fit(
         raise ValueError("the loss has distillation terms, and there is no teacher")
     norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
-    while state.step < train.steps:
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(train, state.step)
-        clip = batch(clips, state.step, train.batch_size, share.rank, share.world)
-        selection = step.select(clip)
-        clip = clip.to(device)
-        selection = selection.to(device) if selection else None
-        keep = keep_fraction(state.step / train.steps, train.bootstrap)
-        with _autocast(device, train.amp):
-            taught = step.teach(teacher, clip) if selection and teacher else None
-            losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
-        values = _backward(losses, share, state.scaler)
-        state.scaler.unscale_(state.optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
-        overflow = state.scaler.is_enabled() and state.scaler.get_scale() > 1
-        if not math.isfinite(values["total"]) or not (math.isfinite(float(norm)) or overflow):
-            told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            raise Diverged(
-                f"step {state.step + 1}: not finite: {told}, gradient norm {float(norm):.4g}; "
-                f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
+    batches = Batches(clips, step.select, train.batch_size, share.rank, share.world)
+    steps = range(state.step, train.steps)
+    pace, numbers = Pace(), _Numbers(device)
+    with closing(load(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
+        for _ in steps:
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(train, state.step)
+            made = pace.take(ahead).to(device)
+            clip, selection = made.clip, made.selection
+            keep = keep_fraction(state.step / train.steps, train.bootstrap)
+            with autocast(train, device):
+                taught = step.teach(teacher, clip) if selection and teacher else None
+                losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
+            values = _backward(losses, share, state.scaler)
+            state.scaler.unscale_(state.optimizer)
+            norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
+            if state.scaler.is_enabled() and state.scaler.get_scale() > 1:
+                norm = norm.nan_to_num(0.0, posinf=0.0)  # of an update that is skipped
+            numbers.add(state.step, {**values, "grad_norm": norm})
+            due, checkpoint, evaluate = (
+                state.step + 1 == train.steps or (state.step + 1) % every == 0
+                for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
             )
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.average:
-            state.average.update_parameters(state.trainee.model)
-        state.step += 1
-        last = state.step == train.steps
-        due = state.step % LOG_EVERY == 0 or last
-        yield Progress(
-            step=state.step,
-            losses={**values, "grad_norm": float(norm)} if due else None,
-            checkpoint=last or state.step % train.checkpoint_every == 0,
-            evaluate=last or state.step % train.eval_every == 0,
-        )
+            told: dict[str, float] = {}
+            if due or checkpoint or evaluate or state.waits:
+                at, told = numbers.read()
+                if not all(map(math.isfinite, told.values())):
+                    state.step = at
+                    raise Diverged(_not_finite(at, told, train))
+            state.update(numbers.bad)
+            state.step += 1
+            pace.stepped(train.batch_size)
+            yield Progress(
+                step=state.step,
+                losses=told if due else None,
+                speed=pace.report() if due else None,
+                checkpoint=checkpoint,
+                evaluate=evaluate,
+            )
 
 
-def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dict[str, float]:
+class _Numbers:
+    """Losses and gradient norms by step, on the device until they are read: to read them is to wait
+    for the device.
+
+    bad: 1.0 from the first step on that is not finite, else 0.0.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.bad = torch.zeros((), device=device)
+        self._kept: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, values: Mapping[str, Tensor]) -> None:
+        stacked = torch.stack(list(values.values()))
+        self.bad = torch.maximum(self.bad, 1.0 - stacked.isfinite().all().float())
+        self._kept.append((step, list(values), stacked))
+
+    def read(self) -> tuple[int, dict[str, float]]:
+        """The first step since the last reading that is not finite, or the newest; its numbers."""
+        table = torch.stack([stacked for *_, stacked in self._kept]).tolist()
+        told = [
+            (step, dict(zip(names, row, strict=True)))
+            for (step, names, _), row in zip(self._kept, table, strict=True)
+        ]
+        self._kept.clear()
+        bad = [row for row in told if not all(map(math.isfinite, row[1].values()))]
+        return (bad or told[-1:])[0]
+
+
+def _not_finite(step: int, told: Mapping[str, float], train: TrainConfig) -> str:
+    values = ", ".join(f"{name.replace('grad_', 'gradient ')} {v:.4g}" for name, v in told.items())
+    return (
+        f"step {step + 1}: not finite: {values}; "
+        f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
+    )
+
+
+def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
     """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
 
     DDP averages gradients over the workers, so each one's part is multiplied by their number.
+    Returns "total" and every term, on the device, which nothing here waits for.
     """
     names = list(losses.sums)
     sums = torch.stack([losses.sums[name].float() for name in names])
-    counts = torch.stack([torch.as_tensor(losses.counts[n], device=sums.device) for n in names])
-    counts = share.add_up(counts.float()).clamp_min(1)
-    weights = torch.tensor([losses.weights[name] for name in names], device=sums.device)
+
+    def placed(value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value).to(sums.device, torch.float32, non_blocking=True)
+
+    counts = share.add_up(torch.stack([placed(losses.counts[n]) for n in names])).clamp_min(1)
+    weights = torch.stack([placed(losses.weights[name]) for name in names])
     scaler.scale((weights * sums / counts).sum() * share.world).backward()
     means = share.add_up(sums.detach()) / counts
-    return {
-        "total": float((weights * means).sum()),
-        **dict(zip(names, means.tolist(), strict=True)),
-    }
-
-
-def _autocast(device: torch.device, amp: str) -> torch.autocast | nullcontext[None]:
-    """float16 where it is asked for; bfloat16 on a GPU unless switched off: it needs no loss
-    scaling."""
-    if amp == "float16":
-        return torch.autocast(device.type, dtype=torch.float16)
-    if device.type == "cuda" and amp != "off":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+    return {"total": (weights * means).sum(), **dict(zip(names, means, strict=True))}

@@ -28,8 +28,12 @@ ROWS = [
     ["orchestrator.job"],
     ["orchestrator.group", "orchestrator.plan", "orchestrator.evaluation"],
     ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
+    ["orchestrator.state"],
     [
         "orchestrator.distill",
+        "orchestrator.loader",
+        "orchestrator.pace",
+        "orchestrator.precision",
         "orchestrator.connection",
         "orchestrator.data",
         "orchestrator.placement",

@@ -1,14 +1,16 @@
 """One job from plan to ledger, on a folder of tiny videos."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from orchestrator import job as jobs
 from orchestrator.config import SweepConfig
 from orchestrator.keys import sweep_id
-from orchestrator.ledger import Failed, Ledger, Picture
-from orchestrator.loop import TrainingState
+from orchestrator.ledger import Failed, Ledger, Picture, Speed
 from orchestrator.plan import located, plan_sweep
+from orchestrator.state import TrainingState
 from orchestrator.storage import Storage
 from tests.conftest import write_davis
 from tests.integration.one_job import disturb
@@ -125,6 +127,34 @@ def test_a_trial_that_breaks_off_ends_with_the_weights_of_the_unbroken_one(
     jobs.run(trial, other)
     assert sums(other, trial) == sums(storage, trial)
     assert [loss.step for loss in record(other, trial).losses()] == [4]
+    assert [speed.step for speed in record(other, trial).of(Speed)] == [4]
+
+
+@pytest.mark.slow
+def test_a_trial_in_bfloat16_resumes_to_the_weights_of_the_unbroken_one_with_workers_too(
+    tmp_path, monkeypatch
+):
+    plan = plan_on(write_davis(tmp_path / "davis", 2016), amp="bfloat16")
+    storage = Storage(tmp_path / "results")
+    for job in (plan.teacher, *plan.stems, plan.trials[1]):
+        jobs.run(job, storage)
+    other = copied(storage, Storage(tmp_path / "other"), plan.teacher, *plan.stems)
+    cluster = plan.trials[1].config.cluster.model_copy(update={"loaders": 2})
+    config = plan.trials[1].config.model_copy(update={"cluster": cluster})
+    trial = replace(plan.trials[1], config=config)
+    save = TrainingState.save
+
+    def save_and_die(state, folder):
+        save(state, folder)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    with pytest.raises(RuntimeError, match="power cut"):
+        jobs.run(trial, other)
+    monkeypatch.undo()
+    jobs.run(trial, other)
+    assert len(sums(storage, trial)) == 2
+    assert sums(other, trial) == sums(storage, trial)
 
 
 def test_a_trial_does_not_depend_on_what_its_process_did_before(ran, tmp_path):

@@ -7,9 +7,12 @@ import torch
 
 from orchestrator.config import LossConfig, TrainConfig
 from orchestrator.distill import DistillStep, Trainee, make_embedding
-from orchestrator.loop import Diverged, Share, TrainingState, fit, learning_rate
+from orchestrator.loop import Diverged, fit, learning_rate
+from orchestrator.state import Share, TrainingState
 from tests.tiny import SquareClips, TinyModel
-from vosmodels.types import InputError
+from vosmodels.data.clips import batch
+from vosmodels.losses import keep_fraction
+from vosmodels.types import Clip, InputError
 
 TRAIN = TrainConfig(
     steps=12, batch_size=2, clip_length=3, crop=32, lr=1e-2, checkpoint_every=5, eval_every=4
@@ -66,6 +69,29 @@ def test_a_resumed_run_ends_with_the_weights_of_the_unbroken_one(tmp_path, more)
         assert torch.equal(weights(resumed)[name], value), name
     for name, value in unbroken.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("loaders", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_fit_ends_with_the_very_weights_of_the_loop_written_out(loaders):
+    step = DistillStep(LossConfig(omega=0.5, dice=1.0, method="dense"), seed=0)
+    teacher = TinyModel(seed=9)
+    ours, plain = fresh(embedding=True), fresh(embedding=True).trainee
+    for _ in fit(ours, SquareClips(), step, TRAIN, teacher=teacher, loaders=loaders):
+        pass
+    optimizer = torch.optim.Adam(plain.parameters(), lr=TRAIN.lr, weight_decay=TRAIN.weight_decay)
+    for n in range(TRAIN.steps):
+        optimizer.param_groups[0]["lr"] = TRAIN.lr * (0.1 if n >= 10 else 1.0)
+        clip = batch(SquareClips(), n, 2)
+        selection, taught = step.select(clip), step.teach(teacher, clip)
+        keep = keep_fraction(n / TRAIN.steps)
+        losses = step.losses(plain, clip, keep=keep, taught=taught, selection=selection)
+        names = list(losses.sums)
+        optimizer.zero_grad()
+        terms = [losses.weights[n] * losses.sums[n] / losses.counts[n] for n in names]
+        torch.stack(terms).sum().backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(weights(ours)[name], value), name
 
 
 def saved(folder):
@@ -137,6 +163,48 @@ def test_fit_stops_on_nan_names_the_step_and_leaves_the_weights():
     for name, value in weights(state).items():
         torch.testing.assert_close(value, before[name], equal_nan=True, rtol=0, atol=0)
     assert state.step == 1
+
+
+class OneBadBatch(SquareClips):
+    """The fourth step's clips are not finite."""
+
+    def sample(self, index):
+        clip = super().sample(index)
+        frames = clip.frames * float("nan") if index in (6, 7) else clip.frames
+        return Clip(frames, clip.masks, clip.present, clip.samples)
+
+
+def test_a_fused_optimizer_is_told_late_and_stands_where_it_stood_before_the_bad_step():
+    train = TRAIN.model_copy(update={"checkpoint_every": 100, "eval_every": 100})
+
+    def fused():
+        state = fresh(train)
+        state.optimizer = torch.optim.Adam(state.trainee.parameters(), lr=train.lr, fused=True)
+        return state
+
+    state, three = fused(), fused()
+    run = fit(state, OneBadBatch(), CE, train)
+    assert [next(run).step for _ in range(9)] == list(range(1, 10))
+    with pytest.raises(Diverged, match=r"step 4: not finite: total nan"):
+        next(run)
+    good = fit(three, SquareClips(), CE, train)
+    for _ in range(3):
+        next(good)
+    assert state.step == three.step == 3
+    for name, value in weights(three).items():
+        assert torch.equal(weights(state)[name], value), name
+    left, right = (s.optimizer.state_dict()["state"] for s in (state, three))
+    for index, moments in right.items():
+        for name, value in moments.items():
+            assert torch.equal(left[index][name], value), (index, name)
+
+
+def test_losses_come_with_the_speed_since_the_last():
+    seen = {p.step: p.speed for p in fit(fresh(), SquareClips(), CE, TRAIN) if p.speed}
+    assert list(seen) == [10, 12]
+    for speed in seen.values():
+        assert speed["samples_per_s"] > 0
+        assert 0 < speed["data_wait"] < 1
 
 
 def test_a_teacher_that_is_needed_and_missing_is_refused():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.ledger import Checkpoint, Evaluated, Losses, Souped
+from orchestrator.ledger import Checkpoint, Evaluated, Losses, Souped, Speed
 from orchestrator.records import (
     dataset_of,
     flat_row,
@@ -25,6 +25,10 @@ def test_metric_and_model_names_are_those_callers_rely_on():
         "train/loss_logit",
         "train/loss_repr",
         "train/grad_norm",
+    ]
+    assert list(numbers(Speed(3, {"samples_per_s": 2.0, "data_wait": 0.5}))) == [
+        ("speed/samples_per_s", 2.0, 3),
+        ("speed/data_wait", 0.5, 3),
     ]
     scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
     assert list(numbers(Evaluated(3, scores, split="report"))) == [

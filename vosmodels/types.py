@@ -69,6 +69,15 @@ class Clip:
             self.samples,
         )
 
+    def pin_memory(self) -> Clip:
+        """The same clip in page-locked memory, from which a GPU copies without the CPU."""
+        return Clip(
+            self.frames.pin_memory(),
+            self.masks.pin_memory(),
+            self.present.pin_memory(),
+            self.samples,
+        )
+
 
 @dataclass(frozen=True)
 class StepOutput:
