@@ -270,6 +270,7 @@ class Table:
             sha256=made.sha256,
             seconds=whole.seconds if whole else None,
             peak_mib=whole.peak_mib if whole else None,
+            note=self.ledger.job(job.key).warnings() if whole else "",
         )
 
     def _record(self, job: Job, made: Checkpoint, scores: Scores) -> None:

@@ -6,7 +6,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from orchestrator import ledger as ledgers
 from orchestrator.data import training_clips
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.gradients import complaints, judged_at
 from orchestrator.ledger import Ledger
 from orchestrator.loop import Share, TrainingState, fit
 from orchestrator.plan import Job, Role
@@ -115,6 +116,8 @@ def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None)
             continue
         if progress.losses is not None:
             record.write(ledgers.Losses(step=progress.step, values=dict(progress.losses)))
+        if progress.gradients is not None:
+            keeper.measured(progress.gradients, progress.step, of=job.train.steps)
         if progress.checkpoint:
             keeper.checkpoint(progress.step)
             state.save(storage.resume(job.key))
@@ -143,6 +146,18 @@ class Keeper:
         self.ancestor = ancestor
         self.record = record
         self.scorer = scorer
+
+    def measured(self, norms: Mapping[str, float], step: int, *, of: int) -> None:
+        """Gradients of a training of `of` steps; at the last of them a warning of loss terms that
+        do nothing or everything."""
+        if not self.record:
+            return
+        self.record.write(ledgers.Gradients(step=step, norms=dict(norms)))
+        if step == judged_at(of):
+            known = {event.step: event.norms for event in self.record.of(ledgers.Gradients)}
+            if text := "; ".join(complaints(known)):
+                logger.warning("%s step %d: %s", self.job.name, step, text)
+                self.record.write(ledgers.Warned(step=step, text=text))
 
     def evaluate(self, step: int) -> None:
         """Scores without a checkpoint."""

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from orchestrator import gradients
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses, Trainee
 from vosmodels.data.clips import batch
@@ -42,10 +43,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Progress:
-    """What has just happened. losses: terms by name with "total", where they are due."""
+    """What has just happened. losses: terms by name with "total", gradients: their norms on rank
+    0; where they are due."""
 
     step: int
     losses: Mapping[str, float] | None
+    gradients: Mapping[str, float] | None
     checkpoint: bool
     evaluate: bool
 
@@ -155,6 +158,9 @@ def fit(
         with _autocast(device, train.amp):
             taught = step.teach(teacher, clip) if selection and teacher else None
             losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
+        measured = None
+        if share.rank == 0 and state.step + 1 in gradients.MEASURED:
+            measured = gradients.measure(losses)
         values = _backward(losses, share)
         norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
         if not math.isfinite(values["total"]) or not math.isfinite(float(norm)):
@@ -171,6 +177,7 @@ def fit(
         yield Progress(
             step=state.step,
             losses={**values, "grad_norm": float(norm)} if due else None,
+            gradients=measured,
             checkpoint=last or state.step % train.checkpoint_every == 0,
             evaluate=last or state.step % train.eval_every == 0,
         )

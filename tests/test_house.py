@@ -26,6 +26,7 @@ ROWS = [
     ["orchestrator.job"],
     ["orchestrator.plan", "orchestrator.evaluation"],
     ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
+    ["orchestrator.gradients"],
     [
         "orchestrator.distill",
         "orchestrator.connection",
