@@ -151,6 +151,9 @@ class LossConfig(Section):
     representation: Weight = 1.0
     dice: Weight = 0.0
     kl: Literal["forward", "reverse"] = "forward"
+    kl_pixels: Literal["same", "boundary", "all"] = "same"  # same: as sampling, random: all
+    tau_squared: bool = False  # times tau^2, as Hinton et al.; the paper does not
+    z: Literal["pre_relu", "post_relu"] = "pre_relu"  # of the ReLU before the mask head
     norm: Literal["n", "none"] = "n"
     boundary_width: Positive = 1  # positions at stride 4
     max_pixels: Annotated[int, Number, Field(ge=2)] = 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,19 @@ from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft
 from vosmodels.seeding import seed_of
 from vosmodels.types import Clip, StepOutput
 
+Place = Literal["pre_relu", "post_relu"]
+OBJECT_OR_REST = 2  # classes of a pixel's label
 
-def rows_of(z: Tensor, rows: Tensor) -> Tensor:
-    """Rows of z (B, T-1, N, C, h, w) at flat (B, T-1, N, h, w) indices -> (M, C)."""
+
+def rows_of(z: Tensor, rows: Tensor, place: Place = "pre_relu") -> Tensor:
+    """Rows of z (B, T-1, N, C, h, w) at flat (B, T-1, N, h, w) indices -> (M, C).
+
+    place: as the decoder gives z, or behind the ReLU through which its mask head reads it; the
+    paper's "before the final point-wise convolution" is either.
+    """
     planes = z.flatten(0, 2).flatten(2)  # (B(T-1)N, C, hw)
-    return planes[rows // planes.shape[2], :, rows % planes.shape[2]]
+    found = planes[rows // planes.shape[2], :, rows % planes.shape[2]]
+    return found.relu() if place == "post_relu" else found
 
 
 class Trainee(nn.Module):
@@ -34,12 +43,14 @@ class Trainee(nn.Module):
         self.model = model
         self.embedding = embedding
 
-    def forward(self, clip: Clip, rows: Tensor | None = None) -> tuple[StepOutput, Tensor | None]:
-        """The model's output and, for `rows` of z, their embedding (M, d_t)."""
+    def forward(
+        self, clip: Clip, rows: Tensor | None = None, place: Place = "pre_relu"
+    ) -> tuple[StepOutput, Tensor | None]:
+        """The model's output and, for `rows` of z at `place`, their embedding (M, d_t)."""
         output: StepOutput = self.model(clip)
         if self.embedding is None or rows is None:
             return output, None
-        return output, self.embedding(rows_of(output.z, rows))
+        return output, self.embedding(rows_of(output.z, rows, place))
 
 
 def make_embedding(student_channels: int, teacher_channels: int, seed: int) -> nn.Linear:
@@ -54,11 +65,13 @@ class Losses:
     """Every term as a sum over its items and their count, so that workers can add both up.
 
     A term's value is sum / count with both summed over all workers; the total weighs the values.
+    at: the student's tensors by name that the terms are functions of.
     """
 
     sums: Mapping[str, Tensor]
     counts: Mapping[str, Tensor | int]
     weights: Mapping[str, float]
+    at: Mapping[str, Tensor]
 
 
 class DistillStep:
@@ -75,6 +88,13 @@ class DistillStep:
         self.seed = seed
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The terms that are wanted, by name."""
+        loss = self.loss
+        optional = {"dice": loss.dice, "logit": loss.logit, "repr": loss.representation}
+        return {"ce": 1.0, **{name: weight for name, weight in optional.items() if weight > 0}}
+
+    @property
     def needs_teacher(self) -> bool:
         return self.loss.logit > 0 or self.loss.representation > 0
 
@@ -88,6 +108,7 @@ class DistillStep:
             width=self.loss.boundary_width,
             max_pixels=self.loss.max_pixels,
             seed=self.seed,
+            logit_pixels=self.loss.kl_pixels,
         )
 
     @staticmethod
@@ -109,31 +130,37 @@ class DistillStep:
         """Run the student and compare. `keep`: share of pixels the bootstrapping keeps;
         `taught` and `selection` where a distillation weight is above zero."""
         wants_rows = self.loss.representation > 0 and selection is not None
-        output, embedded = trainee(clip, selection.rows if wants_rows and selection else None)
+        rows = selection.rows if wants_rows and selection else None
+        output, embedded = trainee(clip, rows, self.loss.z)
         logits = mask_absent(output.logits, clip.present)
         truth = clip.masks[:, 1:]
         flat = logits.flatten(0, 1)  # (B(T-1), N+1, H, W)
         ce = hardest_mean(poly_cross_entropy(flat, truth.flatten(0, 1)), keep)
         sums = {"ce": ce.sum()}
         counts: dict[str, Tensor | int] = {"ce": len(ce)}
-        weights = {"ce": 1.0}
+        at = {"z": output.z, "logits": output.logits}
         if self.loss.dice > 0:
             sums["dice"], counts["dice"] = _dice(logits, truth, clip.present)
-            weights["dice"] = self.loss.dice
         if selection is None or taught is None:
-            return Losses(sums, counts, weights)
+            return Losses(sums, counts, self.weights, at)
         if self.loss.logit > 0:
             taught_flat = mask_absent(taught.logits, clip.present).flatten(0, 1)
             pixels = selection.logit_pixels.flatten(0, 1)
-            per_item = logit_loss(flat, taught_flat, pixels, self.loss.tau, self.loss.kl)
+            per_item = logit_loss(
+                flat,
+                taught_flat,
+                pixels,
+                self.loss.tau,
+                self.loss.kl,
+                tau_squared=self.loss.tau_squared,
+            )
             sums["logit"] = per_item.sum()
             counts["logit"] = selection.logit_items
-            weights["logit"] = self.loss.logit
         if embedded is not None:
-            sums["repr"] = self._correlation(embedded, rows_of(taught.z, selection.rows), selection)
+            taught_rows = rows_of(taught.z, selection.rows, self.loss.z)
+            sums["repr"] = self._correlation(embedded, taught_rows, selection)
             counts["repr"] = len(selection.counts)
-            weights["repr"] = self.loss.representation
-        return Losses(sums, counts, weights)
+        return Losses(sums, counts, self.weights, at)
 
     def _correlation(self, student: Tensor, teacher: Tensor, selection: Selection) -> Tensor:
         """Sum over items; the empty sum keeps its gradient path, as DDP needs."""
@@ -141,7 +168,13 @@ class DistillStep:
         parts = (x.split(selection.counts) for x in (student, teacher, selection.labels))
         for s, t, y in zip(*parts, strict=True):
             total = total + correlation_loss(
-                s, t, y, self.loss.omega, method=self.loss.method, norm=self.loss.norm
+                s,
+                t,
+                y,
+                self.loss.omega,
+                method=self.loss.method,
+                norm=self.loss.norm,
+                classes=OBJECT_OR_REST,
             )
         return total
 

@@ -292,6 +292,7 @@ class Table:
             sha256=made.sha256,
             seconds=whole.seconds if whole else None,
             peak_mib=whole.peak_mib if whole else None,
+            note=record.warnings() if whole else "",
             baseline=entry.baseline,
             curve=[(c.step, c.scores["j"]) for c in record.checkpoints()]
             if entry.role == "trial"

@@ -6,6 +6,7 @@ import logging
 import resource
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
@@ -16,6 +17,7 @@ from orchestrator import ledger as ledgers
 from orchestrator.data import training_clips
 from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.evaluation import Scorer, per_sequence, student_of, summary
+from orchestrator.gradients import complaints, judged_at
 from orchestrator.group import Group
 from orchestrator.ledger import Ledger
 from orchestrator.loader import automatic
@@ -147,6 +149,9 @@ def _go_through_stages(
                 keeper.record.write(ledgers.Losses(step=step, values=dict(progress.losses)))
             if progress.speed is not None:
                 keeper.record.write(ledgers.Speed(step=step, values=dict(progress.speed)))
+            if progress.gradients is not None:
+                of = stage.train.steps
+                keeper.measured(progress.gradients, step, before=state.before, of=of)
             if progress.checkpoint:
                 if watched:
                     keeper.checkpoint(model, step)
@@ -171,6 +176,19 @@ class Keeper:
         self.ancestor = ancestor
         self.record = record
         self.scorer = scorer
+
+    def measured(self, norms: Mapping[str, float], step: int, *, before: int, of: int) -> None:
+        """Gradients of a stage of `of` steps, which began after `before`; at the last of them a
+        warning of loss terms that do nothing or everything."""
+        if not self.record:
+            return
+        self.record.write(ledgers.Gradients(step=step, norms=dict(norms)))
+        if step - before == judged_at(of):
+            made = self.record.of(ledgers.Gradients)
+            known = {e.step - before: e.norms for e in made if e.step > before}
+            if text := "; ".join(complaints(known)):
+                logger.warning("%s step %d: %s", self.job.name, step, text)
+                self.record.write(ledgers.Warned(step=step, text=text))
 
     def evaluate(self, model: SpaceTimeNetwork, step: int) -> None:
         """Scores without a checkpoint."""

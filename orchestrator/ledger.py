@@ -69,6 +69,24 @@ class Speed(Event):
 
 
 @dataclass(frozen=True)
+class Gradients(Event):
+    """Gradient norm of every loss term at z and at the logits, e.g. {"ce_z": ..., ...}."""
+
+    kind = "gradients"
+    step: int
+    norms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """What a person should know of a job that goes on all the same."""
+
+    kind = "warned"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Evaluated(Event):
     """Scores {"j", "f", "jf"} on a split, and the same for every sequence of it."""
 
@@ -134,7 +152,10 @@ class Done(Event):
 
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
-    for kind in (Started, Losses, Speed, Evaluated, Checkpoint, Picture, Souped, Failed, Done)
+    for kind in (
+        *(Started, Losses, Speed, Gradients, Warned, Evaluated),
+        *(Checkpoint, Picture, Souped, Failed, Done),
+    )
 }
 Kind = TypeVar("Kind", bound=Event)
 
@@ -252,6 +273,10 @@ class Job:
 
     def losses(self) -> list[Losses]:
         return self.of(Losses)
+
+    def warnings(self) -> str:
+        """What was warned of, on one line; empty where nothing was."""
+        return "; ".join(event.text for event in self.of(Warned))
 
     def started(self) -> Started | None:
         """The newest start, None where there was none."""

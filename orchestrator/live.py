@@ -72,7 +72,9 @@ class Watch:
         with Live(self._table(), console=self._console, transient=True) as live:
             while not self._closing.wait(POLL_S):
                 self._poll()
+                self._warn()
                 live.update(self._table())
+            self._warn()
 
     def _poll(self) -> None:
         if self._polls % MEMORY_EVERY == 0:
@@ -112,7 +114,14 @@ class Watch:
         waits = f"{speed[-1].values['data_wait']:.0%}" if speed else ""
         return job.name, state, f"{step}/{job.steps}", times[0], waits, times[1], score
 
+    def _warn(self) -> None:
+        """On a terminal above the table, where it stays."""
+        for job in self.jobs:
+            for warned in self.ledger.job(job.key).of(ledgers.Warned):
+                self._once(job, warned.text, f"{job.name}: warning: {warned.text}")
+
     def _tell(self) -> None:
+        self._warn()
         for job in self.jobs:
             record = self.ledger.job(job.key)
             for made in record.checkpoints():
@@ -126,7 +135,7 @@ class Watch:
     def _once(self, job: Job, what: str, line: str) -> None:
         if (job.key, what) not in self._told:
             self._told.add((job.key, what))
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def memory_mib() -> float:

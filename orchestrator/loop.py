@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from orchestrator import gradients
 from orchestrator.config import TrainConfig
 from orchestrator.distill import DistillStep, Losses
 from orchestrator.loader import Batches, load
@@ -28,12 +29,13 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """What has just happened. losses: terms by name with "total"; speed: `Pace.report`; both where
-    they are due."""
+    """What has just happened. losses: terms by name with "total"; speed: `Pace.report`; gradients:
+    norms on rank 0; all where they are due."""
 
     step: int
     losses: Mapping[str, float] | None
     speed: Mapping[str, float] | None
+    gradients: Mapping[str, float] | None
     checkpoint: bool
     evaluate: bool
 
@@ -97,6 +99,9 @@ def fit(
             with autocast(train, device):
                 taught = step.teach(teacher, clip) if selection and teacher else None
                 losses = step.losses(module, clip, keep=keep, taught=taught, selection=selection)
+            measured = None
+            if share.rank == 0 and state.step + 1 in gradients.MEASURED:
+                measured = gradients.measure(losses, state.scaler.get_scale())
             values = _backward(losses, share, state.scaler)
             state.scaler.unscale_(state.optimizer)
             norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
@@ -120,6 +125,7 @@ def fit(
                 step=state.step,
                 losses=told if due else None,
                 speed=pace.report() if due else None,
+                gradients=measured,
                 checkpoint=checkpoint,
                 evaluate=evaluate,
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.keys import digest
-from orchestrator.ledger import Checkpoint, Done, Evaluated, Event, Losses, Souped, Speed
+from orchestrator.ledger import Checkpoint, Done, Evaluated, Event, Gradients, Losses, Souped, Speed
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
@@ -98,6 +98,9 @@ def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
     elif isinstance(event, Speed):
         for name, value in event.values.items():
             yield f"speed/{name}", value, event.step
+    elif isinstance(event, Gradients):
+        for name, value in event.norms.items():
+            yield f"grad/{name}", value, event.step
     elif isinstance(event, Evaluated):
         for name, value in event.scores.items():
             yield ("speed/fps" if name == "fps" else f"{event.split}/{name}"), value, event.step

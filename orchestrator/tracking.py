@@ -230,6 +230,8 @@ class Tracker:
         state = job.state
         status = ENDED[state]
         if status != shown.status:
+            if warnings := job.warnings():
+                self._client.set_tag(shown.run_id, "vos.warning", warnings)
             if failure := job.failed():
                 self._client.set_tag(shown.run_id, "vos.error", failure.error)
             if state == "running":

@@ -1,8 +1,10 @@
 """Boundary bands and pixel selection."""
 
+import pytest
 import torch
 
 from vosmodels.boundary import boundary_band, object_masks, select_pixels
+from vosmodels.seeding import generator
 from vosmodels.types import Clip
 
 
@@ -80,6 +82,39 @@ def test_random_has_as_many_rows_as_boundary_and_they_differ_by_sample():
     assert not torch.equal(first, second - 2 * 256)
     assert random.logit_pixels.all()
     assert not boundary.logit_pixels.all()
+
+
+@pytest.mark.parametrize("sampling", ["boundary", "random"])
+def test_every_draw_is_seeded_by_seed_sample_frame_and_slot(sampling):
+    clip = two_clips()
+    cap = 20
+    chosen = select_pixels(clip, sampling, width=1, max_pixels=cap, seed=7)
+    items = iter(chosen.rows.split(chosen.counts))
+    for b, t, n in ((0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)):
+        small = clip.masks[b, t + 1, ::4, ::4] == n + 1
+        pool = torch.arange(256)
+        if sampling == "boundary":
+            pool = brute_force_band(small, 1).flatten().nonzero()[:, 0]
+        rng = generator(7, "pixels", clip.samples[b], t, n)
+        drawn = pool[torch.randperm(len(pool), generator=rng)[:cap]].sort().values
+        assert torch.equal(next(items) - ((b * 2 + t) * 2 + n) * 256, drawn)
+
+
+@pytest.mark.parametrize("sampling", ["boundary", "random", "all"])
+def test_the_pixels_of_the_logit_loss_are_chosen_apart_from_the_others(sampling):
+    clip = two_clips()
+    band = torch.stack(
+        [
+            torch.stack([brute_force_band(frame == n, 4) for n in (1, 2)]).any(0)
+            for frame in clip.masks[:, 1:].flatten(0, 1)
+        ]
+    ).view(2, 2, 64, 64)
+    expected = {"boundary": band, "all": torch.ones_like(band)}
+    expected["same"] = expected["boundary" if sampling == "boundary" else "all"]
+    for pixels in ("same", "boundary", "all"):
+        chosen = select_pixels(clip, sampling, width=1, max_pixels=50, seed=0, logit_pixels=pixels)
+        assert torch.equal(chosen.logit_pixels, expected[pixels])
+        assert chosen.logit_items == 4
 
 
 def test_the_cap_holds_for_boundary_and_random_and_never_for_all():

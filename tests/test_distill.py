@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -83,6 +84,54 @@ def test_the_correlation_term_is_the_loss_of_every_object_and_frame_alone():
         start += count
     torch.testing.assert_close(losses.sums["repr"], total)
     assert losses.counts["repr"] == len(selection.counts) == 8
+
+
+def test_z_behind_the_relu_is_clipped_on_both_sides():
+    clip = two_objects()
+    teacher, embedding = TinyModel(channels=6, seed=9), make_embedding(4, 6, seed=0)
+    losses, selection = run(
+        LossConfig(omega=0.3, z="post_relu"), clip, teacher, Trainee(TinyModel(), embedding)
+    )
+    assert selection is not None
+    rows = [rows_of(model(clip).z.clamp_min(0), selection.rows) for model in (TinyModel(), teacher)]
+    assert (rows[0] == 0).any()
+    parts = (x.split(selection.counts) for x in (embedding(rows[0]), rows[1], selection.labels))
+    expected = sum(correlation_loss(s, t, y, 0.3) for s, t, y in zip(*parts, strict=True))
+    torch.testing.assert_close(losses.sums["repr"], expected)
+
+
+def test_the_options_of_the_logit_loss_reach_it():
+    clip = two_objects()
+    loss = LossConfig(representation=0, tau=0.5)
+
+    def value(**options):
+        made, _ = run(loss.model_copy(update=options), clip, TinyModel(seed=9))
+        return made.sums["logit"]
+
+    torch.testing.assert_close(value(tau_squared=True), 0.25 * value())
+    everywhere = value(sampling="all")
+    assert not torch.allclose(everywhere, value())
+    torch.testing.assert_close(value(kl_pixels="all"), everywhere)
+    torch.testing.assert_close(value(sampling="all", kl_pixels="boundary"), value())
+
+
+@pytest.mark.parametrize(("method", "omega"), [("dense", 0.5), ("tiled", 0.5), ("classwise", 0.0)])
+def test_no_loss_waits_for_the_device(omega, method, monkeypatch):
+    """Tensors without values cannot be waited for: asking for one raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
+    clip = two_objects()
+    loss = LossConfig(dice=1.0, omega=omega, method=method, sampling="all")
+    step = DistillStep(loss, seed=0)
+    selection = step.select(clip)
+    assert selection is not None
+    clip, selection = clip.to("meta"), selection.to("meta")
+    trainee = Trainee(TinyModel(), make_embedding(4, 4, seed=0)).to("meta")
+    teacher = TinyModel(seed=9).to("meta")
+    losses = step.losses(
+        trainee, clip, keep=0.5, taught=step.teach(teacher, clip), selection=selection
+    )
+    assert set(losses.sums) == {"ce", "dice", "logit", "repr"}
+    torch.stack(list(losses.sums.values())).sum().backward()
 
 
 def test_the_teacher_gets_no_gradient_and_the_embedding_does():

@@ -80,11 +80,14 @@ def test_correlation_loss_passes_gradcheck_and_leaves_the_teacher_alone():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_no_pair_gives_zero_loss_and_zero_gradient(n):
+@pytest.mark.parametrize(
+    ("method", "omega"), [("dense", 0.5), ("tiled", 0.5), ("tiled", 1.0), ("classwise", 0.0)]
+)
+def test_no_pair_gives_zero_loss_and_zero_gradient(n, method, omega):
     s = features(n, 3).requires_grad_()
-    loss = correlation_loss(s, features(n, 3), ids(n), 0.5)
+    loss = correlation_loss(s, features(n, 3), ids(n), omega, method=method)
     loss.backward()
-    assert loss.item() == 0
+    assert abs(loss.item()) < 1e-12
     assert s.grad is not None
     assert (s.grad.abs() < 1e-12).all()
 
@@ -157,10 +160,47 @@ def test_soft_labels_one_class_and_duplicates_are_as_dense(method):
     assert_equal_to_dense(method, n, 0.0, y=soft / soft.sum(1, keepdim=True))
     s, t = features(5, 6).repeat(26, 1), features(n, 7, seed=1)
     for y in (torch.zeros(n, dtype=torch.int64), ids(n)):
-        expected, slope = bits_and_gradient("dense", s, t, y, 0.0)
-        found, found_slope = bits_and_gradient(method, s, t, y, 0.0)
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
-        torch.testing.assert_close(found_slope, slope, rtol=1e-7, atol=1e-9)
+        for omega in (0.0, 0.5, 1.0) if method == "tiled" else (0.0,):
+            expected, slope = bits_and_gradient("dense", s, t, y, omega)
+            found, found_slope = bits_and_gradient(method, s, t, y, omega)
+            assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
+            torch.testing.assert_close(found_slope, slope, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("method", "omega"), [("tiled", 0.5), ("classwise", 0.0)])
+def test_a_row_of_zeros_among_others_is_as_in_dense_and_gets_no_gradient(method, omega):
+    s, t = features(70, 6), features(70, 7, seed=1)
+    s[3] = t[5] = 0
+    expected, slope = bits_and_gradient("dense", s, t, ids(70), omega)
+    found, found_slope = bits_and_gradient(method, s, t, ids(70), omega)
+    assert found == pytest.approx(expected, rel=1e-9)
+    torch.testing.assert_close(found_slope, slope, rtol=1e-9, atol=1e-12)
+    assert (found_slope[3] == 0).all()
+
+
+@pytest.mark.parametrize(("method", "omega"), [("tiled", 0.5), ("classwise", 0.0)])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_value_nobody_learns_from_is_the_same_without_the_work_of_a_gradient(
+    method, omega, soft, monkeypatch
+):
+    monkeypatch.setitem(distillation.TILE, "cpu", 16)
+    s, t = features(50, 4).requires_grad_(), features(50, 6, seed=1)
+    y = torch.nn.functional.one_hot(ids(50)) * 0.7 + 0.1 if soft else ids(50)
+    learnt = correlation_loss(s, t, y, omega, method=method)
+    assert learnt.requires_grad
+    monkeypatch.setattr(distillation._ClosedForm, "apply", None)
+    for z in (s.detach(), s):
+        with torch.no_grad():
+            value = correlation_loss(z, t, y, omega, method=method)
+        assert not value.requires_grad
+        torch.testing.assert_close(value, learnt.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("method", ["dense", "tiled", "classwise"])
+def test_a_class_that_no_pixel_has_changes_nothing(method):
+    s, t, y = features(20, 4), features(20, 6, seed=1), torch.zeros(20, dtype=torch.int64)
+    counted = correlation_loss(s, t, y, 0.0, method=method)
+    torch.testing.assert_close(correlation_loss(s, t, y, 0.0, method=method, classes=3), counted)
 
 
 @pytest.mark.parametrize("method", ["dense", "tiled", "classwise"])
@@ -199,11 +239,30 @@ def test_rounding_the_inputs_to_bfloat16_moves_the_loss_a_little():
     assert float((rounded_slope - slope).norm() / slope.norm()) < 3e-2
 
 
-def test_the_loss_leaves_autocast():
+@pytest.mark.parametrize(("method", "omega"), [("dense", 0.5), ("tiled", 0.5), ("classwise", 0.0)])
+def test_the_loss_leaves_autocast(method, omega):
     s, t = features(300, 16, dtype=torch.float32), features(300, 16, 1, dtype=torch.float32)
-    plain = correlation_loss(s, t, ids(300), 0.5, method="tiled")
+    s.requires_grad_()
+    plain = correlation_loss(s, t, ids(300), omega, method=method)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(correlation_loss(s, t, ids(300), 0.5, method="tiled"), plain)
+        inside = correlation_loss(s, t, ids(300), omega, method=method)
+    assert torch.equal(inside, plain)
+    assert torch.equal(*(torch.autograd.grad(loss, s)[0] for loss in (inside, plain)))
+
+
+def test_half_precision_in_is_float32_out():
+    s, t = features(40, 4), features(40, 3, seed=1)
+    for method in ("dense", "tiled"):
+        loss = correlation_loss(s.bfloat16(), t.bfloat16(), ids(40), 0.5, method=method)
+        exact = correlation_loss(s.bfloat16().double(), t.bfloat16().double(), ids(40), 0.5)
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        divergence = logit_loss(plane(s.float()), plane(s.flip(0).float()), everywhere(40), 0.1)
+    assert divergence.dtype == torch.float32
+    assert torch.equal(
+        divergence, logit_loss(plane(s.float()), plane(s.flip(0).float()), everywhere(40), 0.1)
+    )
 
 
 def test_omega_zero_is_supervised_contrastive_with_squared_similarities():
@@ -259,6 +318,14 @@ def test_logit_loss_is_the_kl_written_out_both_ways():
     item = plane(s), plane(t), everywhere(1), tau
     assert logit_loss(*item).item() == pytest.approx(forward, rel=1e-5)
     assert logit_loss(*item, "reverse").item() == pytest.approx(reverse, rel=1e-5)
+
+
+def test_tau_squared_keeps_the_gradient_of_a_high_temperature():
+    """Hinton et al.: for a large tau tau^2 KL tends to half the mean square of the logits' gap."""
+    s, t = features(1, 4, dtype=torch.float32), features(1, 4, seed=1, dtype=torch.float32)
+    gap = (s - s.mean()) - (t - t.mean())
+    found = logit_loss(plane(s), plane(t), everywhere(1), 100.0, tau_squared=True)
+    assert found.item() == pytest.approx(gap.square().mean().item() / 2, rel=2e-2)
 
 
 def test_logit_loss_looks_at_the_chosen_pixels_only():

@@ -29,6 +29,7 @@ ROWS = [
     ["orchestrator.group", "orchestrator.plan", "orchestrator.evaluation"],
     ["orchestrator.loop", "orchestrator.tracking", "orchestrator.catalogue"],
     ["orchestrator.state"],
+    ["orchestrator.gradients"],
     [
         "orchestrator.distill",
         "orchestrator.loader",

@@ -1,5 +1,6 @@
 """One job from plan to ledger, on a folder of tiny videos."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from orchestrator import job as jobs
 from orchestrator.config import SweepConfig
 from orchestrator.keys import sweep_id
-from orchestrator.ledger import Failed, Ledger, Picture, Speed
+from orchestrator.ledger import Failed, Gradients, Ledger, Picture, Speed
 from orchestrator.plan import located, plan_sweep
 from orchestrator.state import TrainingState
 from orchestrator.storage import Storage
@@ -81,6 +82,26 @@ def test_every_job_ends_done_with_its_checkpoints_on_disk(ran):
         for picture in log.of(Picture):
             assert (storage.root / picture.path).stat().st_size > 100
         assert not storage.resume(job.key).exists()
+
+
+def test_a_job_measures_its_terms_and_warns_of_one_that_does_nothing(ran, tmp_path, caplog):
+    plan, storage = ran
+    terms = {"teacher": {"ce"}, "stem": {"ce"}, "trial": {"ce", "logit", "repr"}}
+    for job in plan.jobs:
+        (measured,) = record(storage, job).of(Gradients)
+        assert measured.step == 1
+        assert {name.rpartition("_")[0] for name in measured.norms} == terms[job.role]
+        assert measured.norms["ce_z"] > 0
+    trial = plan.trials[0]
+    loss = trial.loss.model_copy(update={"logit": 1e6})
+    (stage,) = trial.stages
+    short = replace(stage, train=stage.train.model_copy(update={"steps": 2}))
+    loud = replace(trial, key="loud", loss=loss, stages=(short,))
+    other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
+    jobs.run(loud, other)
+    told = record(other, loud).warnings()
+    assert re.fullmatch(r"(loss\.logit: \d+ times the gradient of all else at \w+(; )?)+", told)
+    assert f"{loud.name} step 1: {told}" in caplog.messages
 
 
 def test_trials_start_from_the_same_stem_and_part_ways(ran):

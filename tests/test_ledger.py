@@ -18,12 +18,14 @@ from orchestrator.ledger import (
     Evaluated,
     Event,
     Failed,
+    Gradients,
     Job,
     Ledger,
     Losses,
     Picture,
     Souped,
     Started,
+    Warned,
 )
 from tests.full_disk import room
 from vosmodels.types import InputError
@@ -32,6 +34,8 @@ STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem
 EVENTS: list[Event] = [
     STARTED,
     Losses(10, {"total": 0.5}),
+    Gradients(10, {"ce_z": 0.5}),
+    Warned(10, "loss.logit: too much"),
     Evaluated(10, {"jf": 0.4}, {"ant": {"j": 0.1}}, "report"),
     Checkpoint(20, "ab", "checkpoints/ab.safetensors", {"jf": 0.4}, {"ant": {"j": 0.4}}, "stem"),
     Picture(20, "pictures/k/20.png"),
@@ -88,6 +92,14 @@ def test_of_replayed_steps_the_first_record_counts(job: Job):
         ("report", 3.0),
     ]
     assert len(job.of(Started)) == 2
+
+
+def test_warnings_are_on_one_line_and_a_job_goes_on_with_them(job: Job):
+    write(job, STARTED)
+    assert job.warnings() == ""
+    write(job, Warned(10, "too much"), Warned(10, "replayed"), Warned(20, "too little"))
+    assert job.warnings() == "too much; too little"
+    assert state(job) == "running"
 
 
 def test_the_state_is_that_of_the_newest_turn_and_done_is_for_good(job: Job):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.ledger import Checkpoint, Evaluated, Losses, Souped, Speed
+from orchestrator.ledger import Checkpoint, Evaluated, Gradients, Losses, Souped, Speed
 from orchestrator.records import (
     dataset_of,
     flat_row,
@@ -30,6 +30,8 @@ def test_metric_and_model_names_are_those_callers_rely_on():
         ("speed/samples_per_s", 2.0, 3),
         ("speed/data_wait", 0.5, 3),
     ]
+    gradients = Gradients(10, {"ce_z": 1.0, "repr_z": 2.0})
+    assert list(numbers(gradients)) == [("grad/ce_z", 1.0, 10), ("grad/repr_z", 2.0, 10)]
     scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
     assert list(numbers(Evaluated(3, scores, split="report"))) == [
         ("report/j", 0.1, 3),

@@ -12,7 +12,17 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.config import resolve
 from orchestrator.connection import Connection
 from orchestrator.keys import sweep_id
-from orchestrator.ledger import Checkpoint, Done, Evaluated, Failed, Ledger, Losses, Picture
+from orchestrator.ledger import (
+    Checkpoint,
+    Done,
+    Evaluated,
+    Failed,
+    Gradients,
+    Ledger,
+    Losses,
+    Picture,
+    Warned,
+)
 from orchestrator.records import flatten
 from orchestrator.tracking import Tracker
 from tests.stores import (
@@ -151,6 +161,8 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
         started,  # goes on from step 5: steps are played again
         Losses(5, {"total": 9.0}),
         Losses(10, {"total": 0.5}),
+        Gradients(10, {"ce_z": 2.0}),
+        Warned(10, "loss.logit: too much"),
         checkpoint_of(ledger.storage, 10, "b", 0.3),
         Done(1.0),
     ]
@@ -166,10 +178,13 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
     other = empty_tracker(tmp_path / "other")
     other.project(job)
     grown, whole = contents(tracker), contents(other)
-    assert grown["omega=0.0"].pop("tags").pop("vos.error") == "killed"
-    whole["omega=0.0"].pop("tags")
+    tags = grown["omega=0.0"].pop("tags")
+    assert tags["vos.error"] == "killed"
+    for shown in (tags, whole["omega=0.0"].pop("tags")):
+        assert shown["vos.warning"] == "loss.logit: too much"
     assert grown == whole
     assert grown["omega=0.0"]["history"]["train/loss_total"] == [(5, 1.0), (10, 0.5)]
+    assert grown["omega=0.0"]["history"]["grad/ce_z"] == [(10, 2.0)]
 
 
 def dying_call(client: Any, step: str) -> Callable[..., None]:

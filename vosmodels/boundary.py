@@ -13,6 +13,7 @@ from vosmodels.seeding import generator
 from vosmodels.types import Clip
 
 Sampling = Literal["boundary", "random", "all"]
+LogitPixels = Literal["same", "boundary", "all"]
 Z_STRIDE = 4  # stride of the map z whose pixels are compared
 
 
@@ -81,18 +82,26 @@ class Selection:
 
 
 def select_pixels(
-    clip: Clip, sampling: Sampling, *, width: int, max_pixels: int, seed: int
+    clip: Clip,
+    sampling: Sampling,
+    *,
+    width: int,
+    max_pixels: int,
+    seed: int,
+    logit_pixels: LogitPixels = "same",
 ) -> Selection:
     """Choose the pixels of a step from its ground truth (frames 1..T-1).
 
-    boundary  the band around each object at stride 4, for the logit loss the band at full
-              resolution, 4 * width pixels wide, around any object;
-    random    as many pixels as the boundary has, anywhere; logit loss on all pixels
-              (the paper's ablation, section 5, "Boundary sampling");
-    all       every pixel, for both losses.
+    boundary  the band around each object at stride 4;
+    random    as many pixels as the boundary has, anywhere (the paper's ablation, section 5,
+              "Boundary sampling");
+    all       every pixel.
     Above `max_pixels` boundary and random keep a random subset. Every draw is seeded by
     (seed, sample, frame, slot). Labels at stride 4 are the nearest pixel's, so they stay 0 or 1
     right at the boundary, where area averages would not.
+
+    logit_pixels, of the logit loss: boundary, the band at full resolution, 4 * width pixels wide,
+    around any object; all; same, the band where `sampling` is boundary, else all.
     """
     frames, slots = clip.masks.shape[1], clip.present.shape[1]
     truth = clip.masks[:, 1:]
@@ -114,16 +123,16 @@ def select_pixels(
                     continue
                 rows.append(chosen + ((b * (frames - 1) + t) * slots + n) * plane)
                 labels.append(flat[b, t, n][chosen].long())
-    if sampling == "boundary":
-        logit_pixels = boundary_band(full, Z_STRIDE * width).any(2)
+    if (sampling if logit_pixels == "same" else logit_pixels) == "boundary":
+        compared = boundary_band(full, Z_STRIDE * width).any(2)
     else:
-        logit_pixels = torch.ones_like(truth, dtype=torch.bool)
+        compared = torch.ones_like(truth, dtype=torch.bool)
     return Selection(
         rows=torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64),
         labels=torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         counts=tuple(len(r) for r in rows),
-        logit_pixels=logit_pixels,
-        logit_items=int(logit_pixels.flatten(2).any(2).sum()),
+        logit_pixels=compared,
+        logit_items=int(compared.flatten(2).any(2).sum()),
     )
 
 

@@ -183,10 +183,10 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, s8: Tensor, s4: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, N, in, h, w), skips (B, C, ...) -> logits (B, N, H, W), z (B, N, C_z, H/4, W/4).
 
-        z is taken after up_8_4 and before the ReLU in front of `pred`.
+        z is taken after up_8_4 and before the ReLU in front of `pred`, which reads this very
+        tensor: a gradient of the logits passes through it.
         """
         y = self.compress(self.aspp(x.flatten(0, 1)))
-        z = self.up_8_4(s4, self.up_16_8(s8, y))  # (B*N, C_z, H/4, W/4)
-        logits = upsample(self.pred(functional.relu(z)).float(), 4).squeeze(1)
-        objects = x.shape[:2]
-        return logits.view(*objects, *logits.shape[1:]), z.view(*objects, *z.shape[1:])
+        z = self.up_8_4(s4, self.up_16_8(s8, y)).unflatten(0, x.shape[:2])
+        mask = self.pred(functional.relu(z.flatten(0, 1)))  # (B*N, 1, H/4, W/4)
+        return upsample(mask.float(), 4).squeeze(1).unflatten(0, x.shape[:2]), z

@@ -30,6 +30,7 @@ def correlation_loss(
     method: Method = "auto",
     norm: Literal["n", "none"] = "n",
     inputs: torch.dtype | None = None,
+    classes: int | None = None,
 ) -> Tensor:
     """Contrastive and distillation loss of one item (one frame, one object).
 
@@ -48,6 +49,7 @@ def correlation_loss(
     method: dense has n x n matrices in memory; tiled visits them tile by tile, O(n d) memory;
     classwise needs omega = 0 and none of them, O(n d^2) time; auto picks (`pick`). inputs: type
     that tiled rounds what it multiplies to (bfloat16); sums are in float32 or wider all the same.
+    classes: how many ids there are; None counts them, for which the host waits for a GPU.
     Raises ValueError on shapes that do not match, omega outside [0, 1], classwise with another.
     """
     if z_student.ndim != 2 or z_teacher.ndim != 2 or len(z_student) != len(z_teacher):
@@ -68,13 +70,15 @@ def correlation_loss(
     with torch.autocast(z_student.device.type, enabled=False):
         student = F.normalize(_wide(z_student), dim=1)
         teacher = F.normalize(_wide(z_teacher.detach()), dim=1).to(student.dtype)
-        y = _weights(labels, student.dtype)
+        y = _weights(labels, student.dtype, classes)
+        learns = torch.is_grad_enabled() and student.requires_grad
         value: Tensor
         if method == "classwise":
-            value = _ClosedForm.apply(student, *_classwise(student.detach(), y, labels.ndim == 2))
+            parts = _classwise(student.detach(), y, labels.ndim == 2, learns)
+            value = _closed(student, *parts)
         elif method == "tiled":
             mixed = torch.cat([omega**0.5 * teacher, (1 - omega) ** 0.5 * y], 1)  # R = m m^T
-            value = _ClosedForm.apply(student, *_tiled(student.detach(), mixed, inputs))
+            value = _closed(student, *_tiled(student.detach(), mixed, inputs, learns))
         else:
             value = _dense(student, teacher, y, omega)
     return value / len(student) if norm == "n" else value
@@ -101,11 +105,11 @@ def _wide(z: Tensor) -> Tensor:
     return z if z.dtype == torch.float64 else z.float()
 
 
-def _weights(labels: Tensor, dtype: torch.dtype) -> Tensor:
+def _weights(labels: Tensor, dtype: torch.dtype, classes: int | None) -> Tensor:
     """Class weights Y (n, K); ids become one-hot rows."""
     if labels.ndim == 2:
         return labels.to(dtype)
-    return F.one_hot(labels.long()).to(dtype)
+    return F.one_hot(labels.long(), classes or -1).to(dtype)
 
 
 def _dense(student: Tensor, teacher: Tensor, y: Tensor, omega: float) -> Tensor:
@@ -132,22 +136,26 @@ class _ClosedForm(torch.autograd.Function):
         return gradient * upstream[0], None, None
 
 
-def _closed(student: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """log2 A - log2 B and its gradient, from unit rows S (n, d) and V = (K * R * R) S, K = S S^T.
+def _closed(student: Tensor, matched: Tensor, v: Tensor | None) -> Tensor:
+    """log2 A - log2 B of unit rows S (n, d), and its gradient from V = (K * R * R) S, K = S S^T.
 
         A = |K|^2 = |S^T S|^2,   B = |K * R|^2 = <S, V>
         dL/dS = 4 / ln 2 (S S^T S / A - V / B)
 
     B enters as a number only, so one sweep over the pairs gives value and gradient. Both numbers
-    are summed in float64.
+    are summed in float64. Without V there is no gradient.
     """
-    gram = student.T @ student  # (d, d)
-    tiny = torch.finfo(student.dtype).tiny
+    rows = student.detach()
+    gram = rows.T @ rows  # (d, d)
+    tiny = torch.finfo(rows.dtype).tiny
     full = gram.double().square().sum()
-    matched = (student.double() * v.double()).sum()
-    gradient = (student @ gram) * _slope(full, tiny).to(student.dtype)
-    gradient.sub_(v * _slope(matched, tiny).to(student.dtype))
-    return torch.log2(full.clamp_min(tiny)) - torch.log2(matched.clamp_min(tiny)), gradient
+    value = torch.log2(full.clamp_min(tiny)) - torch.log2(matched.clamp_min(tiny))
+    if v is None:
+        return value.to(rows.dtype)
+    gradient = (rows @ gram) * _slope(full, tiny).to(rows.dtype)
+    gradient.sub_(v * _slope(matched, tiny).to(rows.dtype))
+    attached: Tensor = _ClosedForm.apply(student, value, gradient)
+    return attached
 
 
 def _slope(total: Tensor, tiny: float) -> Tensor:
@@ -155,22 +163,31 @@ def _slope(total: Tensor, tiny: float) -> Tensor:
     return torch.where(total > tiny, 4 / math.log(2) / total.clamp_min(tiny), 0.0)
 
 
-def _tiled(student: Tensor, mixed: Tensor, inputs: torch.dtype | None) -> tuple[Tensor, Tensor]:
-    """Unit rows (n, d) and rows m (n, e) with R = m m^T. K and R are symmetric: half of the tiles
-    is enough, each serves its rows and its columns."""
+def _tiled(
+    student: Tensor, mixed: Tensor, inputs: torch.dtype | None, learns: bool
+) -> tuple[Tensor, Tensor | None]:
+    """B and, where something learns, V, of unit rows (n, d) and rows m (n, e) with R = m m^T.
+
+    K and R are symmetric: half of the tiles is enough, each serves its rows and its columns.
+    """
     tile = TILE["cuda" if student.is_cuda else "cpu"]
     s, m = (x if inputs is None else x.to(inputs) for x in (student, mixed))
-    v = torch.zeros_like(student)
+    matched = torch.zeros((), dtype=torch.float64, device=student.device)
+    v = torch.zeros_like(student) if learns else None
     for start in range(0, len(s), tile):
         rows = slice(start, start + tile)
         for other in range(start, len(s), tile):
             columns = slice(other, other + tile)
-            weight = _product(m[rows], m[columns].T).square_()
-            weight.mul_(_product(s[rows], s[columns].T))  # K * R * R
+            weight = _product(m[rows], m[columns].T)  # R
+            if v is None:
+                weight.mul_(_product(s[rows], s[columns].T)).square_()  # (K * R)^2
+                matched += (1 if other == start else 2) * weight.sum()
+                continue
+            weight.square_().mul_(_product(s[rows], s[columns].T))  # K * R * R
             v[rows] += _product(weight.to(s.dtype), s[columns])
             if other != start:
                 v[columns] += _product(weight.to(s.dtype).T, s[rows])
-    return _closed(student, v)
+    return matched if v is None else (student.double() * v.double()).sum(), v
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -182,18 +199,23 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return a.float() @ b.float()
 
 
-def _classwise(student: Tensor, y: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
+def _classwise(
+    student: Tensor, y: Tensor, soft: bool, learns: bool
+) -> tuple[Tensor, Tensor | None]:
     """omega = 0: R = Y Y^T, and V is a sum over pairs of classes c, c' of u S^T diag(u) S with
-    u = y_c y_c'. Ids have u = 0 for c != c'."""
-    v = torch.zeros_like(student)
+    u = y_c y_c', so that B is one of |S^T diag(u) S|^2. Ids have u = 0 for c != c'."""
+    matched = torch.zeros((), dtype=torch.float64, device=student.device)
+    v = torch.zeros_like(student) if learns else None
     classes = y.shape[1]
     for c in range(classes):
         for other in range(c, classes if soft else c + 1):
-            u = (y[:, c] * y[:, other]).unsqueeze(1)  # (n, 1)
-            weighed = student * u
+            weighed = student * (y[:, c] * y[:, other]).unsqueeze(1)  # (n, d)
+            gram = weighed.T @ student  # (d, d)
             twice = 1 if other == c else 2
-            v += twice * (weighed @ (weighed.T @ student))
-    return _closed(student, v)
+            matched += twice * gram.double().square().sum()
+            if v is not None:
+                v += twice * (weighed @ gram)
+    return matched, v
 
 
 def logit_loss(
@@ -202,12 +224,15 @@ def logit_loss(
     pixels: Tensor,
     tau: float,
     direction: Literal["forward", "reverse"] = "forward",
+    *,
+    tau_squared: bool = False,
 ) -> Tensor:
     """KL(p_T || p_S) of softmax(logits / tau), mean over an item's pixels      MobileVOS eq. 9
 
     The paper's eq. 9 has the student first and its Algorithm 1 the teacher; "forward" is the
-    conventional KL(p_T || p_S), "reverse" is KL(p_S || p_T). No tau^2 factor, as in the paper:
-    logits are the aggregated ones, bounded by +-16.1, so tau = 0.1 sharpens.
+    conventional KL(p_T || p_S), "reverse" is KL(p_S || p_T). tau_squared: times tau^2 (Hinton et
+    al., arXiv:1503.02531, section 2), which the paper does not say. Logits are the aggregated
+    ones, bounded by +-16.1, so tau = 0.1 sharpens.
     student, teacher (M, C, H, W) logits, -inf marks a class that is absent in both;
     pixels (M, H, W) bool. -> (M,) float32; an item without pixels gives 0 with a zero gradient.
     """
@@ -225,4 +250,5 @@ def logit_loss(
         gap = torch.where(present, log_t, 0.0) - torch.where(present, log_s, 0.0)
         divergence = (log_t.exp() * gap).sum(1)  # (M, H, W)
         weight = pixels.float()
-        return (divergence * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
+        mean = (divergence * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
+        return tau**2 * mean if tau_squared else mean

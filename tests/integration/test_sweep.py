@@ -49,6 +49,15 @@ def test_a_trial_that_diverges_is_reported_and_the_other_goes_on(finished):
     assert "lr=1e+30" not in names
 
 
+def test_what_a_job_warned_of_stands_beside_its_row_and_was_said_while_it_ran(finished):
+    sweep, done = finished
+    (trial,) = [job for job in jobs(sweep, "trial") if job.state == "done"]
+    assert "loss." in trial.warnings()
+    (row,) = [row for row in answer(done, code=1)["rows"] if row["role"] == "trial"]
+    assert row["note"] == trial.warnings()
+    assert f"{row['name']}: warning: {trial.warnings()}" in done.stderr
+
+
 def test_every_row_that_can_be_chosen_has_report_scores(finished):
     results = answer(finished[1], code=1)
     for row in results["rows"]:
