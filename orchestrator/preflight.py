@@ -36,14 +36,16 @@ def check(config: RunConfig) -> None:
 
 def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     data = config.data
+    for place, stage in enumerate(staged(config)):
+        name = f"stages.{place} ({stage.name})"
+        if config.stages is None:
+            name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
+        for part in stage.apart():
+            yield name, partial(training_clips, part, config.seed)
     for key in ("select", "report"):
         split = getattr(data, key)
         if isinstance(split, str):
             yield f"data.{key} {split!r}", partial(scored_sequences, data, split)
-    for place, stage in enumerate(staged(config)):
-        name = "data.train" if config.stages is None else f"stages.{place} ({stage.name})"
-        for part in stage.apart():
-            yield name, partial(training_clips, part, config.seed)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):

@@ -88,7 +88,7 @@ def test_a_sweep_is_no_run_and_says_which_command_takes_it(refused, sweep_file):
 
 
 def test_a_value_whose_feature_is_not_built_is_refused_by_name(refused, sweep_file):
-    for override in ("train.ema=0.9", "stages=[]", "cluster.lockstep=2"):
+    for override in ("train.keep=soup", "sweep.search=optuna", "cluster.lockstep=2"):
         told = refused(sweep.main, sweep_file, override, code=2)
         assert override.split("=")[0] in told
         assert "not built yet" in told
@@ -108,7 +108,7 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are(refused, sweep_fi
 def test_a_split_that_only_gives_objects_cannot_choose(refused, sweep_file, youtubevos_root):
     words = (f"data.root={youtubevos_root}", "data.select=valid")
     told = refused(sweep.main, sweep_file, *words)
-    assert told.startswith("error: data.select 'valid': ")
+    assert "data.select 'valid': " in told
     assert "has nothing to score" in told
 
 

@@ -119,7 +119,8 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert job.state == "done"
     souped = job.of(Souped)[0]
     assert [d["accepted"] for d in souped.decisions] == [True, True, False]
-    assert job.checkpoints()[0].sequences["ant"] == pytest.approx({"j": 0.9, "f": 0.9})
+    ant = {"j": 0.9, "f": 0.9, "objects": 1}
+    assert job.checkpoints()[0].sequences["ant"] == pytest.approx(ant)
     record = kitchen.catalogue.model(made.model_id)
     assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
     assert kitchen.catalogue.best_checkpoint("omega") == record

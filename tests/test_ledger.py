@@ -24,6 +24,7 @@ from orchestrator.ledger import (
     Losses,
     Picture,
     Souped,
+    Speed,
     Started,
     Warned,
 )
@@ -34,6 +35,7 @@ STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem
 EVENTS: list[Event] = [
     STARTED,
     Losses(10, {"total": 0.5}),
+    Speed(10, {"samples": 3.5}),
     Gradients(10, {"ce_z": 0.5}),
     Warned(10, "loss.logit: too much"),
     Evaluated(10, {"jf": 0.4}, {"ant": {"j": 0.1}}, "report"),
