@@ -5,6 +5,7 @@ import torch
 
 from orchestrator import resume
 from tests.full_disk import room
+from vosmodels.files import write_whole
 from vosmodels.types import InputError
 
 
@@ -18,6 +19,12 @@ def three_states(folder):
     return folder
 
 
+def taken(folder):
+    found = resume.newest(folder)
+    assert found is not None
+    return found
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -26,7 +33,7 @@ KEPT = ["0000004.json", "0000004.safetensors", "0000006.json", "0000006.safetens
 
 
 def test_the_newest_state_comes_back_and_two_are_kept(tmp_path):
-    step, found = resume.newest(three_states(tmp_path))
+    step, found = taken(three_states(tmp_path))
     assert step == 6
     assert found.keys() == {"a", "b"}
     for name, value in tensors(6).items():
@@ -38,7 +45,7 @@ def test_what_a_killed_process_left_behind_goes_with_the_next_state(tmp_path):
     resume.write(tmp_path, 2, tensors(2))
     (tmp_path / "0000001.safetensors").write_bytes(b"its description was deleted first")
     (tmp_path / ".0000004.safetensors.0123").write_bytes(b"half of")
-    assert resume.newest(tmp_path)[0] == 2
+    assert taken(tmp_path)[0] == 2
     resume.write(tmp_path, 4, tensors(4))
     resume.write(tmp_path, 6, tensors(6))
     assert names(tmp_path) == KEPT
@@ -57,14 +64,14 @@ def one_bit(data):
 def test_a_torn_newest_state_is_named_and_the_one_before_taken(tmp_path, caplog, suffix, tear):
     path = three_states(tmp_path) / f"0000006{suffix}"
     path.write_bytes(tear(path.read_bytes()))
-    step, found = resume.newest(tmp_path)
+    step, found = taken(tmp_path)
     assert step == 4
     assert torch.equal(found["a"], tensors(4)["a"])
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "0000006.safetensors: resume state is not what was written" in record.message
     resume.write(tmp_path, 6, tensors(6))
-    assert resume.newest(tmp_path)[0] == 6
+    assert taken(tmp_path)[0] == 6
     assert names(tmp_path) == KEPT
 
 
@@ -84,19 +91,18 @@ def test_a_full_disk_is_said_in_one_line_and_the_earlier_states_stay(tmp_path):
     with room(1000), pytest.raises(InputError, match=said):
         resume.write(tmp_path, 8, tensors(8))
     assert names(tmp_path) == KEPT
-    assert resume.newest(tmp_path)[0] == 6
+    assert taken(tmp_path)[0] == 6
 
 
 def test_a_disk_that_is_full_after_the_tensors_leaves_nothing_of_the_state(tmp_path, monkeypatch):
     three_states(tmp_path)
-    write = resume.write_whole
 
     def full(path, data):
         if path.suffix == ".json":
             raise OSError(28, "No space left on device")
-        write(path, data)
+        write_whole(path, data)
 
-    monkeypatch.setattr(resume, "write_whole", full)
+    monkeypatch.setattr("orchestrator.resume.write_whole", full)
     with pytest.raises(InputError, match="No space left on device"):
         resume.write(tmp_path, 8, tensors(8))
     assert names(tmp_path) == KEPT
