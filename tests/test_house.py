@@ -51,6 +51,7 @@ ROWS = [
     ["vosmodels.registry", "vosmodels.calibration"],
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],
+    ["vosmodels.graph"],
     ["vosmodels.propagator"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
     [

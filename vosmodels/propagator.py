@@ -5,6 +5,7 @@ The network is whatever answers `MemoryNetwork`; h, w = H/16, W/16.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -100,6 +101,16 @@ class SpaceTimeState:
     @property
     def objects(self) -> int:
         return sum(bank.value.shape[2] for bank in self.banks)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that is held: key, squares and value of each bank."""
+        return tuple(x for bank in self.banks for x in (bank.key, bank.squares, bank.value))
+
+    def holding(self, tensors: Sequence[Tensor]) -> SpaceTimeState:
+        """This state with other `tensors`, in the order of its own."""
+        starts = range(0, len(tensors), 3)
+        return replace(self, banks=tuple(Bank(*tensors[i : i + 3]) for i in starts))
 
 
 @dataclass(frozen=True)

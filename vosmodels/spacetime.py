@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vosmodels.backbones import KeyEncoder, ValueEncoder
 from vosmodels.decoder import Decoder
+from vosmodels.graph import GraphPropagator
 from vosmodels.memory import affinity, aggregate, kept_frames, one_hot, readout
 from vosmodels.propagator import STRIDE, KeyFeatures, SpaceTimePropagator
 from vosmodels.types import Clip, Features, StepOutput
@@ -195,12 +196,14 @@ class SpaceTimeNetwork(nn.Module):
         include_last: bool | None = None,
         top_k: int | None = TOP_K,
         queue: int | Literal["all"] | None = None,
-    ) -> SpaceTimePropagator:
+        graph: bool = False,
+    ) -> SpaceTimePropagator | GraphPropagator:
         """The model on one video; None is the model's own, but for top_k: None reads everything.
 
         mem_every (at least 1): so many frames apart they enter the memory; include_last: between
         them the latest is there too, until the next; top_k (at least 1): entries read a query;
-        queue (at least 1, or "all"): frames remembered, the first for good; of one, it alone.
+        queue (at least 1, or "all"): frames remembered, the first for good; of one, it alone;
+        graph: steps as a CUDA graph, for a model on a CUDA device whose memory does not grow.
         """
         queue = self.queue if queue is None else None if queue == "all" else queue
         mem_every = self.mem_every if mem_every is None else mem_every
@@ -208,10 +211,13 @@ class SpaceTimeNetwork(nn.Module):
         for option, value, least in limits:
             if value is not None and value < least:
                 raise ValueError(f"{option}={value}: at least {least}")
-        return SpaceTimePropagator(
+        if graph and not self.mean.is_cuda:
+            raise ValueError(f"graph=True on {self.mean.device}: put the model on a CUDA device")
+        made = SpaceTimePropagator(
             self,
             mem_every=mem_every,
             include_last=self.include_last if include_last is None else include_last,
             top_k=top_k,
             queue=queue,
         )
+        return GraphPropagator(made) if graph else made
