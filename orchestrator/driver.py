@@ -25,10 +25,11 @@ from orchestrator.live import Watch
 from orchestrator.placement import Placement, cores, place
 from orchestrator.plan import Job, Plan
 from orchestrator.results import Row
-from orchestrator.storage import Storage, read_json, write_json
+from orchestrator.storage import Storage
 from orchestrator.tracking import Tracker
 from vosmodels import checkpoint
 from vosmodels.evaluation.runner import Scores
+from vosmodels.jsonfile import read_json, write_json
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import InputError
 

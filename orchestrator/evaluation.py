@@ -15,12 +15,13 @@ from torch import Tensor
 from orchestrator.config import DataConfig, ModelConfig, RunConfig
 from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.keys import digest
-from orchestrator.storage import Storage, read_json, write_json
+from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.overlay import save_strip
 from vosmodels.evaluation.runner import FirstFrameCopy, Scores, evaluate
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
+from vosmodels.jsonfile import read_json, write_json
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ScoredVideo
 

@@ -14,14 +14,16 @@ from rich.console import Console
 from orchestrator.config import ConfigError
 from orchestrator.references import reader
 from orchestrator.results import Results
-from orchestrator.storage import write_json
 from vosmodels import console
+from vosmodels.evaluation import speed_tables
+from vosmodels.jsonfile import write_json
 from vosmodels.types import InputError
 
 MODULE = "orchestrator.report"
 SCHEME = "mlflow:"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-BENCHMARK = "benchmark-"  # how the files of tests/benchmarks begin; the others are sweeps
+SPEED = "speed-"  # how the files of vosmodels.evaluation.speed begin
+BENCHMARK = "benchmark-"  # and those of tests/benchmarks; the others are sweeps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +67,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
-    files = sorted(folder.glob("*.json"), key=lambda p: (p.name.startswith(BENCHMARK), p.name))
+    files = sorted(folder.glob("*.json"))
     if not files:
         raise InputError(f"{folder}: no results (*.json) in this folder")
     text = readme.read_text()
@@ -73,10 +75,15 @@ def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
         raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    sections = [
-        _benchmark(path) if path.name.startswith(BENCHMARK) else _read(path).markdown()
-        for path in files
-    ]
+    speeds = [path for path in files if path.name.startswith(SPEED)]
+    benchmarks = [path for path in files if path.name.startswith(BENCHMARK)]
+    sweeps = [path for path in files if path not in (*speeds, *benchmarks)]
+    sections = [_read(path).markdown() for path in sweeps]
+    if speeds:
+        sections.append(
+            speed_tables.markdown([speed_tables.read(path, whole=True) for path in speeds])
+        )
+    sections += [_benchmark(path) for path in benchmarks]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     if not quiet:
         print(f"{readme}: {len(files)} results")

@@ -13,11 +13,8 @@ mlflow.db, artifacts/ the default MLflow store: a projection of the ledger
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,19 +58,3 @@ class Storage:
 
     def checkpoint(self, sha256: str) -> Path:
         return self.checkpoints / f"{sha256}.safetensors"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once: a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    scratch.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file, None where there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None

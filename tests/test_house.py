@@ -40,6 +40,8 @@ ROWS = [
     ["orchestrator.complaints"],
     ["orchestrator.yamlfile"],
     ["vosmodels.evaluation.overlay", "vosmodels.evaluation.speed"],
+    ["vosmodels.evaluation.speed_tables"],
+    ["vosmodels.evaluation.timing"],
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
     [
         "vosmodels.evaluation.annotations",
@@ -63,7 +65,7 @@ ROWS = [
     ["vosmodels.data.folders"],
     ["vosmodels.data.masks", "vosmodels.data.images"],
     ["vosmodels.console"],
-    ["vosmodels.types", "vosmodels.seeding"],
+    ["vosmodels.types", "vosmodels.seeding", "vosmodels.address", "vosmodels.jsonfile"],
 ]
 WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),
