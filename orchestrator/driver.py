@@ -30,9 +30,10 @@ from orchestrator.live import Watch
 from orchestrator.placement import Placement, cores, place
 from orchestrator.plan import Job, Plan
 from orchestrator.results import COPY, Row
-from orchestrator.storage import Storage, read_json, write_json
+from orchestrator.storage import Storage
 from orchestrator.tracking import Tracker
 from vosmodels import checkpoint
+from vosmodels.files import read_json, write_json
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import InputError
 

@@ -85,19 +85,20 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
 
 
 def _print(scores: Scores, told: str) -> None:
-    table = Table(title=told, title_justify="left", box=None)
+    table = Table(box=None)
     for index, heading in enumerate(("video", "object", "J", "F", "J&F")):
         table.add_column(heading, justify="left" if index == 0 else "right")
     for video in scores.sequences:
         for number, one in video.objects.items():
             three = (f"{value:.3f}" for value in (one.j, one.f, (one.j + one.f) / 2))
             table.add_row(video.name, str(number), *three)
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=True)  # paths stay whole
+    out.print(told)
     if scores.sequences:
         table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
         out.print(table)
     else:
-        out.print(f"{told}: {ON_THE_SERVER}")
+        out.print(ON_THE_SERVER)
     if scores.fps is not None:
         out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
 

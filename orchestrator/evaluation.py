@@ -15,11 +15,12 @@ from torch import Tensor
 from orchestrator.config import DataConfig, ModelConfig, RunConfig
 from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.keys import digest
-from orchestrator.storage import Storage, read_json, write_json
+from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.overlay import save_strip
 from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, Scores, Segmenter, evaluate
+from vosmodels.files import read_json, write_json
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork

@@ -22,11 +22,12 @@ from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, located, plan_sweep
 from orchestrator.preflight import Missing, check
 from orchestrator.references import find
-from orchestrator.results import Results, Row, command_line, ordered
-from orchestrator.storage import Storage, write_json
+from orchestrator.results import Results, Row, ordered
+from orchestrator.storage import Storage
 from orchestrator.tracking import Tracker
 from soups.greedy import make_soup
-from vosmodels import console
+from vosmodels import address, console
+from vosmodels.files import write_json
 from vosmodels.types import InputError
 
 
@@ -55,7 +56,7 @@ def command(
         return run(
             config,
             text=args.file.read_text(),
-            command=command_line(module, typed),
+            command=address.command_line(module, typed),
             tracking_uri=args.tracking_uri,
             quiet=args.json,
         )

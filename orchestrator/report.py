@@ -17,14 +17,16 @@ from orchestrator.config import ConfigError
 from orchestrator.presentation import markdown, show
 from orchestrator.references import reader
 from orchestrator.results import Results
-from orchestrator.storage import write_json
 from vosmodels import console
+from vosmodels.evaluation import speed_tables
+from vosmodels.files import write_json
 from vosmodels.types import InputError
 
 MODULE = "orchestrator.report"
 SCHEME = "mlflow:"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-BENCHMARK = "benchmark-"  # how the files of tests/benchmarks begin; the others are sweeps
+SPEED = "speed-"  # how the files of vosmodels.evaluation.speed begin
+BENCHMARK = "benchmark-"  # and those of tests/benchmarks; the others are sweeps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +76,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
-    files = sorted(folder.glob("*.json"), key=lambda p: (p.name.startswith(BENCHMARK), p.name))
+    files = sorted(folder.glob("*.json"))
     if not files:
         raise InputError(f"{folder}: no results (*.json) in this folder")
     text = readme.read_text()
@@ -82,7 +84,14 @@ def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
         raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    sections = [_section(path, readme) for path in files]
+    speeds = [path for path in files if path.name.startswith(SPEED)]
+    benchmarks = [path for path in files if path.name.startswith(BENCHMARK)]
+    sweeps = [path for path in files if path not in (*speeds, *benchmarks)]
+    sections = [_section(path, readme) for path in sweeps]
+    if speeds:
+        read_whole = [speed_tables.read(path, whole=True) for path in speeds]
+        sections.append(speed_tables.markdown(read_whole))
+    sections += [_benchmark(path) for path in benchmarks]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     if not quiet:
         print(f"{readme}: {len(files)} results")
@@ -91,8 +100,6 @@ def _readme(folder: Path, readme: Path, *, quiet: bool) -> Mapping[str, Any]:
 
 def _section(path: Path, readme: Path) -> str:
     """What one file has to say, as Markdown."""
-    if path.name.startswith(BENCHMARK):
-        return _benchmark(path)
     try:
         values = json.loads(path.read_text())
         if "table" not in values:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from orchestrator.placement import cores
+from vosmodels import address
 
 COPY = "first-frame copy"  # the name of that row
 MARGIN = 0.10  # of J: a student this close to the copy has not learnt to follow
@@ -53,9 +48,9 @@ class Results:
     seconds: float
     peak_mib: float | None
     placement: str
-    commit: str = field(default_factory=lambda: commit())
-    machine: str = field(default_factory=lambda: machine())
-    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d"))
+    commit: str = field(default_factory=address.commit)
+    machine: str = field(default_factory=address.machine)
+    date: str = field(default_factory=address.today)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,39 +145,3 @@ def shortfall(rows: Sequence[Row]) -> str:
 
 def _three(scores: Mapping[str, Any]) -> list[str]:
     return [f"{scores[key]:.3f}" if key in scores else "" for key in ("j", "f", "jf")]
-
-
-def commit() -> str:
-    """Short hash of the code that runs, with + where files differ from it; unknown outside git."""
-    here = Path(__file__).resolve().parent.parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        head = git("rev-parse", "--short=7", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
-    except FileNotFoundError:  # no git here
-        return "unknown"
-    return f"{head}{'+' if changed else ''}" if head else "unknown"
-
-
-def machine() -> str:
-    """Processor, cores and GPUs, as far as the system tells."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join([f"{cores()} cores of {name}", *gpus])
-
-
-def command_line(module: str, arguments: Sequence[str]) -> str:
-    """The command as it would be typed again."""
-    return shlex.join(["python", "-m", module, *arguments])

@@ -122,15 +122,23 @@ def follow(
     count, seconds = 0, 0.0
     for index, frame in enumerate(frames):
         full = frame.shape[:2]
-        if index == 0 and first.shape != full:
+        if first.shape != full:
+            sizes = f"{first.shape[1]}x{first.shape[0]}", f"{full[1]}x{full[0]}"
             raise InputError(
-                f"the mask is {first.shape[1]}x{first.shape[0]}, the video {full[1]}x{full[0]}; "
+                f"frame {index} is {sizes[1]}, those before {sizes[0]}; a video has one size"
+                if index
+                else f"the mask is {sizes[0]}, the video {sizes[1]}; "
                 "draw the mask on the first frame as it is"
             )
         rows = min(height, full[0])
         columns = max(16, round(full[1] * rows / full[0]))
         small = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_AREA)
         given = resize_ids(first, rows, columns).astype(np.int64) if index == 0 else None
+        if given is not None and not given.any():
+            raise InputError(
+                f"the mask holds no object at {rows} rows, so nothing to follow; draw ids above 0"
+                + (", or give a larger --height" if first.any() else "")
+            )
         seen = frame_tensor(np.asarray(small, dtype=np.uint8))
         started = time.perf_counter()
         segmenter.step(seen, None if given is None else torch.from_numpy(given))

@@ -13,12 +13,8 @@ mlflow.db, artifacts/ the default MLflow store: a projection of the ledger
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from vosmodels.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -62,17 +58,3 @@ class Storage:
 
     def checkpoint(self, sha256: str) -> Path:
         return self.checkpoints / f"{sha256}.safetensors"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once, as `write_whole` does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file, None where there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None

@@ -17,10 +17,11 @@ from orchestrator.config import ConfigError, SweepConfig, load
 from orchestrator.connection import Connection, locate
 from orchestrator.figures import draw
 from orchestrator.presentation import show
-from orchestrator.results import Results, command_line
-from orchestrator.storage import write_json
+from orchestrator.results import Results
 from orchestrator.tracking import Tracker
 from vosmodels import console
+from vosmodels.address import command_line
+from vosmodels.files import write_json
 
 MODULE = "orchestrator.table"
 

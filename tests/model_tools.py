@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vosmodels import registry
 from vosmodels.seeding import generator
+from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import Clip
 
 DATA = Path(__file__).parent / "data"
@@ -65,3 +68,10 @@ def fill_from_names(model: nn.Module, *, rule: str = "B") -> None:
             normal = 0.02 * normal
         filled[key] = torch.from_numpy(np.asarray(normal, dtype=np.float32))
     model.load_state_dict(filled)
+
+
+def filled(name: str, **options: Any) -> SpaceTimeNetwork:
+    """A registered model with such weights: unlike random ones they need no calibration."""
+    model = registry.build(name, seed=0, **options)
+    fill_from_names(model)
+    return model

@@ -192,15 +192,31 @@ def test_weights_of_another_model_are_refused_by_both_names(written: Path):
     assert all(torch.equal(v, before[key]) for key, v in target.state_dict().items())
 
 
-def test_keys_that_do_not_fit_are_named_with_the_nearest(tmp_path: Path, model: SpaceTimeNetwork):
+GONE, NEW = "key_comp.weight", "module.key_comp.weight"
+
+
+@pytest.mark.parametrize(
+    ("gone", "new", "says"),
+    [
+        (True, True, f"1 missing, first '{GONE}' (nearest there: '{NEW}'); 1 unknown, first"),
+        (True, False, f"1 missing, first '{GONE}' (nearest there: 'key_comp.bias'); name"),
+        (False, True, f"1 unknown, first '{NEW}' (nearest wanted: '{GONE}'); name"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(
+    tmp_path: Path, model: SpaceTimeNetwork, gone: bool, new: bool, says: str
+):
     state = dict(model.state_dict())
-    state["module.key_comp.weight"] = state.pop("key_comp.weight")
+    if new:
+        state[NEW] = state[GONE].clone()
+    if gone:
+        del state[GONE]
     path = _save(tmp_path / "ddp.safetensors", state)
+    target = registry.build(STUDENT, seed=0)
     with pytest.raises(InputError) as caught:
-        load_weights(registry.build(STUDENT, seed=0), path)
-    message = str(caught.value)
-    assert "1 missing, first 'key_comp.weight' (nearest there: 'module.key_comp.weight')" in message
-    assert "1 unknown, first 'module.key_comp.weight'" in message
+        load_weights(target, path)
+    assert says in str(caught.value)
+    assert _same(target, registry.build(STUDENT, seed=0))
 
 
 def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, model: SpaceTimeNetwork):

@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -237,6 +238,44 @@ def test_a_mask_that_does_not_fit_the_video_is_told_both_sizes(
     )
     assert "the mask is 20x10, the video 64x48" in told
     assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_what_cannot_be_followed_is_told_before_anything_is_written(
+    refused, student, davis_root, tmp_path
+):
+    video = davis_root / "JPEGImages" / "480p" / "ant"
+    empty, dot, wide = (
+        np.zeros((48, 64), dtype=dtype) for dtype in (np.uint8, np.uint8, np.uint16)
+    )
+    dot[0, 0], wide[:20] = 1, 300
+    Image.fromarray(empty).save(tmp_path / "empty.png")
+    Image.fromarray(dot).save(tmp_path / "dot.png")
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    for name, says in (
+        (
+            "empty.png",
+            "the mask holds no object at 16 rows, so nothing to follow; draw ids above 0",
+        ),
+        ("dot.png", "or give a larger --height"),
+        ("wide.png", "wide.png: mode 'I;16'; masks are palette"),
+    ):
+        words = ("--checkpoint", student, "--video", video, "--mask", tmp_path / name)
+        told = refused(segment.main, *words, "--height", 16, "--out", tmp_path / "out.mp4")
+        assert says in told
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_video_whose_frames_change_their_size_is_refused_by_the_frame(
+    refused, student, davis_root, tmp_path
+):
+    images, masks = (davis_root / name / "480p" / "ant" for name in ("JPEGImages", "Annotations"))
+    Image.new("RGB", (32, 24)).save(images / "00002.jpg")
+    Image.new("L", (32, 24)).save(masks / "00002.png")
+    words = ("--checkpoint", student, "--video", images, "--mask", masks / "00000.png")
+    told = refused(segment.main, *words, "--out", tmp_path / "out.mp4")
+    assert "frame 2 is 32x24, those before 64x48" in told
+    words = ("--checkpoint", student, "--data", davis_root, "--split", "train")
+    assert "ant: frame 2 is 32x24, the first 64x48" in refused(evaluate.main, *words)
 
 
 def test_a_video_that_is_none_is_named(refused, student, davis_root, tmp_path):

@@ -1,8 +1,10 @@
 """The command on tiny folders: official layouts, and the same numbers from disk."""
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from orchestrator import evaluate
 from tests import youtubevos
@@ -28,6 +30,10 @@ def told(capsys):
     return run
 
 
+def truth_of(root):
+    return root / "Annotations" / "480p" / "cat" / "00001.png"
+
+
 def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
@@ -38,6 +44,22 @@ def test_davis_masks_lie_in_a_folder_a_video_and_score_the_same(
     out = tmp_path / "out"
     direct = told("--checkpoint", student, "--data", davis17_root, "--out", out)
     assert written(out) == [f"cat/{t:05d}.png" for t in range(FRAMES)]
+    with (
+        Image.open(out / "cat" / "00001.png") as found,
+        Image.open(truth_of(davis17_root)) as truth,
+    ):
+        assert (found.mode, found.size) == ("P", truth.size)
+        assert (found.getpalette() or [])[:9] == [
+            0,
+            0,
+            0,
+            128,
+            0,
+            0,
+            0,
+            128,
+            0,
+        ]
     on_disk = told("--masks", out, "--annotations", davis17_root / "Annotations" / "480p")
     assert (on_disk["mean"], on_disk["sequences"]) == (direct["mean"], direct["sequences"])
 
@@ -67,3 +89,14 @@ def test_a_split_without_truth_gives_masks_and_speed_and_says_who_scores(
     assert len(written(tmp_path / "out")) == 5 + 4
     assert evaluate.main([str(word) for word in words]) == 0
     assert "scores come from the benchmark's server" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_source_stands_whole_above_the_table(davis17_root, tmp_path, capsys):
+    masks = tmp_path / ("long " * 20) / "480p"
+    shutil.copytree(davis17_root / "Annotations" / "480p", masks)
+    words = ("--masks", masks, "--annotations", davis17_root / "Annotations" / "480p")
+    assert evaluate.main([str(word) for word in words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(masks)
+    assert "mean" in lines[-1]
+    assert "1.000" in lines[-1]

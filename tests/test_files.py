@@ -1,11 +1,12 @@
 """Files that are there whole or not at all."""
 
+import json
 import os
 
 import pytest
 
 from tests.full_disk import room
-from vosmodels.files import write_whole
+from vosmodels.files import read_json, write_json, write_whole
 
 
 def test_write_whole_makes_the_file_with_the_permissions_of_any_new_file(tmp_path):
@@ -36,3 +37,19 @@ def test_write_whole_leaves_the_old_file_and_nothing_else_when_the_disk_is_full(
         write_whole(path, b"x" * 1001)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_value_comes_back_and_an_absent_file_is_none(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    assert read_json(path) is None
+    write_json(path, {"b": [1, None], "a": 0.1})
+    assert read_json(path) == {"a": 0.1, "b": [1, None]}
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+def test_what_was_there_stays_where_the_new_value_cannot_be_written(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, {1, 2})
+    assert json.loads(path.read_text()) == 1

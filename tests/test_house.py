@@ -49,6 +49,8 @@ ROWS = [
     ["orchestrator.schema"],
     ["orchestrator.yamlfile"],
     ["vosmodels.evaluation.overlay", "vosmodels.evaluation.speed"],
+    ["vosmodels.evaluation.speed_tables"],
+    ["vosmodels.evaluation.timing"],
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
     [
         "vosmodels.evaluation.annotations",
@@ -62,6 +64,8 @@ ROWS = [
     ["vosmodels.registry", "vosmodels.calibration"],
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],
+    ["vosmodels.graph"],
+    ["vosmodels.propagator"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
     ["vosmodels.data.static_clips"],
     [
@@ -75,7 +79,7 @@ ROWS = [
     ["vosmodels.data.folders", "vosmodels.data.augment"],
     ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
-    ["vosmodels.types", "vosmodels.seeding", "vosmodels.files"],
+    ["vosmodels.types", "vosmodels.seeding", "vosmodels.files", "vosmodels.address"],
 ]
 WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),

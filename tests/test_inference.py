@@ -172,6 +172,7 @@ _NAN[0, 3, 3] = float("nan")
         ({"frame": _NAN}, "nan"),
         ({"frame": _frame(1) * 255}, "in \\[0, 1\\]"),
         ({"frame": _frame(1)[:2]}, r"shape \(2, 40, 56\)"),
+        ({"frame": _frame(1)[[0, 1, 2, 0]]}, r"shape \(4, 40, 56\)"),
         ({"frame": (_frame(1) * 255).byte()}, "uint8"),
         ({"frame": _frame(1), "mask": _mask()}, "without objects"),
         ({"frame": _frame(1), "mask": _mask(o3=(0, 9))[:20]}, r"mask of shape \(20, 56\)"),
@@ -197,7 +198,7 @@ def test_a_wrong_step_is_refused_and_changes_nothing(
 
 
 def test_a_first_frame_without_a_mask_is_refused_and_the_segmenter_goes_on(
-    segmenter: VideoSegmenter,
+    segmenter: VideoSegmenter, model: SpaceTimeNetwork
 ):
     with pytest.raises(ValueError, match="no frame yet"):
         _ = segmenter.probabilities
@@ -205,7 +206,11 @@ def test_a_first_frame_without_a_mask_is_refused_and_the_segmenter_goes_on(
         segmenter.step(_frame())
     with pytest.raises(ValueError, match="without objects"):
         segmenter.step(_frame(), _mask())
-    assert torch.equal(segmenter.step(_frame(), _mask(o3=(0, 20))), _mask(o3=(0, 20)).long())
+    spared = VideoSegmenter(model)
+    for each in (segmenter, spared):
+        assert torch.equal(each.step(_frame(), _mask(o3=(0, 20))), _mask(o3=(0, 20)).long())
+        each.step(_frame(1))
+    assert torch.equal(segmenter.probabilities, spared.probabilities)
 
 
 def test_removing_an_unknown_object_names_those_there_are(segmenter: VideoSegmenter):

@@ -2,13 +2,12 @@
 
 import io
 import json
-import subprocess
 from typing import Any
 
 from rich.console import Console
 
 from orchestrator import report
-from orchestrator.results import Results, Row, commit, ordered, shortfall
+from orchestrator.results import Results, Row, ordered, shortfall
 from tests.benchmarks.rounds import Claim, Timing
 from tests.benchmarks.rounds import report as benchmark
 
@@ -133,13 +132,3 @@ def test_a_file_that_is_no_benchmark_does_not_reach_the_readme(tmp_path, capsys)
     assert report.main([str(tmp_path), "--readme", str(readme)]) == 1
     assert "benchmark-x.json: not the results of a benchmark" in capsys.readouterr().err
     assert "old" in readme.read_text()
-
-
-def test_commit_is_that_of_the_code():
-    head = subprocess.run(
-        ["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
-    )
-    if head.returncode == 0:
-        assert commit().rstrip("+") == head.stdout.strip()
-    else:
-        assert commit() == "unknown"

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from tests.benchmarks.rounds import Claim, Timing, machine, report, rounds
+from tests.benchmarks.rounds import Claim, Timing, parsed, report, rounds
+from vosmodels import address
 
 
 def test_rounds_call_every_candidate_once_a_round_in_a_turning_order() -> None:
@@ -58,7 +59,7 @@ def test_report_prints_and_writes_the_same_verdict(tmp_path, capsys, claim, hold
     written = json.loads(path.read_text())
     assert [c["holds"] for c in written["claims"]] == [True, holds]
     assert (written["benchmark"], written["command"]) == ("x", "python -m x")
-    assert (written["claims"][1]["value"], written["machine"]) == (claim.value, machine())
+    assert (written["claims"][1]["value"], written["machine"]) == (claim.value, address.machine())
     slow, fast = written["rows"]
     assert (slow["name"], slow["cpu"], slow["cpu_median_s"]) == ("slow", [4.0, 6.0], 5.0)
     assert (slow["cpu_min_s"], slow["cpu_max_s"], fast["wall_median_s"]) == (4.0, 6.0, 1.5)
@@ -71,3 +72,16 @@ def test_report_writes_nothing_unless_told_where(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     report("x", "python -m x", {"a": Timing([1.0], [1.0])}, [Claim("x", 1.0, 1.0)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parsed_tells_the_command_as_it_would_be_typed_again() -> None:
+    args = parsed("tests.benchmarks.x", ["--rounds", "3", "--out", "a b.json"], count=5)
+    assert (args.rounds, args.out.name, args.peak) == (3, "a b.json", None)
+    assert args.command == "python -m tests.benchmarks.x --rounds 3 --out 'a b.json'"
+    assert parsed("x", [], count=5).rounds == 5
+
+
+def test_parsed_takes_the_peak_of_a_candidate_only() -> None:
+    assert parsed("x", ["--peak", "ours"], count=5, peaks=["ours"]).peak == "ours"
+    with pytest.raises(SystemExit):
+        parsed("x", ["--peak", "theirs"], count=5, peaks=["ours"])

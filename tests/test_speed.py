@@ -1,8 +1,7 @@
 """The speed command: what it measures and what it says."""
 
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 import torch
 
 from vosmodels import checkpoint, registry
-from vosmodels.evaluation import speed
-from vosmodels.evaluation.speed import main, measure
+from vosmodels.evaluation import speed_tables, timing
+from vosmodels.evaluation.speed import main
 from vosmodels.spacetime import SpaceTimeNetwork
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"
@@ -41,66 +40,116 @@ def test_a_checkpoint_is_timed_as_its_model(
     assert json.loads(capsys.readouterr().out)["parameters"] == 1_892_936
 
 
-def test_frames_a_second_are_frames_over_all_their_seconds(
-    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork
-):
-    ticks = iter(range(0, 10_000, 5))  # every clock reading is 5 s after the last
-    monkeypatch.setattr("vosmodels.evaluation.speed.time.perf_counter", lambda: float(next(ticks)))
-    found = measure(student, size=(32, 48), frames=4)
-    assert found.fps == pytest.approx(1 / 5)
-    assert (found.median_ms, found.p95_ms) == (5000, 5000)
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of one and three frames, each cell run twice."""
+    for name, value in (("SHORT", 1), ("LONG", 3), ("RUNS", 2)):
+        monkeypatch.setattr(speed_tables, name, value)
 
 
-def test_the_model_that_is_timed_stays_as_it_was(student: SpaceTimeNetwork):
-    before = {key: value.clone() for key, value in student.state_dict().items()}
-    measure(student, size=(32, 48), frames=1, precision="bf16")
-    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+TABLE = ["--model", STUDENT, "--size", "32x48", "--threads", str(torch.get_num_threads())]
 
 
-def test_the_peak_is_memory_above_the_start():
-    size = 64 * 2**20
-    code = (
-        "from vosmodels.evaluation.speed import ProcessPeak\n"
-        "with ProcessPeak() as watch:\n"
-        f"    block = bytearray(b'x') * {size}\n"
-        "    watch.look()\n"
-        "print(watch.peak)"
-    )  # in a process of its own: here other tests' freed memory would hide it
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert size * 0.95 < int(told.stdout) < size * 1.3
-
-
-@pytest.mark.parametrize(
-    ("option", "varied"),
-    [
-        ("--durations", [(n, k) for k in (1, 2, 3, 4, 5) for n in (1, 3)]),
-        ("--queues", [1, 2, 5, 10, 20, "all"]),
-    ],
-)
-def test_the_papers_tables_have_their_rows(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.usefixtures("tiny")
+def test_the_durations_are_short_and_long_for_so_many_objects(
     capsys: pytest.CaptureFixture[str],
-    option: str,
-    varied: list[Any],
 ):
-    monkeypatch.setattr(speed, "SHORT", 1)
-    monkeypatch.setattr(speed, "LONG", 3)
-    monkeypatch.setattr(speed, "RUNS", 1)
-    assert main(["--model", STUDENT, "--size", "32x48", option, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    key = {"--queues": lambda r: r["queue"], "--durations": lambda r: (r["frames"], r["objects"])}
-    assert [key[option](row) for row in rows] == varied
-    assert main(["--model", STUDENT, "--size", "32x48", option]) == 0
-    assert "1.9 M parameters" in capsys.readouterr().out
+    assert main([*TABLE, "--durations", "--objects", "2", "--json"]) == 0
+    told = capsys.readouterr()
+    made = json.loads(told.out)
+    assert [(row["objects"], row["frames"]) for row in made["rows"]] == [(2, 1), (2, 3)]
+    assert [len(row["fps_runs"]) for row in made["rows"]] == [2, 2]
+    assert "objects 2, frames 3: " in told.err
+    assert "4 of 4 runs, about 0 min left" in told.err
+
+
+def test_the_queues_go_to_all_and_the_table_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(speed_tables, "RUNS", 1)
+    monkeypatch.setattr(speed_tables, "QUEUES", (1, 2, "all"))
+    assert main([*TABLE, "--queues", "--frames", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "1.9 M parameters" in told
+    assert re.findall(r"│ +(\w+) │ +1 │ +1 │", told) == ["1", "2", "all"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_table_that_was_cut_short_is_continued_and_a_whole_one_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "speed-x.json"
+    words = [*TABLE, "--durations", "--objects", "1", "--out", str(out), "--json"]
+    real, calls = timing.measure, []
+
+    def cut_short(*args: Any, **settings: Any) -> timing.Speed:
+        calls.append(settings["frames"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    monkeypatch.setattr("vosmodels.evaluation.speed.measure", cut_short)
+    assert main(words) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    first = json.loads(out.read_text())
+    assert [run["frames"] for run in first["runs"]] == [1, 3]
+    assert main(words) == 0
+    assert calls == [1, 3, 1, 1, 3]  # the third call was the one that failed
+    assert json.loads(out.read_text())["runs"][:2] == first["runs"]
+    assert main(words) == 0
+    assert len(calls) == 5
+    assert capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("words", "named"), [(["--size", "48x32"], "size 32x48"), (["--objects", "2"], "cells ")]
+)
+def test_a_file_that_holds_another_table_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], named: str
+):
+    out = tmp_path / "speed-x.json"
+    common = [*TABLE, "--durations", "--objects", "1", "--out", str(out)]
+    assert main(common) == 0
+    before = out.read_bytes()
+    assert main([*common, *words]) == 1
+    told = capsys.readouterr().err
+    assert f"{out}: holds runs with {named}" in told
+    assert "another --out" in told
+    assert out.read_bytes() == before
+
+
+def test_a_file_that_is_no_table_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "speed-x.json"
+    out.write_text('{"runs": []}')
+    assert main([*TABLE, "--queues", "--out", str(out)]) == 1
+    assert f"{out}: not a table of speed (KeyError: 'cells')" in capsys.readouterr().err
+    assert out.read_text() == '{"runs": []}'
 
 
 def test_everything_wrong_with_the_usage_is_said_at_once(capsys: pytest.CaptureFixture[str]):
-    wrong = ["--size", "9x", "--frames", "0", "--objects", "0", "--device", "tpu"]
-    assert main(["--model", STUDENT, *wrong]) == 2
+    wrong = {"--size": "9x", "--frames": "0", "--objects": "0", "--threads": "0", "--device": "tpu"}
+    words = [word for pair in wrong.items() for word in pair]
+    assert main(["--model", STUDENT, *words, "--out", "x.json"]) == 2
     told = capsys.readouterr().err
-    assert all(
-        value in told for value in ("--size 9x", "--frames 0", "--objects 0", "--device tpu")
-    )
+    assert all(f"{option} {value}" in told for option, value in wrong.items())
+    assert "--out x.json: keeps a table" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--durations", "--frames", "7"], "--frames 7: --durations has 50 and 500"),
+        (["--durations", "--size", "64x8"], "--size 64x8"),
+        (["--graph"], "--graph: wants --device cuda"),
+        (["--graph", "--device", "cuda", "--queues"], "no --queues"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+):
+    assert main(["--model", STUDENT, *words]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_a_reference_to_mlflow_is_refused_with_the_line_that_helps(

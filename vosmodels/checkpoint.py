@@ -194,11 +194,11 @@ def _load(
     if missing or extra:
         parts = []
         if missing:
-            near = difflib.get_close_matches(missing[0], extra or list(tensors), n=1)
-            nearest = f" (nearest there: {near[0]!r})" if near else ""
-            parts.append(f"{len(missing)} missing, first {missing[0]!r}{nearest}")
+            near = _nearest(missing[0], extra or list(tensors), "there")
+            parts.append(f"{len(missing)} missing, first {missing[0]!r}{near}")
         if extra:
-            parts.append(f"{len(extra)} unknown, first {extra[0]!r}")
+            near = "" if missing else _nearest(extra[0], list(own), "wanted")
+            parts.append(f"{len(extra)} unknown, first {extra[0]!r}{near}")
         raise InputError(f"{another}; {'; '.join(parts)}; name the model they are of")
     for key, value in tensors.items():
         if value.shape != own[key].shape:
@@ -207,6 +207,11 @@ def _load(
                 f"{tuple(own[key].shape)}; name the model and the options they are of"
             )
     model.load_state_dict(tensors, strict=False)
+
+
+def _nearest(key: str, keys: list[str], where: str) -> str:
+    near = difflib.get_close_matches(key, keys, n=1)
+    return f" (nearest {where}: {near[0]!r})" if near else ""
 
 
 def _compare_configs(model: SpaceTimeNetwork, path: Path, info: CheckpointInfo) -> None:

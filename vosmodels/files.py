@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -28,3 +30,17 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)  # the rename too must survive a power cut
     finally:
         os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file at once, as `write_whole` does; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, None where there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None

@@ -83,6 +83,12 @@ def read_memory(
     return out
 
 
+def one_hot(ids: Tensor, objects: int) -> Tensor:
+    """ids (B, H, W) -> (B, objects, H, W) float, background left out."""
+    slots = torch.arange(1, objects + 1, device=ids.device).view(1, -1, 1, 1)
+    return (ids.unsqueeze(1) == slots).float()
+
+
 def aggregate(probabilities: Tensor) -> Tensor:
     """Soft aggregation of independent object maps into K+1 competing logits.
 

@@ -6,18 +6,14 @@ Forward and backward of one item, 64 channels. 9216 pixels are every stride-4 pi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from orchestrator.results import command_line
-from tests.benchmarks.rounds import Claim, fresh_peak, report, rounds
+from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
 from vosmodels.distillation import Method, correlation_loss
-from vosmodels.evaluation.speed import ProcessPeak
 from vosmodels.seeding import generator
 
 MODULE = "tests.benchmarks.correlation"
@@ -33,18 +29,9 @@ FASTER, SMALLER, FRAME_MIB = 8.0, 50.0, 100.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where gradients agree and every claim holds, else 1."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--peak", choices=CANDIDATES, help="print the MiB one candidate takes")
-    args = parser.parse_args(arguments)
+    args = parsed(MODULE, argv, count=5, peaks=CANDIDATES)
     if args.peak:
-        run = step(*CANDIDATES[args.peak])
-        with ProcessPeak() as memory:
-            run()
-        print(memory.peak / 2**20)
-        return 0
+        return print_peak(step(*CANDIDATES[args.peak]))
     candidates = {name: step(*what) for name, what in CANDIDATES.items()}
     exact, tiled = (candidates[name]() for name in list(candidates)[:2])
     torch.testing.assert_close(tiled, exact, rtol=1e-4, atol=1e-5 * float(exact.norm()))
@@ -61,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Claim("classwise: times less CPU than dense", dense_s / classwise_s, FASTER),
         Claim("tiled, 27300 pixels: MiB at work", frame_mib, FRAME_MIB, at_most=True),
     ]
-    command = command_line(MODULE, arguments)
-    return 0 if report("correlation", command, timings, claims, out=args.out) else 1
+    return 0 if report("correlation", args.command, timings, claims, out=args.out) else 1
 
 
 def step(pixels: int, omega: float, method: Method) -> Callable[[], Tensor]:

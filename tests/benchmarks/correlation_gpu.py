@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from orchestrator.results import command_line
 from tests.benchmarks.rounds import Claim, Timing, report, rounds
+from vosmodels.address import command_line
 from vosmodels.distillation import correlation_loss
 from vosmodels.seeding import generator
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from orchestrator.results import command_line
 from tests import jf_reference
-from tests.benchmarks.rounds import Claim, report, rounds
+from tests.benchmarks.rounds import Claim, parsed, report, rounds
 from vosmodels.evaluation import metrics
 
 MODULE = "tests.benchmarks.jf"
@@ -26,11 +23,7 @@ Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where the numbers are identical and the target is reached, else 1."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default: 7")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    args = parser.parse_args(arguments)
+    args = parsed(MODULE, argv, count=7)
     cv2.setNumThreads(1)  # the reference's dilation would share its work out
     truth, prediction = masks(seed=0), masks(seed=0, error=0.03)
 
@@ -56,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     timings = rounds(candidates, args.rounds, warm=False)  # all have just run
     ratio = timings["reference"].median() / timings["jaccard, boundary_f"].median()
-    command = command_line(MODULE, arguments)
     claims = [Claim("times less CPU than the reference", ratio, TARGET)]
-    return 0 if report("jf", command, timings, claims, out=args.out) else 1
+    return 0 if report("jf", args.command, timings, claims, out=args.out) else 1
 
 
 def masks(seed: int, error: float = 0.0) -> np.ndarray:

@@ -6,16 +6,12 @@ public code: the whole matrix of scores; for the top 20 a scatter into zeros and
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from orchestrator.results import command_line
-from tests.benchmarks.rounds import Claim, fresh_peak, report, rounds
-from vosmodels.evaluation.speed import ProcessPeak
+from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
 from vosmodels.memory import affinity, read_memory, readout
 from vosmodels.seeding import generator
 
@@ -29,12 +25,7 @@ MATRIX_MIB = HEIGHT * WIDTH * HEIGHT * WIDTH * FRAMES * 4 / 2**20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where the answers are equal and every claim holds, else 1."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--peak", choices=[CHUNKS], help="print the MiB that the read takes")
-    args = parser.parse_args(arguments)
+    args = parsed(MODULE, argv, count=15, peaks=[CHUNKS])
     rng = generator(0, "memory read")
     key = torch.randn(1, KEY, FRAMES, HEIGHT, WIDTH, generator=rng)
     query = torch.randn(1, KEY, HEIGHT, WIDTH, generator=rng)
@@ -49,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         CHUNKS: lambda: read_memory(*rows, values),
     }
     if args.peak:
-        with torch.inference_mode(), ProcessPeak() as memory:
-            candidates[args.peak]()
-        print(memory.peak / 2**20)
-        return 0
+        with torch.inference_mode():
+            return print_peak(candidates[args.peak])
     with torch.inference_mode():
         for plain, ours in (list(candidates)[:2], list(candidates)[2:]):
             expected = candidates[plain]()[0, 0].flatten(1).T
@@ -65,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Claim("softmax: times less CPU", dense / chunks, FULL_TARGET),
         Claim("softmax: MiB above its inputs", fresh_peak(MODULE, CHUNKS), MATRIX_MIB, True),
     ]
-    command = command_line(MODULE, arguments)
-    return 0 if report("memory_read", command, timings, claims, out=args.out) else 1
+    return 0 if report("memory_read", args.command, timings, claims, out=args.out) else 1
 
 
 if __name__ == "__main__":

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import torch
-
-from orchestrator import results
-from orchestrator.storage import write_json
+from vosmodels import address
+from vosmodels.evaluation.timing import ProcessPeak
+from vosmodels.files import write_json
 
 Clock = Literal["cpu", "wall"]
 
@@ -69,16 +68,36 @@ def rounds(
     return timings
 
 
+def parsed(
+    module: str, argv: Sequence[str] | None, *, count: int, peaks: Collection[str] = ()
+) -> argparse.Namespace:
+    """What every benchmark is told: rounds (`count` by default), out, peak; and `command`, as it
+    would be typed again. peaks: candidates whose memory it prints when asked with `--peak`."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
+    parser.add_argument("--rounds", type=int, default=count, metavar="N", help=f"default: {count}")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.set_defaults(peak=None)
+    if peaks:
+        parser.add_argument("--peak", choices=[*peaks], help="print the MiB one candidate takes")
+    args = parser.parse_args(arguments)
+    args.command = address.command_line(module, arguments)
+    return args
+
+
+def print_peak(run: Callable[[], object]) -> int:
+    """What `--peak` asks for: the MiB that one call takes. Returns the exit code."""
+    with ProcessPeak() as memory:
+        run()
+    print(memory.peak / 2**20)
+    return 0
+
+
 def fresh_peak(module: str, name: str) -> float:
-    """MiB that candidate `name` of a benchmark takes in a process of its own: `--peak NAME` makes
-    the benchmark print it. In a process that has worked before, freed memory hides it."""
+    """MiB that candidate `name` of a benchmark takes in a process of its own, by its `--peak`. In
+    a process that has worked before, freed memory hides it."""
     command = [sys.executable, "-m", module, "--peak", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def machine() -> str:
-    """Processor, cores, GPUs and torch."""
-    return f"{results.machine()}, torch {torch.__version__}"
 
 
 @dataclass(frozen=True)
@@ -107,9 +126,9 @@ def report(
     made = {
         "benchmark": benchmark,
         "command": command,
-        "commit": results.commit(),
-        "machine": machine(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": address.commit(),
+        "machine": address.machine(),
+        "date": address.today(),
         "rows": [{"name": name, **timing.as_dict()} for name, timing in timings.items()],
         "claims": [asdict(claim) | {"holds": claim.holds} for claim in claims],
     }

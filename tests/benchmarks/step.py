@@ -8,7 +8,6 @@ no student wins by a slow teacher. A round is a block of frames of each model.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.results import command_line
-from tests.benchmarks.rounds import Claim, fresh_peak, report, rounds
+from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
 from vosmodels import registry
-from vosmodels.evaluation.speed import ProcessPeak, random_video
+from vosmodels.evaluation.timing import random_video
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
@@ -59,19 +57,11 @@ class Stream:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where every claim holds, else 1."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--peak", choices=STUDENTS, help="print the MiB one student takes")
-    args = parser.parse_args(arguments)
+    args = parsed(MODULE, argv, count=5, peaks=STUDENTS)
     video = random_video(*SIZE, objects=1)
     if args.peak:
         model = student(args.peak)
-        with ProcessPeak() as memory:
-            Stream(model, *video).block()
-        print(memory.peak / 2**20)
-        return 0
+        return print_peak(lambda: Stream(model, *video).block())
     streams = {"stcn": Stream(registry.build("stcn", seed=0), *video)}
     streams |= {name: Stream(student(name), *video) for name in STUDENTS}
     a, b = torch.randn(PRODUCT, PRODUCT), torch.randn(PRODUCT, PRODUCT)
@@ -93,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         claims.append(Claim(f"{name}: p95 over median", tail, TAIL, at_most=True))
         mib = fresh_peak(MODULE, name)
         claims.append(Claim(f"{name}: MiB above the model", mib, PEAK_MIB, at_most=True))
-    command = command_line(MODULE, arguments)
-    return 0 if report("step", command, timings, claims, out=args.out) else 1
+    return 0 if report("step", args.command, timings, claims, out=args.out) else 1
 
 
 def student(name: str) -> SpaceTimeNetwork:

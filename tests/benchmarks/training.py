@@ -27,11 +27,11 @@ from orchestrator.distill import DistillStep, Trainee, make_embedding
 from orchestrator.loader import automatic
 from orchestrator.loop import fit
 from orchestrator.precision import arrange, autocast, half_type
-from orchestrator.results import command_line
 from orchestrator.state import TrainingState
 from tests.benchmarks.rounds import Claim, report, rounds
 from tests.benchmarks.step import has_bfloat16
 from vosmodels import registry
+from vosmodels.address import command_line
 from vosmodels.boundary import Sampling
 from vosmodels.data.clips import batch
 from vosmodels.data.generated import GeneratedClips

@@ -18,7 +18,8 @@ from vosmodels import registry
 from vosmodels.inference import VideoSegmenter
 from vosmodels.losses import hardest_mean, keep_fraction, mask_absent, poly_cross_entropy
 from vosmodels.memory import aggregate
-from vosmodels.spacetime import SpaceTimeNetwork, padding
+from vosmodels.propagator import padding
+from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import Clip
 
 TOLERANCE = 1e-4  # of a probability; the public code differs from itself by 1e-6 between threads

@@ -199,8 +199,8 @@ def evaluate(
     on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer;
     on_scored(truth, answer, object ids) every frame that counts, with those it counts for.
 
-    Raises InputError on a video without objects in frame 0, or of DAVIS with fewer than three
-    visited frames; ValueError on no videos or sizes below one.
+    Raises InputError on a video without objects in frame 0, of frames of several sizes, or of DAVIS
+    with fewer than three visited frames; ValueError on no videos or sizes below one.
     """
     if not sequences or stride < 1 or (height is not None and height < 1):
         raise ValueError(
@@ -218,9 +218,16 @@ def evaluate(
         begins = sequence.begins
         tally = _Tally(begins)
         scored = set(visited if sequence.last_counts else visited[:-1]) & set(sequence.judged)
+        size = None
         for number in visited:
             given = given_mask(sequence, number, height)
             seen = frame_tensor(scaled_frame(sequence, number, height))
+            size = size or seen.shape
+            if seen.shape != size:
+                raise InputError(
+                    f"{sequence.name}: frame {number} is {seen.shape[2]}x{seen.shape[1]}, the "
+                    f"first {size[2]}x{size[1]}; a video has one size: scale its frames and masks"
+                )
             start = time.perf_counter()
             answer = segmenter.step(seen, given).cpu()  # waits for the device
             seconds += time.perf_counter() - start
