@@ -58,6 +58,7 @@ ROWS = [
         "vosmodels.data.generated",
         "vosmodels.data.clips",
     ],
+    ["vosmodels.data.meta", "vosmodels.data.offline"],
     ["vosmodels.data.folders", "vosmodels.data.augment"],
     ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
