@@ -52,6 +52,8 @@ ROWS = [
     ["vosmodels.stcn", "vosmodels.mobilevos", "vosmodels.losses", "vosmodels.distillation"],
     ["vosmodels.spacetime"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
+    ["vosmodels.data.check"],
+    ["vosmodels.data.survey"],
     [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",
@@ -68,7 +70,11 @@ WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),
     ("orchestrator.ledger", "orchestrator.storage"),
 }
-COMMANDS = {"vosmodels.console", "vosmodels.evaluation.speed"}  # of the models' own
+COMMANDS = {  # of the models' own
+    "vosmodels.console",
+    "vosmodels.data.check",
+    "vosmodels.evaluation.speed",
+}
 ONLY_IN = {
     "ray": {"orchestrator.workers"},
     "mlflow": {"orchestrator.connection", "orchestrator.tracking", "orchestrator.catalogue"},

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vosmodels.data import offline
-from vosmodels.data.folders import listing, pair_problem, pictures, together
+from vosmodels.data.folders import PairProblem, listing, pair_problem, pictures, together
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.data.meta import META, VideoMeta, read_meta
@@ -107,7 +107,7 @@ class YouTubeVosSequence:
 
 
 @dataclass(frozen=True)
-class _Split:
+class SplitFolders:
     """Where the parts of a split lie: valid_all_frames has pictures, valid the rest."""
 
     pictures: Path
@@ -118,6 +118,7 @@ class _Split:
         return self.labels / META
 
     def folders(self, name: str) -> tuple[Path, Path]:
+        """Where the pictures and the masks of a video lie; of all videos, where `name` is empty."""
         return self.pictures / "JPEGImages" / name, self.labels / "Annotations" / name
 
 
@@ -163,9 +164,9 @@ class YouTubeVosDataset:
         """The split's sequences in the order of their names, checked first as `check` does."""
         if split not in self._read:
             self.check(split)
-            where = self._where(split)
+            where = self.where(split)
             self._read[split] = [
-                _sequence(*where.folders(name), meta) for name, meta in self._videos(split).items()
+                _sequence(*where.folders(name), meta) for name, meta in self.videos(split).items()
             ]
         return self._read[split]
 
@@ -176,11 +177,11 @@ class YouTubeVosDataset:
         and whose content is corrupt is found when it is read. Raises InputError where meta.json
         cannot be used.
         """
-        where = self._where(split)
+        where = self.where(split)
         return [
             problem
-            for name, meta in self._videos(split).items()
-            for problem in _sequence_problems(*where.folders(name), meta)
+            for name, meta in self.videos(split).items()
+            for problem in sequence_problems(*where.folders(name), meta)
         ]
 
     def check(self, split: str) -> None:
@@ -189,15 +190,15 @@ class YouTubeVosDataset:
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
-                + f"; restore the files, or take the video out of {self._where(split).meta}"
+                + f"; restore the files, or take the video out of {self.where(split).meta}"
             )
 
     def fingerprint(self, split: str) -> str:
         """32 hex digits that change with meta.json, and when a file comes, goes or changes size."""
         if split not in self._prints:
-            where = self._where(split)
+            where = self.where(split)
             digest = hashlib.blake2b(b"youtubevos", digest_size=16)
-            for name in self._videos(split):
+            for name in self.videos(split):
                 for kind, folder in zip("ia", where.folders(name), strict=True):
                     for path in sorted(folder.glob("*")):
                         entry = f"\n{kind} {name}/{path.name} {path.stat().st_size}"
@@ -206,9 +207,12 @@ class YouTubeVosDataset:
             self._prints[split] = digest.hexdigest()
         return self._prints[split]
 
-    def _videos(self, split: str) -> dict[str, VideoMeta]:
-        """What meta.json says of the split's videos, by name, ascending."""
-        path = self._where(split).meta
+    def videos(self, split: str) -> dict[str, VideoMeta]:
+        """What meta.json says of the split's videos, by name, ascending.
+
+        Raises InputError where it cannot be used, or a part of train has no video.
+        """
+        path = self.where(split).meta
         videos = dict(sorted(read_meta(path).items()))
         if split not in (offline.TRAIN, offline.VAL) or path.parent.name == split:
             return videos
@@ -230,7 +234,8 @@ class YouTubeVosDataset:
             raise InputError(f"{path}: none of its {len(videos)} videos is in the split {split!r}")
         return part
 
-    def _where(self, split: str) -> _Split:
+    def where(self, split: str) -> SplitFolders:
+        """Where the split's files lie. Raises InputError where there is no such split."""
         if split in self._splits:
             return self._splits[split]
         near = difflib.get_close_matches(split, self._splits, n=1)
@@ -240,11 +245,11 @@ class YouTubeVosDataset:
         )
 
 
-def _split(folder: Path) -> _Split:
+def _split(folder: Path) -> SplitFolders:
     name = folder.resolve().name
     base = folder.resolve().with_name(name.removesuffix(_ALL_FRAMES))
     borrows = name.endswith(_ALL_FRAMES) and not (folder / META).is_file() and base.is_dir()
-    return _Split(folder, base if borrows else folder)
+    return SplitFolders(folder, base if borrows else folder)
 
 
 def _frames(images: Path, meta: VideoMeta) -> dict[str, Path]:
@@ -261,7 +266,10 @@ def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
     return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
 
 
-def _sequence_problems(images: Path, masks: Path, meta: VideoMeta) -> Iterator[str]:
+def sequence_problems(
+    images: Path, masks: Path, meta: VideoMeta, pair: PairProblem = pair_problem
+) -> Iterator[str]:
+    """What is wrong with a video's files, a line each: `pair` says it of an image and its mask."""
     absent = [folder for folder in (images, masks) if not folder.is_dir()]
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
@@ -276,7 +284,7 @@ def _sequence_problems(images: Path, masks: Path, meta: VideoMeta) -> Iterator[s
     for stem, mask in labels.items():
         if stem not in frames:
             yield f"{mask}: mask without image in {images}"
-        elif problem := pair_problem(frames[stem], mask):
+        elif problem := pair(frames[stem], mask):
             yield problem
     yield from _first_mask_problems(masks, labels, meta)
     given = set(meta.begins.values())
