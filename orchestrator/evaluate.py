@@ -96,6 +96,11 @@ def _print(scores: Scores, told: str) -> None:
     out.print(told)
     if scores.sequences:
         table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
+        if four := scores.seen_unseen:
+            for kind in ("seen", "unseen"):
+                j, f = four[f"j_{kind}"], four[f"f_{kind}"]
+                table.add_row(kind, "", *(f"{value:.3f}" for value in (j, f, (j + f) / 2)))
+            table.add_row("G, mean of the four", "", "", "", f"{four['g']:.3f}")
         out.print(table)
     else:
         out.print(ON_THE_SERVER)

@@ -100,3 +100,16 @@ def test_the_source_stands_whole_above_the_table(davis17_root, tmp_path, capsys)
     assert lines[0] == str(masks)
     assert "mean" in lines[-1]
     assert "1.000" in lines[-1]
+
+
+def test_offline_val_is_scored_as_the_server_does(told, student, youtubevos_root, capsys):
+    meta = youtubevos_root / "train" / "meta.json"
+    youtubevos.write_meta(meta, youtubevos.BEGINS, youtubevos.CATEGORY | {2: "bus"})
+    words = ("--checkpoint", student, "--data", youtubevos_root, "--split", "offline_val")
+    four = told(*words)["seen_unseen"]
+    assert four["g"] == pytest.approx(sum(v for k, v in four.items() if k != "g") / 4)
+    assert evaluate.main([str(word) for word in words]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["seen"][1:3] == [f"{four['j_seen']:.3f}", f"{four['f_seen']:.3f}"]
+    assert lines["unseen"][1:3] == [f"{four['j_unseen']:.3f}", f"{four['f_unseen']:.3f}"]
+    assert lines["G,"][-1] == f"{four['g']:.3f}"

@@ -67,7 +67,8 @@ ROWS = [
     ["vosmodels.graph"],
     ["vosmodels.propagator"],
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
-    ["vosmodels.data.static_clips"],
+    ["vosmodels.data.static_clips", "vosmodels.data.check"],
+    ["vosmodels.data.survey"],
     [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",
@@ -76,6 +77,7 @@ ROWS = [
         "vosmodels.data.thin_plate",
         "vosmodels.data.clips",
     ],
+    ["vosmodels.data.meta", "vosmodels.data.offline"],
     ["vosmodels.data.folders", "vosmodels.data.augment"],
     ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
@@ -85,7 +87,11 @@ WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),
     ("orchestrator.ledger", "orchestrator.storage"),
 }
-COMMANDS = {"vosmodels.console", "vosmodels.evaluation.speed"}  # of the models' own
+COMMANDS = {  # of the models' own
+    "vosmodels.console",
+    "vosmodels.data.check",
+    "vosmodels.evaluation.speed",
+}
 ONLY_IN = {
     "matplotlib": {"orchestrator.figures"},
     "ray": {"orchestrator.workers"},

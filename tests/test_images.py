@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vosmodels.data.images import image_size, read_frame
+from vosmodels.data.images import Header, header, image_size, read_frame
 from vosmodels.types import InputError
 
 
@@ -51,3 +51,14 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     for read in (read_frame, image_size):
         with pytest.raises(InputError, match=r"gone\.jpg: cannot be read \(No such file"):
             read(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGB"), ("png", "P")])
+def test_header_tells_size_mode_and_whether_the_end_is_there(
+    tmp_path: Path, suffix: str, mode: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise()).convert(mode).save(path)
+    assert header(path) == Header((20, 30), mode, True)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert header(path) == Header((20, 30), mode, False)

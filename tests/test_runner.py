@@ -247,6 +247,42 @@ def test_scores_survive_json_and_have_the_published_shape() -> None:
     assert Scores.from_dict(Scores(scores.sequences).as_dict()).fps is None
 
 
+def four_of(scores: Scores) -> dict[str, float]:
+    four = scores.seen_unseen
+    assert four is not None
+    return four
+
+
+def test_seen_and_unseen_are_means_over_their_objects_and_g_that_of_the_four() -> None:
+    one, half, zero = (ObjectScore((j,), (f,)) for j, f in ((1.0, 0.8), (0.5, 0.4), (0.0, 0.0)))
+    both = SequenceScore("both", {1: one, 2: half, 3: half}, frozenset({3, 9}))
+    seen = SequenceScore("seen", {1: zero}, frozenset())
+    scores = Scores((both, seen))
+    wanted = {"j_seen": 0.5, "f_seen": 0.4, "j_unseen": 0.5, "f_unseen": 0.4, "g": 0.45}
+    assert four_of(scores) == pytest.approx(wanted)
+    written = json.loads(json.dumps(scores.as_dict()))
+    assert written["seen_unseen"] == four_of(scores)
+    assert Scores.from_dict(written) == scores
+    assert Scores((seen,)).seen_unseen is None
+    assert Scores((both, SequenceScore("unknown", {1: one}))).seen_unseen is None
+    assert "seen_unseen" not in Scores((seen,)).as_dict()
+
+
+def test_offline_val_knows_its_unseen_objects_also_on_disk(
+    youtubevos_root: Path, tmp_path: Path
+) -> None:
+    meta = youtubevos_root / "train" / "meta.json"
+    youtubevos.write_meta(meta, youtubevos.BEGINS, youtubevos.CATEGORY | {2: "bus"})
+    scores = noise_in(youtubevos_root, tmp_path / "out")
+    fox, owl = scores.sequences
+    assert (fox.unseen, owl.unseen) == (frozenset({2}), frozenset({7}))
+    four = four_of(scores)
+    assert four["j_seen"] == fox.objects[1].j
+    assert four["j_unseen"] == pytest.approx((fox.objects[2].j + owl.objects[7].j) / 2)
+    annotations = youtubevos_root / "train" / "Annotations"
+    assert score_folders(tmp_path / "out" / "Annotations", annotations).seen_unseen == four
+
+
 def test_score_masks_scores_each_object_of_the_first_frame() -> None:
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(0, 4, (2, 5, 12, 14))

@@ -7,7 +7,8 @@ from PIL import Image
 
 from tests import youtubevos as tiny
 from vosmodels.data.masks import write_palette
-from vosmodels.data.youtubevos import VideoMeta, YouTubeVosDataset, YouTubeVosSequence, read_meta
+from vosmodels.data.meta import VideoMeta, read_meta
+from vosmodels.data.youtubevos import YouTubeVosDataset, YouTubeVosSequence
 from vosmodels.types import InputError
 
 
@@ -44,7 +45,8 @@ def test_a_valid_video_has_the_masks_that_give_objects_and_nothing_to_judge(
 def test_all_frames_borrow_masks_and_meta_from_the_split_they_belong_to(
     youtubevos_root: Path,
 ) -> None:
-    assert YouTubeVosDataset(youtubevos_root).splits() == ("train", "valid", "valid_all_frames")
+    splits = YouTubeVosDataset(youtubevos_root).splits()
+    assert splits == ("offline_train", "offline_val", "train", "valid", "valid_all_frames")
     owl = video(youtubevos_root, "valid_all_frames", "owl")
     assert (len(owl), owl.begins, owl.labelled) == (16, {7: 0}, (0,))
     answers = [owl.answer(number) for number in range(len(owl))]
@@ -95,7 +97,10 @@ def test_a_missing_root_and_a_foreign_one_are_named(tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_told_with_those_that_are(youtubevos_root: Path) -> None:
-    with pytest.raises(InputError, match=r"no split 'val'; there are train, valid.*'valid'\?"):
+    with pytest.raises(
+        InputError,
+        match=r"no split 'val'; there are offline_train, .* valid_all_frames; .*'valid'\?",
+    ):
         YouTubeVosDataset(youtubevos_root).sequences("val")
 
 
@@ -186,3 +191,43 @@ def test_fingerprint_changes_with_the_files_and_the_meta_of_its_split(
     noted = prints()
     assert len({valid, fewer[1], noted[1]}) == 3
     assert {train, fewer[0], noted[0]} == {train}
+
+
+def test_offline_splits_part_train_by_category(youtubevos_root: Path) -> None:
+    dataset = YouTubeVosDataset(youtubevos_root)
+    (fox,), (owl,) = dataset.sequences("offline_train"), dataset.sequences("offline_val")
+    assert (fox.name, fox.unseen) == ("fox", None)
+    assert (owl.name, owl.unseen) == ("owl", frozenset({7}))
+    assert owl.judged == video(youtubevos_root, "train", "owl").judged
+    prints = {dataset.fingerprint(split) for split in ("train", "offline_train", "offline_val")}
+    assert len(prints) == 3
+
+
+def test_a_split_without_train_has_no_offline_parts(youtubevos_root: Path) -> None:
+    assert YouTubeVosDataset(youtubevos_root / "valid").splits() == ("valid",)
+    root = YouTubeVosDataset(youtubevos_root / "train")
+    assert root.splits() == ("offline_train", "offline_val", "train")
+    assert [s.name for s in root.sequences("offline_val")] == ["owl"]
+
+
+def test_a_folder_called_as_an_offline_part_is_read_whole(youtubevos_root: Path) -> None:
+    (youtubevos_root / "valid").rename(youtubevos_root / "offline_val")
+    dataset = YouTubeVosDataset(youtubevos_root)
+    assert [s.name for s in dataset.sequences("offline_val")] == ["fox", "owl"]
+
+
+def test_offline_parts_want_a_category_of_every_object(youtubevos_root: Path) -> None:
+    path = youtubevos_root / "train" / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["videos"]["fox"]["objects"]["2"]["category"]
+    path.write_text(json.dumps(meta))
+    dataset = YouTubeVosDataset(youtubevos_root)
+    assert len(dataset.sequences("train")) == 2
+    with pytest.raises(InputError, match=r"without a category, .*'offline_train': videos: fox;"):
+        dataset.sequences("offline_train")
+
+
+def test_an_offline_part_without_videos_is_told(youtubevos_root: Path) -> None:
+    tiny.write_meta(youtubevos_root / "train" / "meta.json", tiny.BEGINS, {})
+    with pytest.raises(InputError, match="none of its 2 videos is in the split 'offline_val'"):
+        YouTubeVosDataset(youtubevos_root).sequences("offline_val")

@@ -13,6 +13,7 @@ from vosmodels.data.masks import write_palette
 BEGINS = {"fox": {1: 0, 2: 10}, "owl": {7: 5}}  # object id: first frame of the 30 fps video
 LAST, GAP, HEIGHT, WIDTH = 20, 5, 48, 64
 SIDE = {1: 14, 2: 10, 7: 18}
+CATEGORY = {1: "cat", 2: "person", 7: "eagle"}  # of which eagle is held out offline
 
 
 def ids(video: str, frame: int) -> np.ndarray:
@@ -55,10 +56,15 @@ def write(root: Path) -> Path:
     return root
 
 
-def write_meta(path: Path, begins: dict[str, dict[int, int]]) -> None:
+def write_meta(
+    path: Path, begins: dict[str, dict[int, int]], category: dict[int, str] = CATEGORY
+) -> None:
     objects = {
         video: {
-            "objects": {str(i): {"category": "cat", "frames": stems(t)} for i, t in these.items()}
+            "objects": {
+                str(i): {"category": category.get(i, "dog"), "frames": stems(t)}
+                for i, t in these.items()
+            }
         }
         for video, these in begins.items()
     }

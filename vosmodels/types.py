@@ -173,6 +173,11 @@ class ScoredVideo(VideoSequence, Protocol):
         """False where the protocol leaves a video's last frame out."""
         ...
 
+    @property
+    def unseen(self) -> frozenset[int] | None:
+        """Objects of categories that training leaves out; None where nothing is known of that."""
+        ...
+
     def answer(self, index: int) -> Path | None:
         """Where the official layout has the frame's predicted mask, below the answers' folder.
 
@@ -196,6 +201,11 @@ class WholeMasks:
     def begins(self) -> dict[int, int]:
         """Frame 0 by object id: objects that appear later are not followed."""
         return dict.fromkeys(self.ids, 0)
+
+    @property
+    def unseen(self) -> None:
+        """Nothing is known of categories."""
+        return None
 
     @property
     def judged(self) -> range:

@@ -9,13 +9,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vosmodels.data.folders import listing, pair_problem, pictures, together
+from vosmodels.data.folders import (
+    PairProblem,
+    folders_in,
+    listing,
+    pair_problem,
+    pictures,
+    together,
+)
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.types import U8, InputError, WholeMasks
@@ -43,7 +49,7 @@ class DavisSequence(WholeMasks):
         Raises InputError with everything that is wrong: folders or masks that are missing, masks
         of another size than their image.
         """
-        problems = list(_sequence_problems(images, masks))
+        problems = list(sequence_problems(images, masks))
         if problems:
             raise InputError(together(f"{images}: cannot be used with {masks}", problems))
         return _sequence(images, masks, merge)
@@ -98,7 +104,7 @@ class DavisDataset:
         self._splits = (
             _read_splits(self._lists, self.year)
             if self._lists.is_dir()
-            else {ALL: tuple(_folders_in(root / "JPEGImages" / self._resolution))}
+            else {ALL: tuple(folders_in(root / "JPEGImages" / self._resolution))}
         )
         if year == "auto":
             logger.info("%s: year auto is %d", root, self.year)
@@ -111,7 +117,7 @@ class DavisDataset:
         """The split's sequences in its order, checked first as `check` does."""
         self.check(split)
         merge = self.year == 2016
-        return [_sequence(*self._folders(name), merge) for name in self._names(split)]
+        return [_sequence(*self.folders(name), merge) for name in self.names(split)]
 
     def problems(self, split: str) -> list[str]:
         """What is wrong with the split's files, a line each; empty when nothing is.
@@ -121,8 +127,8 @@ class DavisDataset:
         """
         return [
             problem
-            for name in self._names(split)
-            for problem in _sequence_problems(*self._folders(name))
+            for name in self.names(split)
+            for problem in sequence_problems(*self.folders(name))
         ]
 
     def check(self, split: str) -> None:
@@ -137,20 +143,22 @@ class DavisDataset:
     def fingerprint(self, split: str) -> str:
         """32 hex digits that change when a file of the split comes, goes or changes its size."""
         digest = hashlib.blake2b(f"davis {self.year} {self._resolution}".encode(), digest_size=16)
-        for name in self._names(split):
-            for folder in self._folders(name):
+        for name in self.names(split):
+            for folder in self.folders(name):
                 for path in sorted(folder.glob("*")):
                     entry = f"\n{path.relative_to(self.root).as_posix()} {path.stat().st_size}"
                     digest.update(entry.encode())
         return digest.hexdigest()
 
-    def _folders(self, name: str) -> tuple[Path, Path]:
+    def folders(self, name: str) -> tuple[Path, Path]:
+        """Where the pictures and the masks of a video lie; of all videos, where `name` is empty."""
         return (
             self.root / "JPEGImages" / self._resolution / name,
             self.root / "Annotations" / self._resolution / name,
         )
 
-    def _names(self, split: str) -> tuple[str, ...]:
+    def names(self, split: str) -> tuple[str, ...]:
+        """The split's videos in its order. Raises InputError where it has none or is not there."""
         if self._splits.get(split):
             return self._splits[split]
         if split in self._splits:
@@ -170,7 +178,7 @@ def _year_of(root: Path) -> Year:
 
 def _resolution(folder: Path) -> str:
     """The folder of the videos below JPEGImages; empty where the videos lie in that itself."""
-    names = _folders_in(folder)
+    names = folders_in(folder)
     if "480p" in names:
         return "480p"
     if names and pictures(folder / names[0]):
@@ -178,11 +186,6 @@ def _resolution(folder: Path) -> str:
     if len(names) == 1:
         return names[0]
     raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {listing(folder)}")
-
-
-def _folders_in(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:  # one look for each of BL30K's 30,000 videos
-        return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
@@ -218,7 +221,8 @@ def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
     )
 
 
-def _sequence_problems(images: Path, masks: Path) -> Iterator[str]:
+def sequence_problems(images: Path, masks: Path, pair: PairProblem = pair_problem) -> Iterator[str]:
+    """What is wrong with a video's files, a line each: `pair` says it of an image and its mask."""
     absent = [folder for folder in (images, masks) if not folder.is_dir()]
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
@@ -230,6 +234,6 @@ def _sequence_problems(images: Path, masks: Path) -> Iterator[str]:
         if not mask.is_file():
             yield f"{image}: image without mask; wanted {mask}"
             continue
-        problem = pair_problem(image, mask)
+        problem = pair(image, mask)
         if problem:
             yield problem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,8 @@ from vosmodels.types import U8, InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_ENDS = {"JPEG": _JPEG_END, "PNG": b"IEND\xaeB`\x82"}  # by Pillow's name of the format
+_TAIL = 8  # bytes, the longest of them
 
 
 def read_frame(path: Path) -> U8:
@@ -39,12 +43,31 @@ def read_frame(path: Path) -> U8:
     return np.asarray(frame, dtype=np.uint8)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) by the file's header alone; nothing is decoded. Raises InputError."""
+@dataclass(frozen=True)
+class Header:
+    """What a picture's first and last bytes tell: size (H, W), Pillow's mode, and whether it ends
+    as its format does; if not it may be cut off, which only decoding tells."""
+
+    size: tuple[int, int]
+    mode: str
+    ends: bool
+
+
+def header(path: Path) -> Header:
+    """Of a picture file; nothing is decoded. Raises InputError."""
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        with path.open("rb") as file, Image.open(file) as image:
+            found = image.height, image.width
+            file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+            tail = file.read()
+            return Header(found, image.mode, tail.endswith(_ENDS.get(image.format or "", b"")))
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture (its header is unknown)") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG chunk
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason})") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) by the file's header alone; nothing is decoded. Raises InputError."""
+    return header(path).size

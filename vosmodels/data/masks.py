@@ -12,7 +12,7 @@ from PIL import Image
 
 from vosmodels.types import U8, InputError
 
-_MODES = ("P", "L", "1")  # palette, grey, black and white: one number a pixel
+MODES = ("P", "L", "1")  # palette, grey, black and white: one number a pixel
 
 
 def read_mask(path: Path, *, merge: bool = False) -> U8:
@@ -26,7 +26,7 @@ def read_mask(path: Path, *, merge: bool = False) -> U8:
     try:
         with Image.open(path) as image:
             mode = image.mode
-            ids = np.array(image, dtype=np.uint8) if mode in _MODES else None
+            ids = np.array(image, dtype=np.uint8) if mode in MODES else None
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG chunk
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: corrupt or missing mask ({reason})") from error

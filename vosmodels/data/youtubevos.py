@@ -9,55 +9,28 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
-
-from vosmodels.data.folders import listing, pair_problem, pictures, together
+from vosmodels.data import offline
+from vosmodels.data.folders import PairProblem, listing, pair_problem, pictures, together
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.data.meta import META, VideoMeta, read_meta
 from vosmodels.types import U8, InputError
 
 LABEL_GAP = 5  # frames of the 30 fps video from one label to the next
-META = "meta.json"
 _ALL_FRAMES = "_all_frames"  # such a split has the pictures, the split without has the rest
-
-
-@dataclass(frozen=True)
-class VideoMeta:
-    """What meta.json says of a video: the frames listed for each object, file stems ascending."""
-
-    frames: Mapping[int, tuple[str, ...]]
-
-    @property
-    def begins(self) -> dict[int, str]:
-        """The frame whose mask gives the object, by id."""
-        return {i: stems[0] for i, stems in self.frames.items()}
-
-    @property
-    def start(self) -> str:
-        """Where the video begins: frames before it do not exist."""
-        return min(self.begins.values())
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Frames listed for any object, ascending."""
-        return tuple(sorted({stem for stems in self.frames.values() for stem in stems}))
-
-    def judged(self, labelled: Collection[str]) -> tuple[str, ...]:
-        """Frames asked for, where all of them are labelled; none where masks only give objects."""
-        return self.asked if set(self.asked) <= set(labelled) else ()
 
 
 @dataclass(frozen=True)
 class YouTubeVosSequence:
     """One video from its first labelled frame on; masks by frame number, where there are any.
 
-    Objects are those of meta.json; `asked` are the stems of the frames that it lists.
+    Objects are those of meta.json; `asked` are the stems of the frames that it lists; `unseen` is
+    known of the videos of the split offline_val.
     """
 
     name: str
@@ -91,6 +64,11 @@ class YouTubeVosSequence:
         """Frames asked for, where all of them are labelled; none where masks only give objects."""
         stems = self.meta.judged([self.images[number].stem for number in self.masks])
         return tuple(self._numbers[stem] for stem in stems)
+
+    @property
+    def unseen(self) -> frozenset[int] | None:
+        """Objects of categories that offline_train leaves out; None outside offline_val."""
+        return offline.unseen(self.name, self.meta.categories)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -129,7 +107,7 @@ class YouTubeVosSequence:
 
 
 @dataclass(frozen=True)
-class _Split:
+class SplitFolders:
     """Where the parts of a split lie: valid_all_frames has pictures, valid the rest."""
 
     pictures: Path
@@ -140,6 +118,7 @@ class _Split:
         return self.labels / META
 
     def folders(self, name: str) -> tuple[Path, Path]:
+        """Where the pictures and the masks of a video lie; of all videos, where `name` is empty."""
         return self.pictures / "JPEGImages" / name, self.labels / "Annotations" / name
 
 
@@ -147,8 +126,9 @@ class YouTubeVosDataset:
     """The sequences of a YouTube-VOS folder, by split: train, valid, valid_all_frames and others.
 
     root: the folder of the splits, or one split's own folder, whose name is then the only split.
-    A split SPLIT_all_frames takes from SPLIT what it lacks: masks and meta.json. What was read and
-    checked is kept, so files that change later want a new object.
+    A split SPLIT_all_frames takes from SPLIT what it lacks: masks and meta.json. The folder train
+    has two more splits, offline_train and offline_val: see `offline`. What was read and checked is
+    kept, so files that change later want a new object.
 
     Raises InputError where `root` is no such folder: what was looked for and what is there.
     """
@@ -160,6 +140,9 @@ class YouTubeVosDataset:
         own = (root / "JPEGImages").is_dir()
         folders = [root] if own else [path.parent for path in sorted(root.glob("*/JPEGImages"))]
         self._splits = {folder.resolve().name: _split(folder) for folder in folders}
+        if offline.BASE in self._splits:
+            for part in (offline.TRAIN, offline.VAL):
+                self._splits.setdefault(part, self._splits[offline.BASE])
         if not folders:
             raise InputError(
                 f"{root}: not a YouTube-VOS folder; looked for SPLIT/JPEGImages/NAME/*.jpg, "
@@ -181,10 +164,9 @@ class YouTubeVosDataset:
         """The split's sequences in the order of their names, checked first as `check` does."""
         if split not in self._read:
             self.check(split)
-            where = self._where(split)
+            where = self.where(split)
             self._read[split] = [
-                _sequence(*where.folders(name), meta)
-                for name, meta in sorted(read_meta(where.meta).items())
+                _sequence(*where.folders(name), meta) for name, meta in self.videos(split).items()
             ]
         return self._read[split]
 
@@ -195,11 +177,11 @@ class YouTubeVosDataset:
         and whose content is corrupt is found when it is read. Raises InputError where meta.json
         cannot be used.
         """
-        where = self._where(split)
+        where = self.where(split)
         return [
             problem
-            for name, meta in sorted(read_meta(where.meta).items())
-            for problem in _sequence_problems(*where.folders(name), meta)
+            for name, meta in self.videos(split).items()
+            for problem in sequence_problems(*where.folders(name), meta)
         ]
 
     def check(self, split: str) -> None:
@@ -208,15 +190,15 @@ class YouTubeVosDataset:
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
-                + f"; restore the files, or take the video out of {self._where(split).meta}"
+                + f"; restore the files, or take the video out of {self.where(split).meta}"
             )
 
     def fingerprint(self, split: str) -> str:
         """32 hex digits that change with meta.json, and when a file comes, goes or changes size."""
         if split not in self._prints:
-            where = self._where(split)
+            where = self.where(split)
             digest = hashlib.blake2b(b"youtubevos", digest_size=16)
-            for name in sorted(read_meta(where.meta)):
+            for name in self.videos(split):
                 for kind, folder in zip("ia", where.folders(name), strict=True):
                     for path in sorted(folder.glob("*")):
                         entry = f"\n{kind} {name}/{path.name} {path.stat().st_size}"
@@ -225,7 +207,35 @@ class YouTubeVosDataset:
             self._prints[split] = digest.hexdigest()
         return self._prints[split]
 
-    def _where(self, split: str) -> _Split:
+    def videos(self, split: str) -> dict[str, VideoMeta]:
+        """What meta.json says of the split's videos, by name, ascending.
+
+        Raises InputError where it cannot be used, or a part of train has no video.
+        """
+        path = self.where(split).meta
+        videos = dict(sorted(read_meta(path).items()))
+        if split not in (offline.TRAIN, offline.VAL) or path.parent.name == split:
+            return videos
+        plain = [name for name, meta in videos.items() if set(meta.frames) - set(meta.categories)]
+        if plain:
+            raise InputError(
+                together(
+                    f"{path}: objects without a category, so no split {split!r}: videos", plain
+                )
+                + f"; take the meta.json of the release, or the split {offline.BASE!r}"
+            )
+        wanted = split == offline.VAL
+        part = {
+            name: meta
+            for name, meta in videos.items()
+            if (offline.unseen(name, meta.categories) is not None) == wanted
+        }
+        if not part:
+            raise InputError(f"{path}: none of its {len(videos)} videos is in the split {split!r}")
+        return part
+
+    def where(self, split: str) -> SplitFolders:
+        """Where the split's files lie. Raises InputError where there is no such split."""
         if split in self._splits:
             return self._splits[split]
         near = difflib.get_close_matches(split, self._splits, n=1)
@@ -235,49 +245,11 @@ class YouTubeVosDataset:
         )
 
 
-class _Object(BaseModel):
-    frames: Annotated[list[str], Field(min_length=1)]
-
-
-class _Video(BaseModel):
-    objects: Annotated[dict[Annotated[int, Field(ge=1, le=254)], _Object], Field(min_length=1)]
-
-
-class _Meta(BaseModel):
-    videos: Annotated[dict[str, _Video], Field(min_length=1)]
-
-
-def read_meta(path: Path) -> dict[str, VideoMeta]:
-    """Videos of a meta.json by name. InputError where it is missing, not JSON, or says other."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); a split of YouTube-VOS has it beside "
-            "JPEGImages and Annotations: unpack it from the split's zip"
-        ) from error
-    try:
-        videos = _Meta.model_validate_json(text).videos
-    except ValidationError as error:
-        problems = [
-            ".".join(str(part) for part in one["loc"]) + (": " if one["loc"] else "") + one["msg"]
-            for one in error.errors()
-        ]
-        raise InputError(
-            together(f"{path}: not the meta.json of YouTube-VOS", problems)
-            + '; wanted {"videos": {NAME: {"objects": {"1": {"frames": ["00000", ...]}}}}}'
-        ) from error
-    return {
-        name: VideoMeta({i: tuple(sorted(one.frames)) for i, one in video.objects.items()})
-        for name, video in videos.items()
-    }
-
-
-def _split(folder: Path) -> _Split:
+def _split(folder: Path) -> SplitFolders:
     name = folder.resolve().name
     base = folder.resolve().with_name(name.removesuffix(_ALL_FRAMES))
     borrows = name.endswith(_ALL_FRAMES) and not (folder / META).is_file() and base.is_dir()
-    return _Split(folder, base if borrows else folder)
+    return SplitFolders(folder, base if borrows else folder)
 
 
 def _frames(images: Path, meta: VideoMeta) -> dict[str, Path]:
@@ -294,7 +266,10 @@ def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
     return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
 
 
-def _sequence_problems(images: Path, masks: Path, meta: VideoMeta) -> Iterator[str]:
+def sequence_problems(
+    images: Path, masks: Path, meta: VideoMeta, pair: PairProblem = pair_problem
+) -> Iterator[str]:
+    """What is wrong with a video's files, a line each: `pair` says it of an image and its mask."""
     absent = [folder for folder in (images, masks) if not folder.is_dir()]
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
@@ -309,7 +284,7 @@ def _sequence_problems(images: Path, masks: Path, meta: VideoMeta) -> Iterator[s
     for stem, mask in labels.items():
         if stem not in frames:
             yield f"{mask}: mask without image in {images}"
-        elif problem := pair_problem(frames[stem], mask):
+        elif problem := pair(frames[stem], mask):
             yield problem
     yield from _first_mask_problems(masks, labels, meta)
     given = set(meta.begins.values())

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vosmodels.data import offline
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.data.youtubevos import META, VideoMeta, read_meta
+from vosmodels.data.meta import META, VideoMeta, read_meta
 from vosmodels.types import InputError
 
 MIN_FRAMES = 3  # of a DAVIS video: the first and the last are not scored
@@ -17,13 +18,15 @@ MIN_FRAMES = 3  # of a DAVIS video: the first and the last are not scored
 class AnnotatedVideo:
     """Masks of one video that count, and by object id the stem of the frame that gives the object.
 
-    An object's scores are of the masks after that frame. merge: all ids are one object.
+    An object's scores are of the masks after that frame. merge: all ids are one object. unseen: as
+    a `ScoredVideo` has it.
     """
 
     name: str
     judged: tuple[Path, ...]
     begins: Mapping[int, str]
     merge: bool = False
+    unseen: frozenset[int] | None = None
 
 
 def annotated(
@@ -68,4 +71,5 @@ def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
             f"{folder}: {len(paths)} PNG for {len(meta.asked)} frames that {META} lists; masks "
             "that only give the objects score nothing here, the benchmark's server does"
         )
-    return AnnotatedVideo(folder.name, judged, meta.begins)
+    unseen = offline.unseen(folder.name, meta.categories)
+    return AnnotatedVideo(folder.name, judged, meta.begins, unseen=unseen)

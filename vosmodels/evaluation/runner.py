@@ -5,6 +5,8 @@ are not scored; J and F are means over a video's frames, then over all objects (
 Pont-Tuset et al., arXiv:1704.00675, section 3; with one object a video that is DAVIS-2016's mean
 over videos). YouTube-VOS (arXiv:1809.03327): each object is given in the frame where it begins and
 scored on the labelled frames after that one; only train has them, other splits have no scores here.
+Its server's G is the mean of four: J and F of the objects of categories seen in training, and of
+those unseen. It comes out where the videos know of each object which it is, as offline_val's do.
 """
 
 from __future__ import annotations
@@ -93,10 +95,14 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class SequenceScore:
-    """Scores of one video by object id; j, f, jf are means over its objects."""
+    """Scores of one video by object id; j, f, jf are means over its objects.
+
+    unseen: as the `ScoredVideo` has it.
+    """
 
     name: str
     objects: Mapping[int, ObjectScore]
+    unseen: frozenset[int] | None = None
 
     @property
     def j(self) -> float:
@@ -134,10 +140,31 @@ class Scores:
     def jf(self) -> float:
         return (self.j + self.f) / 2
 
+    @property
+    def seen_unseen(self) -> dict[str, float] | None:
+        """j_seen, f_seen, j_unseen, f_unseen, means over objects, and g, the mean of the four.
+
+        None where a video does not know which objects are unseen, or either kind is missing.
+        """
+        kinds: dict[str, list[ObjectScore]] = {"seen": [], "unseen": []}
+        for sequence in self.sequences:
+            if sequence.unseen is None:
+                return None
+            for number, score in sequence.objects.items():
+                kinds["unseen" if number in sequence.unseen else "seen"].append(score)
+        if not all(kinds.values()):
+            return None
+        four = {}
+        for kind, scores in kinds.items():
+            four[f"j_{kind}"] = float(np.mean([score.j for score in scores]))
+            four[f"f_{kind}"] = float(np.mean([score.f for score in scores]))
+        return four | {"g": sum(four.values()) / 4}
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: `mean`, `sequences` by name, `objects` by id in each, `fps` if measured.
 
-        `mean` is None where nothing was scored.
+        `mean` is None where nothing was scored. Where they are known, `seen_unseen`, and each
+        sequence's `unseen` ids.
         """
         mean = {"j": self.j, "f": self.f, "jf": self.jf} if self.sequences else None
         result: dict[str, Any] = {
@@ -154,9 +181,12 @@ class Scores:
                         for number, score in sequence.objects.items()
                     }
                 }
+                | ({} if sequence.unseen is None else {"unseen": sorted(sequence.unseen)})
                 for sequence in self.sequences
             },
         }
+        if four := self.seen_unseen:
+            result["seen_unseen"] = four
         return result if self.fps is None else result | {"fps": self.fps}
 
     @classmethod
@@ -170,6 +200,7 @@ class Scores:
                         int(number): ObjectScore(tuple(o["J_frames"]), tuple(o["F_frames"]))
                         for number, o in sequence["objects"].items()
                     },
+                    frozenset(sequence["unseen"]) if "unseen" in sequence else None,
                 )
                 for name, sequence in values["sequences"].items()
             ),
@@ -241,7 +272,7 @@ def evaluate(
                 if on_scored is not None:
                     on_scored(truth, ids, followed)
         if objects := tally.scores():
-            results.append(SequenceScore(sequence.name, objects))
+            results.append(SequenceScore(sequence.name, objects, sequence.unseen))
     return Scores(tuple(results), frames / seconds)
 
 
@@ -350,7 +381,7 @@ def _score_folder(masks: Path, video: AnnotatedVideo) -> SequenceScore:
                 f"its annotation has {truth.shape[1]}x{truth.shape[0]}; save it at that size"
             )
         tally.add(truth, prediction, _following(video.begins, path.stem))
-    return SequenceScore(video.name, tally.scores())
+    return SequenceScore(video.name, tally.scores(), video.unseen)
 
 
 def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:

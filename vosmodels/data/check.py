@@ -1,0 +1,165 @@
+"""`python -m vosmodels.data.check`: what a dataset folder holds, and everything wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vosmodels import console
+from vosmodels.data.survey import Facts, Folder, Video, open_folder
+from vosmodels.types import UsageError
+
+MODULE = "vosmodels.data.check"
+TELL_S = 5.0  # seconds between two lines of progress
+
+logger = logging.getLogger(MODULE)  # run with -m, the name of this module is __main__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = console.parser(
+        MODULE,
+        "What a folder of DAVIS, YouTube-VOS or BL30K holds, its licence, and every problem with "
+        "it: exit 1 where there is any. Looks at headers and at the masks that give objects.",
+        f"python -m {MODULE} /data/DAVIS --decode",
+    )
+    parser.add_argument("root", metavar="ROOT", type=Path)
+    parser.add_argument("--decode", action="store_true", help="read every picture and mask whole")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes; default: 1, with --decode every core"
+    )
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        if args.workers is not None and args.workers < 1:
+            raise UsageError(f"--workers {args.workers}: 1 or more")
+        workers = args.workers or (len(os.sched_getaffinity(0)) if args.decode else 1)
+        folder = open_folder(args.root)
+        result = _result(args.root, folder, _look(folder, args.decode, workers))
+        result["decoded"] = args.decode
+        if not args.json:
+            _print(result)
+        if result["problems"]:
+            raise console.CommandFailed(result)
+        return result
+
+    return console.run(parser, argv, work)
+
+
+def _look(folder: Folder, decode: bool, workers: int) -> dict[Video, Facts]:
+    """Each video once, however many splits have it."""
+    videos = list(dict.fromkeys(v for split in folder.splits.values() for v in split))
+    workers = min(workers, len(videos))
+    if workers < 2:
+        looks = (video.look(decode) for video in videos)
+        return dict(zip(videos, _told(looks, len(videos)), strict=True))
+    context = multiprocessing.get_context("spawn")
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
+    with ProcessPoolExecutor(workers, context, initializer=ignore) as pool:
+        found = pool.map(partial(_look_at, decode), videos)
+        return dict(zip(videos, _told(found, len(videos)), strict=True))
+
+
+def _look_at(decode: bool, video: Video) -> Facts:
+    return video.look(decode)
+
+
+def _told(looks: Iterable[Facts], count: int) -> Iterator[Facts]:
+    """The same, with rate and time left on stderr while it takes long."""
+    start = told = time.monotonic()
+    files = 0
+    for done, facts in enumerate(looks, 1):
+        yield facts
+        files += facts.frames + facts.labelled
+        now = time.monotonic()
+        if now - told >= TELL_S and done < count:
+            told = now
+            rate, left = files / (now - start), (now - start) * (count - done) / done
+            logger.info(
+                "%d of %d videos, %.0f files a second, %.0f s left", done, count, rate, left
+            )
+
+
+def _result(root: Path, folder: Folder, looks: Mapping[Video, Facts]) -> dict[str, Any]:
+    splits = {name: [looks[v] for v in videos] for name, videos in folder.splits.items()}
+    problems = [*folder.problems, *(p for facts in looks.values() for p in facts.problems)]
+    for videos in splits.values():
+        if not _is_test(videos):
+            problems += [facts.only_first for facts in videos if facts.only_first]
+    return {
+        "root": str(root),
+        "set": folder.name,
+        "licence": folder.licence,
+        "splits": {name: _sum(videos, name in folder.merged) for name, videos in splits.items()},
+        "problems": list(dict.fromkeys(problems)),
+    }
+
+
+def _is_test(videos: Sequence[Facts]) -> bool:
+    """Whether all masks but the first are kept back, as those of DAVIS's test sets are."""
+    return all(facts.only_first for facts in videos)
+
+
+def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
+    """Of one split. Sizes are (width, height), the smallest and the largest by area."""
+    sizes = sorted({s for v in videos for s in v.sizes}, key=lambda s: s[0] * s[1])
+    ids = sorted({i for v in videos for i in v.ids})
+    return {
+        "videos": len(videos),
+        "frames": sum(v.frames for v in videos),
+        "labelled": sum(v.labelled for v in videos),
+        "objects": sum(min(v.objects, 1) if merged else v.objects for v in videos),
+        "ids": ids,
+        "merged": merged,
+        "sizes": [[width, height] for height, width in (sizes[:1] + sizes[-1:] if sizes else [])],
+        "first_masks_only": _is_test(videos),
+    }
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"{result['root']}: {result['set']}")
+    out.print(f"licence: {result['licence']}")
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(("split", "videos", "frames", "labelled", "objects")):
+        table.add_column(heading, justify="right" if index else "left")
+    table.add_column("ids")
+    table.add_column("size")
+    for name, split in result["splits"].items():
+        numbers = (str(split[key]) for key in ("videos", "frames", "labelled", "objects"))
+        sizes = dict.fromkeys(f"{width}x{height}" for width, height in split["sizes"])
+        as_one = split["merged"] and len(split["ids"]) > 1
+        ids = _ranges(split["ids"]) + (" as one" if as_one else "")
+        table.add_row(name, *numbers, ids, " to ".join(sizes))
+    out.print(table)
+    for name, split in result["splits"].items():
+        if split["first_masks_only"]:
+            out.print(f"{name}: only first frames have masks: nothing to train on or to score")
+    how = "every file was read" if result["decoded"] else "by headers; --decode reads every file"
+    problems = result["problems"]
+    out.print(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} ({how})")
+    for problem in problems:
+        out.print(f"  {problem}", markup=False)
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """1, 2, 3, 7 -> "1-3, 7"."""
+    starts = [i for i in ids if i - 1 not in ids]
+    ends = [i for i in ids if i + 1 not in ids]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
