@@ -40,6 +40,15 @@ def test_a_contour_that_is_off_by_two_pixels_is_wrong_within_two():
     assert wrong_pixels(wide, truth).tolist()[1:] == [ring] * 4  # from inside corners are nearer
 
 
+@pytest.mark.parametrize(("y", "x"), [(12, 20), (28, 20), (20, 12), (20, 28)])
+def test_the_boundary_counts_on_whichever_side_of_the_wrong_pixel_it_lies(y, x):
+    truth = np.zeros((41, 41), dtype=bool)
+    truth[y, x] = True
+    wrong = truth.copy()
+    wrong[20, 20] = True  # 8 px from the only true one
+    assert wrong_pixels(truth, wrong).tolist() == [0, 0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("truth", [np.zeros((9, 9), dtype=bool), np.ones((9, 9), dtype=bool)])
 def test_without_a_true_boundary_nothing_is_near_it(truth):
     assert wrong_pixels(truth, ~truth).tolist() == [0, 0, 0, 0, 81]

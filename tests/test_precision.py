@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from orchestrator.config import TrainConfig
 from orchestrator.distill import Trainee
@@ -72,8 +73,23 @@ def test_a_thinned_convolution_answers_and_learns_as_the_strided_one():
         torch.testing.assert_close(other.grad, one.grad)
         torch.testing.assert_close(thinned.weight.grad, plain.weight.grad)
         torch.testing.assert_close(thinned.get_parameter("bias").grad, plain.bias.grad)
-        with torch.no_grad():
-            assert torch.equal(thinned(one), plain(one))
+
+
+def test_a_thinned_convolution_runs_strided_where_no_gradient_is_wanted(monkeypatch):
+    strides = []
+
+    def asked(x, weight, bias, stride, *rest):
+        strides.append(stride)
+        return conv2d(x, weight, bias, stride, *rest)
+
+    conv2d = functional.conv2d
+    monkeypatch.setattr(functional, "conv2d", asked)
+    thinned = nn.Sequential(nn.Conv2d(6, 6, 3, stride=2, groups=6))
+    arrange(thinned, torch.optim.Adam(thinned.parameters()))
+    thinned(torch.rand(1, 6, 9, 9))
+    with torch.no_grad():
+        thinned(torch.rand(1, 6, 9, 9))
+    assert strides == [1, (2, 2)]
 
 
 def test_arrange_leaves_dense_and_unstrided_convolutions_alone():
