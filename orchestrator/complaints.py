@@ -107,7 +107,7 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
         place = f"parameters.{key}"
         if path in document.overridden:
             problems.append(
-                f"command line: {key}: is swept; use sweep.parameters.{key}=[value], "
+                f"{document.place(path)}: {key}: is swept; use sweep.parameters.{key}=[value], "
                 "or leave it to the sweep"
             )
         problems += [
@@ -139,7 +139,9 @@ def _of_points(
                 for text in _of_key(model, path, [value], whole, not_swept)
             ]
             if path in document.overridden and all(key in other for other in points.values()):
-                problems.append(f"command line: {key}: is set by every point of sweep.points")
+                problems.append(
+                    f"{document.place(path)}: {key}: is set by every point of sweep.points"
+                )
         try:
             run = model.model_validate(whole)
         except ValidationError:
@@ -189,8 +191,10 @@ def _of_key(
             return [unknown_key(model, path)]
         if section_at(model, path) is not None:
             return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
-    if not_swept & {key, path[0]}:
-        return ["cannot be swept: trials of one sweep share it"]
+    last = f"stages.{len(base.get('stages') or ()) - 1}"
+    if not_swept & {key, path[0]} and ".".join(path[:2]) != last:
+        known = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
+        return ["cannot be swept: trials of one sweep share it" + known]
     if isinstance(values, dict):
         return [f"{values!r:.60}: ranges need search random or optuna, which are not built yet"]
     if not isinstance(values, list):
@@ -221,14 +225,18 @@ def _at(document: Document, key: str, text: str) -> str:
 
 
 def with_keys(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping with dotted keys set, itself unchanged."""
+    """A nested mapping with dotted keys set, itself unchanged; a number is a place in a list."""
     result = dict(values)
     for key, value in changes.items():
         head, _, rest = key.partition(".")
         below = result.get(head)
-        result[head] = (
-            with_keys(below if isinstance(below, dict) else {}, {rest: value}) if rest else value
-        )
+        if not rest:
+            result[head] = value
+        elif isinstance(below, (list, tuple)):
+            entries = with_keys({str(n): entry for n, entry in enumerate(below)}, {rest: value})
+            result[head] = list(entries.values())
+        else:
+            result[head] = with_keys(below if isinstance(below, dict) else {}, {rest: value})
     return result
 
 

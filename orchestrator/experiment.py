@@ -43,7 +43,12 @@ def command(
     """The command line of `sweep` and `train`: FILE.yaml [key=value ...]; returns the exit code."""
     parser = console.parser(module, does, f"python -m {module} {example}", tracking=True)
     parser.add_argument("file", metavar=file, type=Path)
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="as in the YAML")
+    parser.add_argument(
+        "overrides",
+        metavar="key=value|OVERLAY.yaml",
+        nargs="*",
+        help="as in the YAML; later ones win",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
     )

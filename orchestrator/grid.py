@@ -53,7 +53,10 @@ def trials(config: SweepConfig) -> list[Trial]:
 def _get(config: RunConfig, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
+        if isinstance(value, tuple):
+            value = value[int(part)]
+        else:
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
     return value
 
 

@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking=True,
     )
     parser.add_argument("file", metavar="SWEEP.yaml", type=Path)
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="as in the YAML")
+    parser.add_argument(
+        "overrides",
+        metavar="key=value|OVERLAY.yaml",
+        nargs="*",
+        help="as in the YAML; later ones win",
+    )
     parser.add_argument(
         "--seeds", metavar="N,N,...", type=_seeds, default=(0, 1, 2), help="default: 0,1,2"
     )

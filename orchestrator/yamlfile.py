@@ -1,10 +1,10 @@
-"""YAML text and `key=value` overrides become one plain mapping; knows nothing of the schema."""
+"""YAML text, overlays and `key=value` words as one plain mapping; knows nothing of the schema."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,17 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping as written, and which keys the command line set."""
+    """A mapping as written, and which keys the command line or an overlay set, by which of them."""
 
     path: Path
     values: dict[str, Any]
-    overridden: tuple[tuple[str, ...], ...] = ()
+    overridden: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()  # overrides that could not be read
 
     def place(self, key: tuple[str, ...]) -> str:
-        """Where a person wrote the value of `key`: the file, or the command line."""
-        ours = any(key[: len(path)] == path for path in self.overridden)
-        return COMMAND_LINE if ours else str(self.path)
+        """Where a person wrote the value of `key`: the file, an overlay, or the command line."""
+        places = [place for path, place in self.overridden.items() if key[: len(path)] == path]
+        return places[-1] if places else str(self.path)
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,29 +76,49 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
-    """The mapping in a YAML file with `a.b=value` overrides applied; ConfigError where it is none.
+    """The mapping in a YAML file with overrides applied; ConfigError where it is none.
 
-    An override is split on its first `=` and its value is YAML; `stages.0.steps=100` sets a key of
-    a list's first entry. What follows `sweep.parameters.` is one key, since swept keys have dots.
+    An override `a.b=value` is split on its first `=` and its value is YAML; `stages.0.steps=100`
+    sets a key of a list's first entry. What follows `sweep.parameters.` is one key, since swept
+    keys have dots. An override FILE.yaml is an overlay: its values replace those of the same keys,
+    a list as a whole. Later ones win.
     """
     values = _read_mapping(path)
-    overridden: list[tuple[str, ...]] = []
+    overridden: dict[tuple[str, ...], str] = {}
     problems: list[str] = []
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not all(part.strip() for part in key.split(".")):
-            problems.append(f"{COMMAND_LINE}: {text!r}; an override is key=value, e.g. seed=1")
-            continue
-        try:
-            parsed = parse(value)
-        except yaml.YAMLError as error:
-            problems.append(f"{COMMAND_LINE}: {key}: {value!r} is not YAML: {_reason(error)}")
-            continue
-        parts = split_key(key.strip())
-        if blocked := _put(values, parts, parsed):
-            problems.append(f"{COMMAND_LINE}: {key}: {blocked} has no such key")
-        overridden.append(parts)
-    return Document(path, values, tuple(overridden), tuple(problems))
+        if "=" not in text and Path(text).suffix in (".yaml", ".yml"):
+            place, changes = text, list(_leaves(_read_mapping(Path(text))))
+        else:
+            place, changes = COMMAND_LINE, []
+            key, equals, value = text.partition("=")
+            if not equals or not all(part.strip() for part in key.split(".")):
+                problems.append(
+                    f"{place}: {text!r}; an override is key=value, e.g. seed=1, or FILE.yaml"
+                )
+                continue
+            try:
+                changes.append((split_key(key.strip()), parse(value)))
+            except yaml.YAMLError as error:
+                problems.append(f"{place}: {key}: {value!r} is not YAML: {_reason(error)}")
+        for parts, parsed in changes:
+            if blocked := _put(values, parts, parsed):
+                problems.append(f"{place}: {'.'.join(parts)}: {blocked} has no such key")
+            overridden.pop(parts, None)  # the newest is the last
+            overridden[parts] = place
+    return Document(path, values, overridden, tuple(problems))
+
+
+def _leaves(
+    values: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value that is no mapping, with the keys that lead to it."""
+    for key, value in values.items():
+        path = (*above, str(key))
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, path)
+        else:
+            yield path, value
 
 
 def split_key(key: str) -> tuple[str, ...]:

@@ -307,6 +307,40 @@ def test_stages_are_read_in_order_each_with_its_data(tmp_path: Path):
     assert config.data.static[0].root == "stills"
 
 
+def test_an_overlay_replaces_the_values_it_has_and_later_words_replace_its(tmp_path: Path):
+    path, overlay = write(tmp_path, STAGES), tmp_path / "big.yaml"
+    overlay.write_text(
+        "seed: 3\ntrain: {ema: 0.9, clip_norm: 2.0}\nstages: [{name: video, steps: 7}]\n"
+    )
+    config = load(
+        path, ["data.static=null", str(overlay), "train.clip_norm=1.0", "stages.0.lr=2.0"]
+    )
+    assert (config.seed, config.train.ema, config.train.clip_norm) == (3, 0.9, 1.0)
+    assert config.stages is not None
+    assert [(s.steps, s.lr) for s in config.stages] == [(7, 2.0)]
+    assert config.sweep.parameters == {"loss.omega": [0.0, 1.0]}
+
+
+def test_a_mistake_in_an_overlay_is_told_with_its_file(tmp_path: Path):
+    path, overlay = write(tmp_path, STAGES), tmp_path / "big.yaml"
+    overlay.write_text("train: {emma: 0.9}\nseed: x\nsweep: {parameters: {loss.omega: [7]}}\n")
+    lines = refused(path, str(overlay), "seed=y")
+    assert any(line.startswith(f"{overlay}: train.emma: unknown key") for line in lines)
+    assert any(line.startswith("command line: seed: 'y'") for line in lines)
+    assert any(line.startswith(f"{overlay}: sweep.parameters.loss.omega: 7") for line in lines)
+    assert refused(path, "no.yaml") == ["no.yaml: no such file"]
+
+
+def test_the_last_stage_can_be_swept_and_the_others_are_shared(tmp_path: Path):
+    points = "sweep={points: {a: {stages.2.steps: 3, loss.tau: 1.0}, b: {stages.2.lr: 1e-5}}}"
+    made = trials(load(write(tmp_path, STAGES), [points]))
+    assert [[s.steps for s in t.config.stages or ()] for t in made] == [[6, 5, 3], [6, 5, 4]]
+    assert made[1].values == {"stages.2.lr": 1e-5}
+    swept = "sweep.parameters={stages.1.steps: [1]}"
+    (line,) = refused(write(tmp_path, STAGES), swept)
+    assert line.endswith("trials of one sweep share it (of the stages, stages.2.KEY can)")
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
