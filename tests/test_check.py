@@ -16,10 +16,11 @@ def test_a_sound_folder_is_exit_0_and_told_split_by_split(
     davis17_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(davis17_root)]) == 0
-    head, licence, columns, train, val, last = capsys.readouterr().out.splitlines()
+    head, licence, columns, *parts, train, val, last = capsys.readouterr().out.splitlines()
     assert head == f"{davis17_root}: DAVIS"
     assert licence.startswith("licence: CC BY-NC 4.0")
     assert columns.split() == ["split", "videos", "frames", "labelled", "objects", "ids", "size"]
+    assert [part.split()[:2] for part in parts] == [["offline_train", "1"], ["offline_val", "1"]]
     assert train.split() == ["train", "2", "12", "12", "4", "1-2", "64x48"]
     assert val.split() == ["val", "1", "6", "6", "2", "1-2", "64x48"]
     assert last == "no problems (by headers; --decode reads every file)"

@@ -26,7 +26,7 @@ def test_a_2016_folder_gives_its_sequences_in_the_order_of_the_split(davis_root:
     split.write_text("bee\n\nant\n")
     dataset = DavisDataset(davis_root)
     assert dataset.year == 2016
-    assert dataset.splits() == ("train", "val")
+    assert dataset.splits() == ("offline_train", "offline_val", "train", "val")
     assert [s.name for s in dataset.sequences("train")] == ["bee", "ant"]
 
 
@@ -137,6 +137,15 @@ def test_a_split_that_is_not_in_imagesets_names_those_that_are(davis_root: Path)
         DavisDataset(davis_root).sequences("trian")
 
 
+def test_train_is_parted_where_nobody_made_parts_of_it(davis_root: Path) -> None:
+    lists = davis_root / "ImageSets" / "2016"
+    (lists / "train.txt").write_text("ant\nsurf\n")
+    assert DavisDataset(davis_root).names("offline_train") == ("ant",)
+    assert DavisDataset(davis_root).names("offline_val") == ("surf",)
+    (lists / "offline_val.txt").write_text("ant\n")
+    assert DavisDataset(davis_root).names("offline_val") == ("ant",)
+
+
 def test_an_empty_split_is_refused(davis_root: Path) -> None:
     (davis_root / "ImageSets" / "2016" / "val.txt").write_text("\n")
     with pytest.raises(InputError, match=r"split 'val' names no sequence"):
@@ -218,7 +227,8 @@ def test_the_real_folders_hold_what_their_readme_says() -> None:
     if not root.is_dir():
         pytest.skip("the DAVIS videos are not beside this checkout")
     dataset = DavisDataset(root)
-    assert (dataset.year, dataset.splits()) == (2016, ("fit", "report", "select", "train"))
+    parts = ("fit", "offline_train", "offline_val", "report", "select", "train")
+    assert (dataset.year, dataset.splits()) == (2016, parts)
     sequences = {s.name: s for s in dataset.sequences("train")}
     assert (len(sequences), sum(len(s) for s in sequences.values())) == (30, 2079)
     assert not sequences["bmx-bumps"].mask(60).any()

@@ -1,9 +1,11 @@
 """The split is a constant of the project: whoever has the set has the same one."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from vosmodels.data.offline import held_out, unseen
+from vosmodels.data.offline import held_out, parts, unseen
 
 HELD_OUT = "bus cow eagle elephant knife lizard rabbit raccoon snail snake snowboard turtle"
 KEPT = """
@@ -18,14 +20,14 @@ PINNED = ["4510bdf882", "dcf94b3a16", "5266084c41"]  # of the first 60 names dra
 def test_the_held_out_categories_of_the_releases_stay_what_they_are() -> None:
     names = sorted(f"{HELD_OUT} {KEPT}".split())
     assert len(names) == 65
-    assert [name for name in names if held_out("category", name)] == HELD_OUT.split()
+    assert [name for name in names if held_out("youtubevos", "category", name)] == HELD_OUT.split()
 
 
 def test_one_video_in_twenty_is_held_out_by_its_own_name() -> None:
     names = [f"{number:010x}" for number in np.random.default_rng(0).integers(0, 2**40, 4000)]
-    share = np.mean([held_out("video", name) for name in names])
+    share = np.mean([held_out("youtubevos", "video", name) for name in names])
     assert share == pytest.approx(0.05, abs=0.01)
-    assert [name for name in names[:60] if held_out("video", name)] == PINNED
+    assert [name for name in names[:60] if held_out("youtubevos", "video", name)] == PINNED
 
 
 def test_a_video_is_left_to_training_where_neither_it_nor_a_category_is_held_out() -> None:
@@ -34,3 +36,11 @@ def test_a_video_is_left_to_training_where_neither_it_nor_a_category_is_held_out
     assert unseen(outside, {1: "person", 2: "bus", 5: "cow"}) == frozenset({2, 5})
     assert unseen(inside, {1: "person"}) == frozenset()
     assert unseen(inside, {1: "person", 4: "snake"}) == frozenset({4})
+
+
+def test_daviss_training_videos_are_parted_one_in_six_and_keep_their_order() -> None:
+    kept = ("surf", "rollerblade", "lucia", "mallard-water", "dance-jump", "horsejump-low")
+    rest = ("bear", "swing", "hike")
+    names = [name for pair in itertools.zip_longest(kept, rest) for name in pair if name]
+    assert parts(names) == {"offline_train": rest, "offline_val": kept}
+    assert parts(["bear", "swing"]) == {}

@@ -28,10 +28,13 @@ def problems(root: Path, *, decode: bool = False) -> list[str]:
     return [problem.replace(f"{root}/", "") for problem in found]
 
 
+PARTS = ["offline_train", "offline_val"]
+
+
 def test_a_davis_folder_holds_what_its_lists_name(davis17_root: Path) -> None:
     folder = open_folder(davis17_root)
     assert (folder.name, folder.licence) == ("DAVIS", LICENCES["DAVIS"])
-    assert (list(folder.splits), folder.merged) == (["train", "val"], frozenset())
+    assert (sorted(folder.splits), folder.merged) == ([*PARTS, "train", "val"], frozenset())
     sizes, ids = frozenset({(HEIGHT, WIDTH)}), frozenset({1, 2})
     assert looked(folder, "train") == [Facts(FRAMES, FRAMES, sizes, 2, ids)] * 2
     assert problems(davis17_root) == problems(davis17_root, decode=True) == []
@@ -42,8 +45,9 @@ def test_both_years_of_davis_are_splits_of_their_own(davis17_root: Path) -> None
     shutil.copytree(lists / "2017", lists / "2016")
     (lists / "2016" / "val.txt").write_text("ant\n")
     folder = open_folder(davis17_root)
-    assert list(folder.splits) == ["2016 train", "2016 val", "2017 train", "2017 val"]
-    assert folder.merged == {"2016 train", "2016 val"}
+    names = [*PARTS, "train", "val"]
+    assert list(folder.splits) == [f"{year} {name}" for year in (2016, 2017) for name in names]
+    assert folder.merged == {f"2016 {name}" for name in names}
     assert folder.splits["2016 val"] == folder.splits["2017 train"][:1]
     assert problems(davis17_root) == []
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vosmodels.data import offline
 from vosmodels.data.folders import (
     PairProblem,
     folders_in,
@@ -81,7 +82,8 @@ class DavisDataset:
     year: 2017 keeps every object's id, 2016 merges all ids into one object; "auto" is 2017 where
     ImageSets/2017 exists or ImageSets does not, else 2016. Splits of 2016 stand in ImageSets/2016
     (names) or in ImageSets/480p (pairs of paths, of which the sequence names count); names win.
-    Without ImageSets the only split is "all". Frames are those of the 480p folder, or of the only
+    Two more, offline_train and offline_val, part train as `vosmodels.data.offline` says. Without
+    lists the only split is "all". Frames are those of the 480p folder, or of the only
     folder there is, or those of the folders of JPEGImages where these hold pictures.
 
     Raises InputError where `root` is no such folder: what was looked for and what is there.
@@ -197,7 +199,7 @@ def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
         raise InputError(
             f"{folder}: no split of year {year}; looked for {wanted}; found {listing(folder)}"
         )
-    return splits
+    return offline.parts(splits.get(offline.BASE, ())) | splits
 
 
 def _read_split(path: Path) -> tuple[str, ...]:
