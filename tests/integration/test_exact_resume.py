@@ -181,8 +181,10 @@ def test_a_stem_killed_before_every_third_change_ends_with_the_bits_of_the_unbro
 def test_a_trial_in_a_reused_process_ends_with_the_bits_of_a_new_one(prepared, unbroken, before):
     first, trial = prepared.plan.trials
     root = prepared.copy(before)
-    train = trial.train.model_copy(update={"lr": 1e30, "clip_norm": 0.0})
-    diverging = dataclasses.replace(trial, key="diverging", name="diverging", train=train)
+    (stage,) = trial.stages
+    train = stage.train.model_copy(update={"lr": 1e30, "clip_norm": 0.0})
+    wild = (dataclasses.replace(stage, train=train),)
+    diverging = dataclasses.replace(trial, key="diverging", name="diverging", stages=wild)
     todo = [first, diverging, trial] if before == "third" else [diverging, trial]
     todo = [trial] if before == "in a disturbed process" else todo
     disturbed = before == "in a disturbed process"
