@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vosmodels.data import check
 from vosmodels.data.check import main
@@ -62,6 +63,59 @@ def test_json_has_the_same_for_machines(
     }
     (davis17_root / "Annotations/480p/ant/00002.png").unlink()
     assert len(told_json(capsys, davis17_root, code=1)["problems"]) == 1
+
+
+def stills(root: Path, *names: str, size: tuple[int, int]) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size).save(root / f"{name}.jpg")
+        Image.new("L", size, 255).save(root / f"{name}.png")
+
+
+def test_sets_of_still_images_are_told_line_by_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stills(tmp_path / "fss", "ant/1", "ant/2", "bee/1", size=(8, 6))
+    assert main([str(tmp_path / "fss")]) == 0
+    head, licence, *_ = capsys.readouterr().out.splitlines()
+    assert head == f"{tmp_path}/fss: FSS-1000"
+    assert licence.startswith("licence: its page states none")
+    stills(tmp_path / "BIG_small", "a", size=(40, 30))
+    stills(tmp_path / "BIG_small", "b", size=(20, 70))
+    (tmp_path / "BIG_small" / "a.png").unlink()
+    assert main([str(tmp_path)]) == 1
+    head, of_big, of_fss, columns, big, fss, note, *rest = capsys.readouterr().out.splitlines()
+    assert head == f"{tmp_path}: still images"
+    assert of_big.startswith("licence of BIG_small: not for commercial purposes")
+    assert of_fss.startswith("licence of fss: its page states none")
+    assert columns.split() == ["set", "folders", "images", "masks", "size"]
+    assert big.split() == ["BIG_small", "1", "2", "1", "40x30", "to", "20x70"]
+    assert fss.split() == ["fss", "2", "3", "3", "8x6"]
+    assert note == "several sets: data.static takes a list of their folders"
+    lost = f"{tmp_path}/BIG_small/a"
+    assert rest == [
+        "1 problem (by headers; --decode reads every file)",
+        f"  {lost}.jpg: image without mask; wanted {lost}.png",
+    ]
+
+
+def test_json_of_still_images_has_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stills(tmp_path / "mine", "a", "b", size=(8, 6))
+    assert told_json(capsys, tmp_path / "mine", "--decode", "--workers", 1, code=0) == {
+        "root": f"{tmp_path}/mine",
+        "set": "still images",
+        "sets": {
+            "mine": {
+                "licence": "not told by the files: see the set's own page",
+                "folders": 1,
+                "images": 2,
+                "masks": 2,
+                "sizes": [[8, 6], [8, 6]],
+            }
+        },
+        "problems": [],
+        "decoded": True,
+    }
 
 
 def test_a_merged_split_has_an_object_a_video(

@@ -69,6 +69,7 @@ ROWS = [
     ["vosmodels.backbones", "vosmodels.memory", "vosmodels.decoder", "vosmodels.boundary"],
     ["vosmodels.data.static_clips", "vosmodels.data.check"],
     ["vosmodels.data.survey"],
+    ["vosmodels.data.look"],
     [
         "vosmodels.data.davis",
         "vosmodels.data.youtubevos",

@@ -72,6 +72,36 @@ def test_files_that_are_no_images_are_left_alone(tmp_path: Path) -> None:
     assert len(StaticImages(root).images()) == 3
 
 
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_masks_without_an_image_are_found_in_every_layout(tmp_path: Path, layout: str) -> None:
+    folder = StaticImages(write(tmp_path, LAYOUTS[layout]))
+    assert folder.lone_masks() == []
+    lone = (tmp_path / min(LAYOUTS[layout].values())).with_name("lone.png")
+    lone.write_bytes(b"")
+    assert folder.lone_masks() == [lone]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "published"),
+    [
+        ("ecssd", "stcn", "ECSSD"),
+        ("DUTS-TR", "stcn", "DUTS"),
+        ("BIG_small", "stcn", "BIG"),
+        ("HRSOD_small", "stcn", "HRSOD"),
+        ("fss", "fss", "FSS-1000"),
+        ("FSS-1000", "fss", "FSS-1000"),
+        ("mine", "duts", "DUTS"),
+        ("mine", "ecssd", "ECSSD"),
+        ("mine", "plain", None),
+        ("bigger", "stcn", None),
+    ],
+)
+def test_names_of_folders_tell_the_published_set(
+    tmp_path: Path, name: str, layout: str, published: str | None
+) -> None:
+    assert StaticImages(write(tmp_path / name, LAYOUTS[layout])).published == published
+
+
 @pytest.mark.parametrize(
     ("mode", "levels", "expected"),
     [
@@ -135,6 +165,21 @@ def test_a_folder_of_several_sets_is_not_read_in_part(tmp_path: Path) -> None:
     write(tmp_path / "fss", LAYOUTS["fss"])
     with pytest.raises(InputError, match=r"fss: no image in this folder"):
         StaticImages(tmp_path).images()
+
+
+@pytest.mark.parametrize("layout", ["duts", "ecssd", "fss", "plain"])
+def test_sets_are_told_from_the_classes_of_one_set(tmp_path: Path, layout: str) -> None:
+    for name in ("BIG_small", "HRSOD_small"):
+        write(tmp_path / name, LAYOUTS["stcn"])
+    assert StaticImages.sets_in(tmp_path) == []  # as two classes
+    assert StaticImages(tmp_path).folders == 2
+    deeper = write(tmp_path / "z", LAYOUTS[layout])
+    (tmp_path / ".cache").mkdir()
+    names = ["BIG_small", "HRSOD_small", "z"]
+    assert StaticImages.sets_in(tmp_path) == [tmp_path / name for name in names]
+    assert StaticImages.sets_in(deeper) == []
+    write(tmp_path, LAYOUTS["stcn"])
+    assert StaticImages.sets_in(tmp_path) == []  # a set itself
 
 
 def test_a_folder_that_is_no_such_set_says_what_was_looked_for(

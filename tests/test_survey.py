@@ -11,8 +11,10 @@ from PIL import Image
 
 from tests import youtubevos
 from tests.conftest import FRAMES, HEIGHT, WIDTH
+from vosmodels.data.look import Facts
 from vosmodels.data.masks import read_mask, write_palette
-from vosmodels.data.survey import LICENCES, UNKNOWN_LICENCE, Facts, Folder, open_folder
+from vosmodels.data.static_images import StaticImage
+from vosmodels.data.survey import LICENCES, UNKNOWN_LICENCE, Folder, open_folder
 from vosmodels.types import InputError
 
 
@@ -33,7 +35,7 @@ PARTS = ["offline_train", "offline_val"]
 
 def test_a_davis_folder_holds_what_its_lists_name(davis17_root: Path) -> None:
     folder = open_folder(davis17_root)
-    assert (folder.name, folder.licence) == ("DAVIS", LICENCES["DAVIS"])
+    assert (folder.name, folder.licence()) == ("DAVIS", LICENCES["DAVIS"])
     assert (sorted(folder.splits), folder.merged) == ([*PARTS, "train", "val"], frozenset())
     sizes, ids = frozenset({(HEIGHT, WIDTH)}), frozenset({1, 2})
     assert looked(folder, "train") == [Facts(FRAMES, FRAMES, sizes, 2, ids)] * 2
@@ -152,7 +154,7 @@ def bl30k(root: Path) -> Path:
 def test_videos_of_bl30k_have_a_length(davis17_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = bl30k(davis17_root)
     folder = open_folder(root)
-    assert (folder.name, folder.licence, list(folder.splits)) == (
+    assert (folder.name, folder.licence(), list(folder.splits)) == (
         "BL30K",
         LICENCES["BL30K"],
         ["all"],
@@ -168,7 +170,7 @@ def test_videos_of_bl30k_have_a_length(davis17_root: Path, monkeypatch: pytest.M
 def test_videos_without_imagesets_are_of_no_known_set(davis17_root: Path) -> None:
     other = bl30k(davis17_root).rename(davis17_root.with_name("mine"))
     folder = open_folder(other)
-    assert (folder.name, folder.licence) == ("videos without ImageSets", UNKNOWN_LICENCE)
+    assert (folder.name, folder.licence()) == ("videos without ImageSets", UNKNOWN_LICENCE)
     assert problems(other) == []
 
 
@@ -210,9 +212,90 @@ def test_objects_without_a_category_are_no_problem(youtubevos_root: Path) -> Non
     assert problems(youtubevos_root) == []
 
 
+def stills(root: Path, *names: str) -> Path:
+    """Images with their masks beside them, the left half of each the object."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).save(root / f"{name}.jpg")
+        levels = np.zeros((12, 20), dtype=np.uint8)
+        levels[:, :10] = 255
+        Image.fromarray(levels).save(root / f"{name}.png")
+    return root
+
+
+def test_every_fault_of_still_images_is_a_line(tmp_path: Path) -> None:
+    root = stills(tmp_path / "fss", *(f"{c}/{n}" for c in ("ant", "bee") for n in range(7)))
+    (root / "ant" / "0.png").unlink()
+    (root / "ant" / "1.jpg").unlink()
+    cut(root / "ant" / "2.jpg")
+    cut(root / "ant" / "3.png")
+    Image.new("L", (7, 5), 255).save(root / "ant" / "4.png")
+    Image.fromarray(np.ones((12, 20), dtype=np.uint16)).save(root / "ant" / "5.png")
+    Image.new("L", (20, 12)).save(root / "ant" / "6.png")
+    garble(root / "bee" / "0.jpg")
+    colour(root / "bee" / "1.png")
+    (root / "bee" / "2.jpg").write_bytes(b"nothing")
+    (root / "cat").mkdir()
+    headers = [
+        "cat: no image in this folder (.jpg, .jpeg)",
+        "ant/1.png: mask without image",
+        "ant/0.jpg: image without mask; wanted ant/0.png",
+        "ant/2.jpg: corrupt picture, ",
+        "ant/3.png: corrupt or missing mask (",
+        "ant/4.png: mask of 7x5 pixels for an image of 20x12 (4.jpg)",
+        "ant/5.png: mode 'I;16'; the mask of an image is black and white",
+        "bee/2.jpg: not a picture (its header is unknown)",
+    ]
+    decoded = [
+        *headers[:-1],
+        "ant/6.png: no object in this mask; training passes over its image",
+        "bee/0.jpg: corrupt picture; it can be decoded, but its decoder says: ",
+        headers[-1],
+    ]
+    for decode, wanted in ((False, headers), (True, decoded)):
+        found = problems(root, decode=decode)
+        assert [f[: len(w)] for f, w in zip(found, wanted, strict=True)] == wanted
+
+
+def test_a_still_image_is_a_picture_with_a_mask(tmp_path: Path) -> None:
+    folder = open_folder(stills(tmp_path / "BIG_small", "a", "b"))
+    assert (folder.name, folder.licence()) == ("BIG", LICENCES["BIG"])
+    assert looked(folder, "BIG_small") == [Facts(1, 1, frozenset({(12, 20)}))] * 2
+    assert [facts.objects for facts in looked(folder, "BIG_small", decode=True)] == [1, 1]
+
+
+def test_headers_suffice_for_coloured_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all of FSS-1000's are."""
+    root = stills(tmp_path, "ant/1")
+    colour(root / "ant" / "1.png")
+    read: list[StaticImage] = []
+    monkeypatch.setattr(StaticImage, "object_mask", read.append)
+    assert problems(root) == []
+    assert read == []
+
+
+def test_each_set_of_a_folder_is_a_split_with_a_licence(tmp_path: Path) -> None:
+    stills(tmp_path / "HRSOD_small", "a")
+    stills(tmp_path / "fss", "ant/1", "bee/1")
+    (tmp_path / "lost").mkdir()
+    folder = open_folder(tmp_path)
+    assert {name: len(items) for name, items in folder.splits.items()} == {
+        "HRSOD_small": 1,
+        "fss": 2,
+    }
+    licences = [folder.licence(name) for name in folder.splits]
+    assert licences == [LICENCES["HRSOD"], LICENCES["FSS-1000"]]
+    assert (folder.name, folder.licence()) == ("still images", UNKNOWN_LICENCE)
+    wanted = ["lost: no still images with masks here; check this folder by itself"]
+    assert problems(tmp_path) == wanted
+
+
 def test_a_folder_of_no_known_layout_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(InputError, match=r"looked for JPEGImages and .* found pictures"):
+    with pytest.raises(InputError, match=r"looked for JPEGImages and .*DUTS.* found pictures"):
         open_folder(tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         open_folder(tmp_path / "nowhere")

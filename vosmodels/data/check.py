@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vosmodels import console
-from vosmodels.data.survey import Facts, Folder, Video, open_folder
+from vosmodels.data.look import Facts, Item
+from vosmodels.data.survey import Folder, open_folder
 from vosmodels.types import UsageError
 
 MODULE = "vosmodels.data.check"
@@ -32,8 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = console.parser(
         MODULE,
-        "What a folder of DAVIS, YouTube-VOS or BL30K holds, its licence, and every problem with "
-        "it: exit 1 where there is any. Looks at headers and at the masks that give objects.",
+        "What a folder of DAVIS, YouTube-VOS, BL30K or still images (DUTS, ECSSD, FSS-1000, HRSOD, "
+        "BIG, or several) holds, its licence, and every problem with it: exit 1 where there is "
+        "any. Looks at headers and at the masks that give a video's objects.",
         f"python -m {MODULE} /data/DAVIS --decode",
     )
     parser.add_argument("root", metavar="ROOT", type=Path)
@@ -58,25 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return console.run(parser, argv, work)
 
 
-def _look(folder: Folder, decode: bool, workers: int) -> dict[Video, Facts]:
-    """Each video once, however many splits have it."""
-    videos = list(dict.fromkeys(v for split in folder.splits.values() for v in split))
-    workers = min(workers, len(videos))
+def _look(folder: Folder, decode: bool, workers: int) -> dict[Item, Facts]:
+    """Each video or image once, however many splits have it."""
+    items = list(dict.fromkeys(item for split in folder.splits.values() for item in split))
+    total = f"{len(items)} {'images' if folder.sets else 'videos'}"
+    workers = min(workers, len(items))
     if workers < 2:
-        looks = (video.look(decode) for video in videos)
-        return dict(zip(videos, _told(looks, len(videos)), strict=True))
+        looks = (item.look(decode) for item in items)
+        return dict(zip(items, _told(looks, len(items), total), strict=True))
     context = multiprocessing.get_context("spawn")
     ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
     with ProcessPoolExecutor(workers, context, initializer=ignore) as pool:
-        found = pool.map(partial(_look_at, decode), videos)
-        return dict(zip(videos, _told(found, len(videos)), strict=True))
+        found = pool.map(partial(_look_at, decode), items)
+        return dict(zip(items, _told(found, len(items), total), strict=True))
 
 
-def _look_at(decode: bool, video: Video) -> Facts:
-    return video.look(decode)
+def _look_at(decode: bool, item: Item) -> Facts:
+    return item.look(decode)
 
 
-def _told(looks: Iterable[Facts], count: int) -> Iterator[Facts]:
+def _told(looks: Iterable[Facts], count: int, total: str) -> Iterator[Facts]:
     """The same, with rate and time left on stderr while it takes long."""
     start = told = time.monotonic()
     files = 0
@@ -87,24 +90,22 @@ def _told(looks: Iterable[Facts], count: int) -> Iterator[Facts]:
         if now - told >= TELL_S and done < count:
             told = now
             rate, left = files / (now - start), (now - start) * (count - done) / done
-            logger.info(
-                "%d of %d videos, %.0f files a second, %.0f s left", done, count, rate, left
-            )
+            logger.info("%d of %s, %.0f files a second, %.0f s left", done, total, rate, left)
 
 
-def _result(root: Path, folder: Folder, looks: Mapping[Video, Facts]) -> dict[str, Any]:
-    splits = {name: [looks[v] for v in videos] for name, videos in folder.splits.items()}
+def _result(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[str, Any]:
+    splits = {name: [looks[item] for item in items] for name, items in folder.splits.items()}
     problems = [*folder.problems, *(p for facts in looks.values() for p in facts.problems)]
-    for videos in splits.values():
-        if not _is_test(videos):
-            problems += [facts.only_first for facts in videos if facts.only_first]
-    return {
-        "root": str(root),
-        "set": folder.name,
-        "licence": folder.licence,
-        "splits": {name: _sum(videos, name in folder.merged) for name, videos in splits.items()},
-        "problems": list(dict.fromkeys(problems)),
-    }
+    result: dict[str, Any] = {"root": str(root), "set": folder.name}
+    if folder.sets:
+        result["sets"] = {name: _sum_images(folder, name, splits[name]) for name in splits}
+    else:
+        for videos in splits.values():
+            if not _is_test(videos):
+                problems += [facts.only_first for facts in videos if facts.only_first]
+        result["licence"] = folder.licence()
+        result["splits"] = {name: _sum(splits[name], name in folder.merged) for name in splits}
+    return result | {"problems": list(dict.fromkeys(problems))}
 
 
 def _is_test(videos: Sequence[Facts]) -> bool:
@@ -113,8 +114,7 @@ def _is_test(videos: Sequence[Facts]) -> bool:
 
 
 def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
-    """Of one split. Sizes are (width, height), the smallest and the largest by area."""
-    sizes = sorted({s for v in videos for s in v.sizes}, key=lambda s: s[0] * s[1])
+    """Of one split."""
     ids = sorted({i for v in videos for i in v.ids})
     return {
         "videos": len(videos),
@@ -123,35 +123,82 @@ def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
         "objects": sum(min(v.objects, 1) if merged else v.objects for v in videos),
         "ids": ids,
         "merged": merged,
-        "sizes": [[width, height] for height, width in (sizes[:1] + sizes[-1:] if sizes else [])],
+        "sizes": _sizes(videos),
         "first_masks_only": _is_test(videos),
     }
+
+
+def _sum_images(folder: Folder, name: str, images: Sequence[Facts]) -> dict[str, Any]:
+    """Of one set of still images."""
+    return {
+        "licence": folder.licence(name),
+        "folders": folder.sets[name].folders,
+        "images": len(images),
+        "masks": sum(i.labelled for i in images),
+        "sizes": _sizes(images),
+    }
+
+
+def _sizes(items: Sequence[Facts]) -> list[list[int]]:
+    """(width, height) of the smallest and the largest picture by area."""
+    sizes = sorted({s for item in items for s in item.sizes}, key=lambda s: s[0] * s[1])
+    return [[width, height] for height, width in (sizes[:1] + sizes[-1:] if sizes else [])]
 
 
 def _print(result: Mapping[str, Any]) -> None:
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"{result['root']}: {result['set']}")
-    out.print(f"licence: {result['licence']}")
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(("split", "videos", "frames", "labelled", "objects")):
-        table.add_column(heading, justify="right" if index else "left")
-    table.add_column("ids")
-    table.add_column("size")
-    for name, split in result["splits"].items():
-        numbers = (str(split[key]) for key in ("videos", "frames", "labelled", "objects"))
-        sizes = dict.fromkeys(f"{width}x{height}" for width, height in split["sizes"])
-        as_one = split["merged"] and len(split["ids"]) > 1
-        ids = _ranges(split["ids"]) + (" as one" if as_one else "")
-        table.add_row(name, *numbers, ids, " to ".join(sizes))
-    out.print(table)
-    for name, split in result["splits"].items():
-        if split["first_masks_only"]:
-            out.print(f"{name}: only first frames have masks: nothing to train on or to score")
+    if "sets" in result:
+        _print_images(out, result["sets"])
+    else:
+        out.print(f"licence: {result['licence']}")
+        _print_videos(out, result["splits"])
     how = "every file was read" if result["decoded"] else "by headers; --decode reads every file"
     problems = result["problems"]
     out.print(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} ({how})")
     for problem in problems:
         out.print(f"  {problem}", markup=False)
+
+
+def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    table = _table("split", "videos", "frames", "labelled", "objects")
+    table.add_column("ids")
+    table.add_column("size")
+    for name, split in splits.items():
+        numbers = (str(split[key]) for key in ("videos", "frames", "labelled", "objects"))
+        as_one = split["merged"] and len(split["ids"]) > 1
+        ids = _ranges(split["ids"]) + (" as one" if as_one else "")
+        table.add_row(name, *numbers, ids, _span(split["sizes"]))
+    out.print(table)
+    for name, split in splits.items():
+        if split["first_masks_only"]:
+            out.print(f"{name}: only first frames have masks: nothing to train on or to score")
+
+
+def _print_images(out: Console, sets: Mapping[str, Mapping[str, Any]]) -> None:
+    several = len(sets) > 1
+    for name, images in sets.items():
+        out.print(f"licence{f' of {name}' if several else ''}: {images['licence']}")
+    table = _table("set", "folders", "images", "masks")
+    table.add_column("size")
+    for name, images in sets.items():
+        numbers = (str(images[key]) for key in ("folders", "images", "masks"))
+        table.add_row(name, *numbers, _span(images["sizes"]))
+    out.print(table)
+    if several:
+        out.print("several sets: data.static takes a list of their folders")
+
+
+def _table(name: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _span(sizes: Iterable[Sequence[int]]) -> str:
+    return " to ".join(dict.fromkeys(f"{width}x{height}" for width, height in sizes))
 
 
 def _ranges(ids: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vosmodels.data.folders import listing, pair_problem, together
+from vosmodels.data.folders import PairProblem, folders_in, listing, pair_problem, together
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.types import U8, InputError
 
-_MASK_FOLDERS = ("masks", "ground_truth_mask")  # beside `images`; the second is ECSSD's own name
-_WANTED = (
+_ECSSD_MASKS = "ground_truth_mask"  # its own name
+_MASK_FOLDERS = ("masks", _ECSSD_MASKS)  # beside `images`
+LAYOUTS = (
     "images/NAME.jpg with masks/NAME.png, SET-Image/NAME.jpg with SET-Mask/NAME.png (DUTS), "
     "NAME.jpg with NAME.png beside it, or CLASS/NAME.jpg with CLASS/NAME.png (FSS-1000)"
 )
 _COLOURS = ("RGB", "RGBA", "LA")
+MASK_MODES = ("P", "1", "L", *_COLOURS)  # Pillow's modes that a mask may have
+_SETS = ("BIG", "DUTS", "ECSSD", "FSS-1000", "HRSOD")
 _MIDDLE = 127  # levels above it are the object
 _JPEG = (".jpg", ".jpeg")  # of images whose masks lie beside them
 
@@ -44,6 +48,12 @@ class StaticImage:
         """
         return _read_object(self.mask)
 
+    def problem(self, pair: PairProblem = pair_problem) -> str | None:
+        """That the mask is missing, or what `pair` says of the two files."""
+        if not self.mask.is_file():
+            return f"{self.image}: image without mask; wanted {self.mask}"
+        return pair(self.image, self.mask)
+
 
 class StaticImages:
     """The images of one folder: `images` + `masks`, ECSSD, DUTS, FSS-1000, or as STCN packs them.
@@ -60,7 +70,7 @@ class StaticImages:
             raise InputError(f"{root}: no such folder; give a folder of images and masks")
         if not StaticImages.recognises(root):
             raise InputError(
-                f"{root}: no images with masks; looked for {_WANTED}; found {listing(root)}"
+                f"{root}: no images with masks; looked for {LAYOUTS}; found {listing(root)}"
             )
         self.root = root
         self._folders = [(folder, folder.pairs()) for folder in _folders(root)]
@@ -72,10 +82,57 @@ class StaticImages:
             pair.mask.is_file() for folder in _folders(root) for pair in folder.pairs()
         )
 
+    @staticmethod
+    def sets_in(root: Path) -> list[Path]:
+        """The folders in `root` where these are sets of their own, as STCN's `static` unpacks.
+
+        One of them then has folders of its own; if all hold nothing but images beside masks, they
+        are the classes of one set. Empty where `root` is one set, or none.
+        """
+        inside = _folders_of(root)
+        if [folder.images for folder in _folders(root)] != inside:
+            return []
+        deeper = (f for f in inside if [folder.images for folder in _folders(f)] != [f])
+        return inside if any(map(StaticImages.recognises, deeper)) else []
+
+    @property
+    def published(self) -> str | None:
+        """Which of the published sets this is, where a name of a folder tells it."""
+        names = [self.root.resolve().name]
+        for folder, _ in self._folders:
+            names += [folder.images.name] if folder.images.name.endswith("-Image") else []
+            names += ["ECSSD"] if folder.masks.name == _ECSSD_MASKS else []
+        known = {name.split("-")[0].lower(): name for name in _SETS}
+        found = (known.get(re.split("[-_ .]", name.lower())[0]) for name in names)
+        return next(filter(None, found), None)
+
+    @property
+    def folders(self) -> int:
+        """How many folders hold the images: FSS-1000's classes, DUTS's parts, else one."""
+        return len(self._folders)
+
     def images(self) -> list[StaticImage]:
         """Every image, ascending by path, checked first as `check` does."""
         self.check()
-        return self._pairs()
+        return self.pairs()
+
+    def pairs(self) -> list[StaticImage]:
+        """As `images`, unchecked: masks may be missing."""
+        return [pair for _, pairs in self._folders for pair in pairs]
+
+    def lone_masks(self) -> list[Path]:
+        """Masks without an image, which nothing reads."""
+        wanted = {pair.mask for pair in self.pairs()}
+        there = (mask for folder, _ in self._folders for mask in sorted(folder.masks.glob("*.png")))
+        return [mask for mask in there if mask not in wanted]
+
+    def empty_folders(self) -> list[str]:
+        """A line for each folder without an image."""
+        return [
+            f"{folder.images}: no image in this folder ({', '.join(folder.suffixes)})"
+            for folder, pairs in self._folders
+            if not pairs
+        ]
 
     def problems(self) -> list[str]:
         """What is wrong with the folder's files, a line each; empty when nothing is.
@@ -83,17 +140,7 @@ class StaticImages:
         Listings and picture headers only; a file whose header is whole and whose content is
         corrupt is found when it is read.
         """
-        found = [
-            f"{folder.images}: no image in this folder ({', '.join(folder.suffixes)})"
-            for folder, pairs in self._folders
-            if not pairs
-        ]
-        for pair in self._pairs():
-            if not pair.mask.is_file():
-                found.append(f"{pair.image}: image without mask; wanted {pair.mask}")
-            elif problem := pair_problem(pair.image, pair.mask):
-                found.append(problem)
-        return found
+        return [*self.empty_folders(), *filter(None, (pair.problem() for pair in self.pairs()))]
 
     def check(self) -> None:
         """Raise one InputError that names the folder's problems, all at once."""
@@ -107,14 +154,11 @@ class StaticImages:
     def fingerprint(self) -> str:
         """32 hex digits that change when an image or mask comes, goes or changes its size."""
         digest = hashlib.blake2b(b"static", digest_size=16)
-        for pair in self._pairs():
+        for pair in self.pairs():
             for path in (pair.image, pair.mask):
                 size = path.stat().st_size if path.is_file() else None
                 digest.update(f"\n{path.relative_to(self.root).as_posix()} {size}".encode())
         return digest.hexdigest()
-
-    def _pairs(self) -> list[StaticImage]:
-        return [pair for _, pairs in self._folders for pair in pairs]
 
 
 def _read_object(path: Path) -> NDArray[np.bool_]:
@@ -164,5 +208,8 @@ def _folders(root: Path) -> list[_Folder]:
     whole = _Folder(root, root, _JPEG)
     if whole.pairs():
         return [whole]
-    classes = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    return [_Folder(folder, folder, _JPEG) for folder in classes]
+    return [_Folder(folder, folder, _JPEG) for folder in _folders_of(root)]
+
+
+def _folders_of(root: Path) -> list[Path]:
+    return [root / name for name in folders_in(root) if not name.startswith(".")]
