@@ -79,9 +79,9 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The mapping in a YAML file with overrides applied; ConfigError where it is none.
 
     An override `a.b=value` is split on its first `=` and its value is YAML; `stages.0.steps=100`
-    sets a key of a list's first entry. What follows `sweep.parameters.` is one key, since swept
-    keys have dots. An override FILE.yaml is an overlay: its values replace those of the same keys,
-    a list as a whole. Later ones win.
+    sets a key of a list's first entry. What follows `sweep.parameters.` or `sweep.points.NAME.` is
+    one key, since swept keys have dots. An override FILE.yaml is an overlay: its values replace
+    those of the same keys, a list as a whole. Later ones win.
     """
     values = _read_mapping(path)
     overridden: dict[tuple[str, ...], str] = {}
@@ -122,10 +122,11 @@ def _leaves(
 
 
 def split_key(key: str) -> tuple[str, ...]:
-    """`a.b` as ("a", "b"); `sweep.parameters.a.b` as ("sweep", "parameters", "a.b")."""
+    """`a.b` as ("a", "b"); what is swept is one key: ("sweep", "parameters", "a.b")."""
     parts = tuple(key.split("."))
-    if parts[:2] == ("sweep", "parameters") and len(parts) > 2:
-        return (*parts[:2], ".".join(parts[2:]))
+    for swept, kept in (("parameters", 2), ("points", 3)):
+        if parts[:2] == ("sweep", swept) and len(parts) > kept:
+            return (*parts[:kept], ".".join(parts[kept:]))
     return parts
 
 

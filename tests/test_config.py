@@ -336,6 +336,8 @@ def test_the_last_stage_can_be_swept_and_the_others_are_shared(tmp_path: Path):
     made = trials(load(write(tmp_path, STAGES), [points]))
     assert [[s.steps for s in t.config.stages or ()] for t in made] == [[6, 5, 3], [6, 5, 4]]
     assert made[1].values == {"stages.2.lr": 1e-5}
+    longer = load(write(tmp_path, STAGES), [points, "sweep.points.b.stages.2.steps=8"])
+    assert longer.sweep.points["b"] == {"stages.2.lr": 1e-5, "stages.2.steps": 8}
     swept = "sweep.parameters={stages.1.steps: [1]}"
     (line,) = refused(write(tmp_path, STAGES), swept)
     assert line.endswith("trials of one sweep share it (of the stages, stages.2.KEY can)")
