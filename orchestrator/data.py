@@ -155,7 +155,13 @@ def _max_skip(stage: Stage) -> int | Callable[[int], int]:
         return train.max_skip
     assert name != "static"  # still images have no gaps
     samples = max(1, train.steps * train.batch_size)
-    return lambda index: frame_gap(min(1.0, index / samples), name)
+    return functools.partial(
+        _gap_of, samples=samples, stage=name
+    )  # no lambda: loaders get it by pickle
+
+
+def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> int:
+    return frame_gap(min(1.0, index / samples), stage)
 
 
 def _folder(source: VideosConfig) -> DavisDataset | YouTubeVosDataset:

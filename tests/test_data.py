@@ -1,6 +1,8 @@
+import pickle
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 from orchestrator.config import DataConfig, RunConfig, TrainConfig
@@ -116,8 +118,13 @@ def test_every_stage_has_clips_of_its_own_data_and_size(davis_root, youtubevos_r
             ],
         }
     )
-    sizes = [training_clips(stage, seed=0).sample(0).frames.shape for stage in staged(config)]
+    made = [training_clips(stage, seed=0) for stage in staged(config)]
+    sizes = [clips.sample(0).frames.shape for clips in made]
     assert sizes == [(1, 2, 3, edge, edge) for edge in (48, 32, 64)]
+    for clips in made:  # processes that make batches ahead have a copy
+        assert torch.equal(
+            pickle.loads(pickle.dumps(clips)).sample(1).frames, clips.sample(1).frames
+        )
 
 
 def test_a_list_of_folders_is_visited_as_often_as_it_says(davis_root, youtubevos_root, monkeypatch):

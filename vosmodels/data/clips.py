@@ -98,7 +98,7 @@ class SequenceClips:
         self._crop = crop
         self._seed = seed
         self._max_objects = max_objects
-        self._max_skip = max_skip if callable(max_skip) else lambda index: constant
+        self._max_skip = max_skip
         self._augmenter = augmenter(augmentation, smallest_crop)
 
     def sample(self, index: int) -> Clip:
@@ -112,7 +112,8 @@ class SequenceClips:
         order = numpy_generator(self._seed, "order", epoch).permutation(count)
         for turn in range(count):
             video, label_gap = self._entries[order[(place + turn) % count]]
-            max_skip = max(1, self._max_skip(index) // label_gap)
+            widest = self._max_skip(index) if callable(self._max_skip) else self._max_skip
+            max_skip = max(1, widest // label_gap)
             # Small objects get a clip too: what is asked of the area halves at each attempt, and
             # every frame gets its chance to be the first.
             for attempt, start in enumerate(np.tile(rng.permutation(len(video)), 2)):
