@@ -177,6 +177,8 @@ def test_sets_are_told_from_the_classes_of_one_set(tmp_path: Path, layout: str) 
     (tmp_path / ".cache").mkdir()
     names = ["BIG_small", "HRSOD_small", "z"]
     assert StaticImages.sets_in(tmp_path) == [tmp_path / name for name in names]
+    with pytest.raises(InputError, match="name one of its folders: BIG_small, HRSOD_small, z"):
+        StaticImages(tmp_path)
     assert StaticImages.sets_in(deeper) == []
     write(tmp_path, LAYOUTS["stcn"])
     assert StaticImages.sets_in(tmp_path) == []  # a set itself

@@ -38,7 +38,7 @@ def read_frame(path: Path) -> U8:
         what = "is cut off" if cut else "cannot be decoded"
         raise InputError(
             f"{path}: corrupt picture, {len(data)} bytes that {what}; "
-            "restore the file from its source, or take its sequence out of the split"
+            "restore the file from its source, or take it, or its video, out of the set"
         )
     return np.asarray(frame, dtype=np.uint8)
 

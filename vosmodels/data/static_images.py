@@ -62,7 +62,8 @@ class StaticImages:
     DUTS, ECSSD, BIG and HRSOD (BIG_small, HRSOD_small) hold NAME.jpg and NAME.png in one folder,
     its fss and FSS-1000 itself one folder for each class. Masks without an image are left alone.
 
-    Raises InputError where `root` is no such folder: what was looked for and what is there.
+    Raises InputError where `root` is no such folder: what was looked for and what is there; and
+    where it holds several, by name.
     """
 
     def __init__(self, root: Path) -> None:
@@ -71,6 +72,11 @@ class StaticImages:
         if not StaticImages.recognises(root):
             raise InputError(
                 f"{root}: no images with masks; looked for {LAYOUTS}; found {listing(root)}"
+            )
+        if sets := StaticImages.sets_in(root):
+            names = ", ".join(folder.name for folder in sets)
+            raise InputError(
+                f"{root}: several sets of still images; name one of its folders: {names}"
             )
         self.root = root
         self._folders = [(folder, folder.pairs()) for folder in _folders(root)]
