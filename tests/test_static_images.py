@@ -159,14 +159,6 @@ def test_all_problems_of_a_folder_come_in_one_message(tmp_path: Path) -> None:
     assert len(folder.problems()) == 4
 
 
-def test_a_folder_of_several_sets_is_not_read_in_part(tmp_path: Path) -> None:
-    """As STCN's `static` unpacks: sets of two layouts side by side."""
-    write(tmp_path / "BIG_small", LAYOUTS["stcn"])
-    write(tmp_path / "fss", LAYOUTS["fss"])
-    with pytest.raises(InputError, match=r"fss: no image in this folder"):
-        StaticImages(tmp_path).images()
-
-
 @pytest.mark.parametrize("layout", ["duts", "ecssd", "fss", "plain"])
 def test_sets_are_told_from_the_classes_of_one_set(tmp_path: Path, layout: str) -> None:
     for name in ("BIG_small", "HRSOD_small"):
