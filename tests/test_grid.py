@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.config import RunConfig, SweepConfig, SweepSection, load
 from orchestrator.grid import trials
 
@@ -21,12 +23,24 @@ def swept(
 
 
 def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
-    counts = {path.stem: len(trials(load(path))) for path in SWEEPS.rglob("*.yaml")}
+    whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
+    counts = {path.stem: len(trials(load(path))) for path in whole}
     promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
     promised |= {"table5": 3, "table6": 10, "figure5": 4}
     assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
     assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "below"),
+    [("davis", "table5"), ("davis", "table6"), ("davis", "figure5"), ("h200", "davis16")],
+)
+def test_every_shipped_overlay_fits_what_it_is_for(overlay, below):
+    path = SWEEPS / f"{below}.yaml"
+    laid = load(path, [str(SWEEPS / "overlays" / f"{overlay}.yaml")])
+    assert [t.name for t in trials(laid)] == [t.name for t in trials(load(path))]
+    assert laid.stages != load(path).stages
 
 
 def test_trials_are_the_product_in_order_with_short_names():
