@@ -105,7 +105,7 @@ def run(
                 sweep=sweep,
                 rows=rows,
                 command=command,
-                config=written.model_dump(mode="json"),
+                config=written.model_dump(mode="json", exclude={"storage", "tracking"}),
                 protocol=_protocol(written),
                 seconds=time.monotonic() - started,
                 peak_mib=peak_mib,
