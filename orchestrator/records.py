@@ -113,11 +113,17 @@ def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted parameters, every value as text."""
+    """Nested sections as dotted parameters, every value as text; of a list of sections their count,
+    and each by its place."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             flat.update(flatten(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            flat[f"{prefix}{key}"] = str(len(value))
+            flat.update(
+                flatten({str(n): entry for n, entry in enumerate(value)}, f"{prefix}{key}.")
+            )
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat

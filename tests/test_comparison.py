@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.comparison import Comparison, read
 from tests.tables import config, run
+from vosmodels.files import write_json
 from vosmodels.types import InputError
 
 
@@ -106,6 +107,20 @@ def test_another_configuration_is_refused_with_the_keys_that_differ():
     other = config(1, train={"steps": 7}).model_dump(mode="json")
     with pytest.raises(InputError, match=r"seed 0 .*: train\.steps 7 here, 200 there; .*--out"):
         made.expect(other)
+
+
+def test_stages_are_the_same_in_whatever_order_a_file_has_their_keys(tmp_path):
+    stages = [{"name": "video", "steps": 4}, {"name": "video", "steps": 2}]
+    path = tmp_path / "t.json"
+    write_json(
+        path, table(run(0, config=config(0, stages=stages).model_dump(mode="json"))).as_dict()
+    )
+    made = read(path)
+    made.expect(config(1, stages=stages).model_dump(mode="json"))
+    with pytest.raises(InputError, match=r"stages\.1\.steps 3 here, 2 there"):
+        made.expect(config(1, stages=[stages[0], stages[1] | {"steps": 3}]).model_dump(mode="json"))
+    with pytest.raises(InputError, match=r"stages 1 here, 2 there"):
+        made.expect(config(1, stages=stages[:1]).model_dump(mode="json"))
 
 
 def test_a_key_that_an_older_file_did_not_know_does_not_matter():
