@@ -16,7 +16,8 @@ from orchestrator.data import sequences
 from orchestrator.references import find
 from vosmodels import checkpoint, console
 from vosmodels.data.masks import write_palette
-from vosmodels.evaluation.runner import ON_THE_SERVER, Scores, evaluate, score_folders
+from vosmodels.evaluation.runner import evaluate, score_folders
+from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
 from vosmodels.types import U8

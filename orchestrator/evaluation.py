@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.config import DataConfig, ModelConfig, RunConfig
+from orchestrator.config import DataConfig, ModelConfig
 from orchestrator.data import fingerprint, scored_sequences
 from orchestrator.keys import digest
 from orchestrator.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.overlay import save_strip
-from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, Scores, Segmenter, evaluate
+from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, Segmenter, evaluate
+from vosmodels.evaluation.scores import Scores
 from vosmodels.files import read_json, write_json
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
@@ -158,24 +159,6 @@ def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeN
     model = registry.build(config.name, seed=0, **config.options)
     model.load_state_dict(dict(tensors))
     return model.eval()
-
-
-def score_weights(config: RunConfig, tensors: Mapping[str, Tensor]) -> Scores:
-    """Scores of a student's weights on the run's select split."""
-    return weights_scorer(config)(tensors)
-
-
-def weights_scorer(
-    config: RunConfig, data: DataConfig | None = None
-) -> Callable[[Mapping[str, Tensor]], Scores]:
-    """The function that scores a student's weights; the videos are opened once."""
-    scorer = Scorer.choosing(Storage(config.storage_root), data or config.data)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def score(tensors: Mapping[str, Tensor]) -> Scores:
-        return scorer.score(student_of(config.student, tensors).to(device))
-
-    return score
 
 
 def summary(scores: Scores) -> dict[str, float]:

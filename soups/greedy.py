@@ -27,7 +27,7 @@ from soups.average import average
 from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import SCHEME, Pool, from_experiment, from_folder
 from vosmodels import checkpoint, console, registry
-from vosmodels.evaluation.runner import Scores
+from vosmodels.evaluation.scores import Scores
 from vosmodels.types import InputError
 
 logger = logging.getLogger(__name__)

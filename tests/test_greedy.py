@@ -20,7 +20,7 @@ from soups.search import Ingredient
 from soups.sources import from_experiment
 from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
 from vosmodels import checkpoint, registry
-from vosmodels.evaluation.runner import ObjectScore, Scores, SequenceScore
+from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
 from vosmodels.types import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)

@@ -52,6 +52,7 @@ ROWS = [
     ["vosmodels.evaluation.speed_tables"],
     ["vosmodels.evaluation.timing"],
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
+    ["vosmodels.evaluation.scores"],
     [
         "vosmodels.evaluation.annotations",
         "vosmodels.evaluation.boundary_errors",

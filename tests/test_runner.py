@@ -18,9 +18,6 @@ from vosmodels.evaluation import runner
 from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
 from vosmodels.evaluation.runner import (
     FirstFrameCopy,
-    ObjectScore,
-    Scores,
-    SequenceScore,
     evaluate,
     frame_tensor,
     scaled_frame,
@@ -28,6 +25,7 @@ from vosmodels.evaluation.runner import (
     score_folders,
     score_masks,
 )
+from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
 from vosmodels.types import InputError
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "jf_oracle"
