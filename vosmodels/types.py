@@ -11,6 +11,7 @@ Frames are float in [0, 1], RGB; models normalise inside, by buffers. Masks are 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,16 +187,16 @@ class ScoredVideo(VideoSequence, Protocol):
         ...
 
 
-class WholeMasks:
+class WholeMasks(ABC):
     """What a ScoredVideo adds where every frame has a whole mask: a base for those."""
 
     @property
+    @abstractmethod
     def ids(self) -> Sequence[int]:
         """Object ids of the first frame, ascending."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @cached_property
     def begins(self) -> dict[int, int]:
