@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from vosmodels.seeding import numpy_generator
 from vosmodels.types import Augmentation, Clip, ClipSource, InputError, VideoSequence
 
 Stage = Literal["video", "bl30k"]  # STCN's stages on videos
+Entry = TypeVar("Entry")
 
 MAX_SKIP = 5  # widest gap between two frames of a clip
 SMALLEST_CROP = {"video": 0.36, "bl30k": 0.25}  # STCN's, by stage: share of the frame's area
@@ -45,6 +46,17 @@ class VideoSource:
     videos: Sequence[VideoSequence]
     repeat: int = 1
     label_gap: int = 1
+
+
+def in_turn(entries: Sequence[Entry], index: int, seed: int, name: str) -> Iterator[Entry]:
+    """The entry of sample `index`, and should it not do, those after it in its epoch's order.
+
+    An epoch is as long as there are entries; (seed, name) and the epoch draw its order.
+    """
+    count = len(entries)
+    epoch, place = divmod(index, count)
+    order = numpy_generator(seed, name, epoch).permutation(count)
+    return (entries[number] for number in np.roll(order, -place))
 
 
 class SequenceClips:
@@ -107,11 +119,7 @@ class SequenceClips:
         Raises InputError where a file is corrupt, or no video holds an object.
         """
         rng = numpy_generator(self._seed, "clip", index)
-        count = len(self._entries)
-        epoch, place = divmod(index, count)
-        order = numpy_generator(self._seed, "order", epoch).permutation(count)
-        for turn in range(count):
-            video, label_gap = self._entries[order[(place + turn) % count]]
+        for video, label_gap in in_turn(self._entries, index, self._seed, "order"):
             widest = self._max_skip(index) if callable(self._max_skip) else self._max_skip
             max_skip = max(1, widest // label_gap)
             # Small objects get a clip too: what is asked of the area halves at each attempt, and

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vosmodels.data import augment
+from vosmodels.data.clips import in_turn
 from vosmodels.data.static_images import StaticImages
 from vosmodels.data.thin_plate import ThinPlateSpline
 from vosmodels.data.warp import (
@@ -88,11 +89,7 @@ class StaticClips:
         Raises InputError where a file is corrupt, or no image shows an object.
         """
         rng = numpy_generator(self._seed, "static clip", index)
-        count = len(self._images)
-        epoch, place = divmod(index, count)
-        order = numpy_generator(self._seed, "static order", epoch).permutation(count)
-        for turn in range(count):
-            image = self._images[order[(place + turn) % count]]
+        for image in in_turn(self._images, index, self._seed, "static order"):
             target = image.object_mask()
             moves = self._moves(rng, target) if target.any() else None
             if moves:
