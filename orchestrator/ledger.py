@@ -188,6 +188,7 @@ class Job:
         self.path = folder / f"{key}.jsonl"
         self._lock = FileLock(folder / f"{key}.lock", thread_local=False)
         self._holder = folder / f"{key}.holder"
+        self._forget()
 
     @contextmanager
     def claim(self) -> Iterator[Job]:
@@ -252,17 +253,29 @@ class Job:
                 ) from error
 
     def events(self) -> list[Event]:
-        """All events in order; of replayed steps the first record."""
-        seen: set[tuple[object, ...]] = set()
-        kept = []
-        for number, line in enumerate(self._whole_lines().splitlines(), 1):
-            event = self._parse(line, number)
+        """All events in order; of replayed steps the first record.
+
+        Asked again, it reads what was appended since: a long job is followed line by line. Not for
+        several threads at once.
+        """
+        if not self.path.exists() or self.path.stat().st_size < self._read:
+            self._forget()  # the file was moved away
+        for line in self._whole_lines(self._read).split(b"\n")[:-1]:
+            event = self._parse(line, self._lines + 1)
+            self._lines += 1
+            self._read += len(line) + 1
             step = getattr(event, "step", None)
             mark = (event.kind, step, getattr(event, "split", None))
-            if step is None or mark not in seen:
-                kept.append(event)
-            seen.add(mark)
-        return kept
+            if step is None or mark not in self._seen:
+                self._kept.append(event)
+            self._seen.add(mark)
+        return list(self._kept)
+
+    def _forget(self) -> None:
+        """Begin to read the file anew."""
+        self._read = self._lines = 0  # bytes and lines of it that are in `_kept`
+        self._seen: set[tuple[object, ...]] = set()
+        self._kept: list[Event] = []
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         """The events of one kind, in order."""
@@ -306,9 +319,12 @@ class Job:
         done = [event for event in turns if isinstance(event, Done)]
         return (done or turns or [None])[-1]
 
-    def _whole_lines(self) -> bytes:
+    def _whole_lines(self, start: int = 0) -> bytes:
+        """From a byte on, without a last line that is still being written."""
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(start)
+                data = file.read()
         except FileNotFoundError:
             return b""
         return data[: data.rfind(b"\n") + 1]

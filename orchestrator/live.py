@@ -35,7 +35,7 @@ class Watch:
         self, jobs: Sequence[Job], ledger: ledgers.Ledger, project: Callable[[ledgers.Job], None]
     ) -> None:
         self.jobs = jobs
-        self.ledger = ledger
+        self.records = {job.key: ledger.job(job.key) for job in jobs}
         self.project = project
         self.peak_mib: float | None = None  # until it is measured
         self._console = Console(stderr=True)
@@ -59,8 +59,8 @@ class Watch:
         self._closing.set()
         self._thread.join()
         if kind is None:
-            for job in self.jobs:
-                self.project(self.ledger.job(job.key))
+            for record in self.records.values():
+                self.project(record)
 
     def _follow(self) -> None:
         if not sys.stderr.isatty():
@@ -80,9 +80,9 @@ class Watch:
         if self._polls % MEMORY_EVERY == 0:
             self.peak_mib = max(self.peak_mib or 0.0, memory_mib())
         self._polls += 1
-        for job in self.jobs:
+        for record in self.records.values():
             try:
-                self.project(self.ledger.job(job.key))
+                self.project(record)
                 self._away = False
             except Exception as error:  # whatever the store's client raises: it comes back or not
                 if not self._away:
@@ -99,7 +99,7 @@ class Watch:
         return table
 
     def _row(self, job: Job) -> tuple[str, ...]:
-        record = self.ledger.job(job.key)
+        record = self.records[job.key]
         losses, made = record.losses(), record.checkpoints()
         step = losses[-1].step if losses else 0
         score = f"{made[-1].scores['jf']:.3f}" if made and "jf" in made[-1].scores else ""
@@ -117,13 +117,13 @@ class Watch:
     def _warn(self) -> None:
         """On a terminal above the table, where it stays."""
         for job in self.jobs:
-            for warned in self.ledger.job(job.key).of(ledgers.Warned):
+            for warned in self.records[job.key].of(ledgers.Warned):
                 self._once(job, warned.text, f"{job.name}: warning: {warned.text}")
 
     def _tell(self) -> None:
         self._warn()
         for job in self.jobs:
-            record = self.ledger.job(job.key)
+            record = self.records[job.key]
             for made in record.checkpoints():
                 scores = f"J {made.scores['j']:.3f} F {made.scores['f']:.3f}"
                 line = f"{job.name}: step {made.step}/{job.steps}: {scores}"

@@ -83,6 +83,35 @@ def test_a_line_torn_by_a_crash_is_no_event_and_the_next_writer_cuts_it_off(job:
     assert job.events() == [STARTED, Losses(20, {"total": 0.4})]
 
 
+def test_a_reader_sees_what_another_appends_and_reads_no_line_twice(
+    job: Job, tmp_path, monkeypatch
+):
+    write(job, *EVENTS[:-1])
+    reader = Ledger(tmp_path).job("k")
+    read: list[bytes] = []
+    parse = Job._parse
+
+    def noted(job: Job, line: bytes, number: int) -> Event:
+        read.append(line)
+        return parse(job, line, number)
+
+    monkeypatch.setattr(Job, "_parse", noted)
+    reader.events().clear()  # a caller's own copy
+    assert reader.events() == EVENTS[:-1]
+    last = EVENTS[-1]
+    write(job, last)
+    whole = job.path.read_bytes()
+    job.path.write_bytes(whole[:-3])  # as while it is being written
+    assert reader.events() == EVENTS[:-1]
+    job.path.write_bytes(whole)
+    assert reader.events() == EVENTS
+    assert len(read) == len(set(read)) == len(EVENTS)
+    job.path.unlink()
+    assert reader.events() == []
+    write(job, STARTED)
+    assert reader.events() == [STARTED]
+
+
 def test_of_replayed_steps_the_first_record_counts(job: Job):
     first = [Losses(10, {"total": 1.0}), Losses(20, {"total": 2.0}), Evaluated(20, {"jf": 1.0})]
     write(job, STARTED, *first)
