@@ -155,12 +155,11 @@ def _max_skip(stage: Stage) -> int | Callable[[int], int]:
         return train.max_skip
     assert name != "static"  # still images have no gaps
     samples = max(1, train.steps * train.batch_size)
-    return functools.partial(
-        _gap_of, samples=samples, stage=name
-    )  # no lambda: loaders get it by pickle
+    return functools.partial(_gap_of, samples=samples, stage=name)
 
 
 def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> int:
+    """A function of its own: loaders get it by pickle."""
     return frame_gap(min(1.0, index / samples), stage)
 
 

@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from orchestrator.distill import Losses
 
 MEASURED = (1, 10, 100)  # steps of a training; the others cost nothing
-# Times all other terms together. In sweeps/omega.yaml with loss.logit 1, steps 1 and 10, the
+# Times all other terms together. sweeps/omega.yaml loss.logit=1 loss.norm=n, steps 1 and 10: the
 # paper's tau = 0.1 makes the logit loss 7 to 12 times as strong as the rest, tau = 0.01 75 to 109
 # times; the correlation loss, divided by n as in the paper's Algorithm 1, is at 0.0002 of it.
 DROWNS, FAINT = 30.0, 0.01

@@ -33,7 +33,7 @@ from vosmodels.data.clips import batch
 from vosmodels.folding import for_inference
 from vosmodels.seeding import seed_of
 from vosmodels.spacetime import SpaceTimeNetwork
-from vosmodels.types import ClipSource, InputError
+from vosmodels.types import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def run(job: Job, storage: Storage, group: Group | None = None) -> None:
         try:
             if record.state != "done":  # else an earlier attempt was killed after its last word
                 _train(job, storage, group, record)
-        except Exception as error:
+        except Exception as error:  # whatever ends a job: its record says so, its caller sees it
             logger.exception("%s failed", job.name)
             first_line = (str(error).splitlines() or [""])[0]
             message = (
@@ -82,9 +82,8 @@ def _settle(threads: int) -> None:
 
 def _train(job: Job, storage: Storage, group: Group, record: ledgers.Job | None) -> None:
     started = time.monotonic()
-    clips = training_clips(job.stages[0], job.seed)
     scorer = Scorer.choosing(storage, job.config.data) if record else None
-    model, ancestor = _starting_model(job, storage, clips)
+    model, ancestor = _starting_model(job, storage)
     teacher = _teacher(job, storage)
     state = TrainingState(_trainee(job, model, teacher).to(group.device), job.stages[0].train)
     if teacher is not None:
@@ -226,9 +225,7 @@ class Keeper:
         logger.info("%s step %d: J %.3f F %.3f", self.job.name, step, scores.j, scores.f)
 
 
-def _starting_model(
-    job: Job, storage: Storage, clips: ClipSource
-) -> tuple[SpaceTimeNetwork, str | None]:
+def _starting_model(job: Job, storage: Storage) -> tuple[SpaceTimeNetwork, str | None]:
     """The model a job starts from, and the sha256 of the checkpoint that is its ancestor."""
     if job.role == "trial":
         sha256, path = _last_checkpoint(job, "stem", storage)
@@ -240,6 +237,7 @@ def _starting_model(
         checkpoint.load_weights(model, Path(config.weights).expanduser())
         return model.eval(), None
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
+    clips = training_clips(job.stages[0], job.seed)
     size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
     calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
     return model.eval(), None

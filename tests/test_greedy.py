@@ -154,18 +154,19 @@ def test_again_makes_another_run_with_the_same_weights(kitchen: Kitchen):
     assert kitchen.cook().key == second.key  # the newest is the one that exists
 
 
-def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(kitchen: Kitchen):
-    good = kitchen.judge.score
-
+def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+):
     def broken(weights: Mapping[str, Tensor]) -> Scores:
         raise RuntimeError("out of memory")
 
-    kitchen.judge.score = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(kitchen.judge, "score", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         kitchen.cook()
     failed = [job for job in kitchen.ledger.jobs() if job.state == "failed"]
-    assert [job.failed().error for job in failed] == ["RuntimeError: out of memory"]  # type: ignore[union-attr]
-    kitchen.judge.score = good  # type: ignore[method-assign]
+    errors = [event.error for job in failed if (event := job.failed())]
+    assert errors == ["RuntimeError: out of memory"]
+    monkeypatch.undo()
     made = kitchen.cook()
     assert made.key == failed[0].key
     assert not made.existing

@@ -47,6 +47,17 @@ def ran(tmp_path_factory):
     return plan, storage
 
 
+def die_after_saving(monkeypatch, when=lambda stage_and_step: True):
+    save = TrainingState.save
+
+    def save_and_die(state, folder):
+        save(state, folder)
+        if when((state.stage, state.step)):
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
+
+
 def record(storage, job):
     return Ledger(storage.root).job(job.key)
 
@@ -132,13 +143,7 @@ def test_a_trial_that_breaks_off_ends_with_the_weights_of_the_unbroken_one(
     plan, storage = ran
     trial = plan.trials[1]
     other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
-    save = TrainingState.save
-
-    def save_and_die(state, folder):
-        save(state, folder)
-        raise RuntimeError("power cut")
-
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    die_after_saving(monkeypatch)
     with pytest.raises(RuntimeError, match="power cut"):
         jobs.run(trial, other)
     failed = record(other, trial).failed()
@@ -163,13 +168,7 @@ def test_a_trial_in_bfloat16_resumes_to_the_weights_of_the_unbroken_one_with_wor
     cluster = plan.trials[1].config.cluster.model_copy(update={"loaders": 2})
     config = plan.trials[1].config.model_copy(update={"cluster": cluster})
     trial = replace(plan.trials[1], config=config)
-    save = TrainingState.save
-
-    def save_and_die(state, folder):
-        save(state, folder)
-        raise RuntimeError("power cut")
-
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    die_after_saving(monkeypatch)
     with pytest.raises(RuntimeError, match="power cut"):
         jobs.run(trial, other)
     monkeypatch.undo()
@@ -235,14 +234,7 @@ def test_a_job_of_two_stages_goes_on_in_the_stage_it_broke_off_in(tmp_path, monk
     jobs.run(stem, whole)
     made = record(whole, stem).checkpoints()
     assert [checkpoint.step for checkpoint in made] == [0, 2, 5]
-    save = TrainingState.save
-
-    def save_and_die(state, folder):
-        save(state, folder)
-        if (state.stage, state.step) in {(0, 1), (0, 2), (1, 2)}:
-            raise RuntimeError("power cut")
-
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    die_after_saving(monkeypatch, lambda at: at in {(0, 1), (0, 2), (1, 2)})
     for _ in range(3):
         with pytest.raises(RuntimeError, match="power cut"):
             jobs.run(stem, broken)

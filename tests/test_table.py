@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -43,7 +44,7 @@ class Runs:
 class Kept:
     """Stands where MLflow is."""
 
-    files: list = []  # noqa: RUF012
+    files: ClassVar[list[tuple[str, str, list[str]]]] = []
 
     def __init__(self, connection):
         pass
