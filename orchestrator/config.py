@@ -19,6 +19,7 @@ from orchestrator.schema import (
     Name,
     Number,
     Positive,
+    Rows,
     Section,
     Unit,
     Weight,
@@ -32,9 +33,9 @@ __all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
 
 
 # Trials are compared by one score, in one experiment: what that rests on is the same for all.
+PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
-    f"data.{key}"
-    for key in ("root", "layout", "year", "select", "report", "select_height", "select_stride")
+    f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
 }
 STORAGE = "results"  # in the working directory
 MODEL = "models:/"  # before the id of a checkpoint in MLflow
@@ -54,6 +55,7 @@ class DataConfig(Section):
     static: Images | None = None
     select_height: Positive = 240  # px
     select_stride: Positive = 2  # frames
+    report_height: Rows | None = None  # rows the network sees; scores are at full size
     max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
 
     @field_validator("train", "select", "report")

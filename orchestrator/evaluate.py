@@ -13,13 +13,12 @@ from rich.table import Table
 
 from orchestrator.config import ConfigError, DataConfig
 from orchestrator.data import sequences
+from orchestrator.evaluation import segmenters_of
 from orchestrator.references import find
 from vosmodels import checkpoint, console
 from vosmodels.data.masks import write_palette
 from vosmodels.evaluation.runner import evaluate, score_folders
 from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
-from vosmodels.folding import for_inference
-from vosmodels.inference import VideoSegmenter
 from vosmodels.types import U8
 
 MODULE = "orchestrator.evaluate"
@@ -40,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", default="val", help="default: val")
     parser.add_argument(
+        "--height",
+        metavar="ROWS",
+        type=int,
+        help="rows the network sees, 16 or more; scores and masks stay at full size; default: all",
+    )
+    parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--annotations", metavar="DIR", type=Path, help="against these")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
-        if args.masks and args.annotations and not args.checkpoint:
+        if args.masks and args.annotations and not (args.checkpoint or args.height):
             within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
             masks = within if within.is_dir() else args.masks
             scores, told = score_folders(masks, args.annotations), str(masks)
@@ -57,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             scores, told = _run(args)
         else:
             raise ConfigError(
-                ["give --checkpoint and --data, or --masks and --annotations, not parts of both"]
+                [
+                    "give --checkpoint and --data, and --height if you like, or --masks and "
+                    "--annotations, not parts of both"
+                ]
             )
         if not args.json:
             _print(scores, told)
@@ -69,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     found = find(args.checkpoint, args.tracking_uri)
-    ready = for_inference(checkpoint.load_model(found.path)[0])
+    segmenters = segmenters_of(checkpoint.load_model(found.path)[0], args.height)
     videos = sequences(DataConfig(root=args.data), args.split)
     by_name = {video.name: video for video in videos}
 
@@ -80,9 +88,7 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_palette(path, ids)
 
-    return evaluate(
-        lambda: VideoSegmenter(ready), videos, on_mask=keep if args.out else None
-    ), found.told
+    return evaluate(segmenters, videos, on_mask=keep if args.out else None), found.told
 
 
 def _print(scores: Scores, told: str) -> None:

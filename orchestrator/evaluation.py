@@ -24,6 +24,7 @@ from vosmodels.evaluation.scores import Scores
 from vosmodels.files import read_json, write_json
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
+from vosmodels.scaled import ScaledSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ScoredVideo
 
@@ -35,7 +36,7 @@ Segmenters = Callable[[], Segmenter]  # a new one for each video
 
 class Scorer:
     """Scores on one split: `choosing` (scaled to a height, every so many frames) or `reporting`
-    (full size, every frame, and where wrong pixels lie)."""
+    (every frame at full size, of which the network sees `rows`, and where wrong pixels lie)."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Scorer:
         *,
         height: int | None = None,
         stride: int = 1,
+        rows: int | None = None,
         errors: bool = False,
     ) -> None:
         self.storage = storage
@@ -52,8 +54,9 @@ class Scorer:
         self.errors = errors
         self.height = height
         self.stride = stride
+        self.rows = rows
         self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
-        self._protocol = [fingerprint(data, split), height, stride]
+        self._protocol = [fingerprint(data, split), height, stride, *([rows] if rows else [])]
 
     @classmethod
     def choosing(cls, storage: Storage, data: DataConfig) -> Scorer:
@@ -61,11 +64,11 @@ class Scorer:
 
     @classmethod
     def reporting(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
-        return cls(storage, data, split, errors=True)
+        return cls(storage, data, split, rows=data.report_height, errors=True)
 
     def score(self, model: SpaceTimeNetwork) -> Scores:
         """Run the model over every video."""
-        return self._run(_segmenters(model))
+        return self._run(segmenters_of(model, self.rows))
 
     def copy(self) -> Scores:
         """The anchor: the first frame's mask copied to every frame."""
@@ -73,7 +76,7 @@ class Scorer:
 
     def checkpoint(self, sha256: str, load: Callable[[], SpaceTimeNetwork]) -> Scores:
         """Scores of a checkpoint; it is loaded only where they are not known yet."""
-        return self._once(sha256, lambda: _segmenters(load()))
+        return self._once(sha256, lambda: segmenters_of(load(), self.rows))
 
     def boundary(self, name: str) -> Mapping[str, int]:
         """`BoundaryErrors` of what has been scored under a name; empty where not counted."""
@@ -116,9 +119,12 @@ class Scorer:
         return self.storage.scores / f"{digest([name, *self._protocol])}.json"
 
 
-def _segmenters(model: SpaceTimeNetwork) -> Segmenters:
+def segmenters_of(model: SpaceTimeNetwork, rows: int | None) -> Segmenters:
+    """The model on videos of any size, of which it sees so many rows; None: all."""
     ready = for_inference(model)
-    return lambda: VideoSegmenter(ready)
+    if rows is None:
+        return lambda: VideoSegmenter(ready)
+    return lambda: ScaledSegmenter(VideoSegmenter(ready), rows)
 
 
 @dataclass(frozen=True)

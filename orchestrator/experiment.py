@@ -42,13 +42,7 @@ def command(
 ) -> int:
     """The command line of `sweep` and `train`: FILE.yaml [key=value ...]; returns the exit code."""
     parser = console.parser(module, does, f"python -m {module} {example}", tracking=True)
-    parser.add_argument("file", metavar=file, type=Path)
-    parser.add_argument(
-        "overrides",
-        metavar="key=value|OVERLAY.yaml",
-        nargs="*",
-        help="as in the YAML; later ones win",
-    )
+    configured_by(parser, file)
     parser.add_argument(
         "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
     )
@@ -67,6 +61,17 @@ def command(
         )
 
     return console.run(parser, argv, work, resume="run the same command again to continue")
+
+
+def configured_by(parser: argparse.ArgumentParser, file: str) -> None:
+    """Add what says which configuration: `args.file`, `args.overrides`."""
+    parser.add_argument("file", metavar=file, type=Path)
+    parser.add_argument(
+        "overrides",
+        metavar="key=value|OVERLAY.yaml",
+        nargs="*",
+        help="as in the YAML; later ones win",
+    )
 
 
 def run(
@@ -221,7 +226,10 @@ def _protocol(config: SweepConfig) -> str:
         f"{data.root} {data.select}, at most {data.select_height} px high, "
         f"stride {data.select_stride}"
     )
-    return told + (f"; report {data.report} at full size, every frame" if data.report else "")
+    if not data.report:
+        return told
+    seen = f", of which the network sees {data.report_height} rows" if data.report_height else ""
+    return f"{told}; report {data.report} at full size, every frame{seen}"
 
 
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:

@@ -63,7 +63,7 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
     seconds["scoring"] = checkpoints * one_score / placement.at_once
     if data.report:
         rows = len(plan.trials) + 3  # and untrained, stem, soup
-        full = _pixels(config, data.report, None, 1)
+        full = _pixels(config, data.report, data.report_height, 1)
         seconds["scoring"] += rows * full * rates["million pixels"] / 1e6 / placement.at_once
     if config.soup.after_sweep:
         seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score

@@ -85,7 +85,8 @@ def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
         return None
     data = config.get("data", {})
     root, part = str(data.get("root", "")), str(data.get(split) or split)
-    protocol = [data.get("select_height"), data.get("select_stride")] if split == "select" else []
+    keys = ("select_height", "select_stride") if split == "select" else ("report_height",)
+    protocol = [data[key] for key in keys if data.get(key) is not None]
     return Dataset(f"{Path(root).name or root}-{part}", digest([root, part, protocol]))
 
 

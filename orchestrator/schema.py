@@ -26,6 +26,7 @@ def _no_bool(value: object) -> object:
 Number = BeforeValidator(_no_bool)
 Count = Annotated[int, Number, Field(ge=0)]
 Positive = Annotated[int, Number, Field(ge=1)]
+Rows = Annotated[int, Number, Field(ge=16)]  # what a network can see
 Weight = Annotated[float, Number, Field(ge=0)]
 Above0 = Annotated[float, Number, Field(gt=0)]
 Unit = Annotated[float, Number, Field(ge=0, le=1)]

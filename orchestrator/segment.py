@@ -13,17 +13,16 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import torch
-from torch.nn import functional
 
-from orchestrator.config import ConfigError
 from orchestrator.references import find
 from vosmodels import checkpoint, console
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.masks import read_mask, resize_ids, write_palette
+from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.evaluation.overlay import overlay
-from vosmodels.evaluation.runner import frame_tensor
+from vosmodels.evaluation.runner import Segmenter, frame_tensor
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
+from vosmodels.scaled import ScaledSegmenter
 from vosmodels.types import U8, InputError
 
 MODULE = "orchestrator.segment"
@@ -56,16 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
-        if args.height < 16:
-            raise ConfigError([f"--height {args.height}: 16 or more"])
         found = find(args.checkpoint, args.tracking_uri)
         model, _ = checkpoint.load_model(found.path)
         out = args.out or args.video.with_name(f"{args.video.stem}-masks")
         first = read_mask(args.mask)
         frames, rate = open_video(args.video)
+        segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model)), args.height)
         with _sink(out, rate) as sink:
-            segmenter = VideoSegmenter(for_inference(model))
-            count, seconds = follow(segmenter, frames, first, args.height, sink)
+            count, seconds = follow(segmenter, frames, first, sink)
         told = {
             "out": str(out),
             "frames": count,
@@ -111,14 +108,8 @@ def _frames_of(film: Any) -> Iterator[U8]:
         film.release()
 
 
-def follow(
-    segmenter: VideoSegmenter, frames: Iterator[U8], first: U8, height: int, sink: Sink
-) -> tuple[int, float]:
-    """Segment every frame; number of frames and seconds in the network.
-
-    The network sees `height` rows, never more than the video has; probabilities are scaled back
-    to the video's size, bilinearly, before the best object of each pixel is taken.
-    """
+def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) -> tuple[int, float]:
+    """Segment every frame; number of frames and seconds that took."""
     count, seconds = 0, 0.0
     for index, frame in enumerate(frames):
         full = frame.shape[:2]
@@ -130,20 +121,11 @@ def follow(
                 else f"the mask is {sizes[0]}, the video {sizes[1]}; "
                 "draw the mask on the first frame as it is"
             )
-        rows = min(height, full[0])
-        columns = max(16, round(full[1] * rows / full[0]))
-        small = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_AREA)
-        given = resize_ids(first, rows, columns).astype(np.int64) if index == 0 else None
-        if given is not None and not given.any():
-            raise InputError(
-                f"the mask holds no object at {rows} rows, so nothing to follow; draw ids above 0"
-                + (", or give a larger --height" if first.any() else "")
-            )
-        seen = frame_tensor(np.asarray(small, dtype=np.uint8))
+        given = None if index else torch.from_numpy(first.astype(np.int64))
         started = time.perf_counter()
-        segmenter.step(seen, None if given is None else torch.from_numpy(given))
+        ids = segmenter.step(frame_tensor(frame), given).cpu()
         seconds += time.perf_counter() - started
-        sink(index, frame, first if index == 0 else _full_size(segmenter, full))
+        sink(index, frame, ids.numpy().astype(np.uint8))
         count += 1
         if count % 50 == 0:
             print(f"\r{count} frames, {count / seconds:.1f} a second", end="", file=sys.stderr)
@@ -151,15 +133,6 @@ def follow(
         raise InputError("the video has no frame that can be read")
     print(file=sys.stderr)
     return count, seconds
-
-
-def _full_size(segmenter: VideoSegmenter, size: tuple[int, int]) -> U8:
-    probabilities = functional.interpolate(
-        segmenter.probabilities[None], size=size, mode="bilinear", align_corners=False
-    )[0]
-    ids = np.array([0, *segmenter.ids], dtype=np.uint8)
-    best: U8 = ids[probabilities.argmax(0).cpu().numpy()]
-    return best
 
 
 @contextmanager

@@ -38,13 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"python -m {MODULE} sweeps/table5.yaml --seeds 0,1,2 data.report=test",
         tracking=True,
     )
-    parser.add_argument("file", metavar="SWEEP.yaml", type=Path)
-    parser.add_argument(
-        "overrides",
-        metavar="key=value|OVERLAY.yaml",
-        nargs="*",
-        help="as in the YAML; later ones win",
-    )
+    experiment.configured_by(parser, "SWEEP.yaml")
     parser.add_argument(
         "--seeds", metavar="N,N,...", type=_seeds, default=(0, 1, 2), help="default: 0,1,2"
     )

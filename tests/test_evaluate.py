@@ -38,6 +38,27 @@ def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
 
+def test_of_fewer_rows_masks_are_written_and_scored_at_full_size(
+    told, student, davis17_root, tmp_path
+):
+    words = ("--checkpoint", student, "--data", davis17_root)
+    fewer = told(*words, "--height", 32, "--out", tmp_path / "out")
+    assert fewer["mean"] != told(*words)["mean"]
+    masks = ("--masks", tmp_path / "out", "--annotations", davis17_root / "Annotations" / "480p")
+    assert told(*masks)["mean"] == fewer["mean"]
+
+
+def test_rows_that_no_network_sees_are_refused_and_so_are_rows_of_masks(
+    student, davis17_root, tmp_path, capsys
+):
+    words = ["--checkpoint", str(student), "--data", str(davis17_root), "--height", "8"]
+    assert evaluate.main(words) == 2
+    assert "8 rows for the network to see: 16 or more" in capsys.readouterr().err
+    words = ["--masks", str(tmp_path), "--annotations", str(tmp_path), "--height", "32"]
+    assert evaluate.main(words) == 2
+    assert "--height" in capsys.readouterr().err
+
+
 def test_davis_masks_lie_in_a_folder_a_video_and_score_the_same(
     told, student, davis17_root, tmp_path
 ):

@@ -7,6 +7,8 @@ import pytest
 from orchestrator.config import DataConfig
 from orchestrator.evaluation import FIRST_FRAME_COPY, Scorer, per_sequence
 from orchestrator.storage import Storage
+from tests.model_tools import fill_from_names
+from vosmodels import registry
 
 
 @pytest.fixture
@@ -54,3 +56,19 @@ def test_scores_by_video_say_of_how_many_objects(tmp_path, data):
     )
     assert mean == pytest.approx(scores.j)
     assert {name: v["objects"] for name, v in told.items()} == {"ant": 2, "bee": 2}
+
+
+def test_a_report_from_fewer_rows_is_kept_apart_and_scored_at_full_size(tmp_path, data):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    fill_from_names(model)
+    storage = Storage(tmp_path)
+    few = data.model_copy(update={"report_height": 32})
+    for config in (data, few):
+        Scorer.reporting(storage, config, "train").checkpoint("abc", lambda: model)
+    whole, fewer = (Scorer.reporting(storage, c, "train").known("abc") for c in (data, few))
+    assert whole is not None and fewer is not None
+    assert whole.sequences != fewer.sequences
+    counts = [Scorer.reporting(storage, c, "train").boundary("abc") for c in (data, few)]
+    assert counts[0]["masks"] == counts[1]["masks"]
+    copies = [Scorer.reporting(storage, c, "train").copy().sequences for c in (data, few)]
+    assert copies[0] == copies[1]  # what the network sees is not what is scored

@@ -51,6 +51,9 @@ def test_a_dataset_is_known_by_root_split_and_protocol():
     other = {"data": {**CONFIG["data"], "select_height": 480}}
     assert dataset_of("select/jf", other) != select
     assert dataset_of("report/jf", other) == dataset_of("report/jf", CONFIG)
+    rows = {"data": {**CONFIG["data"], "report_height": 240}}
+    assert dataset_of("select/jf", rows) == select
+    assert dataset_of("report/jf", rows) != dataset_of("report/jf", CONFIG)
     assert dataset_of("train/loss_total", CONFIG) is None
 
 
