@@ -89,7 +89,8 @@ class Comparison:
         """InputError where another configuration made the runs that are here."""
         ours = flatten(config)
         for seed, run in self.runs.items():
-            theirs = flatten(run.config)
+            whole = SweepConfig.model_validate(run.config)  # with keys that are newer than it
+            theirs = flatten(whole.model_dump(mode="json"))
             other = [
                 f"{key} {ours[key]} here, {theirs[key]} there"
                 for key in sorted(ours.keys() & theirs.keys())

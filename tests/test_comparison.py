@@ -123,7 +123,10 @@ def test_stages_are_the_same_in_whatever_order_a_file_has_their_keys(tmp_path):
         made.expect(config(1, stages=stages[:1]).model_dump(mode="json"))
 
 
-def test_a_key_that_an_older_file_did_not_know_does_not_matter():
+def test_a_key_that_an_older_file_did_not_know_had_its_default():
     old = config(0).model_dump(mode="json")
     del old["loss"]["dice"]
     table(run(0, config=old)).expect(config(1).model_dump(mode="json"))
+    other = config(1, loss={"dice": 0.5}).model_dump(mode="json")
+    with pytest.raises(InputError, match=r"loss\.dice 0\.5 here"):
+        table(run(0, config=old)).expect(other)
