@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vosmodels.evaluation.scores import Scores
 from vosmodels.files import read_json, write_json
 from vosmodels.folding import for_inference
 from vosmodels.inference import VideoSegmenter
+from vosmodels.processes import helpers
 from vosmodels.scaled import ScaledSegmenter
 from vosmodels.spacetime import SpaceTimeNetwork
 from vosmodels.types import ScoredVideo
@@ -154,8 +154,7 @@ def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
         for task in tasks:
             task.run(threads)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(at_once, len(tasks)), mp_context=context) as pool:
+    with helpers(min(at_once, len(tasks))) as pool:
         for done in as_completed([pool.submit(task.run, threads) for task in tasks]):
             done.result()
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cv2
@@ -16,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vosmodels.boundary import Selection
 from vosmodels.data.clips import batch
+from vosmodels.processes import end_with_parent
 from vosmodels.types import Clip, ClipSource, InputError
 
 MOST = 8  # processes of one trainer, unless told otherwise
@@ -106,11 +104,4 @@ def _start_worker(_: int) -> None:
     its workers do.
     """
     cv2.setNumThreads(0)
-    trainer = multiprocessing.parent_process()
-    assert trainer is not None
-
-    def end_with(trainer: BaseProcess) -> None:
-        trainer.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with, args=(trainer,), daemon=True).start()
+    end_with_parent()

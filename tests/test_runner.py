@@ -397,7 +397,7 @@ class PoolHere:
 
     asked: ClassVar[list[int]] = []
 
-    def __init__(self, workers: int, mp_context: object) -> None:
+    def __init__(self, workers: int) -> None:
         self.asked.append(workers)
 
     def __enter__(self) -> "PoolHere":
@@ -426,7 +426,7 @@ def test_score_folders_takes_as_many_workers_as_pay(
     davis_root: Path, monkeypatch: pytest.MonkeyPatch, workers, cores, a_worker, asked
 ) -> None:
     annotations = davis_root / "Annotations" / "480p"
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", PoolHere)
+    monkeypatch.setattr(runner, "helpers", PoolHere)
     monkeypatch.setattr(PoolHere, "asked", [])
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(cores))
     monkeypatch.setattr(runner, "FRAMES_A_WORKER", a_worker)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from rich.table import Table
 from vosmodels import console
 from vosmodels.data.look import Facts, Item
 from vosmodels.data.survey import Folder, open_folder
+from vosmodels.processes import helpers
 from vosmodels.types import UsageError
 
 MODULE = "vosmodels.data.check"
@@ -68,9 +66,7 @@ def _look(folder: Folder, decode: bool, workers: int) -> dict[Item, Facts]:
     if workers < 2:
         looks = (item.look(decode) for item in items)
         return dict(zip(items, _told(looks, len(items), total), strict=True))
-    context = multiprocessing.get_context("spawn")
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
-    with ProcessPoolExecutor(workers, context, initializer=ignore) as pool:
+    with helpers(workers) as pool:
         found = pool.map(partial(_look_at, decode), items)
         return dict(zip(items, _told(found, len(items), total), strict=True))
 

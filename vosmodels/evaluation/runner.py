@@ -11,11 +11,9 @@ those unseen. It comes out where the videos know of each object which it is, as 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +26,7 @@ from torch import Tensor
 from vosmodels.data.masks import object_ids, read_mask, resize_ids
 from vosmodels.evaluation.annotations import MIN_FRAMES, AnnotatedVideo, annotated
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore, Tally
+from vosmodels.processes import helpers
 from vosmodels.types import U8, InputError, ScoredVideo
 
 FRAMES_A_WORKER = 1500  # fewer are read and scored sooner than another process has started
@@ -216,8 +215,7 @@ def _score_videos(
     folders = [masks / video.name for video in videos]
     if workers < 2:
         return list(map(_score_folder, folders, videos))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with helpers(workers) as pool:
         return list(pool.map(_score_folder, folders, videos))
 
 
