@@ -45,7 +45,9 @@ def test_a_killed_process_leaves_no_helper_behind(tmp_path):
 def test_an_error_does_not_wait_for_what_helpers_are_doing():
     with pytest.raises(KeyboardInterrupt), helpers(1) as pool:
         helper = pool.submit(os.getpid).result()
-        pool.submit(time.sleep, 600)
+        busy = pool.submit(time.sleep, 600)
+        while not busy.running():
+            time.sleep(0.01)
         raise KeyboardInterrupt
     assert gone(helper)
 
