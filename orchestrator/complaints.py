@@ -12,8 +12,11 @@ from pydantic_core import ErrorDetails
 from orchestrator.yamlfile import Document
 
 _OURS = {"bool_number", "not_built", "report_chosen", "classwise"}  # go on after the value
-_TOGETHER = {"classwise": ("loss.method", "loss.omega")}  # what two keys do not do together
-_WHOLE = {"model", "options", "split", "stages"}  # messages that name the value themselves
+_TOGETHER = {  # what two keys do not do together
+    "classwise": ("loss.method", "loss.omega"),
+    "drawn": ("train.augmentation",),
+}
+_WHOLE = {"model", "options", "split", "stages", "drawn"}  # messages that name the value themselves
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:

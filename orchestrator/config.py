@@ -249,6 +249,20 @@ class RunConfig(Section):
     storage: str | None = None
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("train")
+    @classmethod
+    def _drawn_clips_are_as_drawn(cls, value: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        drawn = data and data.generated and isinstance(data.train, str) and data.static is None
+        if drawn and value.augmentation != "light":
+            raise PydanticCustomError(
+                "drawn",
+                "augmentation {value}: generated clips are learnt from as they are drawn; "
+                "leave it out, or give data.root a folder",
+                {"value": value.augmentation},
+            )
+        return value
+
     @field_validator("stages")
     @classmethod
     def _stages_have_data(cls, value: Any, info: ValidationInfo) -> Any:

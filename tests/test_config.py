@@ -372,3 +372,11 @@ def test_report_must_be_no_split_that_a_list_trains_on(tmp_path: Path):
         write(tmp_path, GRID), train, "data.root=here", "data.report=val", "data.select=s"
     )
     assert "data.report: 'val' is also data.train" in line
+
+
+def test_drawn_clips_are_not_to_be_augmented(tmp_path: Path):
+    (line,) = refused(write(tmp_path, GRID), "train.augmentation=stcn")
+    assert "train: augmentation stcn: generated clips are learnt from as they are drawn" in line
+    (line,) = refused(write(tmp_path, GRID), "sweep.parameters.train.augmentation=[light, stcn]")
+    assert "stcn" in line
+    load(write(tmp_path, GRID), ["train.augmentation=stcn", "data.root=somewhere"])
