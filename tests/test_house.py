@@ -51,6 +51,7 @@ ROWS = [
     ["vosmodels.evaluation.overlay", "vosmodels.evaluation.speed"],
     ["vosmodels.evaluation.speed_tables"],
     ["vosmodels.evaluation.timing"],
+    ["vosmodels.scaled"],
     ["vosmodels.evaluation.runner", "vosmodels.inference"],
     ["vosmodels.evaluation.scores"],
     [
@@ -83,7 +84,13 @@ ROWS = [
     ["vosmodels.data.folders", "vosmodels.data.augment"],
     ["vosmodels.data.masks", "vosmodels.data.images", "vosmodels.data.warp"],
     ["vosmodels.console"],
-    ["vosmodels.types", "vosmodels.seeding", "vosmodels.files", "vosmodels.address"],
+    [
+        "vosmodels.types",
+        "vosmodels.seeding",
+        "vosmodels.files",
+        "vosmodels.address",
+        "vosmodels.processes",
+    ],
 ]
 WITHIN_A_ROW = {  # neighbours that may, in this one direction
     ("soups.sources", "soups.search"),
