@@ -196,5 +196,9 @@ def _mean(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {key: fmean(one[key] for one in there) for key in MEASURES}
     counts = [one["boundary"] for one in there if one.get("boundary")]
     if counts:
-        made["boundary"] = {key: sum(one[key] for one in counts) for key in counts[0]}
+        made["boundary"] = {
+            key: sum(one[key] for one in counts)
+            for key in counts[0]
+            if all(key in one for one in counts)  # older reports lack some
+        }
     return made

@@ -48,7 +48,8 @@ def markdown(comparison: Comparison, picture: str | None = None) -> str:
 
 BOUNDARY_NOTE = (
     "Share of the wrong pixels of all scored frames and seeds within so many px of the true "
-    "boundary; wrong pixels per object and frame."
+    "boundary, and of those added to the object, the others being missed; wrong pixels per object "
+    "and frame."
 )
 
 
@@ -113,15 +114,17 @@ def _notes(comparison: Comparison, lines: Sequence[Line]) -> list[str]:
 
 
 def _boundary(lines: Sequence[Line]) -> list[list[str]]:
-    """Shares of wrong pixels near the true boundary; empty where nothing was counted."""
+    """Shares of wrong pixels near the true boundary, and of those the object does not have; empty
+    where nothing was counted."""
     grid = []
     for line in lines:
         counts = line.mean.report.get("boundary")
         if counts and counts["wrong"]:
             shares = [f"{counts[str(d)] / counts['wrong']:.1%}" for d in DISTANCES]
+            added = f"{counts['added'] / counts['wrong']:.1%}" if "added" in counts else ""
             wrong = f"{counts['wrong'] / counts['masks']:.0f}"
-            grid.append([line.mean.name, *shares, wrong])
-    head = ["report", *(f"within {d} px" for d in DISTANCES), "wrong px"]
+            grid.append([line.mean.name, *shares, added, wrong])
+    head = ["report", *(f"within {d} px" for d in DISTANCES), "added", "wrong px"]
     return [head, *grid] if grid else []
 
 

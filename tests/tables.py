@@ -21,7 +21,7 @@ def scores(*values):
         name: {"j": value, "f": value, "objects": count}
         for (name, count), value in zip(VIDEOS.items(), values, strict=True)
     }
-    near = {"1": 10, "2": 20, "4": 30, "8": 40, "wrong": 80, "masks": 4}
+    near = {"1": 10, "2": 20, "4": 30, "8": 40, "wrong": 80, "added": 60, "masks": 4}
     return {"j": mean, "f": mean, "jf": mean, "sequences": videos, "boundary": near}
 
 

@@ -70,15 +70,17 @@ def test_counts_are_those_of_all_scored_frames_and_objects(davis17_root):
         on_mask=lambda name, number, ids: answers.update({(name, number): ids}),
         on_scored=errors.add,
     )
-    expected = np.zeros(5, dtype=np.int64)
+    expected, added = np.zeros(5, dtype=np.int64), 0
     for video in videos:
         for number in range(1, len(video) - 1):
             for i in video.ids:
                 truth, copy = video.mask(number) == i, answers[video.name, number] == i
                 expected += plain(truth, copy)
+                added += copy.sum() - (truth & copy).sum()
     told = errors.as_dict()
-    assert list(told) == ["1", "2", "4", "8", "wrong", "masks"]
-    assert list(told.values())[:-1] == expected.tolist()
+    assert list(told) == ["1", "2", "4", "8", "wrong", "added", "masks"]
+    assert list(told.values())[:-1] == [*expected.tolist(), added]
+    assert 0 < added < told["wrong"]
     frames = sum(len(o.j_frames) for video in scores.sequences for o in video.objects.values())
     assert told["masks"] == frames
     assert 0 < told["1"] < told["wrong"]

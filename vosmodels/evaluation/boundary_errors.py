@@ -21,19 +21,23 @@ class BoundaryErrors:
 
     def __init__(self) -> None:
         self._wrong: I64 = np.zeros(len(DISTANCES) + 1, dtype=np.int64)
-        self._masks = 0
+        self._added = self._masks = 0
 
     def add(self, truth: U8, prediction: U8, ids: Iterable[int]) -> None:
         """One frame, (H, W) ids each, for the objects that are scored on it."""
         for i in ids:
-            self._wrong += wrong_pixels(truth == i, prediction == i)
+            true, told = truth == i, prediction == i
+            self._wrong += wrong_pixels(true, told)
+            self._added += int(np.count_nonzero(told & ~true))
             self._masks += 1
 
     def as_dict(self) -> dict[str, int]:
-        """JSON-able: wrong pixels within each distance, `wrong` wherever they lie, and `masks`,
-        the number of (frame, object) they were counted on."""
+        """JSON-able: wrong pixels within each distance, `wrong` wherever they lie, `added` those
+        that are not the object's (the others were missed), and `masks`, the number of (frame,
+        object) they were counted on."""
         near = {str(d): int(n) for d, n in zip(DISTANCES, self._wrong, strict=False)}
-        return {**near, "wrong": int(self._wrong[-1]), "masks": self._masks}
+        wrong = int(self._wrong[-1])
+        return {**near, "wrong": wrong, "added": self._added, "masks": self._masks}
 
 
 def wrong_pixels(truth: Bool, prediction: Bool) -> I64:
