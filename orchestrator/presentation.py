@@ -48,8 +48,8 @@ def markdown(comparison: Comparison, picture: str | None = None) -> str:
 
 BOUNDARY_NOTE = (
     "Share of the wrong pixels of all scored frames and seeds within so many px of the true "
-    "boundary, and of those added to the object, the others being missed; wrong pixels per object "
-    "and frame."
+    "boundary, and of those added, where they were counted, the others being missed; wrong pixels "
+    "per object and frame."
 )
 
 
@@ -114,18 +114,18 @@ def _notes(comparison: Comparison, lines: Sequence[Line]) -> list[str]:
 
 
 def _boundary(lines: Sequence[Line]) -> list[list[str]]:
-    """Shares of wrong pixels near the true boundary, and of those the object does not have; empty
-    where nothing was counted."""
+    """Shares of wrong pixels near the true boundary, and of those the object does not have, unless
+    all reports are older than that count; empty where nothing was counted."""
+    found = [(line.mean.name, line.mean.report.get("boundary")) for line in lines]
+    counted = [(name, counts) for name, counts in found if counts and counts["wrong"]]
+    kinds = {str(d): f"within {d} px" for d in DISTANCES}
+    if any("added" in counts for _, counts in counted):
+        kinds["added"] = "added"
     grid = []
-    for line in lines:
-        counts = line.mean.report.get("boundary")
-        if counts and counts["wrong"]:
-            shares = [f"{counts[str(d)] / counts['wrong']:.1%}" for d in DISTANCES]
-            added = f"{counts['added'] / counts['wrong']:.1%}" if "added" in counts else ""
-            wrong = f"{counts['wrong'] / counts['masks']:.0f}"
-            grid.append([line.mean.name, *shares, added, wrong])
-    head = ["report", *(f"within {d} px" for d in DISTANCES), "added", "wrong px"]
-    return [head, *grid] if grid else []
+    for name, counts in counted:
+        shares = [f"{counts[k] / counts['wrong']:.1%}" if k in counts else "" for k in kinds]
+        grid.append([name, *shares, f"{counts['wrong'] / counts['masks']:.0f}"])
+    return [["report", *kinds.values(), "wrong px"], *grid] if grid else []
 
 
 def _videos(lines: Sequence[Line]) -> list[list[str]]:
