@@ -32,8 +32,8 @@ from vosmodels.types import Augmentation, InputError
 __all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
 
 
-# Trials are compared by one score, in one experiment: what that rests on is the same for all.
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
+# Trials are compared by one score, in one experiment: what that rests on is the same for all.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
     f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
 }

@@ -30,7 +30,7 @@ from vosmodels.types import ScoredVideo
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
 BOUNDARY = "boundary"  # the errors' place in kept scores and in a row's report
-WANTED = BoundaryErrors().as_dict().keys()
+COUNTS = BoundaryErrors().as_dict().keys()  # that a report has of them
 
 Segmenters = Callable[[], Segmenter]  # a new one for each video
 
@@ -114,7 +114,7 @@ class Scorer:
     def _kept(self, name: str) -> Mapping[str, Any] | None:
         """What is on disk, if it has all that is wanted: older reports lack some of the errors."""
         kept: Mapping[str, Any] | None = read_json(self._path(name))
-        lacks = self.errors and kept and WANTED - kept.get(BOUNDARY, {}).keys()
+        lacks = self.errors and kept and COUNTS - kept.get(BOUNDARY, {}).keys()
         return None if lacks else kept
 
     def _path(self, name: str) -> Path:
