@@ -6,27 +6,21 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from orchestrator.config import ConfigError
+from vosmodels.support import cli
 
-from orchestrator.config import ConfigError, DataConfig
-from orchestrator.data import sequences
-from orchestrator.evaluation import segmenters_of
-from orchestrator.references import find
-from vosmodels import checkpoint, console
-from vosmodels.data.masks import write_palette
-from vosmodels.evaluation.runner import evaluate, score_folders
-from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
-from vosmodels.types import U8
+if TYPE_CHECKING:
+    from vosmodels.evaluation.scores import Scores
+    from vosmodels.types import U8
 
 MODULE = "orchestrator.evaluate"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = console.parser(
+    parser = cli.parser(
         MODULE,
         "J and F by the protocol of DAVIS or YouTube-VOS: of a checkpoint on videos at full size, "
         "or of masks on disk.",
@@ -54,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--annotations", metavar="DIR", type=Path, help="against these")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        cli.check_rows(args.height)
         if args.masks and args.annotations and not (args.checkpoint or args.height):
+            from vosmodels.evaluation.runner import score_folders
+
             within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
             masks = within if within.is_dir() else args.masks
             scores, told = score_folders(masks, args.annotations), str(masks)
@@ -67,15 +64,26 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "--annotations, not parts of both"
                 ]
             )
+        from orchestrator.reporting.score_table import show_scores
+        from vosmodels.evaluation.scores import ON_THE_SERVER
+
         if not args.json:
-            _print(scores, told)
+            show_scores(scores, told)
         note = {} if scores.sequences else {"note": ON_THE_SERVER}
         return {**scores.as_dict(), "source": told, **note}
 
-    return console.run(parser, argv, work)
+    return cli.run(parser, argv, work)
 
 
 def _run(args: argparse.Namespace) -> tuple[Scores, str]:
+    from orchestrator.config.sections import DataConfig
+    from orchestrator.execution.scoring import segmenters_of
+    from orchestrator.planning.datasets import sequences
+    from orchestrator.tracking.checkpoint_refs import find
+    from vosmodels import checkpoint
+    from vosmodels.data.masks import write_palette
+    from vosmodels.evaluation.runner import evaluate
+
     found = find(args.checkpoint, args.tracking_uri)
     segmenters = segmenters_of(checkpoint.load_model(found.path)[0], args.height)
     videos = sequences(DataConfig(root=args.data), args.split)
@@ -89,30 +97,6 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
             write_palette(path, ids)
 
     return evaluate(segmenters, videos, on_mask=keep if args.out else None), found.told
-
-
-def _print(scores: Scores, told: str) -> None:
-    table = Table(box=None)
-    for index, heading in enumerate(("video", "object", "J", "F", "J&F")):
-        table.add_column(heading, justify="left" if index == 0 else "right")
-    for video in scores.sequences:
-        for number, one in video.objects.items():
-            three = (f"{value:.3f}" for value in (one.j, one.f, (one.j + one.f) / 2))
-            table.add_row(video.name, str(number), *three)
-    out = Console(highlight=False, soft_wrap=True)  # paths stay whole
-    out.print(told)
-    if scores.sequences:
-        table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
-        if four := scores.seen_unseen:
-            for kind in ("seen", "unseen"):
-                j, f = four[f"j_{kind}"], four[f"f_{kind}"]
-                table.add_row(kind, "", *(f"{value:.3f}" for value in (j, f, (j + f) / 2)))
-            table.add_row("G, mean of the four", "", "", "", f"{four['g']:.3f}")
-        out.print(table)
-    else:
-        out.print(ON_THE_SERVER)
-    if scores.fps is not None:
-        out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.references import find
-from vosmodels import console
+from vosmodels.support import cli
 
 MODULE = "orchestrator.fetch"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = console.parser(
+    parser = cli.parser(
         MODULE,
         "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file.",
         f"python -m {MODULE} mlflow:omega best.safetensors",
@@ -27,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path)
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        from orchestrator.tracking.checkpoint_refs import find
+
         found = find(args.reference, args.tracking_uri)
         args.file.parent.mkdir(parents=True, exist_ok=True)
         scratch = args.file.with_name(f".{args.file.name}.part")
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{found.told}\nwritten to {args.file}")
         return {"file": str(args.file), "source": found.told}
 
-    return console.run(parser, argv, work)
+    return cli.run(parser, argv, work)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from orchestrator import experiment
 from orchestrator.config import load
+from orchestrator.config.arguments import add_config_arguments, add_dry_run
+from vosmodels.support import cli
+
+MODULE = "orchestrator.sweep"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return experiment.command(
-        "orchestrator.sweep",
-        argv,
-        file="SWEEP.yaml",
-        does="Run a sweep, or continue it: what is done is not done again.",
-        example="sweeps/omega.yaml data.root=/data/DAVIS",
-        load=load,
+    """Run the command; return its exit code."""
+    parser = cli.parser(
+        MODULE,
+        "Run a sweep, or continue it: what is done is not done again.",
+        f"python -m {MODULE} sweeps/omega.yaml data.root=/data/DAVIS",
+        tracking=True,
+    )
+    add_config_arguments(parser, "SWEEP.yaml")
+    add_dry_run(parser)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    resume = "run the same command again to continue"
+    return cli.run(parser, argv, partial(_work, typed), resume=resume)
+
+
+def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
+    config = load(args.file, args.overrides)
+    from orchestrator import pipeline
+    from vosmodels.support.provenance import command_line
+
+    if args.dry_run:
+        return pipeline.dry_run(config, tracking_uri=args.tracking_uri, quiet=args.json)
+    return pipeline.run(
+        config,
+        text=args.file.read_text(),
+        command=command_line(MODULE, typed),
+        tracking_uri=args.tracking_uri,
+        quiet=args.json,
     )
 
 

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from orchestrator import experiment
-from orchestrator.config import SweepConfig, load_run
+from orchestrator.config import load_run
+from orchestrator.config.arguments import add_config_arguments, add_dry_run
+from vosmodels.support import cli
+
+MODULE = "orchestrator.train"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return experiment.command(
-        "orchestrator.train",
-        argv,
-        file="RUN.yaml",
-        does="Train one student, or continue it. A sweep's file is refused.",
-        example="run.yaml loss.omega=0.95 data.root=/data/DAVIS",
-        load=_load,
+    """Run the command; return its exit code."""
+    parser = cli.parser(
+        MODULE,
+        "Train one student, or continue it. A sweep's file is refused.",
+        f"python -m {MODULE} run.yaml loss.omega=0.95 data.root=/data/DAVIS",
+        tracking=True,
     )
+    add_config_arguments(parser, "RUN.yaml")
+    add_dry_run(parser)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    resume = "run the same command again to continue"
+    return cli.run(parser, argv, partial(_work, typed), resume=resume)
 
 
-def _load(path: Path, overrides: Sequence[str]) -> SweepConfig:
-    """The run as a sweep of one point, so that both go the same way."""
-    run = load_run(path, overrides).model_dump()
-    return SweepConfig.model_validate({**run, "sweep": {"parameters": {}}})
+def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
+    config = load_run(args.file, args.overrides).as_sweep()
+    from orchestrator import pipeline
+    from vosmodels.support.provenance import command_line
+
+    if args.dry_run:
+        return pipeline.dry_run(config, tracking_uri=args.tracking_uri, quiet=args.json)
+    return pipeline.run(
+        config,
+        text=args.file.read_text(),
+        command=command_line(MODULE, typed),
+        tracking_uri=args.tracking_uri,
+        quiet=args.json,
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from soups.average import average
-from vosmodels.types import InputError
+from vosmodels.errors import InputError
 
 Weights = Mapping[str, Tensor]
 

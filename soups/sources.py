@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orchestrator.catalogue import Catalogue
 from orchestrator.config import RunConfig
-from orchestrator.keys import digest
+from orchestrator.config.content_key import digest
+from orchestrator.tracking.mlflow_reader import Catalogue
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
-from vosmodels.types import InputError
+from vosmodels.errors import InputError
 
 logger = logging.getLogger(__name__)
 

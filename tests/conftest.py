@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.catalogue import Catalogue
-from orchestrator.ledger import Ledger
-from orchestrator.tracking import Tracker
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_writer import Tracker
 from tests import youtubevos
 from tests.conformance import golden
 from tests.stores import empty_tracker

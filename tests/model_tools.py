@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vosmodels import registry
-from vosmodels.seeding import generator
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support.seeding import generator
 from vosmodels.types import Clip
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "conformance" / "files"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.config import RunConfig, SweepConfig, SweepSection
-from orchestrator.connection import Connection, Store, locate
-from orchestrator.grid import trials
-from orchestrator.keys import sweep_id
-from orchestrator.ledger import Checkpoint, Done, Job, Ledger, Losses, Started
-from orchestrator.tracking import Tracker
+from orchestrator.config import RunConfig, SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.config.sections import SweepSection
+from orchestrator.planning.trials import trials
+from orchestrator.tracking.events import Checkpoint, Done, Losses, Started
+from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.mlflow_store import Connection, Store, locate
+from orchestrator.tracking.mlflow_writer import Tracker
 
 # mlflow 3.17 on SQLAlchemy 2.1: its own use of a loader strategy that will go away.
 WARNING = "ignore:The ``noload`` loader strategy:DeprecationWarning"
@@ -44,7 +46,9 @@ def sweep_config(storage: Path, name: str = "omega", seed: int = 0) -> SweepConf
     return SweepConfig(**dict(run), sweep=section)
 
 
-def trial_job(ledger: Ledger, config: SweepConfig, index: int, key: str) -> tuple[Job, Started]:
+def trial_job(
+    ledger: Ledger, config: SweepConfig, index: int, key: str
+) -> tuple[JobRecord, Started]:
     """A job of the sweep's trial, and the event it starts with."""
     trial = trials(config)[index]
     return ledger.job(key), Started(
@@ -69,7 +73,7 @@ def checkpoint_of(storage: Path, step: int, sha256: str, jf: float) -> Checkpoin
 
 def finished_trial(
     ledger: Ledger, config: SweepConfig, index: int, key: str, scores: Sequence[float]
-) -> Job:
+) -> JobRecord:
     """A trial with one checkpoint per score, at steps 10, 20, ..."""
     job, started = trial_job(ledger, config, index, key)
     with job.claim():

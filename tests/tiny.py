@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vosmodels.boundary import object_masks
+from vosmodels.distillation.pixels import object_masks
 from vosmodels.types import Clip, StepOutput
 
 

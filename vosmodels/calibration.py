@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.types import Clip
 
 logger = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from vosmodels import registry
-from vosmodels.backbones import read_tensors
-from vosmodels.files import write_whole
-from vosmodels.spacetime import SpaceTimeNetwork
-from vosmodels.types import InputError
+from vosmodels.errors import InputError
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support.atomic_files import write_whole
+from vosmodels.support.tensors import read_tensors
 
 VERSION = 1
 METADATA_KEY = "vos"

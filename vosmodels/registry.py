@@ -1,19 +1,22 @@
-"""Models by name: a literal table of (config class, preset, model class)."""
+"""Build models by name, from a table of (config class, preset, builder).
+
+Options are checked here without loading torch; a builder imports its model when it is called.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ValidationError
 
-from vosmodels.mobilevos import MobileVOS, MobileVOSConfig
-from vosmodels.spacetime import SpaceTimeNetwork
-from vosmodels.stcn import STCN, STCNConfig
-from vosmodels.types import InputError
+from vosmodels.errors import InputError
+from vosmodels.spacetime.configs import MobileVOSConfig, STCNConfig
+
+if TYPE_CHECKING:
+    from vosmodels.spacetime.network import SpaceTimeNetwork
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class Entry:
     config: type[BaseModel]
     preset: Mapping[str, Any]
     model: Callable[[Any], SpaceTimeNetwork]
+
+
+def _stcn(config: STCNConfig) -> SpaceTimeNetwork:
+    from vosmodels.spacetime.stcn import STCN
+
+    return STCN(config)
+
+
+def _mobilevos(config: MobileVOSConfig) -> SpaceTimeNetwork:
+    from vosmodels.spacetime.mobilevos import MobileVOS
+
+    return MobileVOS(config)
 
 
 # The MobileNetV2 models start with soft affinities (key_gain): in one short pair of runs on
@@ -35,7 +50,7 @@ _MOBILENET_STUDENT = {
     "key_gain": 0.25,
 }
 REGISTRY: Mapping[str, Entry] = {
-    "stcn": Entry(STCNConfig, {}, STCN),
+    "stcn": Entry(STCNConfig, {}, _stcn),
     "stcn_mobilenetv2": Entry(
         STCNConfig,
         {
@@ -45,12 +60,12 @@ REGISTRY: Mapping[str, Entry] = {
             "decoder_channels": (128, 128, 96),
             "key_gain": 0.25,
         },
-        STCN,
+        _stcn,
     ),
-    "mobilevos_resnet18": Entry(MobileVOSConfig, {}, MobileVOS),
-    "mobilevos_mobilenetv2": Entry(MobileVOSConfig, _MOBILENET_STUDENT, MobileVOS),
+    "mobilevos_resnet18": Entry(MobileVOSConfig, {}, _mobilevos),
+    "mobilevos_mobilenetv2": Entry(MobileVOSConfig, _MOBILENET_STUDENT, _mobilevos),
     "mobilevos_mobilenetv2_noaspp": Entry(
-        MobileVOSConfig, {**_MOBILENET_STUDENT, "aspp_channels": None}, MobileVOS
+        MobileVOSConfig, {**_MOBILENET_STUDENT, "aspp_channels": None}, _mobilevos
     ),
 }
 RESERVED = (
@@ -84,6 +99,8 @@ def build(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNet
     With a `seed` the weights depend on it alone and torch's global generator is left as it was;
     without one they are drawn from that generator. Raises InputError as `config` does.
     """
+    import torch
+
     validated = config(name, **options)
     if seed is None:
         model = _entry(name).model(validated)

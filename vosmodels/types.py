@@ -16,23 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-import numpy as np
-from torch import Tensor
+if TYPE_CHECKING:  # a command line that is wrong is answered without loading either
+    import numpy as np
+    from torch import Tensor
 
-U8 = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class InputError(Exception):
-    """Something a person gave (file, folder, weights, reference) cannot be used.
-
-    The message names the place, the value and the remedy; commands print it without a traceback.
-    """
-
-
-class UsageError(Exception):
-    """A command line or a configuration is wrong in itself; commands exit with 2."""
+U8: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,16 @@ class Features:
     s16: Tensor
 
 
+FEWEST_ROWS = 16  # rows and columns a network can see: one place of its coarsest features
+
+# Choices that a YAML file names and the code below takes.
 Augmentation = Literal["light", "stcn"]
+Sampling = Literal["boundary", "random", "all"]  # pixels the distillation losses compare
+LogitPixels = Literal["same", "boundary", "all"]  # same: as Sampling says, random: all
+Direction = Literal["forward", "reverse"]  # of the KL divergence
+FeatureSide = Literal["pre_relu", "post_relu"]  # z before or behind the ReLU of the mask head
+CorrelationMethod = Literal["auto", "dense", "tiled", "classwise"]
+CorrelationNorm = Literal["n", "none"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,17 @@ class Propagator(Protocol):
 
     def add(self, state: Any, frame: Tensor, ids: Tensor) -> Any:
         """State in which objects K+1..K' of `ids` exist too; `ids` is the whole frame's mask."""
+        ...
+
+
+class Segmenter(Protocol):
+    """One video, frame by frame."""
+
+    def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        """frame (3, H, W) float in [0, 1] -> (H, W) int64.
+
+        mask (H, W) int64 ids: on the first frame, and of new objects where they begin.
+        """
         ...
 
 

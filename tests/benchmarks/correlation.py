@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
-from vosmodels.distillation import Method, correlation_loss
-from vosmodels.seeding import generator
+from vosmodels.distillation.correlation import correlation_loss
+from vosmodels.support.seeding import generator
+from vosmodels.types import CorrelationMethod
 
 MODULE = "tests.benchmarks.correlation"
 CROP, FRAME, WIDTH = 9216, 27_300, 64
-CANDIDATES: dict[str, tuple[int, float, Method]] = {  # pixels, omega, how
+CANDIDATES: dict[str, tuple[int, float, CorrelationMethod]] = {  # pixels, omega, how
     "dense, 9216 pixels": (CROP, 0.5, "dense"),
     "tiled, 9216 pixels": (CROP, 0.5, "tiled"),
     "classwise, 9216 pixels, omega 0": (CROP, 0.0, "classwise"),
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report("correlation", args.command, timings, claims, out=args.out) else 1
 
 
-def step(pixels: int, omega: float, method: Method) -> Callable[[], Tensor]:
+def step(pixels: int, omega: float, method: CorrelationMethod) -> Callable[[], Tensor]:
     """One forward and backward on random features; returns the gradient."""
     rng = generator(0, "correlation", pixels)
     student = torch.randn(pixels, WIDTH, generator=rng)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.benchmarks.rounds import Claim, Timing, report, rounds
-from vosmodels.address import command_line
-from vosmodels.distillation import correlation_loss
-from vosmodels.seeding import generator
+from vosmodels.distillation.correlation import correlation_loss
+from vosmodels.support.provenance import command_line
+from vosmodels.support.seeding import generator
 
 MODULE = "tests.benchmarks.correlation_gpu"
 PIXELS, WIDTH, OMEGA = 9216, 64, 0.5

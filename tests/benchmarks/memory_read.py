@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
-from vosmodels.memory import affinity, read_memory, readout
-from vosmodels.seeding import generator
+from vosmodels.spacetime.memory import affinity, read_memory, readout
+from vosmodels.support.seeding import generator
 
 MODULE = "tests.benchmarks.memory_read"
 HEIGHT, WIDTH, FRAMES, KEY, VALUE, TOP_K = 30, 57, 2, 64, 512, 20

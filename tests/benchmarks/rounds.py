@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from vosmodels import address
-from vosmodels.evaluation.timing import ProcessPeak
-from vosmodels.files import write_json
+from vosmodels.evaluation.speed.timing import ProcessPeak
+from vosmodels.support import provenance
+from vosmodels.support.atomic_files import write_json
 
 Clock = Literal["cpu", "wall"]
 
@@ -81,7 +81,7 @@ def parsed(
     if peaks:
         parser.add_argument("--peak", choices=[*peaks], help="print the MiB one candidate takes")
     args = parser.parse_args(arguments)
-    args.command = address.command_line(module, arguments)
+    args.command = provenance.command_line(module, arguments)
     return args
 
 
@@ -126,9 +126,9 @@ def report(
     made = {
         "benchmark": benchmark,
         "command": command,
-        "commit": address.commit(),
-        "machine": address.machine(),
-        "date": address.today(),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+        "date": provenance.today(),
         "rows": [{"name": name, **timing.as_dict()} for name, timing in timings.items()],
         "claims": [asdict(claim) | {"holds": claim.holds} for claim in claims],
     }

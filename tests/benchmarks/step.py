@@ -19,10 +19,10 @@ from torch import Tensor
 
 from tests.benchmarks.rounds import Claim, fresh_peak, parsed, print_peak, report, rounds
 from vosmodels import registry
-from vosmodels.evaluation.timing import random_video
-from vosmodels.folding import for_inference
-from vosmodels.inference import VideoSegmenter
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.evaluation.speed.timing import random_video
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
 
 MODULE = "tests.benchmarks.step"
 SIZE = (480, 910)

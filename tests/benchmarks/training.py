@@ -22,21 +22,21 @@ from typing import Any
 
 import torch
 
-from orchestrator.config import LossConfig, TrainConfig
-from orchestrator.distill import DistillStep, Trainee, make_embedding
-from orchestrator.loader import automatic
-from orchestrator.loop import fit
-from orchestrator.precision import arrange, autocast, half_type
-from orchestrator.state import TrainingState
+from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.loader import automatic
+from orchestrator.training.loop import fit
+from orchestrator.training.precision import arrange, autocast, half_type
+from orchestrator.training.state import TrainingState
 from tests.benchmarks.rounds import Claim, report, rounds
 from tests.benchmarks.step import has_bfloat16
 from vosmodels import registry
-from vosmodels.address import command_line
-from vosmodels.boundary import Sampling
 from vosmodels.data.clips import batch
 from vosmodels.data.generated import GeneratedClips
-from vosmodels.folding import for_inference
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.inference.fold import for_inference
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support.provenance import command_line
+from vosmodels.types import Sampling
 
 MODULE = "tests.benchmarks.training"
 TEACHER, STUDENT = "stcn_mobilenetv2", "mobilevos_mobilenetv2_noaspp"
@@ -90,10 +90,10 @@ class Setting:
                 selection = self.distil.select(clip)
             with autocast(self.train, CPU):
                 with self.part("teacher"):
-                    taught = self.distil.teach(self.teacher, clip)
+                    teacher_output = self.distil.teach(self.teacher, clip)
                 with self.part("losses"):
                     losses = self.distil.losses(
-                        student, clip, keep=1.0, taught=taught, selection=selection
+                        student, clip, keep=1.0, teacher_output=teacher_output, selection=selection
                     )
             with self.part("backward"):
                 terms = zip(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.model_tools import textured_frames
 from vosmodels import registry
-from vosmodels.folding import for_inference
-from vosmodels.inference import VideoSegmenter
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.segmenter import VideoSegmenter
 
 FRAMES = 2000
 STUDENTS = [name for name in registry.REGISTRY if name.startswith("mobilevos_")]

@@ -15,11 +15,11 @@ from torch import Tensor
 from tests.conformance.golden import Golden
 from tests.model_tools import fill_from_names
 from vosmodels import registry
-from vosmodels.inference import VideoSegmenter
+from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.losses import hardest_mean, keep_fraction, mask_absent, poly_cross_entropy
-from vosmodels.memory import aggregate
-from vosmodels.propagator import padding
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.spacetime.memory import aggregate
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.propagator import padding
 from vosmodels.types import Clip
 
 TOLERANCE = 1e-4  # of a probability; the public code differs from itself by 1e-6 between threads

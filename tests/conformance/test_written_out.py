@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.model_tools import fill_from_names, textured_frames
 from vosmodels import registry
-from vosmodels.inference import VideoSegmenter
-from vosmodels.spacetime import SpaceTimeNetwork
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
 
 FLOOR = 1e-7
 KEY_WIDTH = 64

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import distributed
 
-from orchestrator import job as jobs
-from orchestrator.group import Group
-from orchestrator.loop import Diverged
-from orchestrator.storage import Storage
+from orchestrator.execution import job as jobs
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.distributed import Group
+from orchestrator.training.loop import Diverged
 
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import Plan
-from orchestrator.storage import Storage
+from orchestrator.planning.plan import Plan
+from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
+from tests.execution.test_job import plan_on, record
 from tests.integration import one_job
-from tests.test_job import plan_on, record
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import urllib.request
 
 import pytest
 
-from orchestrator.catalogue import Catalogue
-from orchestrator.connection import Connection, locate
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]

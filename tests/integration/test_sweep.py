@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.catalogue import Catalogue
-from orchestrator.connection import Connection, locate
-from orchestrator.ledger import Ledger
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.integration.conftest import answer, command, make_sweep
 from tests.stores import WARNING
 from vosmodels import checkpoint

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalogue import Catalogue
-from orchestrator.comparison import read
-from orchestrator.connection import Connection, locate
-from orchestrator.ledger import Evaluated, Ledger
+from orchestrator.reporting.seeds import read
+from orchestrator.tracking.events import Evaluated
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.conftest import FRAMES, write_davis
 from tests.integration.conftest import ROOT, answer, command, environment, make_sweep
 from tests.stores import WARNING

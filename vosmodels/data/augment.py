@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vosmodels.data.warp import F64, about, grey, jitter_colour, rotation, shear, tint, to_float
+from vosmodels.data.affine import F64, about, grey, jitter_colour, rotation, shear, tint, to_float
 from vosmodels.types import U8, Augmentation
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vosmodels.data.affine import warp_frame, warp_mask
 from vosmodels.data.augment import augmenter
-from vosmodels.data.warp import warp_frame, warp_mask
-from vosmodels.seeding import numpy_generator
-from vosmodels.types import Augmentation, Clip, ClipSource, InputError, VideoSequence
+from vosmodels.errors import InputError
+from vosmodels.support.seeding import numpy_generator
+from vosmodels.types import Augmentation, Clip, ClipSource, VideoSequence
 
 Stage = Literal["video", "bl30k"]  # STCN's stages on videos
 Entry = TypeVar("Entry")

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vosmodels.data import offline
-from vosmodels.data.folders import (
+from vosmodels.data import held_out
+from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
+from vosmodels.data.listing import (
     PairProblem,
     folders_in,
     listing,
@@ -23,9 +24,9 @@ from vosmodels.data.folders import (
     pictures,
     together,
 )
-from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.types import U8, InputError, WholeMasks
+from vosmodels.errors import InputError
+from vosmodels.types import U8, WholeMasks
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
         raise InputError(
             f"{folder}: no split of year {year}; looked for {wanted}; found {listing(folder)}"
         )
-    return offline.parts(splits.get(offline.BASE, ())) | splits
+    return held_out.parts(splits.get(held_out.BASE, ())) | splits
 
 
 def _read_split(path: Path) -> tuple[str, ...]:

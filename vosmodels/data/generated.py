@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from vosmodels.seeding import numpy_generator
+from vosmodels.support.seeding import numpy_generator
 from vosmodels.types import U8, Clip, WholeMasks
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]

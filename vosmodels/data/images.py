@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vosmodels.types import U8, InputError
+from vosmodels.errors import InputError
+from vosmodels.types import U8
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"

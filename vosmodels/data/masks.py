@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vosmodels.types import U8, InputError
+from vosmodels.errors import InputError
+from vosmodels.types import U8
 
 MODES = ("P", "L", "1")  # palette, grey, black and white: one number a pixel
 

@@ -22,10 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vosmodels.data import augment
-from vosmodels.data.clips import in_turn
-from vosmodels.data.static_images import StaticImages
-from vosmodels.data.thin_plate import ThinPlateSpline
-from vosmodels.data.warp import (
+from vosmodels.data.affine import (
     BORDER,
     F64,
     about,
@@ -36,8 +33,12 @@ from vosmodels.data.warp import (
     to_float,
     warp_frame,
 )
-from vosmodels.seeding import numpy_generator
-from vosmodels.types import U8, Augmentation, Clip, InputError
+from vosmodels.data.clips import in_turn
+from vosmodels.data.static_images import StaticImages
+from vosmodels.data.thin_plate import ThinPlateSpline
+from vosmodels.errors import InputError
+from vosmodels.support.seeding import numpy_generator
+from vosmodels.types import U8, Augmentation, Clip
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vosmodels.data.folders import PairProblem, folders_in, listing, pair_problem, together
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.types import U8, InputError
+from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem, together
+from vosmodels.errors import InputError
+from vosmodels.types import U8
 
 _ECSSD_MASKS = "ground_truth_mask"  # its own name
 _MASK_FOLDERS = ("masks", _ECSSD_MASKS)  # beside `images`

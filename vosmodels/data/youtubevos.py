@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from vosmodels.data import offline
-from vosmodels.data.folders import PairProblem, listing, pair_problem, pictures, together
+from vosmodels.data import held_out
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
+from vosmodels.data.listing import PairProblem, listing, pair_problem, pictures, together
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.data.meta import META, VideoMeta, read_meta
-from vosmodels.types import U8, InputError
+from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
+from vosmodels.errors import InputError
+from vosmodels.types import U8
 
 LABEL_GAP = 5  # frames of the 30 fps video from one label to the next
 _ALL_FRAMES = "_all_frames"  # such a split has the pictures, the split without has the rest
@@ -68,7 +69,7 @@ class YouTubeVosSequence:
     @property
     def unseen(self) -> frozenset[int] | None:
         """Objects of categories that offline_train leaves out; None outside offline_val."""
-        return offline.unseen(self.name, self.meta.categories)
+        return held_out.unseen(self.name, self.meta.categories)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -140,9 +141,9 @@ class YouTubeVosDataset:
         own = (root / "JPEGImages").is_dir()
         folders = [root] if own else [path.parent for path in sorted(root.glob("*/JPEGImages"))]
         self._splits = {folder.resolve().name: _split(folder) for folder in folders}
-        if offline.BASE in self._splits:
-            for part in (offline.TRAIN, offline.VAL):
-                self._splits.setdefault(part, self._splits[offline.BASE])
+        if held_out.BASE in self._splits:
+            for part in (held_out.TRAIN, held_out.VAL):
+                self._splits.setdefault(part, self._splits[held_out.BASE])
         if not folders:
             raise InputError(
                 f"{root}: not a YouTube-VOS folder; looked for SPLIT/JPEGImages/NAME/*.jpg, "
@@ -214,7 +215,7 @@ class YouTubeVosDataset:
         """
         path = self.where(split).meta
         videos = dict(sorted(read_meta(path).items()))
-        if split not in (offline.TRAIN, offline.VAL) or path.parent.name == split:
+        if split not in (held_out.TRAIN, held_out.VAL) or path.parent.name == split:
             return videos
         plain = [name for name, meta in videos.items() if set(meta.frames) - set(meta.categories)]
         if plain:
@@ -222,13 +223,13 @@ class YouTubeVosDataset:
                 together(
                     f"{path}: objects without a category, so no split {split!r}: videos", plain
                 )
-                + f"; take the meta.json of the release, or the split {offline.BASE!r}"
+                + f"; take the meta.json of the release, or the split {held_out.BASE!r}"
             )
-        wanted = split == offline.VAL
+        wanted = split == held_out.VAL
         part = {
             name: meta
             for name, meta in videos.items()
-            if (offline.unseen(name, meta.categories) is not None) == wanted
+            if (held_out.unseen(name, meta.categories) is not None) == wanted
         }
         if not part:
             raise InputError(f"{path}: none of its {len(videos)} videos is in the split {split!r}")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vosmodels.data import offline
+from vosmodels.data import held_out
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.data.meta import META, VideoMeta, read_meta
-from vosmodels.types import InputError
+from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
+from vosmodels.errors import InputError
 
 MIN_FRAMES = 3  # of a DAVIS video: the first and the last are not scored
 
@@ -71,5 +71,5 @@ def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
             f"{folder}: {len(paths)} PNG for {len(meta.asked)} frames that {META} lists; masks "
             "that only give the objects score nothing here, the benchmark's server does"
         )
-    unseen = offline.unseen(folder.name, meta.categories)
+    unseen = held_out.unseen(folder.name, meta.categories)
     return AnnotatedVideo(folder.name, judged, meta.begins, unseen=unseen)

@@ -15,35 +15,30 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vosmodels.data.masks import object_ids, read_mask, resize_ids
+from vosmodels.data.frames import (
+    frame_tensor,
+    given_mask,
+    scaled_frame,
+    scaled_mask,
+    visited_frames,
+)
+from vosmodels.data.masks import read_mask
+from vosmodels.errors import InputError
 from vosmodels.evaluation.annotations import MIN_FRAMES, AnnotatedVideo, annotated
-from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore, Tally
-from vosmodels.processes import helpers
-from vosmodels.types import U8, InputError, ScoredVideo
+from vosmodels.evaluation.scores import Scores, SequenceScore, Tally
+from vosmodels.support.processes import helpers
+from vosmodels.types import U8, ScoredVideo, Segmenter
 
 FRAMES_A_WORKER = 1500  # fewer are read and scored sooner than another process has started
 
 Place = TypeVar("Place", int, str)  # of a frame in its video: its number or its file's stem
 OnScored = Callable[[U8, U8, Sequence[int]], None]
-
-
-class Segmenter(Protocol):
-    """One video, frame by frame."""
-
-    def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """frame (3, H, W) float in [0, 1] -> (H, W) int64.
-
-        mask (H, W) int64 ids: on the first frame, and of new objects where they begin.
-        """
-        ...
 
 
 class FirstFrameCopy:
@@ -131,49 +126,6 @@ def _following(begins: Mapping[int, Place], place: Place) -> list[int]:
     return [i for i, first in begins.items() if first < place]
 
 
-def visited_frames(sequence: ScoredVideo, stride: int) -> list[int]:
-    """Every so-manieth frame, and those where an object begins, ascending."""
-    return sorted({*range(0, len(sequence), stride), *sequence.begins.values()})
-
-
-def given_mask(sequence: ScoredVideo, number: int, height: int | None) -> Tensor | None:
-    """(H, W) int64 ids of the objects that begin in the frame; None where none does.
-
-    An object that vanishes at `height` rows is not given. Raises InputError where that leaves
-    frame 0 without any.
-    """
-    new = [i for i, first in sequence.begins.items() if first == number]
-    if not new and number:
-        return None
-    truth = scaled_mask(sequence, number, height)
-    given = np.where(np.isin(truth, new), truth, 0)
-    if given.any():
-        return torch.from_numpy(given.astype(np.int64))
-    if number:
-        return None
-    raise InputError(
-        f"{sequence.name}: no object in the first mask at {truth.shape[0]} rows, so "
-        "nothing to follow; take it out of the split, or score at a larger height"
-    )
-
-
-def score_masks(truth: NDArray[Any], prediction: NDArray[Any]) -> dict[int, ObjectScore]:
-    """Scores by object id of one whole video: (T, H, W) ids each, T >= 3.
-
-    Objects are the ids of truth[0]; the first and the last frame are left out here.
-    Raises ValueError where the shapes differ or there is nothing to score.
-    """
-    if truth.shape != prediction.shape or truth.ndim != 3 or len(truth) < MIN_FRAMES:
-        raise ValueError(
-            f"truth {truth.shape} and prediction {prediction.shape}: "
-            f"wanted one shape (T, H, W) with T >= {MIN_FRAMES}"
-        )
-    tally = Tally(object_ids(truth[0]))
-    for of_truth, of_prediction in zip(truth[1:-1], prediction[1:-1], strict=True):
-        tally.add(of_truth, of_prediction)
-    return tally.scores()
-
-
 def score_folders(
     masks: Path, annotations: Path, *, merge: bool = False, workers: int | None = None
 ) -> Scores:
@@ -231,31 +183,3 @@ def _score_folder(masks: Path, video: AnnotatedVideo) -> SequenceScore:
             )
         tally.add(truth, prediction, _following(video.begins, path.stem))
     return SequenceScore(video.name, tally.scores(), video.unseen)
-
-
-def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:
-    """(H, W, 3) at `height` rows, aspect kept; never larger than it is."""
-    frame = sequence.frame(index)
-    if height is None or height >= frame.shape[0]:
-        return frame
-    small = cv2.resize(frame, _size(frame, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.uint8)
-
-
-def scaled_mask(sequence: ScoredVideo, index: int, height: int | None) -> U8:
-    """(H, W) ids of a frame that has a mask, at the size of `scaled_frame`."""
-    ids = sequence.mask(index)
-    if height is None or height >= ids.shape[0]:
-        return ids
-    width, _ = _size(ids, height)
-    return resize_ids(ids, height, width)
-
-
-def _size(picture: U8, height: int) -> tuple[int, int]:
-    """(width, height) at so many rows."""
-    return max(1, round(picture.shape[1] * height / picture.shape[0])), height
-
-
-def frame_tensor(frame: U8) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
-    return torch.from_numpy(frame).permute(2, 0, 1).float().div_(255).contiguous()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vosmodels.errors import InputError
 from vosmodels.evaluation.metrics import Statistics, frame_scores, statistics
-from vosmodels.types import InputError
 
 ON_THE_SERVER = (
     "no scores: the masks here only give the objects; scores come from the benchmark's server"

@@ -1,0 +1,24 @@
+"""Command-line arguments that say which configuration: a YAML file, overrides, overlays."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, file: str) -> None:
+    """Add `args.file` and `args.overrides`; file: what the help calls the YAML."""
+    parser.add_argument("file", metavar=file, type=Path)
+    parser.add_argument(
+        "overrides",
+        metavar="key=value|OVERLAY.yaml",
+        nargs="*",
+        help="as in the YAML; later ones win",
+    )
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Add `args.dry_run`."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
+    )

@@ -1,0 +1,406 @@
+"""The YAML schema: a file becomes a typed, frozen object once, here; below nobody sees a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from orchestrator.config import errors, stages, sweep_checks
+from orchestrator.config.document import ConfigError, Document, read, with_keys
+from orchestrator.config.fields import (
+    Above0,
+    ClipLength,
+    Count,
+    Crop,
+    Name,
+    Number,
+    Positive,
+    Rows,
+    Section,
+    Unit,
+    Weight,
+)
+from orchestrator.config.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
+from vosmodels import registry
+from vosmodels.errors import InputError
+from vosmodels.types import (
+    Augmentation,
+    CorrelationMethod,
+    CorrelationNorm,
+    Direction,
+    FeatureSide,
+    LogitPixels,
+    Sampling,
+)
+
+__all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
+
+
+PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
+# Trials are compared by one score, in one experiment: what that rests on is the same for all.
+NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
+    f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
+}
+STORAGE = "results"  # in the working directory
+MODEL = "models:/"  # before the id of a checkpoint in MLflow
+GENERATED_SPLITS = ("train", "val", "test")
+
+
+class DataConfig(Section):
+    """Where clips come from; splits by name. `select` chooses, `report` is scored once."""
+
+    section = "data"
+    root: Name = "generated"
+    layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
+    year: Literal["auto", 2016, 2017] = "auto"
+    train: str | Videos = "train"
+    select: str = "val"
+    report: str | None = None
+    static: Images | None = None
+    select_height: Positive = 240  # px
+    select_stride: Positive = 2  # frames
+    report_height: Rows | None = None  # rows the network sees; scores are at full size
+    max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
+
+    @field_validator("train", "select", "report")
+    @classmethod
+    def _split_is_generated(cls, value: Any, info: ValidationInfo) -> Any:
+        drawn = cls.draws(info.data.get("root"), info.data.get("layout"))
+        if drawn and isinstance(value, str) and value not in GENERATED_SPLITS:
+            raise PydanticCustomError(
+                "split",
+                "{value} is no split of generated clips, which has train, val and test",
+                {"value": repr(value)},
+            )
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
+        for key in ("select", "train"):
+            if value is not None and value in cls._splits(info.data, key):
+                raise PydanticCustomError(
+                    "report_chosen",
+                    "is also data.{key}; report must be a split nothing is chosen or trained by",
+                    {"key": key},
+                )
+        return value
+
+    @staticmethod
+    def _splits(data: Mapping[str, Any], key: str) -> set[str]:
+        """The splits of the run's own root that a key names."""
+        named = data.get(key)
+        if isinstance(named, tuple):
+            return {source.split for source in named if source.root == data.get("root")}
+        return {named} if named else set()
+
+    @property
+    def generated(self) -> bool:
+        """True where clips are drawn, not read."""
+        return self.draws(self.root, self.layout)
+
+    @staticmethod
+    def draws(root: str | None, layout: str | None) -> bool:
+        return layout == "generated" or (layout == "auto" and root == "generated")
+
+
+class ModelConfig(Section):
+    """A model by registry name; `options` are checked by that model's own config class."""
+
+    name: str
+    weights: str | None = None  # a whole model: a file or models:/ID
+    backbone: str | None = None  # encoder weights to start from: imagenet or a file
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_registered(cls, value: str) -> str:
+        try:
+            registry.config(value)
+        except InputError as error:
+            raise PydanticCustomError("model", "{why}", {"why": str(error)}) from None
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" in info.data:
+            try:
+                registry.config(info.data["name"], **value)
+            except InputError as error:
+                raise PydanticCustomError("options", "{why}", {"why": str(error)}) from None
+        return value
+
+
+class StudentConfig(ModelConfig):
+    section = "student"
+    name: str = "mobilevos_mobilenetv2"
+
+
+class TeacherConfig(ModelConfig):
+    """`weights` given: used as it is. Else trained first, for `steps`."""
+
+    section = "teacher"
+    name: str = "stcn_mobilenetv2"
+    steps: Count = 200
+
+
+class LossConfig(Section):
+    """Weights of the terms (0 = off) and the readings of the paper; vosmodels.distillation."""
+
+    section = "loss"
+    method: CorrelationMethod = "auto"
+    omega: Unit = Field(default=0.95, validate_default=True)
+    tau: Above0 = 0.1
+    sampling: Sampling = "boundary"
+    logit: Weight = 1.0
+    representation: Weight = 1.0
+    dice: Weight = 0.0
+    kl: Direction = "forward"
+    kl_pixels: LogitPixels = "same"  # same: as sampling, random: all
+    tau_squared: bool = False  # times tau^2, as Hinton et al.; the paper does not
+    z: FeatureSide = "pre_relu"  # of the ReLU before the mask head
+    norm: CorrelationNorm = "n"
+    boundary_width: Positive = 1  # positions at stride 4
+    max_pixels: Annotated[int, Number, Field(ge=2)] = 1024
+
+    @property
+    def needs_teacher(self) -> bool:
+        """True where a term compares the student with a teacher."""
+        return self.logit > 0 or self.representation > 0
+
+    @field_validator("omega")
+    @classmethod
+    def _classwise_is_exact(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("method") == "classwise" and value != 0:
+            raise PydanticCustomError("classwise", "loss.method classwise is exact for 0 only")
+        return value
+
+
+class StemConfig(Section):
+    """Training before the trials part; null: train's value as written, never a swept one.
+
+    A teacher that is trained here has the same batch, crop and rate: both start from nothing.
+    """
+
+    section = "stem"
+    steps: Count = 100
+    loss: Literal["cross_entropy"] = "cross_entropy"
+    batch_size: Positive | None = None
+    crop: Crop | None = None  # px
+    lr: Above0 | None = None
+
+
+class TrainConfig(Section):
+    """One trial's training; steps count after the stem, batch_size over all workers."""
+
+    section = "train"
+    steps: Count = 200
+    batch_size: Positive = 4
+    clip_length: ClipLength = 5  # frames
+    max_skip: MaxSkip = 5  # widest gap of two frames; curriculum: 5, 10, 15, 20, 25, 5
+    augmentation: Augmentation = "light"  # stcn: as wide as STCN's, for long runs
+    crop: Crop = 128  # px
+    lr: Above0 = 1e-4
+    eval_every: Positive = 100  # steps
+    checkpoint_every: Positive = 100  # steps
+    keep: Literal["all"] = "all"
+    # auto: bfloat16 on a GPU, off on a CPU
+    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the weights that are kept
+    clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
+    schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from decay_at on
+    decay_at: DecayAt = 5 / 6  # share of the steps
+    warmup: Unit = 0.0  # share of the steps over which lr rises from 0
+    weight_decay: Weight = 1e-7
+    bootstrap: Annotated[float, Number, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
+
+
+class SoupConfig(Section):
+    section = "soup"
+    after_sweep: bool = True
+    min_delta: Weight = 0.0
+
+
+class ClusterConfig(Section):
+    """What runs the trials; shapes nothing that is learnt, except through `threads`."""
+
+    section = "cluster"
+    address: str | None = None
+    workers: Positive = 1
+    gpus_per_worker: Weight = 0.0
+    threads: Positive | None = None
+    loaders: Count | None = None  # processes per worker that make batches; null: none on a CPU
+    lockstep: Positive = 1
+    retries: Count = 1
+    stall_s: Above0 = 600.0
+
+
+class TrackingConfig(Section):
+    section = "tracking"
+    uri: str | None = None
+
+
+class RunConfig(Section):
+    """One job."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")  # MLflow experiment
+    seed: Count = 0
+    data: DataConfig = DataConfig()
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    loss: LossConfig = LossConfig()
+    stem: StemConfig = StemConfig()
+    train: TrainConfig = TrainConfig()
+    stages: tuple[StageConfig, ...] | None = Field(default=None, validate_default=True)
+    soup: SoupConfig = SoupConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    storage: str | None = None
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("train")
+    @classmethod
+    def _drawn_clips_are_as_drawn(cls, value: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        drawn = data and data.generated and isinstance(data.train, str) and data.static is None
+        if drawn and value.augmentation != "light":
+            raise PydanticCustomError(
+                "drawn",
+                "augmentation {value}: generated clips are learnt from as they are drawn; "
+                "leave it out, or give data.root a folder",
+                {"value": value.augmentation},
+            )
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_have_data(cls, value: Any, info: ValidationInfo) -> Any:
+        static = getattr(info.data.get("data"), "static", None) is not None
+        if value is None and static:
+            raise PydanticCustomError(
+                "stages", "data.static is for a stage named static; give stages"
+            )
+        found = stages.problems(value, static=static) if value is not None else []
+        if found:
+            raise PydanticCustomError("stages", "{found}", {"found": "; ".join(found)})
+        return value
+
+    @field_validator("cluster")
+    @classmethod
+    def _workers_share_a_batch(cls, value: ClusterConfig, info: ValidationInfo) -> ClusterConfig:
+        parts = [(key, info.data.get(key)) for key in ("train", "stem")]
+        if stages := info.data.get("stages"):
+            parts = [(f"stages.{place}", stage) for place, stage in enumerate(stages)]
+        for section, part in parts:
+            size = getattr(part, "batch_size", None)
+            if size is not None and size % value.workers:
+                raise PydanticCustomError(
+                    "workers",
+                    "workers {workers} cannot share {section}.batch_size {size} equally",
+                    {"workers": value.workers, "section": section, "size": size},
+                )
+        return value
+
+    def as_sweep(self) -> SweepConfig:
+        """The run as a sweep of one trial, so that both go the same way."""
+        return SweepConfig(**dict(self), sweep=SweepSection())
+
+    @property
+    def storage_root(self) -> Path:
+        """Absolute folder of ledger, checkpoints and the default MLflow store."""
+        return Path(self.storage or STORAGE).expanduser().absolute()
+
+
+class SweepSection(Section):
+    """Which keys vary. parameters: a dotted key to its values; points: a name to keys that vary
+    together, the first one being what the others are compared with; seeds repeat every trial."""
+
+    section = "sweep"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    points: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    search: Literal["grid"] = "grid"
+    scheduler: Literal["fifo"] = "fifo"
+    seeds: Positive = 1
+
+    @property
+    def keys(self) -> set[str]:
+        """Every key that varies."""
+        return {*self.parameters, *(key for point in self.points.values() for key in point)}
+
+
+class SweepConfig(RunConfig):
+    """A sweep: a run and what varies."""
+
+    sweep: SweepSection
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep in a YAML file; ConfigError with every problem, grid points included."""
+    document = _read(path, overrides)
+    problems = []
+    if "sweep" not in document.values:
+        problems.append(
+            f"{path}: sweep: missing; a sweep needs `sweep: {{parameters: {{key: [values]}}}}`, "
+            f"one job runs with: python -m orchestrator.train {path}"
+        )
+        document.values["sweep"] = {"parameters": {}}  # so that it is said once
+    else:
+        problems = sweep_checks.of_grid(document, RunConfig, NOT_SWEPT)
+    return _validate(SweepConfig, document, problems)
+
+
+def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The single job in a YAML file; a sweep is refused."""
+    document = _read(path, overrides)
+    problems = []
+    if document.values.pop("sweep", None) is not None:
+        problems.append(
+            f"{document.place(('sweep',))}: sweep: this is a sweep, not one job; "
+            f"run it with: python -m orchestrator.sweep {path}"
+        )
+    return _validate(RunConfig, document, problems)
+
+
+def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConfig:
+    """The run with dotted keys set to values that came from `place`; ConfigError as `load`."""
+    document = Document(Path(place), with_keys(config.model_dump(), values))
+    return _validate(RunConfig, document, [])
+
+
+def resolve(config: Config) -> Config:
+    """The config with the stem's nulls filled from `train` as written; stages leave no stem to
+    fill."""
+    if config.stages is not None:
+        return config
+    stem, train = config.stem, config.train
+    filled = {
+        key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
+    }
+    return config.model_copy(update={"stem": stem.model_copy(update=filled)})
+
+
+def _read(path: Path | str, overrides: Sequence[str]) -> Document:
+    document = read(Path(path), overrides)
+    document.values.setdefault("name", Path(path).stem)
+    said = sweep_checks.of_stages(document, stages.SAID_BY_STAGES)
+    return replace(document, problems=(*document.problems, *said))
+
+
+def _validate(model: type[Config], document: Document, problems: list[str]) -> Config:
+    found = list(document.problems)
+    try:
+        config = model.model_validate(document.values)
+    except ValidationError as error:
+        found += [errors.line(document, model, details) for details in error.errors()]
+    found += problems
+    if found:
+        raise ConfigError(list(dict.fromkeys(found)))
+    return resolve(config)

@@ -1,0 +1,149 @@
+"""Check swept keys, points and stages against the schema, each value in a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.config.document import Document, with_keys
+from orchestrator.config.errors import TOGETHER, problem, section_at, unknown_key
+
+
+def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
+    """What is wrong with the swept keys and their values, each tried in the run by itself, and
+    with the points, each tried as a whole."""
+    section = document.values["sweep"]
+    parameters = section.get("parameters", {}) if isinstance(section, dict) else None
+    points = section.get("points", {}) if isinstance(section, dict) else None
+    if not (isinstance(parameters, dict) and isinstance(points, dict)):
+        return []  # the schema says so
+    if not all(isinstance(changes, dict) for changes in points.values()):
+        return []  # so it does here
+    base = {key: value for key, value in document.values.items() if key != "sweep"}
+    problems = []
+    if not parameters and not points:
+        problems.append(
+            _at(document, "parameters", "empty; give at least one key, or sweep.points")
+        )
+    for key, values in parameters.items():
+        path = tuple(str(key).split("."))
+        place = f"parameters.{key}"
+        if path in document.overridden:
+            problems.append(
+                f"{document.place(path)}: {key}: is swept; use sweep.parameters.{key}=[value], "
+                "or leave it to the sweep"
+            )
+        problems += [
+            _at(document, place, text) for text in _of_key(model, path, values, base, not_swept)
+        ]
+        problems += [
+            _at(document, place, f"is also set by point {name!r}; a key varies in one place")
+            for name, changes in points.items()
+            if key in changes
+        ]
+    return problems + _of_points(document, model, points, base, not_swept)
+
+
+def _of_points(
+    document: Document,
+    model: type[BaseModel],
+    points: Mapping[str, Mapping[str, Any]],
+    base: Mapping[str, Any],
+    not_swept: Set[str],
+) -> list[str]:
+    problems = []
+    known: dict[str, BaseModel] = {}
+    for name, changes in points.items():
+        whole = with_keys(base, changes)
+        for key, value in changes.items():
+            path = tuple(str(key).split("."))
+            problems += [
+                _at(document, f"points.{name}.{key}", text)
+                for text in _of_key(model, path, [value], whole, not_swept)
+            ]
+            if path in document.overridden and all(key in other for other in points.values()):
+                problems.append(
+                    f"{document.place(path)}: {key}: is set by every point of sweep.points"
+                )
+        try:
+            run = model.model_validate(whole)
+        except ValidationError:
+            continue  # told by key, above or by the schema
+        twins = [other for other, theirs in known.items() if theirs == run]
+        problems += [_at(document, f"points.{name}", f"is the same run as {t!r}") for t in twins]
+        known[name] = run
+    return problems
+
+
+def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
+    """Keys of `train` and `stem`, written or swept, that a list of stages says instead."""
+    if document.values.get("stages") is None:
+        return []
+    sweep = document.values.get("sweep")
+    swept = sweep.get("parameters") if isinstance(sweep, dict) else None
+    told = []
+    for section in ("train", "stem"):
+        written = document.values.get(section)
+        for key in keys:
+            dotted = f"{section}.{key}"
+            if isinstance(written, dict) and key in written:
+                path: tuple[str, ...] = (section, key)
+            elif isinstance(swept, dict) and dotted in swept:
+                path = ("sweep", "parameters", dotted)
+            else:
+                continue
+            told.append(
+                f"{document.place(path)}: {'.'.join(path)}: with `stages` every stage says its own "
+                f"{key}; write it there, or take the stages out"
+            )
+    return told
+
+
+def _of_key(
+    model: type[BaseModel],
+    path: tuple[str, ...],
+    values: Any,
+    base: Mapping[str, Any],
+    not_swept: Set[str],
+) -> list[str]:
+    key = ".".join(path)
+    options = path[1:2] == ("options",) and len(path) > 2  # checked by the model, with its value
+    if not options:
+        section = section_at(model, path[:-1])
+        if section is None or path[-1] not in section.model_fields:
+            return [unknown_key(model, path)]
+        if section_at(model, path) is not None:
+            return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
+    last = f"stages.{len(base.get('stages') or ()) - 1}"
+    if not_swept & {key, path[0]} and ".".join(path[:2]) != last:
+        known = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
+        return ["cannot be swept: trials of one sweep share it" + known]
+    if isinstance(values, dict):
+        return [f"{values!r:.60}: ranges need search random or optuna, which are not built yet"]
+    if not isinstance(values, list):
+        return [f"{values!r:.60} is not a list of values, e.g. [{values!r:.60}]"]
+    if not values:
+        return ["[] is an empty grid; give at least one value"]
+    problems = [
+        f"{value!r:.60} is there twice"
+        for index, value in enumerate(values)
+        if value in values[:index]
+    ]
+    for value in values:
+        try:
+            model.model_validate(with_keys(base, {key: value}))
+        except ValidationError as error:
+            for details in error.errors():
+                loc = tuple(str(part) for part in details["loc"])
+                together = key in TOGETHER.get(details["type"], ())
+                if loc[: len(path)] == path or (options and loc == path[:2]) or together:
+                    problems.append(problem(model, loc, details, value))
+    return problems
+
+
+def _at(document: Document, key: str, text: str) -> str:
+    """A line about a key below `sweep`, whose own name may have dots."""
+    where = ("sweep", *key.split(".", 1))
+    return f"{document.place(where)}: {'.'.join(where)}: {text}"

@@ -1,0 +1,1 @@
+"""Run jobs on Ray and score what they write."""

@@ -1,0 +1,159 @@
+"""What a plan will take, before anything starts: from what this machine has done, or can do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from orchestrator.config import RunConfig
+from orchestrator.config.sections import TrainConfig
+from orchestrator.execution.driver import unfinished
+from orchestrator.planning.datasets import sequences
+from orchestrator.planning.placement import Placement
+from orchestrator.planning.plan import Job, Plan
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.loop import fit
+from orchestrator.training.state import TrainingState
+from vosmodels import registry
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.types import Clip
+
+PROBE_STEPS = 2  # after one that warms up
+PROBE_FRAME = (240, 432)  # pixels
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """seconds per part, how the step times were known, and disk in MiB."""
+
+    seconds: Mapping[str, float]
+    source: str
+    disk_mib: float
+
+
+def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> Forecast:
+    """Times of what is left of a plan, by timing a few real optimisation steps and frames in this
+    process, on random clips of the configured size, with the configured threads.
+
+    Parts: teacher, stem, trial (all of them, `at_once` side by side), scoring (of checkpoints on
+    the select split, of rows on the report split), soup (one score per checkpoint of a trial)."""
+    left = unfinished(plan.jobs, storage)
+    if not left:
+        return Forecast({}, "all is done", 0.0)
+    seconds: dict[str, float] = {}
+    rates: dict[str, float] = {}
+    for role in ("teacher", "stem", "trial"):
+        jobs = [job for job in left if job.role == role]
+        if jobs:
+            rounds = math.ceil(len(jobs) / placement.at_once)
+            times = [step_seconds(jobs[0], stage.train) for stage in jobs[0].stages]
+            whole = sum(t * s.train.steps for t, s in zip(times, jobs[0].stages, strict=True))
+            rates[role] = whole / max(1, jobs[0].steps)
+            seconds[role] = rounds * whole
+    data, trials = config.data, [job for job in left if job.role == "trial"]
+    select = _pixels(config, data.select, data.select_height, data.select_stride)
+    rates["million pixels"] = pixel_seconds(left[-1]) * 1e6
+    one_score = select * rates["million pixels"] / 1e6
+    checkpoints = sum(_checkpoints(job) for job in left)
+    seconds["scoring"] = checkpoints * one_score / placement.at_once
+    if data.report:
+        rows = len(plan.trials) + 3  # and untrained, stem, soup
+        full = _pixels(config, data.report, data.report_height, 1)
+        seconds["scoring"] += rows * full * rates["million pixels"] / 1e6 / placement.at_once
+    if config.soup.after_sweep:
+        seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score
+    told = ", ".join(
+        f"{what} {rate:.2f} s" + ("" if what == "million pixels" else " a step")
+        for what, rate in rates.items()
+    )
+    disk = sum(_weights_mib(job) * (_checkpoints(job) + 3) for job in left)
+    return Forecast(seconds, f"timed here: {told}", disk)
+
+
+def _checkpoints(job: Job) -> int:
+    if job.role != "trial":
+        return len(job.stages) + (job.role == "stem")
+    return sum(math.ceil(s.train.steps / s.train.checkpoint_every) for s in job.stages)
+
+
+def _pixels(config: RunConfig, split: str, height: int | None, stride: int) -> float:
+    """Pixels the network sees when a split is scored once."""
+    total = 0.0
+    for video in sequences(config.data, split):
+        rows, columns = video.mask(0).shape
+        scale = min(1.0, height / rows) ** 2 if height else 1.0
+        total += math.ceil(len(video) / stride) * rows * columns * scale
+    return total
+
+
+def pixel_seconds(job: Job) -> float:
+    """Seconds of a student's inference per pixel of a frame, one object."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        model = for_inference(registry.build(job.model.name, seed=0, **job.model.options))
+        segmenter = VideoSegmenter(model)
+        height, width = PROBE_FRAME
+        mask = torch.zeros(height, width, dtype=torch.int64)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+        segmenter.step(torch.rand(3, height, width), mask)
+        segmenter.step(torch.rand(3, height, width))
+        started = time.perf_counter()
+        for _ in range(PROBE_STEPS):
+            segmenter.step(torch.rand(3, height, width))
+        return (time.perf_counter() - started) / PROBE_STEPS / (height * width)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def step_seconds(job: Job, train: TrainConfig) -> float:
+    """Seconds of one optimisation step of a job's stage, the mean of a few after a first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        model = registry.build(job.model.name, seed=0, **job.model.options)
+        step = DistillStep(job.loss, seed=0)
+        teacher, trainee = None, Trainee(model)
+        if job.loss.needs_teacher:
+            config = job.config.teacher
+            teacher = registry.build(config.name, seed=0, **config.options)
+            trainee = Trainee(model, make_embedding(model.z_channels, teacher.z_channels, 0))
+        train = train.model_copy(update={"steps": PROBE_STEPS + 1})
+        clips = _Noise(train, job.config.data.max_objects)
+        started = 0.0
+        for progress in fit(TrainingState(trainee, train), clips, step, train, teacher=teacher):
+            if progress.step == 1:
+                started = time.perf_counter()
+        return (time.perf_counter() - started) / PROBE_STEPS
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Clips of the right size; their content does not matter to the clock."""
+
+    train: TrainConfig
+    objects: int
+
+    def sample(self, index: int) -> Clip:
+        train, objects = self.train, self.objects
+        rng = torch.Generator().manual_seed(index)
+        shape = (1, train.clip_length, train.crop, train.crop)
+        frames = torch.rand(1, train.clip_length, 3, train.crop, train.crop, generator=rng)
+        masks = torch.zeros(shape, dtype=torch.int64)
+        edge = train.crop // 4
+        masks[:, :, edge : 3 * edge, edge : 3 * edge] = 1
+        return Clip(frames, masks, torch.arange(objects)[None] < 1, (index,))
+
+
+def _weights_mib(job: Job) -> float:
+    model = registry.build(job.model.name, seed=0, **job.model.options)
+    size: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    return size / 2**20

@@ -1,0 +1,279 @@
+"""One job, from its plan to its last line in the ledger; no Ray in here."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
+from orchestrator.planning.datasets import training_clips
+from orchestrator.planning.plan import Job, Role
+from orchestrator.tracking import events
+from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.distributed import Group
+from orchestrator.training.gradient_norms import judged_at, warnings_of
+from orchestrator.training.loader import automatic
+from orchestrator.training.loop import fit
+from orchestrator.training.precision import arrange, half_type
+from orchestrator.training.state import TrainingState
+from vosmodels import checkpoint, registry
+from vosmodels.backbones import load_backbone
+from vosmodels.calibration import calibrate
+from vosmodels.data.clips import batch
+from vosmodels.errors import InputError
+from vosmodels.inference.fold import for_inference
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support.seeding import seed_of
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_BATCHES = 20
+
+
+def run(job: Job, storage: Storage, group: Group | None = None) -> None:
+    """Train the job to its end, from wherever an earlier attempt left it.
+
+    Rank 0 evaluates, writes checkpoints and the ledger. On an exception the ledger gets the
+    error, the log its traceback, and the exception goes on.
+    """
+    group = group or Group()
+    _reset_torch_globals(job.threads)
+    record = Ledger(storage.root).job(job.key)
+    if group.share.rank > 0:
+        if record.state != "done":
+            _train(job, storage, group, None)
+        return
+    with record.claim():
+        try:
+            if record.state != "done":  # else an earlier attempt was killed after its last word
+                _train(job, storage, group, record)
+        except Exception as error:  # whatever ends a job: its record says so, its caller sees it
+            logger.exception("%s failed", job.name)
+            first_line = (str(error).splitlines() or [""])[0]
+            message = (
+                first_line
+                if isinstance(error, InputError)
+                else (f"{type(error).__name__}: {first_line}")
+            )
+            record.write(events.Failed(error=message, log=str(storage.log(job.key))))
+            raise
+    shutil.rmtree(storage.resume(job.key), ignore_errors=True)
+
+
+def _reset_torch_globals(threads: int) -> None:
+    """Set what changes a result and belongs to the process, whatever was run in it before."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.mkldnn.set_flags(True)
+    for device in ("cpu", "cuda"):
+        torch.set_autocast_enabled(device, False)
+
+
+def _train(job: Job, storage: Storage, group: Group, record: JobRecord | None) -> None:
+    started = time.monotonic()
+    scorer = Scorer.for_select(storage, job.config.data) if record else None
+    model, ancestor = _starting_model(job, storage)
+    teacher = _teacher(job, storage)
+    state = TrainingState(_trainee(job, model, teacher).to(group.device), job.stages[0].train)
+    if teacher is not None:
+        teacher.to(group.device)
+    resumed = state.restore(storage.resume(job.key), group.share)
+    if half_type(job.stages[0].train, group.device):
+        arrange(state.trainee, state.optimizer)
+        teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
+    recorder = CheckpointRecorder(job, storage, ancestor, record, scorer)
+    if record is not None:
+        record.write(
+            events.Started(
+                role=job.role,
+                name=job.name,
+                sweep=job.sweep,
+                experiment=job.config.name,
+                config=job.config.model_dump(mode="json"),
+                ancestor=ancestor,
+            )
+        )
+        at = f"{job.stages[state.stage].name} stage, step {state.step}"
+        logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
+    if not resumed and (job.role == "stem" or job.steps == 0):
+        recorder.checkpoint(model, 0)  # the untrained student: an anchor of the table
+    _go_through_stages(job, state, group, teacher, recorder)
+    if record is not None:
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        record.write(events.Done(seconds=time.monotonic() - started, peak_mib=peak_mib))
+
+
+def _go_through_stages(
+    job: Job,
+    state: TrainingState,
+    group: Group,
+    teacher: nn.Module | None,
+    recorder: CheckpointRecorder,
+) -> None:
+    """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
+    once a stage, at its end; what they would resume from is kept as often as a trial's."""
+    module, loaders = group.wrap(state.trainee), job.config.cluster.loaders
+    if loaders is None:
+        loaders = automatic(group.device, job.threads)
+    for index, stage in enumerate(job.stages):
+        if index < state.stage:
+            continue
+        if index > state.stage:
+            state.next_stage(stage.train)
+        seed = seed_of(job.seed, "stage", index) if index else job.seed
+        for progress in fit(
+            state,
+            training_clips(stage, seed),
+            DistillStep(job.loss, seed=seed),
+            stage.train,
+            teacher=teacher,
+            module=module,
+            share=group.share,
+            device=group.device,
+            loaders=loaders,
+        ):
+            group.alive()
+            if recorder.record is None:
+                continue
+            step, model = state.done, cast(SpaceTimeNetwork, state.model)
+            watched = job.role == "trial" or progress.step == stage.train.steps
+            if progress.losses is not None:
+                recorder.record.write(events.Losses(step=step, values=dict(progress.losses)))
+            if progress.speed is not None:
+                recorder.record.write(events.Speed(step=step, values=dict(progress.speed)))
+            if progress.gradients is not None:
+                of = stage.train.steps
+                recorder.measured(progress.gradients, step, before=state.before, of=of)
+            if progress.checkpoint:
+                if watched:
+                    recorder.checkpoint(model, step)
+                state.save(recorder.storage.resume(job.key))
+            elif progress.evaluate and watched:
+                recorder.evaluate(model, step)
+
+
+class CheckpointRecorder:
+    """Evaluates, writes and records what a training yields."""
+
+    def __init__(
+        self,
+        job: Job,
+        storage: Storage,
+        ancestor: str | None,
+        record: JobRecord | None,
+        scorer: Scorer | None,
+    ) -> None:
+        self.job = job
+        self.storage = storage
+        self.ancestor = ancestor
+        self.record = record
+        self.scorer = scorer
+
+    def measured(self, norms: Mapping[str, float], step: int, *, before: int, of: int) -> None:
+        """Gradients of a stage of `of` steps, which began after `before`; at the last of them a
+        warning of loss terms that do nothing or everything."""
+        if not self.record:
+            return
+        self.record.write(events.Gradients(step=step, norms=dict(norms)))
+        if step - before == judged_at(of):
+            made = self.record.of(events.Gradients)
+            known = {e.step - before: e.norms for e in made if e.step > before}
+            if text := "; ".join(warnings_of(known)):
+                logger.warning("%s step %d: %s", self.job.name, step, text)
+                self.record.write(events.Warned(step=step, text=text))
+
+    def evaluate(self, model: SpaceTimeNetwork, step: int) -> None:
+        """Scores without a checkpoint."""
+        if self.record and self.scorer:
+            scores = self.scorer.score(model)
+            self.record.write(events.Evaluated(step=step, scores=summary(scores)))
+
+    def checkpoint(self, model: SpaceTimeNetwork, step: int) -> None:
+        """Score, write, record, picture: in that order, so that a record is never of less."""
+        if not (self.record and self.scorer):
+            return
+        scores = self.scorer.score(model)
+        info = checkpoint.CheckpointInfo.of(
+            model, ancestor=self.ancestor, step=step, scores=summary(scores)
+        )
+        path, sha256 = checkpoint.write(self.storage.checkpoints, model.state_dict(), info)
+        self.scorer.remember(sha256, scores)
+        self.record.write(
+            events.Checkpoint(
+                step=step,
+                sha256=sha256,
+                path=path.relative_to(self.storage.root).as_posix(),
+                scores=summary(scores),
+                sequences=per_sequence(scores),
+                ancestor=self.ancestor,
+            )
+        )
+        if scores.fps is not None:
+            self.record.write(events.Evaluated(step=step, scores={"fps": scores.fps}))
+        picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
+        self.scorer.picture(model, picture)
+        self.record.write(
+            events.Picture(step=step, path=picture.relative_to(self.storage.root).as_posix())
+        )
+        logger.info("%s step %d: J %.3f F %.3f", self.job.name, step, scores.j, scores.f)
+
+
+def _starting_model(job: Job, storage: Storage) -> tuple[SpaceTimeNetwork, str | None]:
+    """The model a job starts from, and the sha256 of the checkpoint that is its ancestor."""
+    if job.role == "trial":
+        sha256, path = _last_checkpoint(job, "stem", storage)
+        tensors, _ = checkpoint.read(path)
+        return student_of(job.config.student, tensors), sha256
+    config = job.model
+    model = registry.build(config.name, seed=seed_of(job.seed, job.role), **config.options)
+    if config.weights is not None:
+        checkpoint.load_weights(model, Path(config.weights).expanduser())
+        return model.eval(), None
+    loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
+    clips = training_clips(job.stages[0], job.seed)
+    size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
+    calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
+    return model.eval(), None
+
+
+def _teacher(job: Job, storage: Storage) -> SpaceTimeNetwork | None:
+    if not job.loss.needs_teacher:
+        return None
+    config = job.config.teacher
+    if "teacher" in job.needs:
+        _, path = _last_checkpoint(job, "teacher", storage)
+        model, _ = checkpoint.load_model(path)
+    else:
+        assert config.weights is not None  # the plan has made a teacher job otherwise
+        model = registry.build(config.name, seed=0, **config.options)
+        checkpoint.load_weights(model, Path(config.weights).expanduser())
+    return model.eval().requires_grad_(False)
+
+
+def _trainee(job: Job, model: SpaceTimeNetwork, teacher: SpaceTimeNetwork | None) -> Trainee:
+    if teacher is None or job.loss.representation == 0:
+        return Trainee(model)
+    return Trainee(model, make_embedding(model.z_channels, teacher.z_channels, seed=job.seed))
+
+
+def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:
+    key = job.needs[role]
+    made = Ledger(storage.root).job(key).checkpoints()
+    if not made:
+        raise InputError(f"{storage.root}: job {key}, the {role} of {job.name} has no checkpoint")
+    return made[-1].sha256, storage.root / made[-1].path
+
+
+def _source(backbone: str) -> Path | Literal["imagenet"]:
+    return "imagenet" if backbone == "imagenet" else Path(backbone).expanduser()

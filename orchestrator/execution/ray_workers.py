@@ -1,0 +1,200 @@
+"""What runs inside Ray: one job per Tune trial, on one process or on a TorchTrainer's workers.
+
+Nothing here decides what a job is; `job.run` does the work and the ledger holds its outcome.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator.execution import job as jobs_module
+from orchestrator.planning.placement import Placement, cores
+from orchestrator.planning.plan import Job
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.distributed import Group
+from orchestrator.training.loop import Diverged
+from vosmodels.errors import InputError
+
+PACKAGES = ("orchestrator", "soups", "vosmodels")
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ctrl-C reaches the command, which says how to go on; Tune would end as if all was well.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own panels; live.py shows what is going on
+    # How often the controller looks at its workers; the default of 2 s delays every start and end.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+
+
+def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
+    """Start Ray here, bound to 127.0.0.1, or attach to a cluster; resources of each node.
+
+    dashboard: Train's groups of workers are only cleaned up where the state API answers, and that
+    is the dashboard's.
+    """
+    import ray
+
+    os.environ.update(ENVIRONMENT)
+    quoted = shlex.quote(sys.executable)
+    if address:
+        here = Path(__file__).resolve().parents[2]
+        modules = [str(here / package) for package in PACKAGES]
+        runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
+        ray.init(address=address, runtime_env=runtime, log_to_driver=False)
+    else:
+        ray.init(
+            num_cpus=cores(),
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # Ray hands its workers' command to a shell without quotes.
+            runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
+        )
+    return [
+        {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def stop() -> None:
+    """Leave the cluster, or stop the Ray that `start` started."""
+    import ray
+
+    ray.shutdown()
+
+
+def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name: str) -> None:
+    """Run the jobs, `placement.at_once` side by side; each one's outcome is in the ledger.
+
+    Processes are reused from job to job. A job whose process dies is tried again, from its last
+    resume state, `cluster.retries` times.
+    """
+    from ray import tune
+
+    cluster = jobs[0].config.cluster
+    if placement.workers == 1:
+        task = tune.with_resources(
+            tune.with_parameters(_run_in_process, jobs=list(jobs), root=storage.root),
+            placement.resources,
+        )
+    else:
+        # The driver itself takes no CPU, else the workers' own reservation would never fit.
+        task = tune.with_resources(
+            tune.with_parameters(
+                _run_worker_group, jobs=list(jobs), root=storage.root, placement=placement
+            ),
+            {"CPU": 0, "memory": 1024},
+        )
+    tune.Tuner(
+        task,
+        param_space={"index": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=placement.at_once,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(storage.tune),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=cluster.retries),
+        ),
+    ).fit()
+
+
+def _run_in_process(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path) -> None:
+    """A Tune trial that trains in its own process."""
+    from ray import tune
+
+    job = jobs[config["index"]]
+    device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
+    _run(job, Storage(root), Group(device=device))
+    tune.report({"ended": 1})
+
+
+def _run_worker_group(
+    config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path, placement: Placement
+) -> None:
+    """A Tune trial that drives a group of train workers, and trains nothing itself."""
+    from ray import train, tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = jobs[config["index"]]
+    TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": job, "root": root},
+        scaling_config=train.ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.gpus > 0,
+            resources_per_worker=placement.resources,
+        ),
+        run_config=train.RunConfig(
+            # A name that was used before would resume Train's own snapshot; ours is the state
+            # that counts.
+            name=f"{job.key}-{time.time_ns()}",
+            storage_path=str(Storage(root).train),
+            callbacks=[TuneReportCallback()],
+            failure_config=train.FailureConfig(
+                max_failures=job.config.cluster.retries, controller_failure_limit=3
+            ),
+        ),
+    ).fit()
+    tune.report({"ended": 1})
+
+
+def _train_worker(config: Mapping[str, Any]) -> None:
+    """One rank of a group that trains a job together."""
+    import ray.train.torch
+
+    group = Group.joined(ray.train.torch.get_device())
+    _run(config["job"], Storage(config["root"]), group)
+
+
+def _run(job: Job, storage: Storage, group: Group) -> None:
+    """`job.run` with its log and its watchdog. What will fail again in the same way is final."""
+    with _logged(storage.log(job.key), group.share.rank) as log:
+
+        def alive() -> None:
+            faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
+
+        alive()
+        try:
+            jobs_module.run(job, storage, dataclasses.replace(group, alive=alive))
+        except (InputError, Diverged):
+            if job.config.cluster.workers > 1:
+                raise  # the other ranks wait for this one
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _logged(path: Path, rank: int) -> Iterator[Any]:
+    """Our loggers write to the job's own file; a rank above 0 to one beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path if rank == 0 else path.with_suffix(f".rank{rank}.log")
+    with path.open("a", buffering=1) as stream:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        loggers = [logging.getLogger(package) for package in PACKAGES]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            yield stream
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)

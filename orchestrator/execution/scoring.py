@@ -1,0 +1,178 @@
+"""Scores of weights on the videos of a split, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orchestrator.config.content_key import digest
+from orchestrator.config.sections import DataConfig, ModelConfig
+from orchestrator.planning.datasets import fingerprint, scored_sequences
+from orchestrator.tracking.storage import Storage
+from vosmodels import checkpoint, registry
+from vosmodels.evaluation.boundary_errors import BoundaryErrors
+from vosmodels.evaluation.overlay import save_strip
+from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, evaluate
+from vosmodels.evaluation.scores import Scores
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.scaled import ScaledSegmenter
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support.atomic_files import read_json, write_json
+from vosmodels.support.processes import helpers
+from vosmodels.types import ScoredVideo, Segmenter
+
+FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
+BOUNDARY = "boundary"  # the errors' place in kept scores and in a row's report
+COUNTS = BoundaryErrors().as_dict().keys()  # that a report has of them
+
+Segmenters = Callable[[], Segmenter]  # a new one for each video
+
+
+class Scorer:
+    """Scores on one split: `for_select` (scaled to a height, every so many frames) or `for_report`
+    (every frame at full size, of which the network sees `rows`, and where wrong pixels lie)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        data: DataConfig,
+        split: str,
+        *,
+        height: int | None = None,
+        stride: int = 1,
+        rows: int | None = None,
+        errors: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.split = split
+        self.errors = errors
+        self.height = height
+        self.stride = stride
+        self.rows = rows
+        self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
+        self._protocol = [fingerprint(data, split), height, stride, *([rows] if rows else [])]
+
+    @classmethod
+    def for_select(cls, storage: Storage, data: DataConfig) -> Scorer:
+        return cls(storage, data, data.select, height=data.select_height, stride=data.select_stride)
+
+    @classmethod
+    def for_report(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
+        return cls(storage, data, split, rows=data.report_height, errors=True)
+
+    def score(self, model: SpaceTimeNetwork) -> Scores:
+        """Run the model over every video."""
+        return self._run(segmenters_of(model, self.rows))
+
+    def copy(self) -> Scores:
+        """The anchor: the first frame's mask copied to every frame."""
+        return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
+
+    def checkpoint(self, sha256: str, load: Callable[[], SpaceTimeNetwork]) -> Scores:
+        """Scores of a checkpoint; it is loaded only where they are not known yet."""
+        return self._once(sha256, lambda: segmenters_of(load(), self.rows))
+
+    def boundary(self, name: str) -> Mapping[str, int]:
+        """`BoundaryErrors` of what has been scored under a name; empty where not counted."""
+        counts: Mapping[str, int] = (self._kept(name) or {}).get(BOUNDARY, {})
+        return counts
+
+    def picture(self, model: SpaceTimeNetwork, path: Path) -> None:
+        """Write predicted masks of the first video: a strip of frames, truth below."""
+        save_strip(path, model, self.videos[0], height=self.height, stride=self.stride)
+
+    def remember(self, sha256: str, scores: Scores) -> None:
+        """Keep scores for `checkpoint`, under the name of the weights they belong to."""
+        write_json(self._path(sha256), scores.as_dict())
+
+    def known(self, name: str) -> Scores | None:
+        """The scores of a checkpoint, or of the copy, that are on disk."""
+        kept = self._kept(name)
+        return None if kept is None else Scores.from_dict(kept)
+
+    def _once(self, name: str, segmenters: Callable[[], Segmenters]) -> Scores:
+        if known := self.known(name):
+            return known
+        errors = BoundaryErrors() if self.errors else None
+        scores = self._run(segmenters(), errors.add if errors else None)
+        counted = {BOUNDARY: errors.as_dict()} if errors else {}
+        write_json(self._path(name), {**scores.as_dict(), **counted})
+        return scores
+
+    def _run(self, segmenters: Segmenters, on_scored: OnScored | None = None) -> Scores:
+        return evaluate(
+            segmenters, self.videos, height=self.height, stride=self.stride, on_scored=on_scored
+        )
+
+    def _kept(self, name: str) -> Mapping[str, Any] | None:
+        """What is on disk, if it has all that is wanted: older reports lack some of the errors."""
+        kept: Mapping[str, Any] | None = read_json(self._path(name))
+        lacks = self.errors and kept and COUNTS - kept.get(BOUNDARY, {}).keys()
+        return None if lacks else kept
+
+    def _path(self, name: str) -> Path:
+        return self.storage.scores / f"{digest([name, *self._protocol])}.json"
+
+
+def segmenters_of(model: SpaceTimeNetwork, rows: int | None) -> Segmenters:
+    """The model on videos of any size, of which it sees so many rows; None: all."""
+    ready = for_inference(model)
+    if rows is None:
+        return lambda: VideoSegmenter(ready)
+    return lambda: ScaledSegmenter(VideoSegmenter(ready), rows)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checkpoint that lacks its scores, and how to get them."""
+
+    sha256: str
+    model: ModelConfig
+    storage: Storage
+    data: DataConfig
+    report: str | None  # the split to report on; None: choosing on the select split
+
+    def run(self, threads: int) -> None:
+        """Score the checkpoint and keep the scores."""
+        torch.set_num_threads(threads)
+        if self.report is None:
+            scorer = Scorer.for_select(self.storage, self.data)
+        else:
+            scorer = Scorer.for_report(self.storage, self.data, self.report)
+        tensors, _ = checkpoint.read(self.storage.checkpoint(self.sha256))
+        scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors))
+
+
+def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
+    """Run the tasks in `at_once` processes; in this one where that is as good."""
+    if len(tasks) < 2 or at_once < 2:
+        for task in tasks:
+            task.run(threads)
+        return
+    with helpers(min(at_once, len(tasks))) as pool:
+        for done in as_completed([pool.submit(task.run, threads) for task in tasks]):
+            done.result()
+
+
+def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeNetwork:
+    """The configured model with these weights, ready to run."""
+    model = registry.build(config.name, seed=0, **config.options)
+    model.load_state_dict(dict(tensors))
+    return model.eval()
+
+
+def summary(scores: Scores) -> dict[str, float]:
+    """The three means, as they stand in checkpoints, ledger and MLflow."""
+    return {"j": scores.j, "f": scores.f, "jf": scores.jf}
+
+
+def per_sequence(scores: Scores) -> dict[str, Any]:
+    """Per-sequence means and how many objects they are of, so that differences can be paired."""
+    return {s.name: {"j": s.j, "f": s.f, "objects": len(s.objects)} for s in scores.sequences}

@@ -1,0 +1,265 @@
+"""Run a whole sweep, from one seed or several: jobs, scores, soup, table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.config.sections import MODEL
+from orchestrator.execution import driver
+from orchestrator.execution.forecast import forecast
+from orchestrator.planning.plan import Plan, located, plan_sweep
+from orchestrator.planning.preflight import Missing, check
+from orchestrator.planning.trials import trials
+from orchestrator.reporting.figures import draw
+from orchestrator.reporting.results import Results, Row, ordered
+from orchestrator.reporting.seeds import SeedTable
+from orchestrator.reporting.sweep_table import SweepTable
+from orchestrator.tracking.checkpoint_refs import find
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_store import Connection, locate
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.storage import Storage
+from soups.recipe import soup_of_sweep
+from vosmodels.errors import InputError
+from vosmodels.support import cli
+from vosmodels.support.atomic_files import write_json
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    config: SweepConfig,
+    *,
+    text: str,
+    command: str,
+    tracking_uri: str | None,
+    quiet: bool,
+    keep: Callable[[Results], None] = lambda results: None,
+) -> Mapping[str, Any]:
+    """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed.
+
+    keep sees the results as far as they are, whenever a job has come to its end.
+    """
+    started = time.monotonic()
+    storage = Storage(config.storage_root)
+    sweep, written = sweep_id(config), config
+    named = located(config)
+    config = _ready(named, tracking_uri)
+    plan = _plan(config, storage, sweep)
+    with driver.sweep_lock(storage, sweep):
+        driver.save_resolved_config(config, storage, sweep, plan.trials[0].threads)
+        store = locate(tracking_uri or config.tracking.uri, storage.root)
+        tracker = Tracker(Connection(store))
+        tracker.open_sweep(named, sweep, text)  # a fetched file may lie elsewhere next time
+        tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
+        # As many threads as the jobs have: a score is the same whoever computes it.
+        torch.set_num_threads(plan.trials[0].threads)
+        status = "KILLED"
+        table = SweepTable(plan, config, storage)
+
+        def results_of(rows: Sequence[Row], peak_mib: float | None, placement: str) -> Results:
+            return Results(
+                name=config.name,
+                sweep=sweep,
+                rows=rows,
+                command=command,
+                config=written.model_dump(mode="json", exclude={"storage", "tracking"}),
+                protocol=_protocol(written),
+                seconds=time.monotonic() - started,
+                peak_mib=peak_mib,
+                placement=placement,
+            )
+
+        def on_done() -> None:
+            keep(results_of(table.so_far(), None, "not at its end yet"))
+
+        try:
+            outcome = driver.execute(plan, config, storage, tracker, on_done)
+            status = "FAILED" if outcome.failures else "FINISHED"
+            rows = table.rows()
+            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+                rows.append(_soup(config, storage, tracker, sweep, table))
+            results = results_of(rows, outcome.peak_mib, outcome.placement)
+            _publish(results, plan, storage, tracker)
+        finally:
+            tracker.kill_orphans(Ledger(storage.root), config.name)
+            tracker.close_sweep(config.name, sweep, status=status)
+    if not quiet:
+        _print(results, config, tracker)
+    if outcome.failures:
+        for failure in outcome.failures:
+            print(
+                f"failed: {failure.job.name}: {failure.error}; log: {failure.log}", file=sys.stderr
+            )
+        raise cli.CommandFailed(results.as_dict())
+    return results.as_dict()
+
+
+def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Mapping[str, Any]:
+    """What `run` would do, as JSON; nothing is started or written."""
+    storage = Storage(config.storage_root)
+    out = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    try:
+        sweep = sweep_id(config)
+        config = _ready(located(config), tracking_uri)
+        plan = _plan(config, storage, sweep)
+    except Missing as error:
+        names = [trial.name for trial in trials(config)]
+        out.print(f"{len(names)} trials: {', '.join(names)}")
+        for line in error.problems:
+            out.print(f"missing here: {line}")
+        return {"trials": names, "missing": error.problems}
+    ledger = Ledger(storage.root)
+    states = {job.name: ledger.job(job.key).state for job in plan.jobs}
+    for job in plan.jobs:
+        steps = f"{job.steps} steps"
+        out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
+    nodes = driver.nodes_of(config)
+    placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
+    out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
+    told = forecast(plan, config, storage, placement)
+    for part, seconds in told.seconds.items():
+        out.print(f"{part:8} about {seconds:.0f} s")
+    out.print(f"{told.source}; disk about {told.disk_mib:.0f} MiB under {storage.root}")
+    return {
+        "trials": [job.name for job in plan.trials],
+        "states": states,
+        "at_once": placement.at_once,
+        "threads": placement.threads,
+        "seconds": dict(told.seconds),
+        "disk_mib": told.disk_mib,
+        "missing": [],
+    }
+
+
+def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
+    """The configuration with files where weights are models:/ID; Missing with all that is not
+    here."""
+    changes, problems = {}, []
+    for section in ("student", "teacher"):
+        model = getattr(config, section)
+        if model.weights and model.weights.startswith(MODEL):
+            file = None
+            try:
+                uri = tracking_uri or config.tracking.uri
+                file = str(find(model.weights, uri, config.storage_root).path)
+            except InputError as error:
+                problems.append(f"{section}.weights: {error}")
+            changes[section] = model.model_copy(update={"weights": file})
+    config = config.model_copy(update=changes)
+    try:
+        check(config)
+    except Missing as error:
+        problems += error.problems
+    if problems:
+        raise Missing(problems)
+    return config
+
+
+def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
+    count = len(trials(config))
+    threads = driver.threads_of(config, storage, sweep, count)
+    return plan_sweep(config, sweep, threads)
+
+
+def _soup(
+    config: SweepConfig, storage: Storage, tracker: Tracker, sweep: str, table: SweepTable
+) -> Row:
+    soup = soup_of_sweep(config.name, storage=storage, tracker=tracker, sweep=sweep)
+    note = (
+        f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
+        f"all of them: J&F {soup.scores['uniform_jf']:.3f}"
+    )
+    return table.soup(soup.sha256, note)
+
+
+def _protocol(config: SweepConfig) -> str:
+    data = config.data
+    told = (
+        f"{data.root} {data.select}, at most {data.select_height} px high, "
+        f"stride {data.select_stride}"
+    )
+    if not data.report:
+        return told
+    seen = f", of which the network sees {data.report_height} rows" if data.report_height else ""
+    return f"{told}; report {data.report} at full size, every frame{seen}"
+
+
+def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:
+    """Keep the results in the storage folder and on the sweep's page in MLflow."""
+    write_json(storage.sweeps / f"{plan.sweep}-results.json", results.as_dict())
+    tracker.log_results(results.name, plan.sweep, results.as_dict())
+
+
+def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
+    # Where there is no terminal rich takes 80 columns, which is too few for the report's.
+    out = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
+    out.print(results.table())
+    chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
+    if chosen:
+        out.print(f"best by {config.data.select} J&F: {chosen[0].name}")
+    out.print(results.cost())
+    out.print("next:")
+    out.print("  make ui                                   look at runs, checkpoints, masks")
+    out.print(f"  python -m soups.greedy --runs mlflow:{config.name}")
+    out.print(
+        f"  python -m orchestrator.segment --checkpoint mlflow:{config.name} "
+        "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4"
+    )
+    out.print(f"store: {tracker.store.uri}")
+
+
+def run_seeds(
+    configs: Sequence[SweepConfig],
+    table: SeedTable,
+    out: Path,
+    *,
+    text: str,
+    command: str,
+    tracking_uri: str | None,
+) -> tuple[SeedTable, bool]:
+    """Run a sweep for each configuration, which differ in their seed, and keep one table of all.
+
+    The table is in `out` after every job. Returns it, and whether all trials ended well.
+    """
+    all_well = True
+    for config in configs:
+        logger.info("table %s: seed %d", table.name, config.seed)
+        before = table.runs.get(config.seed)
+
+        def keep(
+            results: Results, table: SeedTable = table, before: Results | None = before
+        ) -> None:
+            if before is None or len(results.rows) >= len(before.rows):  # a file loses no rows
+                write_json(out, table.with_run(results).as_dict())
+
+        try:
+            results = run(
+                config,
+                text=text,
+                command=command,
+                tracking_uri=tracking_uri,
+                quiet=True,
+                keep=keep,
+            )
+        except cli.CommandFailed as failure:
+            results, all_well = failure.result or {}, False
+        table = table.with_run(Results.from_dict(results))
+        write_json(out, table.as_dict())
+        files = [out]
+        if any(row.mean.role == "trial" for row in table.lines()):
+            files.append(out.with_suffix(".png"))
+            draw(table, files[-1])
+        store = locate(tracking_uri or config.tracking.uri, config.storage_root)
+        Tracker(Connection(store)).log_files(config.name, results["sweep"], files)
+    return table, all_well

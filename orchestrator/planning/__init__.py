@@ -1,0 +1,1 @@
+"""Decide which jobs a configuration needs, on which data, and where they fit."""

@@ -1,0 +1,189 @@
+"""The clips and sequences that a configuration names."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from orchestrator.config import RunConfig
+from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.config.stages import SAID_BY_STAGES, StageConfig, VideosConfig
+from vosmodels.data import generated
+from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
+from vosmodels.data.davis import DavisDataset
+from vosmodels.data.static_clips import StaticClips
+from vosmodels.data.static_images import StaticImages
+from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
+from vosmodels.errors import InputError
+from vosmodels.types import ClipSource, ScoredVideo
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training: what is learnt from, and how. data.train or data.static names it."""
+
+    name: Literal["static", "bl30k", "video"]
+    train: TrainConfig
+    data: DataConfig
+
+    def apart(self) -> list[Stage]:
+        """A stage for every folder of a list, this one alone where there is no list."""
+        key = "static" if self.name == "static" else "train"
+        sources = getattr(self.data, key)
+        if not isinstance(sources, tuple):
+            return [self]
+        return [
+            replace(self, data=self.data.model_copy(update={key: (source,)})) for source in sources
+        ]
+
+
+def staged(config: RunConfig) -> tuple[Stage, ...]:
+    """The stages of a run; where it lists none, the one that `train` describes."""
+    if config.stages is None:
+        return (Stage("video", config.train, config.data),)
+    return tuple(_stage(config, stage) for stage in config.stages)
+
+
+def _stage(config: RunConfig, stage: StageConfig) -> Stage:
+    train = config.train.model_copy(update={key: getattr(stage, key) for key in SAID_BY_STAGES})
+    data = config.data
+    if stage.data is not None:
+        key = "static" if stage.name == "static" else "train"
+        data = data.model_copy(update={key: stage.data})
+    return Stage(stage.name, train, data)
+
+
+def training_clips(stage: Stage, seed: int) -> ClipSource:
+    """The clips of a stage, each a function of (seed, sample index)."""
+    data, train = stage.data, stage.train
+    size = {"clip_length": train.clip_length, "crop": train.crop, "seed": seed}
+    if stage.name == "static":
+        images = [(_open_images(Path(s.root)), s.repeat) for s in data.static or ()]
+        return StaticClips(images, **size, augmentation=train.augmentation)
+    if isinstance(data.train, str) and data.generated:
+        return generated.GeneratedClips(**size, max_objects=data.max_objects)
+    return SequenceClips(
+        [_videos(source) for source in _sources(data)],
+        **size,
+        max_objects=data.max_objects,
+        max_skip=_max_skip(stage),
+        augmentation=train.augmentation,
+        smallest_crop=SMALLEST_CROP[stage.name],
+    )
+
+
+def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
+    """The videos of a split. InputError where there is no such split."""
+    if data.generated:
+        return generated.sequences(_generated_split(split))
+    return _folder(_own(data, split)).sequences(split)
+
+
+def scored_sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
+    """As `sequences`, of a split that has anything to score; InputError otherwise."""
+    videos = sequences(data, split)
+    if any(max(video.judged, default=0) > 0 for video in videos):
+        return videos
+    raise InputError(
+        f"{data.root}: split {split!r} has nothing to score, as its masks only give the objects; "
+        "take a split whose frames are labelled"
+    )
+
+
+def fingerprint(data: DataConfig, split: str) -> str:
+    """Changes when the split's content does; part of the key of whatever it shaped."""
+    if not data.generated:
+        return _folder(_own(data, split)).fingerprint(split)
+    return _drawn(_generated_split(split))
+
+
+def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
+    """As `fingerprint`, of everything a stage learns from, with how often each is visited."""
+    data = stage.data
+    if stage.name == "static":
+        return [[_open_images(Path(s.root)).fingerprint(), s.repeat] for s in data.static or ()]
+    if isinstance(data.train, str):
+        return fingerprint(data, data.train)
+    return [[_folder(source).fingerprint(source.split), source.repeat] for source in data.train]
+
+
+@functools.cache
+def _drawn(split: generated.Split) -> str:
+    """What is drawn, not a version number that someone must remember to raise."""
+    video = generated.sequences(split)[0]
+    content = hashlib.sha256()
+    for index in (0, len(video) - 1):
+        content.update(video.frame(index).tobytes())
+        content.update(video.mask(index).tobytes())
+    return content.hexdigest()[:16]
+
+
+def _generated_split(split: str) -> generated.Split:
+    for known in get_args(generated.Split):
+        if split == known:
+            return cast(generated.Split, known)
+    raise InputError(
+        f"data.root generated: no split {split!r}; it has {', '.join(get_args(generated.Split))}"
+    )
+
+
+def _sources(data: DataConfig) -> tuple[VideosConfig, ...]:
+    return (_own(data, data.train),) if isinstance(data.train, str) else data.train
+
+
+def _own(data: DataConfig, split: str) -> VideosConfig:
+    """A split of the run's own root."""
+    layout = "auto" if data.layout == "generated" else data.layout
+    return VideosConfig(root=data.root, layout=layout, year=data.year, split=split)
+
+
+def _videos(source: VideosConfig) -> VideoSource:
+    """Videos with a mask for every frame."""
+    folder = _folder(source)
+    if isinstance(folder, DavisDataset):
+        return VideoSource(folder.sequences(source.split), source.repeat)
+    videos = [video.labelled_only() for video in folder.sequences(source.split)]
+    return VideoSource(videos, source.repeat, label_gap=LABEL_GAP)
+
+
+def _max_skip(stage: Stage) -> int | Callable[[int], int]:
+    """The widest gap, by sample index where the curriculum says it."""
+    train, name = stage.train, stage.name
+    if train.max_skip != "curriculum":
+        return train.max_skip
+    assert name != "static"  # still images have no gaps
+    samples = max(1, train.steps * train.batch_size)
+    return functools.partial(_gap_of, samples=samples, stage=name)
+
+
+def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> int:
+    """A function of its own: loaders get it by pickle."""
+    return frame_gap(min(1.0, index / samples), stage)
+
+
+def _folder(source: VideosConfig) -> DavisDataset | YouTubeVosDataset:
+    root = Path(source.root).expanduser()
+    auto = source.layout == "auto" and YouTubeVosDataset.recognises(root)
+    if auto or source.layout == "youtubevos":
+        return _open_youtubevos(root)
+    return _open_davis(root, source.year)
+
+
+# One reading of a folder per process: it is asked for by every job of a plan.
+@functools.cache
+def _open_davis(root: Path, year: Literal["auto", 2016, 2017]) -> DavisDataset:
+    return DavisDataset(root, year)
+
+
+@functools.cache
+def _open_youtubevos(root: Path) -> YouTubeVosDataset:
+    return YouTubeVosDataset(root)
+
+
+@functools.cache
+def _open_images(root: Path) -> StaticImages:
+    return StaticImages(root.expanduser())

@@ -1,0 +1,79 @@
+"""How many jobs run at once, and what each of their workers gets: arithmetic, no Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vosmodels.errors import InputError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """at_once jobs side by side, each of `workers` processes with `threads` CPU threads and
+    `gpus` GPUs (a fraction below one shares a GPU)."""
+
+    at_once: int
+    workers: int
+    threads: int
+    gpus: float
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What one worker reserves."""
+        return {"CPU": float(self.threads)} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def place(
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    jobs: int,
+    workers: int = 1,
+    gpus_per_worker: float = 0,
+    threads: int | None = None,
+) -> Placement:
+    """Fit as many jobs as the nodes ({"CPU": n, "GPU": m} each) hold at the same time.
+
+    Every count is floored per node, because no worker spans two nodes; a job's workers share a
+    node where any node holds them all, else they spread over nodes. threads None: the cores of
+    the smallest used node, divided by the workers that run on it at once.
+    Raises InputError where not even one job fits: it would wait for ever.
+    """
+    if gpus_per_worker > 1 and gpus_per_worker != int(gpus_per_worker):
+        raise InputError(
+            f"cluster.gpus_per_worker: {gpus_per_worker:g}; "
+            "a worker takes a part of one GPU (at most 1) or whole ones"
+        )
+    slots = [_slots(node, gpus_per_worker, threads or 1) for node in nodes]
+    whole_jobs = sum(count // workers for count in slots)
+    fits = whole_jobs or sum(slots) // workers
+    if fits == 0:
+        have = ", ".join(f"{n.get('CPU', 0):g} CPU {n.get('GPU', 0):g} GPU" for n in nodes)
+        raise InputError(
+            f"one job needs {workers} x ({threads or 1} CPU, {gpus_per_worker:g} GPU), "
+            f"and the nodes have: {have or 'nothing'}; lower cluster.workers, "
+            "cluster.gpus_per_worker or cluster.threads, or attach a larger cluster"
+        )
+    at_once = max(1, min(jobs, fits))
+    if threads is None:
+        used = [(node, count) for node, count in zip(nodes, slots, strict=True) if count]
+        spread = max(1, len(used))
+        busy = -(-at_once * workers // spread)  # workers on the fullest node
+        threads = max(1, min(int(node.get("CPU", 0)) // busy for node, _ in used))
+    return Placement(at_once, workers, threads, gpus_per_worker)
+
+
+def _slots(node: Mapping[str, float], gpus: float, threads: int) -> int:
+    """Workers a node holds."""
+    by_cpu = int(node.get("CPU", 0) // threads)
+    if not gpus:
+        return by_cpu
+    have = int(node.get("GPU", 0))
+    by_gpu = have * int(1 / gpus + 1e-9) if gpus <= 1 else have // int(gpus)
+    return min(by_cpu, by_gpu)

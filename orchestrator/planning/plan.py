@@ -1,0 +1,255 @@
+"""What a sweep consists of: teacher, stems, trials, each keyed by everything that shapes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.config import RunConfig, SweepConfig
+from orchestrator.config.content_key import digest
+from orchestrator.config.sections import MODEL, Config, LossConfig, ModelConfig, TrainConfig
+from orchestrator.planning.datasets import Stage, clips_fingerprint, fingerprint, staged
+from orchestrator.planning.trials import Trial, trials
+from vosmodels.errors import InputError
+from vosmodels.support.seeding import seed_of
+
+Role = Literal["teacher", "stem", "trial"]
+
+# Raised whenever the same configuration would train to other weights than before, so that results
+# of an older version are not taken for this one's.
+RECIPE = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train, once.
+
+    config: the run with the trial's values in; stages (at least one) and loss: what this role
+    trains with; needs: keys of the jobs whose last checkpoint this one starts from ("stem") or
+    learns from ("teacher").
+    """
+
+    role: Role
+    key: str
+    name: str
+    config: RunConfig
+    stages: tuple[Stage, ...]
+    loss: LossConfig
+    threads: int
+    sweep: str
+    needs: Mapping[Role, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.config.teacher if self.role == "teacher" else self.config.student
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.train.steps for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in two rounds: teacher and stems side by side, then the trials."""
+
+    sweep: str
+    teacher: Job | None
+    stems: tuple[Job, ...]
+    trials: tuple[Job, ...]
+
+    @property
+    def rounds(self) -> tuple[tuple[Job, ...], ...]:
+        first = (self.teacher,) if self.teacher else ()
+        return (*first, *self.stems), self.trials
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(job for round_ in self.rounds for job in round_)
+
+
+def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
+    """The jobs of a `located` sweep whose id is `sweep`. Reads data folders and weight files to
+    name what they hold; InputError where one is missing."""
+    return _Planner(config, sweep, threads).plan(trials(config))
+
+
+def located(config: Config) -> Config:
+    """The configuration with absolute paths, models:/ID as it is: a worker's working directory is
+    another, and so may be that of whoever makes a soup of the sweep."""
+    models = {
+        section: getattr(config, section).model_copy(
+            update={
+                key: _absolute(getattr(getattr(config, section), key))
+                for key in ("weights", "backbone")
+            }
+        )
+        for section in ("student", "teacher")
+    }
+    data = config.data
+    root = data.root if data.generated else _absolute(data.root)
+    here = {"root": root, "train": _placed(data.train), "static": _placed(data.static)}
+    stages = config.stages and tuple(
+        stage.model_copy(update={"data": _placed(stage.data)}) for stage in config.stages
+    )
+    return config.model_copy(
+        update={**models, "stages": stages, "data": data.model_copy(update=here)}
+    )
+
+
+def _placed(sources: Any) -> Any:
+    """A list of folders with absolute paths; a split's name and null as they are."""
+    if not isinstance(sources, tuple):
+        return sources
+    return tuple(s.model_copy(update={"root": _absolute(s.root)}) for s in sources)
+
+
+def _absolute(path: str | None) -> str | None:
+    if path is None or path == "imagenet" or path.startswith(MODEL):
+        return path
+    return str(Path(path).expanduser().absolute())
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """written: the configuration without any swept value."""
+
+    written: RunConfig
+    sweep: str
+    threads: int
+
+    def plan(self, points: list[Trial]) -> Plan:
+        taught = any(point.config.loss.needs_teacher for point in points)
+        teacher = self._teacher() if taught and self.written.teacher.weights is None else None
+        stems: dict[str, Job] = {}
+        made = []
+        for point in points:
+            stem = self._stem(point.config)
+            stems.setdefault(stem.key, stem)
+            made.append(self._trial(point, stem, teacher))
+        return Plan(self.sweep, teacher, tuple(stems.values()), tuple(made))
+
+    def _teacher(self) -> Job:
+        """It goes through what the stem does and, where there are stages, on to the last one's
+        data."""
+        config, steps = self.written, self.written.teacher.steps
+        if config.stages is None:
+            return self._supervised("teacher", config, [self._started_with(config, steps)])
+        *first, last = staged(config)
+        last = replace(last, train=last.train.model_copy(update={"steps": steps}))
+        return self._supervised("teacher", config, [*first, last])
+
+    def _stem(self, point: RunConfig) -> Job:
+        """Shaped by the point's student, data and stem, by train and loss only as written."""
+        if point.stages is None:
+            return self._supervised("stem", point, [self._started_with(point, point.stem.steps)])
+        train = self.written.train
+        return self._supervised(
+            "stem", point, staged(point.model_copy(update={"train": train}))[:-1]
+        )
+
+    def _started_with(self, config: RunConfig, steps: int) -> Stage:
+        """The stage of a teacher or a stem that has no list of stages: the trials' data, with the
+        stem's batch, crop and rate."""
+        stem = config.stem
+        said = {"batch_size": stem.batch_size, "crop": stem.crop, "lr": stem.lr}
+        train = self.written.train.model_copy(update={**said, "steps": steps})
+        return Stage("video", train, config.data)
+
+    def _supervised(
+        self, role: Literal["teacher", "stem"], config: RunConfig, stages: Sequence[Stage]
+    ) -> Job:
+        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written."""
+        if not stages:  # the only stage is the trials': the stem is the student as it starts
+            last = staged(config)[-1]
+            stages = [replace(last, train=last.train.model_copy(update={"steps": 0}))]
+        loss = LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
+        model = config.teacher if role == "teacher" else config.student
+        shaped_by = {
+            "role": role,
+            "model": _model(model),
+            "dice": loss.dice,
+            "seed": config.seed,
+            **self._common(config, stages),
+        }
+        return Job(
+            role=role,
+            key=digest(shaped_by),
+            name=f"{role} {model.name}",
+            sweep=self.sweep,
+            config=config,
+            stages=tuple(stages),
+            loss=loss,
+            threads=self.threads,
+            seed=config.seed,
+        )
+
+    def _trial(self, point: Trial, stem: Job, teacher: Job | None) -> Job:
+        config = point.config
+        taught = config.loss.needs_teacher
+        needs: dict[Role, str] = {"stem": stem.key}
+        if taught and teacher:
+            needs["teacher"] = teacher.key
+        data = config.data
+        select = [fingerprint(data, data.select), data.select_height, data.select_stride]
+        shaped_by = {
+            "role": "trial",
+            "name": config.name,
+            "needs": needs,
+            "teacher": _model(config.teacher) if taught and not teacher else None,
+            "select": select,
+            "loss": config.loss,
+            "checkpoint_every": config.train.checkpoint_every,
+            "seed": config.seed,
+            "repeat": point.seed_index,
+            **self._common(config, staged(config)[-1:]),
+        }
+        return Job(
+            role="trial",
+            key=digest(shaped_by),
+            name=point.name,
+            sweep=self.sweep,
+            config=config,
+            stages=staged(config)[-1:],
+            loss=config.loss,
+            threads=self.threads,
+            needs=needs,
+            # a repeat draws other clips, pixels and embedding from the same stem
+            seed=seed_of(config.seed, "repeat", point.seed_index)
+            if point.seed_index
+            else config.seed,
+        )
+
+    def _common(self, config: RunConfig, stages: Sequence[Stage]) -> dict[str, Any]:
+        return {
+            "recipe": RECIPE,
+            "stages": [[s.name, _shape(s.train), clips_fingerprint(s)] for s in stages],
+            "max_objects": config.data.max_objects,
+            "threads": self.threads,
+            "workers": config.cluster.workers,
+        }
+
+
+def _model(model: ModelConfig) -> dict[str, Any]:
+    files = {key: _content(getattr(model, key)) for key in ("weights", "backbone")}
+    return {"name": model.name, "options": model.options, **files}
+
+
+def _shape(train: TrainConfig) -> dict[str, Any]:
+    """What changes the weights a training ends with; how often it is looked at does not."""
+    return train.model_dump(exclude={"eval_every", "checkpoint_every", "keep"})
+
+
+def _content(path: str | None) -> str | None:
+    """A file by what it holds; `imagenet` and null by name."""
+    if path is None or path == "imagenet":
+        return path
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"{file}: no such weights file; give the path of one that exists")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""Everything that can be wrong with what a configuration names, found before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from orchestrator.config import RunConfig
+from orchestrator.config.sections import ModelConfig
+from orchestrator.planning.datasets import scored_sequences, staged, training_clips
+from vosmodels import registry
+from vosmodels.backbones import load_backbone
+from vosmodels.checkpoint import load_weights
+from vosmodels.errors import InputError
+
+
+class Missing(InputError):
+    """What a run needs and this machine lacks; `problems`, each after the key that names it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def check(config: RunConfig) -> None:
+    """Open every split and load every weights file once. Missing with all problems."""
+    problems = []
+    for key, attempt in _attempts(config):
+        try:
+            attempt()
+        except InputError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise Missing(problems)
+
+
+def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
+    data = config.data
+    for place, stage in enumerate(staged(config)):
+        name = f"stages.{place} ({stage.name})"
+        if config.stages is None:
+            name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
+        for part in stage.apart():
+            yield name, partial(training_clips, part, config.seed)
+    for key in ("select", "report"):
+        split = getattr(data, key)
+        if isinstance(split, str):
+            yield f"data.{key} {split!r}", partial(scored_sequences, data, split)
+    for section, model in (("student", config.student), ("teacher", config.teacher)):
+        for key in ("weights", "backbone"):
+            if getattr(model, key) not in (None, "imagenet"):
+                yield f"{section}.{key}", partial(_load, model, key)
+
+
+def _load(model: ModelConfig, key: str) -> None:
+    path = Path(getattr(model, key)).expanduser()
+    built = registry.build(model.name, seed=0, **model.options)
+    if key == "weights":
+        load_weights(built, path)
+    else:
+        load_backbone(built, path)

@@ -1,0 +1,64 @@
+"""The trials of a sweep: every point times every place of its grid times every repeat."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import RunConfig, SweepConfig
+from orchestrator.config.content_key import canonical
+from orchestrator.config.document import with_keys
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid: the swept values, which repeat it is, the config with them in.
+
+    baseline: name of the trial at the first point of `sweep.points` that shares the rest; None for
+    that one itself, and where there are no points.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    seed_index: int
+    config: RunConfig
+    baseline: str | None = None
+
+
+def trials(config: SweepConfig) -> list[Trial]:
+    """Every point, grid place and repeat, in the order of the file, the last key fastest."""
+    base = config.model_dump(exclude={"sweep"})
+    sweep = config.sweep
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
+    names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
+    made = []
+    points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
+    first = next(iter(points))
+    for point, changes in points.items():
+        for place in itertools.product(*sweep.parameters.values()):
+            swept = {**changes, **dict(zip(sweep.parameters, place, strict=True))}
+            run = RunConfig.model_validate(with_keys(base, swept))
+            grid = [f"{names[key]}={_text(_get(run, key))}" for key in sweep.parameters]
+            label = " ".join(filter(None, (point, *grid))) or config.name
+            values = {key: _get(run, key) for key in swept}
+            for index in range(sweep.seeds):
+                repeat = f" repeat={index}" if sweep.seeds > 1 else ""
+                baseline = None if point == first else " ".join((first, *grid)) + repeat
+                made.append(Trial(label + repeat, values, index, run, baseline))
+    return made
+
+
+def _get(config: RunConfig, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        if isinstance(value, tuple):
+            value = value[int(part)]
+        else:
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)

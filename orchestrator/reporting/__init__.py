@@ -1,0 +1,1 @@
+"""Turn ledger and scores into tables, figures and Markdown."""

@@ -1,0 +1,140 @@
+"""Define the events of the ledger: one dataclass per kind of line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+Role = Literal["teacher", "stem", "trial", "soup"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events; `kind` is the tag on disk."""
+
+    kind: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A process took the job up, for the first time or again. time: seconds since 1970."""
+
+    kind = "started"
+    role: Role
+    name: str
+    sweep: str
+    config: Mapping[str, Any]
+    ancestor: str | None = None
+    experiment: str = ""
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Losses(Event):
+    """Training losses by name, e.g. {"total": ..., "ce": ...}."""
+
+    kind = "losses"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Speed(Event):
+    """How fast training goes, {"samples_per_s", "data_wait"}: see pace.py."""
+
+    kind = "speed"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Gradients(Event):
+    """Gradient norm of every loss term at z and at the logits, e.g. {"ce_z": ..., ...}."""
+
+    kind = "gradients"
+    step: int
+    norms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """What a person should know of a job that goes on all the same."""
+
+    kind = "warned"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """Scores {"j", "f", "jf"} on a split, and the same for every sequence of it."""
+
+    kind = "evaluated"
+    step: int
+    scores: Mapping[str, float]
+    sequences: Mapping[str, Any] = field(default_factory=dict)
+    split: Literal["select", "report"] = "select"
+
+
+@dataclass(frozen=True)
+class Checkpoint(Event):
+    """Weights on disk: path relative to the storage folder, with their select scores."""
+
+    kind = "checkpoint"
+    step: int
+    sha256: str
+    path: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    sequences: Mapping[str, Any] = field(default_factory=dict)
+    ancestor: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture(Event):
+    """A picture to look at, relative to the storage folder."""
+
+    kind = "picture"
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Souped(Event):
+    """How a soup was found: the pool, what was kept of it, and every decision in order."""
+
+    kind = "souped"
+    pool: str
+    ingredients: Sequence[str]
+    decisions: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The job ended with an error: one line, and where its log lies."""
+
+    kind = "failed"
+    error: str
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    """The job is finished. peak_mib: largest memory of its process."""
+
+    kind = "done"
+    seconds: float
+    peak_mib: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+KINDS: Mapping[str, type[Event]] = {
+    kind.kind: kind
+    for kind in (
+        *(Started, Losses, Speed, Gradients, Warned, Evaluated),
+        *(Checkpoint, Picture, Souped, Failed, Done),
+    )
+}

@@ -1,0 +1,164 @@
+"""How the ledger's facts are named in MLflow: tags, metrics, datasets, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.content_key import digest
+from orchestrator.tracking.events import (
+    Checkpoint,
+    Done,
+    Evaluated,
+    Event,
+    Gradients,
+    Losses,
+    Souped,
+    Speed,
+)
+
+ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
+STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A READY checkpoint as MLflow knows it; scores are the latest select scores it has."""
+
+    model_id: str
+    name: str
+    role: str
+    key: str
+    step: int
+    sha256: str
+    ancestor: str | None
+    scores: Mapping[str, float]
+    sweeps: frozenset[str]
+    artifact_uri: str
+    job: str  # its name, e.g. "omega=0.2"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What scores were measured on; digest at most 36 characters, as MLflow demands."""
+
+    name: str
+    digest: str
+
+
+def model_name(key: str, step: int) -> str:
+    """MLflow refuses / : . % and quotes in the name of a model."""
+    return f"ckpt-{key[:8]}-{step:07d}"
+
+
+def sweep_tag(sweep: str) -> str:
+    """A checkpoint has one such tag for every sweep that trained or used it."""
+    return f"{SWEEP}.{sweep}"
+
+
+def record(model: Any) -> CheckpointRecord | None:
+    """A LoggedModel as a record, None where it is not one of ours."""
+    tags = model.tags
+    if not {ROLE, KEY, STEP, SHA256} <= tags.keys():
+        return None
+    newest: dict[str, Any] = {}
+    for metric in model.metrics or ():
+        name = metric.key.removeprefix("select/")
+        if name != metric.key and metric.timestamp >= getattr(newest.get(name), "timestamp", 0):
+            newest[name] = metric
+    prefix = sweep_tag("")
+    return CheckpointRecord(
+        model_id=model.model_id,
+        name=model.name,
+        role=tags[ROLE],
+        key=tags[KEY],
+        step=int(tags[STEP]),
+        sha256=tags[SHA256],
+        ancestor=tags.get(ANCESTOR),
+        scores={name: metric.value for name, metric in newest.items()},
+        sweeps=frozenset(tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)),
+        artifact_uri=model.artifact_location,
+        job=model.params.get("job", ""),
+    )
+
+
+def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
+    """What a `select/...` or `report/...` metric of a run was measured on, by root, split and
+    protocol; None for other metrics."""
+    split = metric.partition("/")[0]
+    if split not in ("select", "report"):
+        return None
+    data = config.get("data", {})
+    root, part = str(data.get("root", "")), str(data.get(split) or split)
+    keys = ("select_height", "select_stride") if split == "select" else ("report_height",)
+    protocol = [data[key] for key in keys if data.get(key) is not None]
+    return Dataset(f"{Path(root).name or root}-{part}", digest([root, part, protocol]))
+
+
+def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step) of an event that is not a checkpoint; MLflow refuses `&`."""
+    if isinstance(event, Losses):
+        for name, value in event.values.items():
+            whole = name if name == "grad_norm" else f"loss_{name}"
+            yield f"train/{whole}", value, event.step
+    elif isinstance(event, Speed):
+        for name, value in event.values.items():
+            yield f"speed/{name}", value, event.step
+    elif isinstance(event, Gradients):
+        for name, value in event.norms.items():
+            yield f"grad/{name}", value, event.step
+    elif isinstance(event, Evaluated):
+        for name, value in event.scores.items():
+            yield ("speed/fps" if name == "fps" else f"{event.split}/{name}"), value, event.step
+    elif isinstance(event, Souped):
+        for name, value in event.scores.items():
+            yield f"soup/{name}", value, 0
+    elif isinstance(event, Done):
+        yield "run/seconds", event.seconds, 0
+        yield "run/peak_mib", event.peak_mib, 0
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted parameters, every value as text; of a list of sections their count,
+    and each by its place."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            flat[f"{prefix}{key}"] = str(len(value))
+            flat.update(
+                flatten({str(n): entry for n, entry in enumerate(value)}, f"{prefix}{key}.")
+            )
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, object]:
+    """A row of a sweep's results for a table: nested scores as columns, nothing nested deeper."""
+    flat: dict[str, object] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key} {k}": v for k, v in value.items() if isinstance(v, float)})
+        elif isinstance(value, str | int | float | None):
+            flat[key] = value
+    return flat
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """CSV with a header, which MLflow's page shows as a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(k for row in rows for k in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def select_numbers(event: Checkpoint) -> Iterator[tuple[str, float]]:
+    for name, value in event.scores.items():
+        yield f"select/{name}", value

@@ -1,0 +1,1 @@
+"""Train one student or teacher: losses, loop, resumable state, data loading."""

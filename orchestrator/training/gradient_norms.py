@@ -1,0 +1,100 @@
+"""How much each term of a loss moves a student: gradient norms, and what they give away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from orchestrator.training.distill_step import Losses
+
+MEASURED = (1, 10, 100)  # steps of a training; the others cost nothing
+# Times all other terms together. sweeps/omega.yaml loss.logit=1 loss.norm=n, steps 1 and 10: the
+# paper's tau = 0.1 makes the logit loss 7 to 12 times as strong as the rest, tau = 0.01 75 to 109
+# times; the correlation loss, divided by n as in the paper's Algorithm 1, is at 0.0002 of it.
+DROWNS, FAINT = 30.0, 0.01
+BOTH = ("z", "logits")
+TERMS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # what a person calls it, where it acts
+    "ce": ("cross-entropy", BOTH),
+    "dice": ("loss.dice", BOTH),
+    "logit": ("loss.logit", BOTH),
+    "repr": ("loss.representation", ("z",)),
+}
+
+
+def measure(losses: Losses, scale: float = 1.0) -> dict[str, float]:
+    """Norm of every term's gradient at the student's z and logits, weighted as in the total.
+
+    {"ce_z": ..., "ce_logits": ..., "repr_z": ...}; one of several workers measures its own part of
+    the batch. 0 for a term without an item, or cut off from where it should act. Call it before
+    the backward: it leaves no gradient anywhere and runs no parameter's hook (DDP has some).
+    scale: what float16 multiplies a loss by lest gradients vanish; here it is divided out again,
+    and a norm that it made overflow is left out.
+    """
+    squares: dict[str, Tensor] = {}
+    for term, weight in losses.weights.items():
+        for place in TERMS[term][1]:
+            at = losses.at[place]
+            squares[f"{term}_{place}"] = at.new_zeros((), dtype=torch.float32)
+            if term not in losses.sums:
+                continue
+            count = torch.as_tensor(losses.counts[term], device=at.device).clamp_min(1)
+            mean = scale * weight * losses.sums[term] / count
+            for gradient in torch.autograd.grad(
+                mean, _edges(at), retain_graph=True, allow_unused=True
+            ):
+                if gradient is not None:
+                    squares[f"{term}_{place}"] += gradient.float().div(scale).square().sum()
+    norms = torch.stack(list(squares.values())).sqrt().tolist()
+    return {name: norm for name, norm in zip(squares, norms, strict=True) if math.isfinite(norm)}
+
+
+def _edges(tensor: Tensor) -> list[GradientEdge]:
+    """Where in the graph a gradient at `tensor` is taken: of a stack of frames at each of them,
+    since mask head and memory read the frame and never the stack."""
+    node = tensor.grad_fn
+    if node is not None and node.name() == "StackBackward0":
+        return [GradientEdge(frame, index) for frame, index in node.next_functions if frame]
+    return [get_gradient_edge(tensor)]
+
+
+def judged_at(steps: int) -> int:
+    """The step of a training of so many after which `warnings_of` has all it can have."""
+    return max(step for step in MEASURED if step <= steps)
+
+
+def warnings_of(measured: Mapping[int, Mapping[str, float]]) -> list[str]:
+    """What the norms of a training, by step, say against its loss, a line a term; only what holds
+    at every step measured.
+
+    A term without any gradient teaches nothing. One with more than DROWNS times the norms of all
+    others together, at z or at the logits, leaves them nothing to say; where none has, one with
+    less than FAINT of them wherever it acts has nothing to say itself.
+    """
+    silent, loud, faint = [], [], []
+    for term, (name, places) in TERMS.items():
+        own = [norms.get(f"{term}_{place}") for norms in measured.values() for place in places]
+        if None in own:  # not in this loss, or not measured
+            continue
+        if not any(own):
+            steps = ", ".join(map(str, measured))
+            silent.append(f"{name}: no gradient at steps {steps}, so it teaches nothing")
+            continue
+        times = {p: [_times(norms, term, p) for norms in measured.values()] for p in places}
+        for place, at in times.items():
+            if min(at) > DROWNS:
+                loud.append(f"{name}: {min(at):.0f} times the gradient of all else at {place}")
+        most = max(map(max, times.values()))
+        if most < FAINT:
+            faint.append(f"{name}: at most {most:.1%} of the gradient of all else")
+    return silent + (loud or faint)
+
+
+def _times(norms: Mapping[str, float], term: str, place: str) -> float:
+    """A term's norm over that of all others together; 1 where they have none."""
+    own = f"{term}_{place}"
+    rest = sum(v for name, v in norms.items() if name.endswith(f"_{place}") and name != own)
+    return norms[own] / rest if rest > 0 else 1.0

@@ -1,0 +1,189 @@
+"""The training loop. It yields; the caller evaluates, writes and reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.config.sections import TrainConfig
+from orchestrator.training import gradient_norms
+from orchestrator.training.distill_step import DistillStep, Losses
+from orchestrator.training.distributed import Share
+from orchestrator.training.loader import Batches, prefetch
+from orchestrator.training.precision import autocast
+from orchestrator.training.state import TrainingState
+from orchestrator.training.throughput import Throughput
+from vosmodels.losses import keep_fraction
+from vosmodels.types import ClipSource
+
+LOG_EVERY = 10  # steps between logged losses
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient is not finite; the optimizer has not moved since the step before."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Report of one step. losses: terms by name with "total"; speed: `Throughput.report`;
+    gradients: norms on rank 0; each None where it is not due."""
+
+    step: int
+    losses: Mapping[str, float] | None
+    speed: Mapping[str, float] | None
+    gradients: Mapping[str, float] | None
+    checkpoint: bool
+    evaluate: bool
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """The rate of step `step` (0-based).
+
+    step: lr, a tenth of it from `decay_at` of the steps on (5/6: STCN decays at 250k of 300k, 125k
+    of 150k);
+    cosine: from lr to 5 % of it. Both rise linearly over the first `warmup` share of the steps.
+    """
+    progress = step / train.steps
+    rising = min(1.0, (step + 1) / max(1.0, train.warmup * train.steps))
+    if train.schedule == "cosine":
+        return train.lr * rising * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return train.lr * rising * (0.1 if progress >= train.decay_at else 1.0)
+
+
+def fit(
+    state: TrainingState,
+    clips: ClipSource,
+    step: DistillStep,
+    train: TrainConfig,
+    *,
+    teacher: nn.Module | None = None,
+    module: nn.Module | None = None,
+    share: Share | None = None,
+    device: torch.device | None = None,
+    loaders: int = 0,
+) -> Iterator[Progress]:
+    """Train from `state.step` to `train.steps`, yielding after every step.
+
+    clips       clips by global sample index; step n takes n * batch_size ... of them
+    teacher     where `step.loss.needs_teacher`; stays as it is
+    module      the trainee as the workers wrap it (DDP); the trainee itself by default
+    loaders     processes that make batches ahead; 0: made when they are wanted
+    BatchNorm is frozen: its statistics stay, its scale and shift are learnt.
+    Raises Diverged, with the state as it was before the step that it names, on a loss or gradient
+    that is not finite: at that step, with a fused optimizer at latest when numbers are due next.
+    In float16 such a gradient only lowers the loss scale and is skipped, until the scale is 1.
+    Raises ValueError where workers do not divide the global batch.
+    """
+    share = share or Share()
+    module = module or state.trainee
+    device = device or next(state.trainee.parameters()).device
+    parameters = [p for p in state.trainee.parameters() if p.requires_grad]
+    if step.loss.needs_teacher and teacher is None:
+        raise ValueError("the loss has distillation terms, and there is no teacher")
+    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
+    batches = Batches(clips, step.select, train.batch_size, share.rank, share.world)
+    steps = range(state.step, train.steps)
+    throughput, numbers = Throughput(), _Numbers(device)
+    with closing(prefetch(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
+        for _ in steps:
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(train, state.step)
+            made = throughput.take(ahead).to(device)
+            clip, selection = made.clip, made.selection
+            keep = keep_fraction(state.step / train.steps, train.bootstrap)
+            with autocast(train, device):
+                teacher_output = step.teach(teacher, clip) if selection and teacher else None
+                losses = step.losses(
+                    module, clip, keep=keep, teacher_output=teacher_output, selection=selection
+                )
+            measured = None
+            if share.rank == 0 and state.step + 1 in gradient_norms.MEASURED:
+                measured = gradient_norms.measure(losses, state.scaler.get_scale())
+            values = _backward(losses, share, state.scaler)
+            state.scaler.unscale_(state.optimizer)
+            norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
+            if state.scaler.is_enabled() and state.scaler.get_scale() > 1:
+                norm = norm.nan_to_num(0.0, posinf=0.0)  # of an update that is skipped
+            numbers.add(state.step, {**values, "grad_norm": norm})
+            due, checkpoint, evaluate = (
+                state.step + 1 == train.steps or (state.step + 1) % every == 0
+                for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
+            )
+            told: dict[str, float] = {}
+            if due or checkpoint or evaluate or state.waits:
+                at, told = numbers.read()
+                if not all(map(math.isfinite, told.values())):
+                    state.step = at
+                    raise Diverged(_not_finite(at, told, train))
+            state.update(numbers.bad)
+            state.step += 1
+            throughput.stepped(train.batch_size)
+            yield Progress(
+                step=state.step,
+                losses=told if due else None,
+                speed=throughput.report() if due else None,
+                gradients=measured,
+                checkpoint=checkpoint,
+                evaluate=evaluate,
+            )
+
+
+class _Numbers:
+    """Losses and gradient norms by step, on the device until they are read: to read them is to wait
+    for the device.
+
+    bad: 1.0 from the first step on that is not finite, else 0.0.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.bad = torch.zeros((), device=device)
+        self._kept: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, values: Mapping[str, Tensor]) -> None:
+        stacked = torch.stack(list(values.values()))
+        self.bad = torch.maximum(self.bad, 1.0 - stacked.isfinite().all().float())
+        self._kept.append((step, list(values), stacked))
+
+    def read(self) -> tuple[int, dict[str, float]]:
+        """The first step since the last reading that is not finite, or the newest; its numbers."""
+        table = torch.stack([stacked for *_, stacked in self._kept]).tolist()
+        told = [
+            (step, dict(zip(names, row, strict=True)))
+            for (step, names, _), row in zip(self._kept, table, strict=True)
+        ]
+        self._kept.clear()
+        bad = [row for row in told if not all(map(math.isfinite, row[1].values()))]
+        return (bad or told[-1:])[0]
+
+
+def _not_finite(step: int, told: Mapping[str, float], train: TrainConfig) -> str:
+    values = ", ".join(f"{name.replace('grad_', 'gradient ')} {v:.4g}" for name, v in told.items())
+    return (
+        f"step {step + 1}: not finite: {values}; "
+        f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
+    )
+
+
+def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
+
+    DDP averages gradients over the workers, so each one's part is multiplied by their number.
+    Returns "total" and every term, on the device, which nothing here waits for.
+    """
+    names = list(losses.sums)
+    sums = torch.stack([losses.sums[name].float() for name in names])
+
+    def placed(value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value).to(sums.device, torch.float32, non_blocking=True)
+
+    counts = share.add_up(torch.stack([placed(losses.counts[n]) for n in names])).clamp_min(1)
+    weights = torch.stack([placed(losses.weights[name]) for name in names])
+    scaler.scale((weights * sums / counts).sum() * share.world).backward()
+    means = share.add_up(sums.detach()) / counts
+    return {"total": (weights * means).sum(), **dict(zip(names, means, strict=True))}

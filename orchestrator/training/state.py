@@ -1,0 +1,129 @@
+"""Everything a training is at a step, and who shares in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from orchestrator.config.sections import TrainConfig
+from orchestrator.training import resume
+from orchestrator.training.distill_step import Trainee
+from orchestrator.training.distributed import Share
+
+SCALER = ("scale", "_growth_tracker")  # what torch's loss scaler remembers from step to step
+
+
+class TrainingState:
+    """Everything a run is at a step: trainee, optimizer, loss scaler, average, stage and step
+    count. Nothing else is random or remembered: clips, pixels and learning rate are functions of
+    the step."""
+
+    def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
+        self.trainee = trainee
+        self.stage = 0
+        self.before = 0  # steps of the stages that are done
+        self._begin(train)
+
+    def next_stage(self, train: TrainConfig) -> None:
+        """Go on from the weights this stage delivers, with an optimizer that remembers nothing: as
+        STCN does, whose stages are runs of their own."""
+        self.trainee.model.load_state_dict(self.model.state_dict())
+        self.stage += 1
+        self.before += self.step
+        self._begin(train)
+
+    def _begin(self, train: TrainConfig) -> None:
+        self.step = 0  # of this stage
+        device = next(self.trainee.parameters()).device
+        # A fused optimizer skips a step by itself: on a GPU the loop need not wait to tell it to.
+        self.optimizer = torch.optim.Adam(
+            self.trainee.parameters(),
+            lr=train.lr,
+            weight_decay=train.weight_decay,
+            fused=device.type == "cuda" or None,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "float16")
+        self.average: AveragedModel | None = None
+        if train.ema:
+            mean = get_ema_multi_avg_fn(train.ema)
+            self.average = AveragedModel(self.trainee.model, multi_avg_fn=mean)
+
+    @property
+    def done(self) -> int:
+        """Steps of all stages so far."""
+        return self.before + self.step
+
+    @property
+    def waits(self) -> bool:
+        """Whether an update must know before it starts that its gradient is finite."""
+        return self.scaler.is_enabled() or not self.optimizer.defaults["fused"]
+
+    @property
+    def model(self) -> nn.Module:
+        """The weights that are scored and kept: the average over steps where there is one."""
+        return self.average.module if self.average else self.trainee.model
+
+    def save(self, folder: Path) -> None:
+        """Write this step's state; InputError where it cannot be written."""
+        parts: dict[str, Mapping[str, Tensor]] = {"trainee": self.trainee.state_dict()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            parts[f"optimizer.{index}"] = moments
+        if self.average:
+            parts["average"] = self.average.state_dict()
+        if self.scaler.is_enabled():
+            parts["scaler"] = {k: torch.tensor(self.scaler.state_dict()[k]) for k in SCALER}
+        parts["at"] = {"stage": torch.tensor(self.stage), "step": torch.tensor(self.step)}
+        tensors = {f"{p}.{k}": v for p, part in parts.items() for k, v in part.items()}
+        resume.write(folder, self.done, tensors)
+
+    def restore(self, folder: Path, share: Share | None = None) -> bool:
+        """Load the newest whole state in `folder`; False where there is none.
+
+        Workers all load the one that rank 0 finds, as each may see another as the newest.
+        Raises InputError in a worker that cannot read that one.
+        """
+        share = share or Share()
+        found = resume.newest(folder) if share.rank == 0 else None
+        device = next(self.trainee.parameters()).device
+        done = int(share.add_up(torch.tensor(found[0] if found else 0, device=device)))
+        if done == 0:
+            return False
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in (found[1] if found else resume.read(folder, done)).items():
+            part, _, key = name.partition(".")
+            parts[part][key] = value
+        self.trainee.load_state_dict(parts["trainee"])
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in parts["optimizer"].items():
+            index, _, moment = name.partition(".")
+            moments[int(index)][moment] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
+        if self.average:
+            self.average.load_state_dict(parts["average"])
+        if self.scaler.is_enabled():
+            scale = {key: value.item() for key, value in parts["scaler"].items()}
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **scale})
+        self.stage, self.step = (int(parts["at"][key]) for key in ("stage", "step"))
+        self.before = done - self.step
+        return True
+
+    def update(self, bad: Tensor) -> None:
+        """Move the weights by their gradient, which ends empty, and the average with them. A fused
+        optimizer stays where it is while `bad` is 1, one of float16 where a gradient is not finite.
+        """
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            if self.optimizer.defaults["fused"]:
+                self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as GradScaler does
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.trainee.model)

@@ -1,0 +1,305 @@
+"""Commands on bad input: one clear message, its exit code, no traceback, nothing left behind."""
+
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from orchestrator import evaluate, fetch, report, segment, sweep, train
+from orchestrator.reporting import readme as readme_results
+from soups import greedy
+from tests.stores import WARNING, empty_store
+from vosmodels import checkpoint, registry
+from vosmodels.data.masks import write_palette
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+SWEEP = """
+name: bad
+data: {root: ROOT, train: train, select: val}
+student: {name: mobilevos_mobilenetv2_noaspp}
+sweep: {parameters: {loss.omega: [0.0]}}
+"""
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+    """Run a command that must fail: its one line on stderr; the folder must be as before."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(main, *words, code=1):
+        before = sorted(work.rglob("*"))
+        assert main([str(word) for word in words]) == code
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err
+        assert told.out == ""
+        assert sorted(work.rglob("*")) == before
+        return told.err
+
+    return run
+
+
+@pytest.fixture
+def sweep_file(tmp_path, davis_root):
+    path = tmp_path / "bad.yaml"
+    path.write_text(SWEEP.replace("ROOT", str(davis_root)))
+    return path
+
+
+def test_every_problem_of_a_file_is_told_at_once(refused, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "train: {Lr: 1.0, steps: many, batch_size: 0}\n"
+        "data: {select: val, report: val}\n"
+        "sweep: {parameters: {}}\n"
+    )
+    told = refused(sweep.main, path, code=2)
+    for text in ("train.Lr", "did you mean 'lr'", "train.steps", "'many'", "train.batch_size"):
+        assert text in told
+    for text in ("data.report", "also data.select", "sweep.parameters: empty"):
+        assert text in told
+    assert str(path) in told
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "empty"), ("a: [1", "not YAML"), ("- 1\n", "mapping"), ("name: x\n", "sweep")],
+)
+def test_a_file_that_is_no_sweep_is_refused(refused, tmp_path, text, says):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    told = refused(sweep.main, path, code=2)
+    assert str(path) in told
+    assert says in told
+
+
+def test_a_missing_yaml_is_named(refused, tmp_path):
+    assert "no.yaml" in refused(sweep.main, tmp_path / "no.yaml", code=2)
+
+
+def test_a_sweep_is_no_run_and_says_which_command_takes_it(refused, sweep_file):
+    assert "orchestrator.sweep" in refused(train.main, sweep_file, code=2)
+
+
+def test_a_value_whose_feature_is_not_built_is_refused_by_name(refused, sweep_file):
+    for override in ("train.keep=soup", "sweep.search=optuna", "cluster.lockstep=2"):
+        told = refused(sweep.main, sweep_file, override, code=2)
+        assert override.split("=")[0] in told
+        assert "not built yet" in told
+
+
+def test_a_missing_data_root_is_named_with_its_key(refused, sweep_file):
+    told = refused(sweep.main, sweep_file, "data.root=/no/such/folder")
+    assert told.startswith("error: data.train 'train': /no/such/folder")
+
+
+def test_a_split_that_is_not_there_is_told_with_those_that_are(refused, sweep_file):
+    told = refused(sweep.main, sweep_file, "data.select=vall")
+    assert "data.select 'vall'" in told
+    assert "train, val" in told
+
+
+def test_a_split_that_only_gives_objects_cannot_choose(refused, sweep_file, youtubevos_root):
+    words = (f"data.root={youtubevos_root}", "data.select=valid")
+    told = refused(sweep.main, sweep_file, *words)
+    assert "data.select 'valid': " in told
+    assert "has nothing to score" in told
+
+
+def test_generated_data_names_its_splits_too(refused, sweep_file):
+    told = refused(sweep.main, sweep_file, "data.root=generated", "data.select=holdout", code=2)
+    assert "'holdout'" in told
+    assert "train, val and test" in told
+
+
+def test_an_image_without_mask_and_a_mask_of_another_size_are_both_named(
+    refused, sweep_file, davis_root
+):
+    masks = davis_root / "Annotations" / "480p"
+    (masks / "ant" / "00002.png").unlink()
+    Image.new("L", (10, 10)).save(masks / "bee" / "00003.png")
+    told = refused(sweep.main, sweep_file)
+    assert str(masks / "ant" / "00002.png") in told or "ant/00002" in told
+    assert "bee/00003.png" in told
+    assert "10x10" in told
+
+
+def test_missing_weights_are_named_with_their_key(refused, sweep_file):
+    told = refused(sweep.main, sweep_file, "teacher.weights=no.pth", "student.backbone=no2.pth")
+    assert "teacher.weights: " in told
+    assert "no.pth" in told
+    assert "student.backbone: " in told
+
+
+def test_weights_of_another_model_are_named(refused, sweep_file, tmp_path):
+    model = registry.build("mobilevos_mobilenetv2", seed=0)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    path, _ = checkpoint.write(tmp_path / "other", model.state_dict(), info)
+    told = refused(sweep.main, sweep_file, f"teacher.weights={path}")
+    assert "teacher.weights: " in told
+    assert "weights of another model" in told
+    assert "stcn_mobilenetv2" in told
+
+
+class Danger:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+def test_a_pickle_with_code_in_it_is_refused_and_does_not_run(refused, sweep_file, tmp_path):
+    path = tmp_path / "evil.pth"
+    torch.save({"weight": Danger()}, path)
+    with zipfile.ZipFile(path) as archive:
+        data = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+        assert b"mkdir" in archive.read(data)
+    told = refused(sweep.main, sweep_file, f"teacher.weights={path}")
+    assert "evil.pth" in told
+    plain = tmp_path / "plain.pth"
+    plain.write_bytes(pickle.dumps(Danger(), protocol=2))
+    assert "plain.pth" in refused(sweep.main, sweep_file, f"teacher.weights={plain}")
+
+
+def test_dry_run_tells_what_is_missing_and_is_content(sweep_file, capsys):
+    code = sweep.main([str(sweep_file), "--dry-run", "--json", "data.root=/no", "data.select=x"])
+    assert code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["trials"] == ["omega=0.0"]
+    assert [line.split(":")[0] for line in told["missing"]] == [
+        "data.train 'train'",
+        "data.select 'x'",
+    ]
+
+
+def test_weights_of_no_model_in_the_store_are_missing_with_all_else(
+    refused, sweep_file, tmp_path, capsys
+):
+    empty_store(tmp_path / "results")
+    words = (sweep_file, f"storage={tmp_path / 'results'}", "teacher.weights=models:/m-1")
+    told = refused(sweep.main, *words, "data.select=x")
+    assert "teacher.weights: " in told
+    assert "results/mlflow.db: models:/m-1: " in told
+    assert "data.select 'x': " in told
+    assert sweep.main([str(word) for word in (*words, "--dry-run", "--json")]) == 0
+    (line,) = json.loads(capsys.readouterr().out)["missing"]
+    assert line.startswith("teacher.weights: ")
+    assert "models:/m-1" in line
+
+
+def test_a_store_that_is_not_there_is_named_by_every_reader(refused, tmp_path):
+    for main, words in (
+        (fetch.main, ("mlflow:omega", tmp_path / "x")),
+        (report.main, ("mlflow:omega",)),
+        (greedy.main, ("--runs", "mlflow:omega")),
+        (evaluate.main, ("--checkpoint", "mlflow:omega", "--data", "generated")),
+    ):
+        assert "mlflow.db" in refused(main, *words)
+
+
+def test_a_folder_without_checkpoints_makes_no_soup(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = ("--runs", tmp_path / "empty", "--data", "generated")
+    assert str(tmp_path / "empty") in refused(greedy.main, *words)
+
+
+def test_evaluate_wants_one_of_its_two_ways(refused):
+    assert "--masks and --annotations" in refused(evaluate.main, "--data", "generated", code=2)
+
+
+def test_a_reference_to_no_file_says_what_references_are(refused):
+    told = refused(evaluate.main, "--checkpoint", "no.safetensors", "--data", "generated")
+    assert "models:/ID or mlflow:EXPERIMENT" in told
+
+
+@pytest.fixture
+def student(tmp_path):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    return checkpoint.write(tmp_path / "student", model.state_dict(), info)[0]
+
+
+def test_a_mask_that_does_not_fit_the_video_is_told_both_sizes(
+    refused, student, davis_root, tmp_path
+):
+    write_palette(tmp_path / "m.png", torch.ones(10, 20, dtype=torch.uint8).numpy())
+    video = davis_root / "JPEGImages" / "480p" / "ant"
+    told = refused(
+        segment.main,
+        *("--checkpoint", student, "--video", video, "--mask", tmp_path / "m.png"),
+        *("--out", tmp_path / "out.mp4"),
+    )
+    assert "the mask is 20x10, the video 64x48" in told
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_what_cannot_be_followed_is_told_before_anything_is_written(
+    refused, student, davis_root, tmp_path
+):
+    video = davis_root / "JPEGImages" / "480p" / "ant"
+    empty, dot, wide = (
+        np.zeros((48, 64), dtype=dtype) for dtype in (np.uint8, np.uint8, np.uint16)
+    )
+    dot[0, 0], wide[:20] = 1, 300
+    Image.fromarray(empty).save(tmp_path / "empty.png")
+    Image.fromarray(dot).save(tmp_path / "dot.png")
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    for name, says in (
+        (
+            "empty.png",
+            "the mask holds no object at 16 rows, so nothing to follow; draw ids above 0",
+        ),
+        ("dot.png", "let it see more rows"),
+        ("wide.png", "wide.png: mode 'I;16'; masks are palette"),
+    ):
+        words = ("--checkpoint", student, "--video", video, "--mask", tmp_path / name)
+        told = refused(segment.main, *words, "--height", 16, "--out", tmp_path / "out.mp4")
+        assert says in told
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_video_whose_frames_change_their_size_is_refused_by_the_frame(
+    refused, student, davis_root, tmp_path
+):
+    images, masks = (davis_root / name / "480p" / "ant" for name in ("JPEGImages", "Annotations"))
+    Image.new("RGB", (32, 24)).save(images / "00002.jpg")
+    Image.new("L", (32, 24)).save(masks / "00002.png")
+    words = ("--checkpoint", student, "--video", images, "--mask", masks / "00000.png")
+    told = refused(segment.main, *words, "--out", tmp_path / "out.mp4")
+    assert "frame 2 is 32x24, those before 64x48" in told
+    words = ("--checkpoint", student, "--data", davis_root, "--split", "train")
+    assert "ant: frame 2 is 32x24, the first 64x48" in refused(evaluate.main, *words)
+
+
+def test_a_video_that_is_none_is_named(refused, student, davis_root, tmp_path):
+    mask = davis_root / "Annotations" / "480p" / "ant" / "00000.png"
+    film = tmp_path / "x.mp4"
+    film.write_text("no film")
+    for video in (tmp_path / "no.mp4", film):
+        words = ("--checkpoint", student, "--video", video, "--mask", mask)
+        assert video.name in refused(segment.main, *words, "--out", tmp_path / "o.mp4")
+
+
+def test_results_of_something_else_do_not_reach_the_readme(refused, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "x.json").write_text("{}")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"a\n{readme_results.BEGIN}\nold\n{readme_results.END}\nb\n")
+    told = refused(report.main, tmp_path / "r", "--readme", readme)
+    assert "x.json" in told
+    assert "old" in readme.read_text()
+
+
+def test_help_of_every_command_ends_with_an_example(capsys):
+    for main in (sweep.main, train.main, evaluate.main, segment.main, fetch.main, report.main):
+        assert main(["--help"]) == 0
+        text = capsys.readouterr().out
+        assert "example:\n  python -m orchestrator." in text

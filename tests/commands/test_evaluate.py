@@ -1,0 +1,136 @@
+"""The command on tiny folders: official layouts, and the same numbers from disk."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from orchestrator import evaluate
+from tests import youtubevos
+from tests.conftest import FRAMES
+from vosmodels import checkpoint, registry
+
+
+@pytest.fixture
+def student(tmp_path):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    return checkpoint.write(tmp_path / "student", model.state_dict(), info)[0]
+
+
+@pytest.fixture
+def told(capsys):
+    """Run the command and return what --json prints."""
+
+    def run(*words):
+        assert evaluate.main([*(str(word) for word in words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def truth_of(root):
+    return root / "Annotations" / "480p" / "cat" / "00001.png"
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def test_of_fewer_rows_masks_are_written_and_scored_at_full_size(
+    told, student, davis17_root, tmp_path
+):
+    words = ("--checkpoint", student, "--data", davis17_root)
+    fewer = told(*words, "--height", 32, "--out", tmp_path / "out")
+    assert fewer["mean"] != told(*words)["mean"]
+    masks = ("--masks", tmp_path / "out", "--annotations", davis17_root / "Annotations" / "480p")
+    assert told(*masks)["mean"] == fewer["mean"]
+
+
+def test_rows_that_no_network_sees_are_refused_and_so_are_rows_of_masks(
+    student, davis17_root, tmp_path, capsys
+):
+    words = ["--checkpoint", str(student), "--data", str(davis17_root), "--height", "8"]
+    assert evaluate.main(words) == 2
+    assert "--height 8: rows for the network to see, 16 or more" in capsys.readouterr().err
+    words = ["--masks", str(tmp_path), "--annotations", str(tmp_path), "--height", "32"]
+    assert evaluate.main(words) == 2
+    assert "--height" in capsys.readouterr().err
+
+
+def test_davis_masks_lie_in_a_folder_a_video_and_score_the_same(
+    told, student, davis17_root, tmp_path
+):
+    out = tmp_path / "out"
+    direct = told("--checkpoint", student, "--data", davis17_root, "--out", out)
+    assert written(out) == [f"cat/{t:05d}.png" for t in range(FRAMES)]
+    with (
+        Image.open(out / "cat" / "00001.png") as found,
+        Image.open(truth_of(davis17_root)) as truth,
+    ):
+        assert (found.mode, found.size) == ("P", truth.size)
+        assert (found.getpalette() or [])[:9] == [
+            0,
+            0,
+            0,
+            128,
+            0,
+            0,
+            0,
+            128,
+            0,
+        ]
+    on_disk = told("--masks", out, "--annotations", davis17_root / "Annotations" / "480p")
+    assert (on_disk["mean"], on_disk["sequences"]) == (direct["mean"], direct["sequences"])
+
+
+def test_youtubevos_masks_lie_as_the_server_wants_them_and_score_the_same(
+    told, student, youtubevos_root, tmp_path
+):
+    out, words = tmp_path / "out", ("--data", youtubevos_root, "--split", "train")
+    direct = told("--checkpoint", student, *words, "--out", out)
+    fox = [f"Annotations/fox/{stem}.png" for stem in youtubevos.stems(0)]
+    owl = [f"Annotations/owl/{stem}.png" for stem in youtubevos.stems(5)]
+    assert written(out) == fox + owl
+    on_disk = told("--masks", out, "--annotations", youtubevos_root / "train" / "Annotations")
+    assert (on_disk["mean"], on_disk["sequences"]) == (direct["mean"], direct["sequences"])
+    assert set(direct["sequences"]["fox"]["objects"]) == {"1", "2"}
+
+
+def test_a_split_without_truth_gives_masks_and_speed_and_says_who_scores(
+    told, student, youtubevos_root, tmp_path, capsys
+):
+    words = ("--checkpoint", student, "--data", youtubevos_root, "--split", "valid_all_frames")
+    answer = told(*words, "--out", tmp_path / "out")
+    assert answer["mean"] is None
+    assert answer["sequences"] == {}
+    assert answer["fps"] > 0
+    assert "server" in answer["note"]
+    assert len(written(tmp_path / "out")) == 5 + 4
+    assert evaluate.main([str(word) for word in words]) == 0
+    assert "scores come from the benchmark's server" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_source_stands_whole_above_the_table(davis17_root, tmp_path, capsys):
+    masks = tmp_path / ("long " * 20) / "480p"
+    shutil.copytree(davis17_root / "Annotations" / "480p", masks)
+    words = ("--masks", masks, "--annotations", davis17_root / "Annotations" / "480p")
+    assert evaluate.main([str(word) for word in words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(masks)
+    assert "mean" in lines[-1]
+    assert "1.000" in lines[-1]
+
+
+def test_offline_val_is_scored_as_the_server_does(told, student, youtubevos_root, capsys):
+    meta = youtubevos_root / "train" / "meta.json"
+    youtubevos.write_meta(meta, youtubevos.BEGINS, youtubevos.CATEGORY | {2: "bus"})
+    words = ("--checkpoint", student, "--data", youtubevos_root, "--split", "offline_val")
+    four = told(*words)["seen_unseen"]
+    assert four["g"] == pytest.approx(sum(v for k, v in four.items() if k != "g") / 4)
+    assert evaluate.main([str(word) for word in words]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["seen"][1:3] == [f"{four['j_seen']:.3f}", f"{four['f_seen']:.3f}"]
+    assert lines["unseen"][1:3] == [f"{four['j_unseen']:.3f}", f"{four['f_unseen']:.3f}"]
+    assert lines["G,"][-1] == f"{four['g']:.3f}"

@@ -1,0 +1,140 @@
+"""The command: which seeds it runs, and what its file holds when."""
+
+import json
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+from orchestrator import pipeline, table
+from orchestrator.reporting.seeds import read
+from tests import tables
+from vosmodels.support.cli import CommandFailed
+
+SWEEP = """
+name: t
+data: {report: test}
+sweep: {points: {plain: {loss.logit: 0.0}, taught: {}}}
+soup: {after_sweep: false}
+"""
+
+
+class Runs:
+    """Stands where sweeps are run: each seed's results, first without report, then whole."""
+
+    def __init__(self, out):
+        self.out = out
+        self.seeds = []
+        self.partly = []
+        self.fails = set()
+
+    def __call__(self, config, *, keep, **told):
+        self.seeds.append(config.seed)
+        made = tables.run(config.seed)
+        if config.seed in self.fails:
+            made = replace(made, rows=made.rows[:-1])
+        for count in range(1, len(made.rows) + 1):
+            keep(replace(made, rows=[replace(r, report={}) for r in made.rows[:count]]))
+            self.partly.append(json.loads(self.out.read_text()))
+        if config.seed in self.fails:
+            raise CommandFailed(made.as_dict())
+        return made.as_dict()
+
+
+class Kept:
+    """Stands where MLflow is."""
+
+    files: ClassVar[list[tuple[str, str, list[str]]]] = []
+
+    def __init__(self, connection):
+        pass
+
+    def log_files(self, experiment, sweep, files):
+        self.files.append((experiment, sweep, [file.name for file in files]))
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text(SWEEP)
+    made = Runs(tmp_path / "results" / "t.json")
+    monkeypatch.setattr(pipeline, "run", made)
+    monkeypatch.setattr(pipeline, "Connection", lambda store: store)
+    monkeypatch.setattr(pipeline, "Tracker", Kept)
+    monkeypatch.setattr(Kept, "files", [])
+    monkeypatch.setattr(pipeline, "draw", lambda made, path: path.write_text(made.name))
+    return made
+
+
+def test_every_seed_is_run_once_and_its_rows_are_on_disk_as_they_come(runs, capsys):
+    assert table.main(["t.yaml", "--json"]) == 0
+    assert runs.seeds == [0, 1, 2]
+    sizes = [[len(run["rows"]) for run in partly["runs"]] for partly in runs.partly]
+    assert sizes == [[1], [2], [3], [3, 1], [3, 2], [3, 3], [3, 3, 1], [3, 3, 2], [3, 3, 3]]
+    told = json.loads(capsys.readouterr().out)
+    assert told["seeds"] == [0, 1, 2]
+    assert {row["name"]: len(row["seeds"]) for row in told["rows"]}["taught"] == 3
+    assert runs.out.with_suffix(".png").exists()
+    assert Kept.files[-1] == ("t", "sweep2", ["t.json", "t.png"])
+
+
+def test_seeds_that_are_there_are_not_run_again_and_others_are_added(runs):
+    assert table.main(["t.yaml", "--seeds", "0,4"]) == 0
+    assert table.main(["t.yaml", "--seeds", "0,1,4"]) == 0
+    assert runs.seeds == [0, 4, 1]
+    assert sorted(read(runs.out).runs) == [0, 1, 4]
+
+
+def test_a_failed_trial_leaves_the_other_seeds_alone_and_is_tried_again(runs, capsys):
+    runs.fails = {1}
+    assert table.main(["t.yaml", "--json"]) == 1
+    assert runs.seeds == [0, 1, 2]
+    told = json.loads(capsys.readouterr().out)
+    assert {row["name"]: row["seeds"] for row in told["rows"]}["taught"] == [0, 2]
+    runs.fails = set()
+    assert table.main(["t.yaml"]) == 0
+    assert runs.seeds == [0, 1, 2, 1]
+    assert "91" in capsys.readouterr().out
+
+
+def test_a_file_loses_no_rows_while_a_seed_is_run_again(runs):
+    assert table.main(["t.yaml", "--seeds", "0"]) == 0
+    grown = "sweep.points={plain: {loss.logit: 0.0}, taught: {}, more: {loss.tau: 1.0}}"
+    runs.partly.clear()
+    assert table.main(["t.yaml", grown, "--seeds", "0"]) == 0
+    assert [len(partly["runs"][0]["rows"]) for partly in runs.partly] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["seed=1"], 2, "seed: varies within a table; use --seeds"),
+        (["--seeds", "0,x"], 2, "--seeds"),
+        (["--seeds", "-1"], 2, "--seeds"),
+        (["train.lr=0"], 2, "train.lr: 0: must be greater than 0"),
+        (["--out", "other.json"], 1, "other.json: not a table of several seeds"),
+    ],
+)
+def test_bad_words_run_nothing(runs, tmp_path, capsys, words, code, told):
+    (tmp_path / "other.json").write_text("{}")
+    assert table.main(["t.yaml", *words]) == code
+    assert told in capsys.readouterr().err
+    assert runs.seeds == []
+
+
+def test_a_table_of_another_configuration_is_left_as_it_is(runs, capsys):
+    assert table.main(["t.yaml", "--seeds", "0"]) == 0
+    before = runs.out.read_bytes()
+    assert table.main(["t.yaml", "train.steps=7"]) == 1
+    assert "train.steps 7 here, 200 there" in capsys.readouterr().err
+    assert runs.out.read_bytes() == before
+    assert runs.seeds == [0]
+
+
+def test_a_dry_run_shows_the_seeds_that_are_left(runs, monkeypatch, capsys):
+    assert table.main(["t.yaml", "--seeds", "0"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(pipeline, "dry_run", lambda config, **told: {"seed": config.seed})
+    assert table.main(["t.yaml", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"table": "t", "done": [0], "seeds": {"1": {"seed": 1}, "2": {"seed": 2}}}

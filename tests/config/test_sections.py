@@ -1,0 +1,376 @@
+"""The schema and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.config import ConfigError, RunConfig, SweepConfig, load, load_run
+from orchestrator.config.fields import NOT_BUILT
+from orchestrator.config.sections import changed
+from orchestrator.planning.trials import trials
+
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
+GRID = "sweep: {parameters: {loss.omega: [0.0, 1.0]}}\n"
+
+
+def write(tmp_path: Path, text: str, name: str = "s.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path, *overrides: str) -> list[str]:
+    """Lines of the error, without the file's name."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+    return [line.removeprefix(f"{path}: ") for line in caught.value.problems]
+
+
+def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
+    for path in (*SWEEPS.glob("*.yaml"), *SWEEPS.glob("paper/*.yaml")):
+        assert not load(path, ["data.root=/data/DAVIS"]).data.generated
+
+
+def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
+    config = load(write(tmp_path, GRID, "mini.yaml"))
+    assert config.name == "mini"
+    assert config.student.name == "mobilevos_mobilenetv2"
+    assert config.teacher.model_dump() == {
+        "name": "stcn_mobilenetv2",
+        "weights": None,
+        "backbone": None,
+        "options": {},
+        "steps": 200,
+    }
+    assert (config.loss.omega, config.loss.tau, config.loss.max_pixels) == (0.95, 0.1, 1024)
+    assert (config.train.steps, config.train.lr, config.train.clip_length) == (200, 1e-4, 5)
+    assert (config.cluster.retries, config.cluster.stall_s) == (1, 600)
+    assert config.data.max_objects == 2
+
+
+def test_a_stems_nulls_are_trains_values_as_written_never_swept_ones(tmp_path: Path):
+    path = write(
+        tmp_path, "train: {lr: 0.5, crop: 96}\nsweep: {parameters: {train.lr: [0.1, 0.2]}}\n"
+    )
+    config = load(path)
+    assert (config.stem.lr, config.stem.crop, config.stem.batch_size) == (0.5, 96, 4)
+    assert [(t.config.train.lr, t.config.stem.lr) for t in trials(config)] == [
+        (0.1, 0.5),
+        (0.2, 0.5),
+    ]
+
+
+def test_a_number_written_1e_5_is_a_number(tmp_path: Path):
+    assert load(write(tmp_path, GRID + "train: {lr: 1e-5}\n")).train.lr == 1e-5
+    assert load(write(tmp_path, GRID + "train: {lr: '1e-5'}\n")).train.lr == 1e-5
+    assert load(write(tmp_path, GRID), ["train.lr=1e-5"]).train.lr == 1e-5
+
+
+def test_configurations_are_frozen(tmp_path: Path):
+    config = load(write(tmp_path, GRID))
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("train: {Lr: 1.0}", "train.Lr: unknown key; did you mean 'lr'?"),
+        ("trian: {lr: 1.0}", "trian: unknown key; did you mean 'train'?"),
+        ("omega: 1.0", "omega: unknown key; did you mean 'loss.omega'?"),
+        ("train: {tau: 1.0}", "train.tau: unknown key; did you mean 'loss.tau'?"),
+        ("train: {zzz: 1.0}", "train.zzz: unknown key"),
+        ("train: {lr: fast}", "train.lr: 'fast': must be a valid number, unable to parse"),
+        ("train: {steps: true}", "train.steps: True: must be a number"),
+        ("train: {steps: 1.5}", "train.steps: 1.5: must be a valid integer"),
+        ("train: {lr: .inf}", "train.lr: inf: must be a finite number"),
+        ("train: {lr: 0}", "train.lr: 0: must be greater than 0"),
+        ("train: {crop: 100}", "train.crop: 100: must be a multiple of 16"),
+        ("loss: {omega: 1.5}", "loss.omega: 1.5: must be less than or equal to 1"),
+        ("loss: {sampling: edge}", "loss.sampling: 'edge': must be 'boundary', 'random' or 'all'"),
+        ("loss: {kl: foward}", "'foward': must be 'forward' or 'reverse'; did you mean 'forward'?"),
+        ("loss: 3", "loss: 3 is not a section"),
+        ("stem:", "stem: None is not a section"),
+        ("name: a b", "name: 'a b': must be letters, digits, _ and -"),
+        ("data: {report: val}", "data.report: 'val' is also data.select; report must be"),
+        ("data: {select: test, report: train}", "data.report: 'train' is also data.train"),
+        ("data: {select: vall}", "data.select: 'vall' is no split of generated clips"),
+        ("student: {name: mobilvos_resnet18}", "did you mean 'mobilevos_resnet18'?"),
+        ("student: {name: deaott}", "student.name: model 'deaott'"),
+        ("student: {options: {aspp: 3}}", "'mobilevos_mobilenetv2': unknown option 'aspp'"),
+        ("cluster: {workers: 3}", "cannot share train.batch_size 4 equally"),
+    ],
+)
+def test_each_mistake_has_its_line(tmp_path: Path, text: str, line: str):
+    lines = refused(write(tmp_path, GRID + text + "\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
+    path = write(
+        tmp_path,
+        "train: {Lr: 1}\nloss: {tau: -1}\nsweep: {parameters: {loss.omeg: [0], loss.kl: [up]}}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["word", "train.steps=many"])
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "command line",
+        *[str(path)] * 1,
+        "command line",
+        *[str(path)] * 3,
+    ]
+    for key in ("word", "train.Lr", "loss.tau", "train.steps", "loss.omeg", "loss.kl"):
+        assert any(key in line for line in caught.value.problems), key
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("train", "keep", "last"),
+        ("train", "keep", "soup"),
+        ("sweep", "search", "random"),
+        ("sweep", "search", "optuna"),
+        ("sweep", "scheduler", "asha"),
+        ("cluster", "lockstep", 2),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(tmp_path: Path, section: str, key: str, value: Any):
+    assert (section, key) in NOT_BUILT
+    dotted = f"{section}.{key}".strip(".")
+    lines = refused(write(tmp_path, GRID), f"{dotted}={json.dumps(value)}")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"command line: {dotted}: {value!r:.60}")
+    assert lines[0].endswith("is not built yet")
+
+
+def test_classwise_is_refused_wherever_omega_is_not_zero(tmp_path: Path):
+    path = write(tmp_path, GRID.replace("loss.omega", "loss.tau").replace("0.0", "0.3"))
+    (line,) = refused(path, "loss.method=classwise")
+    assert line.endswith("loss.omega: 0.95: loss.method classwise is exact for 0 only")
+    load(path, ["loss.method=classwise", "loss.omega=0"])
+    swept = write(tmp_path, "sweep: {parameters: {loss.omega: [0, 0.5]}}\n")
+    lines = refused(swept, "loss.method=classwise", "loss.omega=0")
+    assert lines[-1].endswith("omega: 0.5: loss.method classwise is exact for 0 only")
+
+
+def test_every_unbuilt_feature_has_its_test():
+    marks = [
+        mark
+        for mark in test_what_is_not_built_is_refused_by_name.pytestmark
+        if mark.name == "parametrize"
+    ]
+    assert {tuple(values[:2]) for values in marks[0].args[1]} == set(NOT_BUILT)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ("{}", "sweep.parameters: empty"),
+        ("{loss.omega: []}", "sweep.parameters.loss.omega: [] is an empty grid"),
+        ("{loss.omega: 0.5}", "sweep.parameters.loss.omega: 0.5 is not a list"),
+        ("{loss.omega: [0, 0.0]}", "sweep.parameters.loss.omega: 0.0 is there twice"),
+        ("{loss.omega: [0, 2]}", "sweep.parameters.loss.omega: 2: must be less than or equal"),
+        ("{loss.omegaa: [0]}", "loss.omegaa: unknown key; did you mean 'omega'?"),
+        ("{omega: [0]}", "sweep.parameters.omega: unknown key; did you mean 'loss.omega'?"),
+        ("{loss: [0]}", "sweep.parameters.loss: a section cannot be swept"),
+        ("{loss.omega.x: [0]}", "unknown key; 'loss.omega' is a value, not a section"),
+        ("{data.select: [train]}", "sweep.parameters.data.select: cannot be swept"),
+        ("{cluster.threads: [1]}", "sweep.parameters.cluster.threads: cannot be swept"),
+        ("{loss.method: [tiles]}", "did you mean 'tiled'?"),
+        ("{loss.method: [classwise]}", "loss.method classwise is exact for 0 only"),
+        ("{student.options.asp: [1]}", "asp"),
+        ("{loss.tau: {uniform: [0, 1]}}", "ranges need search random or optuna"),
+    ],
+)
+def test_each_mistake_in_a_grid_has_its_line(tmp_path: Path, parameters: str, line: str):
+    lines = refused(write(tmp_path, f"sweep: {{parameters: {parameters}}}\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("points", "line"),
+    [
+        ("{a: {loss.omega: 0}, b: {loss.omega: 2}}", "points.b.loss.omega: 2: must be less than"),
+        ("{a: {loss.omegaa: 0}}", "points.a.loss.omegaa: unknown key; did you mean 'omega'?"),
+        ("{a: {data.select: test}}", "points.a.data.select: cannot be swept"),
+        ("{a: {loss.tau: 0.1}, b: {}}", "sweep.points.b: is the same run as 'a'"),
+        ("{a: 3}", "sweep.points.a: 3 is not a section"),
+        ("[a]", "sweep.points: ['a'] is not a section"),
+        ("{a: {loss.method: classwise}}", "loss.method classwise is exact for 0 only"),
+    ],
+)
+def test_each_mistake_in_points_has_its_line(tmp_path: Path, points: str, line: str):
+    lines = refused(write(tmp_path, f"sweep: {{points: {points}}}\n"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_keys_that_only_work_together_are_a_valid_point(tmp_path: Path):
+    points = "{all: {}, classes: {loss.method: classwise, loss.omega: 0}}"
+    config = load(write(tmp_path, f"sweep: {{points: {points}}}\n"))
+    assert [trial.config.loss.method for trial in trials(config)] == ["auto", "classwise"]
+
+
+def test_a_key_varies_in_one_place(tmp_path: Path):
+    text = "sweep: {parameters: {loss.tau: [1.0]}, points: {a: {}, b: {loss.tau: 0.5}}}\n"
+    (line,) = refused(write(tmp_path, text))
+    assert line.endswith("loss.tau: is also set by point 'b'; a key varies in one place")
+
+
+def test_overriding_what_every_point_sets_is_refused_and_what_one_leaves_open_is_not(
+    tmp_path: Path,
+):
+    path = write(
+        tmp_path, "sweep: {points: {a: {loss.tau: 1, loss.kl: reverse}, b: {loss.tau: 2}}}\n"
+    )
+    assert "loss.tau: is set by every point" in refused(path, "loss.tau=3")[0]
+    made = trials(load(path, ["loss.kl=forward"]))
+    assert [trial.config.loss.kl for trial in made] == ["reverse", "forward"]
+
+
+def test_overriding_a_swept_key_is_refused_since_it_would_do_nothing(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    assert "is swept; use sweep.parameters.loss.omega=" in refused(path, "loss.omega=0.3")[0]
+    config = load(path, ["sweep.parameters.loss.omega=[0.3]"])
+    assert [trial.config.loss.omega for trial in trials(config)] == [0.3]
+
+
+def test_a_single_job_refuses_a_sweep_file_and_says_what_runs_it(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    with pytest.raises(ConfigError, match=r"not one job; run it with: python -m orchestrator.swe"):
+        load_run(path)
+
+
+def test_a_sweep_refuses_a_file_without_sweep_and_says_what_runs_it(tmp_path: Path):
+    path = write(tmp_path, "train: {steps: 3}\n")
+    assert "python -m orchestrator.train" in refused(path)[0]
+    assert load_run(path).train.steps == 3
+
+
+def test_changed_checks_again_and_names_the_place():
+    run = RunConfig(name="a")
+    assert changed(run, {"data.select": "test"}, "command line").data.select == "test"
+    with pytest.raises(ConfigError, match=r"command line: data\.select: 'x' is no split"):
+        changed(run, {"data.select": "x"}, "command line")
+
+
+def test_storage_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert RunConfig(name="a").storage_root == tmp_path / "results"
+    assert RunConfig(name="a", storage="x").storage_root == tmp_path / "x"
+
+
+def test_a_sweep_section_without_parameters_is_refused(tmp_path: Path):
+    lines = refused(write(tmp_path, "sweep: {seeds: 2}\n"))
+    assert lines == ["sweep.parameters: empty; give at least one key, or sweep.points"]
+    assert "not a section" in refused(write(tmp_path, "sweep:\n"))[0]
+
+
+def test_sweep_config_is_a_run_config_with_a_sweep():
+    assert set(SweepConfig.model_fields) - set(RunConfig.model_fields) == {"sweep"}
+
+
+STAGES = """
+data: {static: stills}
+stages:
+  - {name: static, steps: 6, clip_length: 3}
+  - {name: bl30k, steps: 5, data: [{root: a, repeat: 2}, {root: b}]}
+  - {name: video, steps: 4, max_skip: curriculum}
+sweep: {parameters: {loss.omega: [0.0, 1.0]}}
+"""
+
+
+def test_stages_are_read_in_order_each_with_its_data(tmp_path: Path):
+    config = load(write(tmp_path, STAGES), ["stages.2.steps=9"])
+    assert config.stages is not None
+    assert [(s.name, s.steps, s.max_skip) for s in config.stages] == [
+        ("static", 6, 5),
+        ("bl30k", 5, 5),
+        ("video", 9, "curriculum"),
+    ]
+    assert [(d.root, d.repeat) for d in config.stages[1].data or ()] == [("a", 2), ("b", 1)]
+    assert config.data.static is not None
+    assert config.data.static[0].root == "stills"
+
+
+def test_an_overlay_replaces_the_values_it_has_and_later_words_replace_its(tmp_path: Path):
+    path, overlay = write(tmp_path, STAGES), tmp_path / "big.yaml"
+    overlay.write_text(
+        "seed: 3\ntrain: {ema: 0.9, clip_norm: 2.0}\nstages: [{name: video, steps: 7}]\n"
+    )
+    config = load(
+        path, ["data.static=null", str(overlay), "train.clip_norm=1.0", "stages.0.lr=2.0"]
+    )
+    assert (config.seed, config.train.ema, config.train.clip_norm) == (3, 0.9, 1.0)
+    assert config.stages is not None
+    assert [(s.steps, s.lr) for s in config.stages] == [(7, 2.0)]
+    assert config.sweep.parameters == {"loss.omega": [0.0, 1.0]}
+
+
+def test_a_mistake_in_an_overlay_is_told_with_its_file(tmp_path: Path):
+    path, overlay = write(tmp_path, STAGES), tmp_path / "big.yaml"
+    overlay.write_text("train: {emma: 0.9}\nseed: x\nsweep: {parameters: {loss.omega: [7]}}\n")
+    lines = refused(path, str(overlay), "seed=y")
+    assert any(line.startswith(f"{overlay}: train.emma: unknown key") for line in lines)
+    assert any(line.startswith("command line: seed: 'y'") for line in lines)
+    assert any(line.startswith(f"{overlay}: sweep.parameters.loss.omega: 7") for line in lines)
+    assert refused(path, "no.yaml") == ["no.yaml: no such file"]
+
+
+def test_the_last_stage_can_be_swept_and_the_others_are_shared(tmp_path: Path):
+    points = "sweep={points: {a: {stages.2.steps: 3, loss.tau: 1.0}, b: {stages.2.lr: 1e-5}}}"
+    made = trials(load(write(tmp_path, STAGES), [points]))
+    assert [[s.steps for s in t.config.stages or ()] for t in made] == [[6, 5, 3], [6, 5, 4]]
+    assert made[1].values == {"stages.2.lr": 1e-5}
+    longer = load(write(tmp_path, STAGES), [points, "sweep.points.b.stages.2.steps=8"])
+    assert longer.sweep.points["b"] == {"stages.2.lr": 1e-5, "stages.2.steps": 8}
+    swept = "sweep.parameters={stages.1.steps: [1]}"
+    (line,) = refused(write(tmp_path, STAGES), swept)
+    assert line.endswith("trials of one sweep share it (of the stages, stages.2.KEY can)")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.steps=3", "train.steps: with `stages` every stage says its own steps"),
+        ("stem.lr=1e-3", "stem.lr: with `stages` every stage says its own lr"),
+        ("sweep.parameters.train.lr=[1e-3]", "every stage says its own lr"),
+        ("stages=[]", "stages: is empty; it needs at least one stage"),
+        ("stages=null", "data.static is for a stage named static; give stages"),
+        ("stages.3.steps=1", "stages.3.steps: stages (a list of 3) has no such key"),
+        ("stages.1.data=null", "stage 1 (bl30k) has no videos; give its data"),
+        ("data.static=null", "stage 0 (static) has no images; give data.static"),
+        ("stages.0.name=video", "has no stage named static, which data.static is for"),
+        ("stages.0.data=[{root: a, split: b}]", "stage 0 (static): still images have root and"),
+        ("stages.2.max_skip=often", "stages.2.max_skip: 'often'"),
+        ("stages.2.stepz=1", "stages.2.stepz: unknown key; did you mean 'steps'?"),
+        ("cluster.workers=3", "workers 3 cannot share stages.0.batch_size 4 equally"),
+    ],
+)
+def test_each_mistake_in_stages_has_its_line(tmp_path: Path, override: str, line: str):
+    lines = refused(write(tmp_path, STAGES), override)
+    assert any(line in told for told in lines), lines
+
+
+def test_report_must_be_no_split_that_a_list_trains_on(tmp_path: Path):
+    train = "data.train=[{root: here, split: val}]"
+    (line,) = refused(
+        write(tmp_path, GRID), train, "data.root=here", "data.report=val", "data.select=s"
+    )
+    assert "data.report: 'val' is also data.train" in line
+
+
+def test_drawn_clips_are_not_to_be_augmented(tmp_path: Path):
+    (line,) = refused(write(tmp_path, GRID), "train.augmentation=stcn")
+    assert "train: augmentation stcn: generated clips are learnt from as they are drawn" in line
+    (line,) = refused(write(tmp_path, GRID), "sweep.parameters.train.augmentation=[light, stcn]")
+    assert "stcn" in line
+    load(write(tmp_path, GRID), ["train.augmentation=stcn", "data.root=somewhere"])

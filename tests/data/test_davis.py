@@ -1,0 +1,243 @@
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import FRAMES, HEIGHT, WIDTH
+from vosmodels.data.davis import DavisDataset, DavisSequence
+from vosmodels.errors import InputError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+
+def image(root: Path, sequence: str, frame: int) -> Path:
+    return root / "JPEGImages" / "480p" / sequence / f"{frame:05d}.jpg"
+
+
+def mask(root: Path, sequence: str, frame: int) -> Path:
+    return root / "Annotations" / "480p" / sequence / f"{frame:05d}.png"
+
+
+def test_a_2016_folder_gives_its_sequences_in_the_order_of_the_split(davis_root: Path) -> None:
+    split = davis_root / "ImageSets" / "2016" / "train.txt"
+    split.write_text("bee\n\nant\n")
+    dataset = DavisDataset(davis_root)
+    assert dataset.year == 2016
+    assert dataset.splits() == ("offline_train", "offline_val", "train", "val")
+    assert [s.name for s in dataset.sequences("train")] == ["bee", "ant"]
+
+
+def test_a_sequence_gives_frames_and_masks_that_belong_together(davis_root: Path) -> None:
+    (sequence,) = DavisDataset(davis_root).sequences("val")
+    assert len(sequence) == FRAMES
+    assert sequence.ids == (1,)
+    for t in range(FRAMES):
+        frame, ids = sequence.frame(t), sequence.mask(t)
+        assert frame.shape == (HEIGHT, WIDTH, 3)
+        assert frame[ids == 1].mean() > 100 > 45 > frame[ids == 0].mean()
+        assert np.flatnonzero(ids.any(axis=0))[0] == 8 + 4 * t
+
+
+def test_a_2017_folder_keeps_every_id_and_2016_merges_them(davis17_root: Path) -> None:
+    assert DavisDataset(davis17_root).year == 2017
+    assert DavisDataset(davis17_root).sequences("val")[0].ids == (1, 2)
+    (davis17_root / "ImageSets" / "2017").rename(davis17_root / "ImageSets" / "2016")
+    (merged,) = DavisDataset(davis17_root).sequences("val")
+    assert merged.ids == (1,)
+    assert np.count_nonzero(merged.mask(0)) == 18 * 18 + 10 * 16
+
+
+def test_year_auto_prefers_2017_and_says_which(
+    davis_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (davis_root / "ImageSets" / "2017").mkdir()
+    (davis_root / "ImageSets" / "2017" / "val.txt").write_text("ant")
+    with caplog.at_level(logging.INFO, logger="vosmodels.data.davis"):
+        dataset = DavisDataset(davis_root)
+    assert "year auto is 2017" in caplog.text
+    assert [s.name for s in dataset.sequences("val")] == ["ant"]
+    assert [s.name for s in DavisDataset(davis_root, 2016).sequences("val")] == ["cat"]
+
+
+def test_pairs_of_paths_are_splits_too_but_names_win(davis_root: Path) -> None:
+    pairs = davis_root / "ImageSets" / "480p"
+    pairs.mkdir()
+    lines = [
+        f"/JPEGImages/480p/{s}/{t:05d}.jpg /Annotations/480p/{s}/{t:05d}.png"
+        for s in ("cat", "ant")
+        for t in range(2)
+    ]
+    (pairs / "val.txt").write_text("\n".join(lines))
+    (pairs / "both.txt").write_text("\n".join(lines))
+    dataset = DavisDataset(davis_root)
+    assert [s.name for s in dataset.sequences("both")] == ["cat", "ant"]
+    assert [s.name for s in dataset.sequences("val")] == ["cat"]
+
+
+def test_the_only_resolution_there_is_stands_in_for_480p(davis_root: Path) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        (davis_root / kind / "480p").rename(davis_root / kind / "240p")
+    assert len(DavisDataset(davis_root).sequences("val")[0]) == FRAMES
+    (davis_root / "JPEGImages" / "1080p").mkdir()
+    with pytest.raises(InputError, match=r"wanted a folder 480p.*found 1080p, 240p"):
+        DavisDataset(davis_root)
+
+
+def test_without_imagesets_every_video_is_in_the_split_all(davis17_root: Path) -> None:
+    shutil.rmtree(davis17_root / "ImageSets")
+    dataset = DavisDataset(davis17_root)
+    assert (dataset.year, dataset.splits()) == (2017, ("all",))
+    assert [s.name for s in dataset.sequences("all")] == ["ant", "bee", "cat"]
+    assert dataset.sequences("all")[0].ids == (1, 2)
+    assert DavisDataset(davis17_root, 2016).sequences("all")[0].ids == (1,)
+    with pytest.raises(InputError, match=r"no split 'train' .* there are all"):
+        dataset.sequences("train")
+
+
+def test_bl30k_has_its_videos_without_a_folder_for_the_resolution(davis17_root: Path) -> None:
+    before = [s.frame(2) for s in DavisDataset(davis17_root).sequences("train")]
+    shutil.rmtree(davis17_root / "ImageSets")
+    for kind in ("JPEGImages", "Annotations"):
+        for video in (davis17_root / kind / "480p").iterdir():
+            video.rename(davis17_root / kind / video.name)
+        (davis17_root / kind / "480p").rmdir()
+        (davis17_root / kind / "readme.txt").touch()
+    ant, bee, cat = DavisDataset(davis17_root).sequences("all")
+    assert (ant.name, bee.name, cat.name, len(cat)) == ("ant", "bee", "cat", FRAMES)
+    np.testing.assert_array_equal([ant.frame(2), bee.frame(2)], before)
+    assert ant.ids == (1, 2)
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        DavisDataset(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_not_davis_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "Annotations").mkdir()
+    with pytest.raises(
+        InputError,
+        match=r"no JPEGImages; looked for JPEGImages/480p.*found Annotations",
+    ):
+        DavisDataset(tmp_path)
+
+
+def test_a_year_that_is_not_there_is_refused(davis_root: Path) -> None:
+    with pytest.raises(InputError, match=r"no split of year 2017; looked for .*found 2016"):
+        DavisDataset(davis_root, 2017)
+
+
+def test_a_split_that_is_not_in_imagesets_names_those_that_are(davis_root: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'trian' of year 2016.* train, val; did you mean 'train'"
+    ):
+        DavisDataset(davis_root).sequences("trian")
+
+
+def test_train_is_parted_where_nobody_made_parts_of_it(davis_root: Path) -> None:
+    lists = davis_root / "ImageSets" / "2016"
+    (lists / "train.txt").write_text("ant\nsurf\n")
+    assert DavisDataset(davis_root).names("offline_train") == ("ant",)
+    assert DavisDataset(davis_root).names("offline_val") == ("surf",)
+    (lists / "offline_val.txt").write_text("ant\n")
+    assert DavisDataset(davis_root).names("offline_val") == ("ant",)
+
+
+def test_an_empty_split_is_refused(davis_root: Path) -> None:
+    (davis_root / "ImageSets" / "2016" / "val.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"split 'val' names no sequence"):
+        DavisDataset(davis_root).sequences("val")
+
+
+def test_all_problems_of_a_split_come_in_one_message(davis_root: Path) -> None:
+    mask(davis_root, "ant", 3).unlink()
+    Image.new("L", (10, 20)).save(mask(davis_root, "bee", 1))
+    image(davis_root, "bee", 2).write_bytes(b"nothing")
+    with (davis_root / "ImageSets" / "2016" / "train.txt").open("a") as split:
+        split.write("dog\n")
+    dataset = DavisDataset(davis_root)
+    with pytest.raises(InputError, match="split 'train' cannot be used") as caught:
+        dataset.sequences("train")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"{image(davis_root, 'ant', 3)}: image without mask" in message
+    assert f"{mask(davis_root, 'bee', 1)}: mask of 10x20 pixels for an image of 64x48" in message
+    assert f"{image(davis_root, 'bee', 2)}: not a picture" in message
+    assert f"{davis_root / 'JPEGImages/480p/dog'}: no such folder" in message
+    assert len(dataset.problems("train")) == 5
+    assert dataset.problems("val") == []
+
+
+def test_many_problems_are_counted_not_listed(davis_root: Path) -> None:
+    for name in ("ant", "bee"):
+        for t in range(FRAMES):
+            mask(davis_root, name, t).unlink()
+    with pytest.raises(InputError, match=r"; and 2 more; restore"):
+        DavisDataset(davis_root).sequences("train")
+
+
+def test_a_sequence_without_pictures_is_a_problem(davis_root: Path) -> None:
+    for t in range(FRAMES):
+        image(davis_root, "cat", t).unlink()
+    with pytest.raises(InputError, match=r"cat: no pictures"):
+        DavisDataset(davis_root).sequences("val")
+
+
+def test_a_corrupt_jpeg_is_named_when_it_is_read(davis_root: Path) -> None:
+    path = image(davis_root, "cat", 4)
+    path.write_bytes(path.read_bytes()[:-400])
+    (sequence,) = DavisDataset(davis_root).sequences("val")
+    assert sequence.frame(3).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(InputError, match=r"cat/00004\.jpg: corrupt picture"):
+        sequence.frame(4)
+
+
+def test_fingerprint_changes_with_the_files_of_its_split_alone(davis_root: Path) -> None:
+    dataset = DavisDataset(davis_root)
+    train, val = dataset.fingerprint("train"), dataset.fingerprint("val")
+    assert train != val
+    assert DavisDataset(davis_root).fingerprint("val") == val
+    image(davis_root, "cat", 0).write_bytes(image(davis_root, "cat", 0).read_bytes() + b"\0")
+    grown = dataset.fingerprint("val")
+    image(davis_root, "cat", 5).unlink()
+    assert len({val, grown, dataset.fingerprint("val")}) == 3
+    assert dataset.fingerprint("train") == train
+
+
+def test_fingerprint_does_not_depend_on_where_the_folder_lies(davis_root: Path) -> None:
+    before = DavisDataset(davis_root).fingerprint("train")
+    moved = davis_root.rename(davis_root.parent / "a place with spaces")
+    assert DavisDataset(moved).fingerprint("train") == before
+
+
+def test_open_reads_two_folders_without_imagesets(davis17_root: Path) -> None:
+    folders = image(davis17_root, "cat", 0).parent, mask(davis17_root, "cat", 0).parent
+    sequence = DavisSequence.open(*folders, merge=False)
+    assert (sequence.name, sequence.ids, len(sequence)) == ("cat", (1, 2), FRAMES)
+    mask(davis17_root, "cat", 2).unlink()
+    with pytest.raises(InputError, match=r"00002\.jpg: image without mask"):
+        DavisSequence.open(*folders, merge=False)
+
+
+def test_the_real_folders_hold_what_their_readme_says() -> None:
+    root = SHARED / "data" / "davis16"
+    if not root.is_dir():
+        pytest.skip("the DAVIS videos are not beside this checkout")
+    dataset = DavisDataset(root)
+    parts = ("fit", "offline_train", "offline_val", "report", "select", "train")
+    assert (dataset.year, dataset.splits()) == (2016, parts)
+    sequences = {s.name: s for s in dataset.sequences("train")}
+    assert (len(sequences), sum(len(s) for s in sequences.values())) == (30, 2079)
+    assert not sequences["bmx-bumps"].mask(60).any()
+    assert sequences["bear"].ids == (1,)
+
+
+def test_a_real_video_without_imagesets_has_its_objects() -> None:
+    root = SHARED / "data" / "multi"
+    if not root.is_dir():
+        pytest.skip("the video of several objects is not beside this checkout")
+    (video,) = DavisDataset(root).sequences("all")
+    assert (video.name, len(video), video.ids) == ("schoolgirls", 80, (1, 2, 3, 4, 5, 6, 7))

@@ -1,0 +1,80 @@
+"""What a measurement of speed is made of."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vosmodels import registry
+from vosmodels.evaluation.speed.timing import measure
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
+
+STUDENT = "mobilevos_mobilenetv2_noaspp"
+
+
+@pytest.fixture(scope="module")
+def student() -> SpaceTimeNetwork:
+    return registry.build(STUDENT, seed=0)
+
+
+def test_frames_a_second_are_frames_over_all_their_seconds(
+    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork
+):
+    ticks = iter(range(0, 10_000, 5))  # every clock reading is 5 s after the last
+    monkeypatch.setattr(
+        "vosmodels.evaluation.speed.timing.time.perf_counter", lambda: float(next(ticks))
+    )
+    found = measure(student, size=(32, 48), frames=4)
+    assert found.fps == pytest.approx(1 / 5)
+    assert (found.median_ms, found.p95_ms) == (5000, 5000)
+
+
+def test_the_model_that_is_timed_stays_as_it_was(student: SpaceTimeNetwork):
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    measure(student, size=(32, 48), frames=1, precision="bf16")
+    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+
+
+def test_the_peak_is_memory_above_the_start():
+    size = 64 * 2**20
+    code = (
+        "from vosmodels.evaluation.speed.timing import ProcessPeak\n"
+        "with ProcessPeak() as watch:\n"
+        f"    block = bytearray(b'x') * {size}\n"
+        "    watch.look()\n"
+        "print(watch.peak)"
+    )  # in a process of its own: here other tests' freed memory would hide it
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert size * 0.95 < int(told.stdout) < size * 1.3
+
+
+@pytest.mark.parametrize(("queue", "untimed"), [(2, 3), (5, 5), ("all", 3)])
+def test_the_clock_starts_when_the_queue_is_full(
+    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork, queue: Any, untimed: int
+):
+    held: list[int] = []
+    real = VideoSegmenter.step
+
+    def step(self: VideoSegmenter, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        answer = real(self, frame, mask)
+        held.append(len(self.state.banks[0].key))
+        return answer
+
+    monkeypatch.setattr(VideoSegmenter, "step", step)
+    measure(student, size=(32, 48), frames=2, queue=queue, mem_every=1)
+    assert len(held) == 1 + untimed + 2  # the given frame, the warm-up, the timed ones
+    if queue != "all":
+        assert held[untimed] == queue  # memory before the first timed frame
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_gpu_is_timed_in_half_precision(student: SpaceTimeNetwork, graph: bool):
+    found = measure(student, size=(64, 96), frames=3, device="cuda", precision="bf16", graph=graph)
+    assert found.device == torch.cuda.get_device_name("cuda")
+    assert 0 < found.median_ms <= found.p95_ms
+    assert found.peak_mib > 0

@@ -1,0 +1,249 @@
+"""One job from plan to ledger, on a folder of tiny videos."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.execution import job as jobs
+from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.tracking.events import Failed, Gradients, Picture, Speed
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.state import TrainingState
+from tests.conftest import write_davis
+from tests.integration.one_job import disturb
+from vosmodels import checkpoint
+from vosmodels.errors import InputError
+
+
+def plan_on(root, **train):
+    config = SweepConfig.model_validate(
+        {
+            "name": "tiny",
+            "data": {"root": str(root), "select_height": 48, "select_stride": 2},
+            "student": {"name": "mobilevos_mobilenetv2_noaspp"},
+            "teacher": {"steps": 1},
+            "stem": {"steps": 1, "batch_size": 2, "crop": 32, "lr": 1e-3},
+            "train": {"steps": 4, "checkpoint_every": 2, "batch_size": 2, "clip_length": 3}
+            | {"crop": 32, "lr": 1e-3}
+            | train,
+            "sweep": {"parameters": {"loss.omega": [0.0, 1.0]}},
+        }
+    )
+    return plan_sweep(located(config), sweep_id(config), threads=1)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A plan, all of it run in this process, in order."""
+    folder = tmp_path_factory.mktemp("ran")
+    plan = plan_on(write_davis(folder / "davis", 2016))
+    storage = Storage(folder / "results")
+    for job in plan.jobs:
+        jobs.run(job, storage)
+    return plan, storage
+
+
+def die_after_saving(monkeypatch, when=lambda stage_and_step: True):
+    save = TrainingState.save
+
+    def save_and_die(state, folder):
+        save(state, folder)
+        if when((state.stage, state.step)):
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
+
+
+def record(storage, job):
+    return Ledger(storage.root).job(job.key)
+
+
+def sums(storage, job):
+    return [made.sha256 for made in record(storage, job).checkpoints()]
+
+
+def copied(storage, target, *needed):
+    """A storage that holds the jobs another one needs."""
+    for job in needed:
+        source = storage.ledger / f"{job.key}.jsonl"
+        (target.ledger).mkdir(parents=True, exist_ok=True)
+        (target.ledger / source.name).write_bytes(source.read_bytes())
+        target.checkpoints.mkdir(parents=True, exist_ok=True)
+        for sha in sums(storage, job):
+            target.checkpoint(sha).write_bytes(storage.checkpoint(sha).read_bytes())
+    return target
+
+
+def test_every_job_ends_done_with_its_checkpoints_on_disk(ran):
+    plan, storage = ran
+    steps = {"teacher": [1], "stem": [0, 1], "trial": [2, 4]}
+    for job in plan.jobs:
+        log = record(storage, job)
+        assert log.state == "done"
+        assert [made.step for made in log.checkpoints()] == steps[job.role]
+        for made in log.checkpoints():
+            tensors, info = checkpoint.read(storage.root / made.path)
+            assert info.scores == made.scores
+            assert info.name == job.model.name
+            assert not [key for key in tensors if key.startswith(("embedding", "trainee"))]
+        for picture in log.of(Picture):
+            assert (storage.root / picture.path).stat().st_size > 100
+        assert not storage.resume(job.key).exists()
+
+
+def test_a_job_measures_its_terms_and_warns_of_one_that_does_nothing(ran, tmp_path, caplog):
+    plan, storage = ran
+    terms = {"teacher": {"ce"}, "stem": {"ce"}, "trial": {"ce", "logit", "repr"}}
+    for job in plan.jobs:
+        (measured,) = record(storage, job).of(Gradients)
+        assert measured.step == 1
+        assert {name.rpartition("_")[0] for name in measured.norms} == terms[job.role]
+        assert measured.norms["ce_z"] > 0
+    trial = plan.trials[0]
+    loss = trial.loss.model_copy(update={"logit": 1e6})
+    (stage,) = trial.stages
+    short = replace(stage, train=stage.train.model_copy(update={"steps": 2}))
+    loud = replace(trial, key="loud", loss=loss, stages=(short,))
+    other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
+    jobs.run(loud, other)
+    told = record(other, loud).warnings()
+    assert re.fullmatch(r"(loss\.logit: \d+ times the gradient of all else at \w+(; )?)+", told)
+    assert f"{loud.name} step 1: {told}" in caplog.messages
+
+
+def test_trials_start_from_the_same_stem_and_part_ways(ran):
+    plan, storage = ran
+    ancestor = sums(storage, plan.stems[0])[-1]
+    last = [sums(storage, trial)[-1] for trial in plan.trials]
+    assert last[0] != last[1]
+    for trial in plan.trials:
+        assert {made.ancestor for made in record(storage, trial).checkpoints()} == {ancestor}
+
+
+def test_statistics_are_calibrated_once_and_the_same_in_all_that_follow(ran):
+    plan, storage = ran
+    stem = checkpoint.read(storage.checkpoint(sums(storage, plan.stems[0])[0]))[0]
+    means = [key for key in stem if key.endswith("running_mean")]
+    assert len(means) > 50
+    assert any(stem[key].abs().max() > 1e-3 for key in means)
+    for trial in plan.trials:
+        tensors = checkpoint.read(storage.checkpoint(sums(storage, trial)[-1]))[0]
+        for key in stem:
+            if "running_" in key:
+                assert torch.equal(tensors[key], stem[key]), key
+
+
+def test_a_trial_that_breaks_off_ends_with_the_weights_of_the_unbroken_one(
+    ran, tmp_path, monkeypatch
+):
+    plan, storage = ran
+    trial = plan.trials[1]
+    other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
+    die_after_saving(monkeypatch)
+    with pytest.raises(RuntimeError, match="power cut"):
+        jobs.run(trial, other)
+    failed = record(other, trial).failed()
+    assert isinstance(failed, Failed)
+    assert failed.error == "RuntimeError: power cut"
+    monkeypatch.undo()
+    jobs.run(trial, other)
+    assert sums(other, trial) == sums(storage, trial)
+    assert [loss.step for loss in record(other, trial).losses()] == [4]
+    assert [speed.step for speed in record(other, trial).of(Speed)] == [4]
+
+
+@pytest.mark.slow
+def test_a_trial_in_bfloat16_resumes_to_the_weights_of_the_unbroken_one_with_workers_too(
+    tmp_path, monkeypatch
+):
+    plan = plan_on(write_davis(tmp_path / "davis", 2016), amp="bfloat16")
+    storage = Storage(tmp_path / "results")
+    for job in (plan.teacher, *plan.stems, plan.trials[1]):
+        jobs.run(job, storage)
+    other = copied(storage, Storage(tmp_path / "other"), plan.teacher, *plan.stems)
+    cluster = plan.trials[1].config.cluster.model_copy(update={"loaders": 2})
+    config = plan.trials[1].config.model_copy(update={"cluster": cluster})
+    trial = replace(plan.trials[1], config=config)
+    die_after_saving(monkeypatch)
+    with pytest.raises(RuntimeError, match="power cut"):
+        jobs.run(trial, other)
+    monkeypatch.undo()
+    jobs.run(trial, other)
+    assert len(sums(storage, trial)) == 2
+    assert sums(other, trial) == sums(storage, trial)
+
+
+def test_a_trial_does_not_depend_on_what_its_process_did_before(ran, tmp_path):
+    plan, storage = ran
+    other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
+    disturb()
+    jobs.run(plan.trials[1], other)
+    assert sums(other, plan.trials[1]) == sums(storage, plan.trials[1])
+
+
+def test_a_job_that_was_killed_after_its_last_word_is_not_trained_again(ran):
+    plan, storage = ran
+    trial = plan.trials[0]
+    before = record(storage, trial).path.read_bytes()
+    storage.resume(trial.key).mkdir(parents=True)
+    (storage.resume(trial.key) / "0000004.json").write_text("its tensors are gone already")
+    jobs.run(trial, storage)
+    assert record(storage, trial).path.read_bytes() == before
+    assert not storage.resume(trial.key).exists()
+
+
+def test_a_corrupt_jpeg_fails_the_job_and_is_named(tmp_path):
+    root = write_davis(tmp_path / "davis", 2016)
+    for path in (root / "JPEGImages" / "480p" / "ant").glob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:-100])
+    plan = plan_on(root)
+    storage = Storage(tmp_path / "results")
+    with pytest.raises(InputError, match=r"ant/0000\d\.jpg: corrupt picture"):
+        jobs.run(plan.stems[0], storage)
+    failed = record(storage, plan.stems[0]).failed()
+    assert failed is not None
+    assert "corrupt picture" in failed.error
+    assert not storage.checkpoints.exists()
+
+
+def test_a_job_of_two_stages_goes_on_in_the_stage_it_broke_off_in(tmp_path, monkeypatch):
+    root = write_davis(tmp_path / "davis", 2016)
+    base = {"batch_size": 2, "crop": 32, "clip_length": 2, "lr": 1e-3}
+    config = SweepConfig.model_validate(
+        {
+            "name": "tiny",
+            "data": {"root": str(root), "select_height": 48, "select_stride": 2},
+            "student": {"name": "mobilevos_mobilenetv2_noaspp"},
+            "loss": {"logit": 0, "representation": 0},
+            "stages": [
+                {"name": "video", "steps": 2, **base},
+                {"name": "video", "steps": 3, **base, "max_skip": "curriculum"},
+                {"name": "video", "steps": 1, **base},
+            ],
+            "train": {"checkpoint_every": 1, "ema": 0.5, "augmentation": "stcn"},
+            "sweep": {"parameters": {"loss.dice": [1.0]}},
+        }
+    )
+    plan = plan_sweep(located(config), sweep_id(config), threads=1)
+    (stem,) = plan.stems
+    whole, broken = Storage(tmp_path / "whole"), Storage(tmp_path / "broken")
+    jobs.run(stem, whole)
+    made = record(whole, stem).checkpoints()
+    assert [checkpoint.step for checkpoint in made] == [0, 2, 5]
+    die_after_saving(monkeypatch, lambda at: at in {(0, 1), (0, 2), (1, 2)})
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="power cut"):
+            jobs.run(stem, broken)
+    jobs.run(stem, broken)
+    assert sums(broken, stem)[-1] == sums(whole, stem)[-1]
+
+
+def test_a_trial_without_its_stem_says_so(tmp_path):
+    plan = plan_on(write_davis(tmp_path / "davis", 2016))
+    with pytest.raises(InputError, match=r"the stem of omega=0\.0 has no checkpoint"):
+        jobs.run(plan.trials[0], Storage(tmp_path / "results"))

@@ -1,0 +1,74 @@
+"""Scores that are kept: what is computed again, and what not."""
+
+import json
+
+import pytest
+
+from orchestrator.config.sections import DataConfig
+from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence
+from orchestrator.tracking.storage import Storage
+from tests.model_tools import fill_from_names
+from vosmodels import registry
+
+
+@pytest.fixture
+def data(davis17_root):
+    return DataConfig(root=str(davis17_root), select="val", report="train", train="all")
+
+
+def kept(storage):
+    (path,) = storage.scores.glob("*.json")
+    return path
+
+
+def test_a_report_also_counts_where_wrong_pixels_lie_and_choosing_does_not(tmp_path, data):
+    storage = Storage(tmp_path / "report")
+    report = Scorer.for_report(storage, data, "train")
+    assert report.known(FIRST_FRAME_COPY) is None
+    report.copy()
+    counts = report.boundary(FIRST_FRAME_COPY)
+    assert counts["masks"] == sum(len(video.begins) * (len(video) - 2) for video in report.videos)
+    choosing = Scorer.for_select(Storage(tmp_path / "select"), data)
+    choosing.copy()
+    assert choosing.known(FIRST_FRAME_COPY) is not None
+    assert choosing.boundary(FIRST_FRAME_COPY) == {}
+
+
+def test_scores_are_read_again_and_those_of_a_report_without_counts_computed_anew(tmp_path, data):
+    storage = Storage(tmp_path)
+    first = Scorer.for_report(storage, data, "train").copy()
+    values = json.loads(kept(storage).read_text())
+    kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
+    assert Scorer.for_report(storage, data, "train").copy().fps == 7.0
+    del values["boundary"]["added"]
+    kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
+    again = Scorer.for_report(storage, data, "train").copy()
+    assert again.fps != 7.0
+    assert again.sequences == first.sequences
+    assert "added" in json.loads(kept(storage).read_text())["boundary"]
+
+
+def test_scores_by_video_say_of_how_many_objects(tmp_path, data):
+    scores = Scorer.for_report(Storage(tmp_path), data, "train").copy()
+    told = per_sequence(scores)
+    mean = sum(v["j"] * v["objects"] for v in told.values()) / sum(
+        v["objects"] for v in told.values()
+    )
+    assert mean == pytest.approx(scores.j)
+    assert {name: v["objects"] for name, v in told.items()} == {"ant": 2, "bee": 2}
+
+
+def test_a_report_from_fewer_rows_is_kept_apart_and_scored_at_full_size(tmp_path, data):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    fill_from_names(model)
+    storage = Storage(tmp_path)
+    few = data.model_copy(update={"report_height": 32})
+    for config in (data, few):
+        Scorer.for_report(storage, config, "train").checkpoint("abc", lambda: model)
+    whole, fewer = (Scorer.for_report(storage, c, "train").known("abc") for c in (data, few))
+    assert whole is not None and fewer is not None
+    assert whole.sequences != fewer.sequences
+    counts = [Scorer.for_report(storage, c, "train").boundary("abc") for c in (data, few)]
+    assert counts[0]["masks"] == counts[1]["masks"]
+    copies = [Scorer.for_report(storage, c, "train").copy().sequences for c in (data, few)]
+    assert copies[0] == copies[1]  # what the network sees is not what is scored

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.model_tools import fill_from_names, textured_frames
+from vosmodels import registry
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
+
+
+def _model(name: str) -> SpaceTimeNetwork:
+    """Regenerated weights, and statistics a fold would notice."""
+    model = registry.build(name, seed=0)
+    fill_from_names(model)
+    rng = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(-0.2, 0.2, generator=rng)
+            module.running_var.uniform_(0.5, 2.0, generator=rng)
+    return model
+
+
+def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
+    frames = textured_frames(4, 50, 70)
+    ids = torch.zeros(50, 70, dtype=torch.int64)
+    ids[:25, :40], ids[30:, 30:] = 1, 2
+    segmenter = VideoSegmenter(model, **options)
+    segmenter.step(frames[0], ids)
+    answers = []
+    for frame in frames[1:]:
+        segmenter.step(frame)
+        answers.append(segmenter.probabilities)
+    return torch.stack(answers)
+
+
+@pytest.mark.parametrize("name", registry.REGISTRY)
+def test_the_folded_network_answers_as_the_trained_one(name: str):
+    model = _model(name)
+    torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)
+
+
+ALLOCATIONS = """
+import resource, sys, torch
+from vosmodels.inference.fold import keep_freed_memory
+kept = sys.argv[1] == "keep" and keep_freed_memory()
+def fresh_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(10 * 2**20)  # 40 MiB, more than the C library keeps unasked
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fresh_pages()
+print(kept, min(fresh_pages() for _ in range(3)))
+"""
+
+
+def test_memory_that_was_freed_is_used_again_where_the_c_library_can_be_told():
+    told = {
+        how: subprocess.run(
+            [sys.executable, "-c", ALLOCATIONS, how], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for how in ("keep", "leave")
+    }
+    if told["keep"][0] != "True":
+        pytest.skip("not glibc: nothing to tell")
+    assert int(told["keep"][1]) < 100 < int(told["leave"][1])
+
+
+def test_no_batch_norm_is_left_and_the_trained_network_keeps_its_own():
+    model = _model("mobilevos_mobilenetv2")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = for_inference(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert not any(p.requires_grad for p in folded.parameters())
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_a_batch_norm_without_a_convolution_is_refused():
+    model = _model("mobilevos_mobilenetv2_noaspp")
+    model.decoder.aspp = nn.BatchNorm2d(128)
+    with pytest.raises(ValueError, match="aspp"):
+        for_inference(model)
+
+
+@pytest.mark.parametrize("name", ["stcn_mobilenetv2", "mobilevos_resnet18"])
+def test_bfloat16_answers_nearly_the_same(name: str):
+    model = _model(name)
+    half = for_inference(model, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    difference = (_answers(half) - _answers(model)).abs()
+    assert difference.mean() < 0.02
+    assert difference.max() > 0  # and it did run in half precision

@@ -1,0 +1,220 @@
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from tests.model_tools import SHARED, textured_frames
+from vosmodels import registry
+from vosmodels.backbones import KeyEncoder, MobileNetV2Encoder, ResNetEncoder, load_backbone
+from vosmodels.errors import InputError
+from vosmodels.support.tensors import read_tensors
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    state: dict[str, torch.Tensor] = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    return {key: v + 0.5 if v.is_floating_point() else v for key, v in state.items()}
+
+
+@pytest.fixture
+def weights(tmp_path: Path, mobilenet: dict[str, torch.Tensor]) -> Path:
+    path = tmp_path / "mobilenet.safetensors"
+    safetensors.torch.save_file(mobilenet, path)
+    return path
+
+
+def _load_from_torchvision(encoder: KeyEncoder, net: nn.Module) -> None:
+    theirs = net.state_dict()
+    names = {key: encoder.torchvision_name(key) for key in encoder.state_dict()}
+    encoder.load_state_dict({key: theirs[name] for key, name in names.items() if name})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "taps"),
+    [
+        ("resnet18", ["layer1", "layer2", "layer3"]),
+        ("resnet50", ["layer1", "layer2", "layer3"]),
+        ("mobilenet_v2", ["features.3", "features.6", "features.13"]),
+    ],
+)
+def test_encoders_give_torchvisions_features_at_strides_4_8_16(architecture: Any, taps: list[str]):
+    torch.manual_seed(0)
+    net = torchvision.models.get_model(architecture, weights=None).eval()
+    encoder: KeyEncoder = MobileNetV2Encoder()
+    if architecture != "mobilenet_v2":
+        encoder = ResNetEncoder(architecture)
+    _load_from_torchvision(encoder.eval(), net)
+    frames = textured_frames(1, 64, 96)
+    with torch.no_grad():
+        found = encoder(frames)
+        expected = list(create_feature_extractor(net, taps)(frames).values())
+    for stride, mine, theirs, channels in zip(
+        (4, 8, 16), (found.s4, found.s8, found.s16), expected, encoder.channels, strict=True
+    ):
+        assert mine.shape == (1, channels, 64 // stride, 96 // stride)
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_load_backbone_fills_the_key_encoder_from_torchvisions_names(
+    tmp_path: Path, mobilenet: dict[str, torch.Tensor], suffix: str
+):
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(mobilenet, path)
+    else:
+        safetensors.torch.save_file(mobilenet, path)
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    assert load_backbone(model, path) == (model.key_encoder,)
+    for key, value in model.key_encoder.state_dict().items():
+        torch.testing.assert_close(value, mobilenet[key])
+
+
+def test_load_backbone_leaves_the_mask_stem_and_the_rest_of_the_model_alone(weights: Path):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load_backbone(model, weights)
+    changed = {key for key, v in model.state_dict().items() if not torch.equal(v, before[key])}
+    assert "value_encoder.features.1.conv.0.0.weight" in changed
+    assert "value_encoder.features.13.conv.3.bias" in changed
+    assert {key for key in changed if key.startswith("value_encoder.features.0.")} == set()
+    assert all(key.startswith(("key_encoder.", "value_encoder.features.")) for key in changed)
+
+
+def test_load_backbone_fills_the_frame_channels_of_a_stem_that_sees_the_frame(
+    weights: Path, mobilenet: dict[str, torch.Tensor]
+):
+    model = registry.build("stcn_mobilenetv2", seed=0)
+    masks = model.value_encoder.get_parameter("features.0.0.weight")[:, 3:].clone()
+    load_backbone(model, weights)
+    stem = model.value_encoder.get_parameter("features.0.0.weight")
+    torch.testing.assert_close(stem[:, :3].detach(), mobilenet["features.0.0.weight"])
+    torch.testing.assert_close(stem[:, 3:], masks)
+
+
+def test_load_backbone_leaves_a_value_encoder_of_another_architecture_alone(tmp_path: Path):
+    model = registry.build("mobilevos_resnet18", seed=0)
+    torch.manual_seed(3)
+    path = tmp_path / "resnet18.safetensors"
+    net = torchvision.models.resnet18(weights=None)
+    safetensors.torch.save_file(net.state_dict(), path)
+    before = {key: value.clone() for key, value in model.value_encoder.state_dict().items()}
+    load_backbone(model, path)
+    assert torch.equal(
+        model.key_encoder.get_parameter("res2.0.conv1.weight"), net.layer1[0].conv1.weight
+    )
+    assert all(torch.equal(v, before[key]) for key, v in model.value_encoder.state_dict().items())
+
+
+def test_mask_channels_of_a_stem_start_orthogonal():
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    stem = model.value_encoder.get_parameter("features.0.0.weight").detach().flatten(1)  # (32, 18)
+    torch.testing.assert_close(stem.T @ stem, torch.eye(18), atol=1e-5, rtol=0)
+
+
+def test_load_backbone_names_the_missing_key_and_changes_nothing(
+    tmp_path: Path, mobilenet: dict[str, torch.Tensor]
+):
+    path = tmp_path / "short.safetensors"
+    short = {k: v for k, v in mobilenet.items() if k != "features.13.conv.3.bias"}
+    safetensors.torch.save_file(short, path)
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"short\.safetensors.*features\.13\.conv\.3\.bias"):
+        load_backbone(model, path)
+    assert all(torch.equal(v, before[key]) for key, v in model.state_dict().items())
+
+
+def test_load_backbone_names_the_shape_found_and_wanted(
+    tmp_path: Path, mobilenet: dict[str, torch.Tensor]
+):
+    path = tmp_path / "wide.safetensors"
+    safetensors.torch.save_file({**mobilenet, "features.0.1.bias": torch.zeros(48)}, path)
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    with pytest.raises(InputError, match=r"features\.0\.1\.bias.*\(48,\).*\(32,\)"):
+        load_backbone(model, path)
+
+
+def test_imagenet_without_network_names_the_address_and_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def offline(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    with pytest.raises(InputError, match=r"https://.*mobilenet_v2.*no route.*backbone: FILE"):
+        load_backbone(model, "imagenet")
+
+
+def test_imagenet_fills_both_encoders_by_architecture(
+    monkeypatch: pytest.MonkeyPatch, mobilenet: dict[str, torch.Tensor]
+):
+    asked: list[str] = []
+
+    def fetch(url: str, **_: Any) -> dict[str, torch.Tensor]:
+        asked.append(url.rsplit("/", 1)[1].split("-")[0])
+        name = asked[-1]
+        return (
+            mobilenet if name == "mobilenet_v2" else torchvision.models.get_model(name).state_dict()
+        )
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    model = registry.build("mobilevos_resnet18", seed=0)
+    load_backbone(model, "imagenet")
+    assert asked == ["resnet18", "mobilenet_v2"]
+    filled = model.value_encoder.get_parameter("features.1.conv.0.0.weight")
+    torch.testing.assert_close(filled.detach(), mobilenet["features.1.conv.0.0.weight"])
+
+
+def test_read_tensors_names_a_missing_file(tmp_path: Path):
+    with pytest.raises(InputError, match=r"absent\.pth: no such file"):
+        read_tensors(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth", "empty.pth"])
+def test_read_tensors_names_a_corrupt_file(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"PK\x03\x04 not weights")
+    with pytest.raises(InputError, match=name):
+        read_tensors(tmp_path / name)
+
+
+class _Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_read_tensors_refuses_a_pickle_with_code_and_never_runs_it(tmp_path: Path):
+    torch.save({"weight": _Bomb(tmp_path / "ran")}, tmp_path / "bomb.pth")
+    with pytest.raises(InputError, match=r"bomb\.pth: refused.*safetensors"):
+        read_tensors(tmp_path / "bomb.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_read_tensors_says_what_a_file_of_something_else_holds(tmp_path: Path):
+    torch.save({"step": 3, "model": {"a": torch.zeros(1)}}, tmp_path / "run.pth")
+    with pytest.raises(InputError, match=r"run\.pth: holds a dict"):
+        read_tensors(tmp_path / "run.pth")
+
+
+def test_load_backbone_reads_the_shared_imagenet_weights():
+    path = SHARED / "data" / "weights" / "mobilenet_v2_imagenet.safetensors"
+    if not path.is_file():
+        pytest.skip(f"needs {path.name} in a folder 'shared' beside the checkout")
+    model = registry.build("stcn_mobilenetv2", seed=0)
+    load_backbone(model, path)
+    with torch.no_grad():
+        s16 = model.encode_key(textured_frames(1, 64, 64)).features.s16
+    assert s16.dtype == torch.float32
+    assert 0.5 < s16.std() < 10

@@ -1,0 +1,254 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tests.model_tools import textured_clip
+from vosmodels import registry
+from vosmodels.checkpoint import (
+    CheckpointInfo,
+    load_model,
+    load_weights,
+    read,
+    read_info,
+    write,
+)
+from vosmodels.errors import InputError
+from vosmodels.spacetime.network import SpaceTimeNetwork
+
+STUDENT = "mobilevos_mobilenetv2_noaspp"
+
+
+@pytest.fixture(scope="module")
+def model() -> SpaceTimeNetwork:
+    return registry.build(STUDENT, seed=3)
+
+
+@pytest.fixture
+def info(model: SpaceTimeNetwork) -> CheckpointInfo:
+    return CheckpointInfo.of(model, ancestor="ab" * 32, step=40, scores={"jf": 0.5, "j": 0.25})
+
+
+@pytest.fixture
+def written(tmp_path: Path, model: SpaceTimeNetwork, info: CheckpointInfo) -> Path:
+    return write(tmp_path / "checkpoints", model.state_dict(), info)[0]
+
+
+def _same(a: SpaceTimeNetwork, b: SpaceTimeNetwork) -> bool:
+    other = b.state_dict()
+    return all(torch.equal(value, other[key]) for key, value in a.state_dict().items())
+
+
+def _save(path: Path, tensors: dict[str, Tensor], vos: Any = None) -> Path:
+    metadata = None if vos is None else {"vos": vos if isinstance(vos, str) else json.dumps(vos)}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def test_a_checkpoint_comes_back_as_it_was_written(
+    written: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+):
+    tensors, found = read(written)
+    assert found == info == read_info(written)
+    assert tensors.keys() == model.state_dict().keys()
+    assert all(torch.equal(v, tensors[key]) for key, v in model.state_dict().items())
+
+
+def test_a_checkpoint_builds_its_own_model(written: Path, model: SpaceTimeNetwork):
+    loaded, info = load_model(written)
+    assert (loaded.name, info.step, loaded.training) == (STUDENT, 40, False)
+    assert loaded.config == model.config
+    assert _same(loaded, model)
+    with torch.no_grad():
+        clip = textured_clip(clips=1, size=32)
+        assert torch.equal(loaded(clip).logits, model(clip).logits)
+
+
+def test_the_file_is_named_by_its_sha256_and_carries_canonical_json(written: Path):
+    assert written.name == f"{hashlib.sha256(written.read_bytes()).hexdigest()}.safetensors"
+    with safetensors.safe_open(written, framework="pt") as file:
+        metadata = file.metadata()
+    assert list(metadata) == ["vos"]
+    text = metadata["vos"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert set(json.loads(text)) == {"name", "config", "ancestor", "step", "scores", "version"}
+
+
+def test_equal_content_is_one_file_and_is_not_written_again(
+    written: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+):
+    before = written.stat()
+    shuffled = dict(reversed(model.state_dict().items()))
+    path, sha256 = write(written.parent, shuffled, info)
+    assert (path, sha256) == (written, written.stem)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    other = write(written.parent, shuffled, CheckpointInfo.of(model, ancestor=None, step=41))[0]
+    assert other != written
+    assert len(list(written.parent.iterdir())) == 2
+
+
+def test_an_interrupted_write_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"No space left"):
+        write(tmp_path / "checkpoints", model.state_dict(), info)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_scores_that_are_not_numbers_are_refused(tmp_path: Path, model: SpaceTimeNetwork):
+    info = CheckpointInfo.of(model, ancestor=None, step=0, scores={"jf": float("nan")})
+    with pytest.raises(ValueError, match="nan"):
+        write(tmp_path, model.state_dict(), info)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"absent\.safetensors: no such file"):
+        read(tmp_path / "absent.safetensors")
+
+
+def test_a_truncated_file_is_named(written: Path, tmp_path: Path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(written.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cut\.safetensors: not a readable safetensors"):
+        read(cut)
+
+
+def test_a_flipped_bit_is_found_by_the_name(written: Path):
+    data = bytearray(written.read_bytes())
+    data[-1] ^= 1
+    written.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="corrupt: its sha256"):
+        read(written)
+
+
+def test_bare_weights_are_no_checkpoint(tmp_path: Path):
+    path = _save(tmp_path / "bare.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"bare\.safetensors: weights without a description"):
+        read(path)
+
+
+@pytest.mark.parametrize("vos", ["{", "[]", {"version": 1, "name": "stcn"}])
+def test_a_broken_description_is_named(tmp_path: Path, vos: Any):
+    path = _save(tmp_path / "odd.safetensors", {"a": torch.zeros(1)}, vos)
+    with pytest.raises(InputError, match=r"odd\.safetensors: corrupt description"):
+        read(path)
+
+
+def test_another_format_version_is_named(tmp_path: Path):
+    path = _save(tmp_path / "new.safetensors", {"a": torch.zeros(1)}, {"version": 2})
+    with pytest.raises(InputError, match=r"format 2; this version reads 1"):
+        read(path)
+
+
+def test_a_checkpoint_of_an_unknown_model_is_named(tmp_path: Path, model: SpaceTimeNetwork):
+    info = CheckpointInfo("mobilevos_huge", {}, None, 0)
+    path = write(tmp_path, model.state_dict(), info)[0]
+    with pytest.raises(InputError, match=rf"{path.name}.*'mobilevos_huge': unknown"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_bare_weights_load_into_a_model_that_is_named(
+    tmp_path: Path, model: SpaceTimeNetwork, suffix: str
+):
+    path = tmp_path / f"bare{suffix}"
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("batches_tracked")}
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        _save(path, state)
+    target = registry.build(STUDENT, seed=9)
+    assert load_weights(target, path) is None
+    assert _same(target, model)
+
+
+def test_a_checkpoint_loads_as_weights_whatever_its_training_options(
+    tmp_path: Path, model: SpaceTimeNetwork
+):
+    other = registry.build(STUDENT, seed=3, detach_feedback=True, queue=4)
+    info = CheckpointInfo.of(other, ancestor=None, step=7)
+    target = registry.build(STUDENT, seed=9)
+    assert load_weights(target, write(tmp_path, other.state_dict(), info)[0]) == info
+    assert _same(target, model)
+
+
+def test_weights_of_another_model_are_refused_by_both_names(written: Path):
+    target = registry.build("mobilevos_mobilenetv2", seed=0)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    message = rf"another model.*{STUDENT}.*'mobilevos_mobilenetv2'"
+    with pytest.raises(InputError, match=message):
+        load_weights(target, written)
+    assert all(torch.equal(v, before[key]) for key, v in target.state_dict().items())
+
+
+GONE, NEW = "key_comp.weight", "module.key_comp.weight"
+
+
+@pytest.mark.parametrize(
+    ("gone", "new", "says"),
+    [
+        (True, True, f"1 missing, first '{GONE}' (nearest there: '{NEW}'); 1 unknown, first"),
+        (True, False, f"1 missing, first '{GONE}' (nearest there: 'key_comp.bias'); name"),
+        (False, True, f"1 unknown, first '{NEW}' (nearest wanted: '{GONE}'); name"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(
+    tmp_path: Path, model: SpaceTimeNetwork, gone: bool, new: bool, says: str
+):
+    state = dict(model.state_dict())
+    if new:
+        state[NEW] = state[GONE].clone()
+    if gone:
+        del state[GONE]
+    path = _save(tmp_path / "ddp.safetensors", state)
+    target = registry.build(STUDENT, seed=0)
+    with pytest.raises(InputError) as caught:
+        load_weights(target, path)
+    assert says in str(caught.value)
+    assert _same(target, registry.build(STUDENT, seed=0))
+
+
+def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, model: SpaceTimeNetwork):
+    state = {**model.state_dict(), "decoder.pred.bias": torch.zeros(2)}
+    path = _save(tmp_path / "wide.safetensors", state)
+    with pytest.raises(InputError, match=r"'decoder\.pred\.bias' has shape \(2,\), wanted \(1,\)"):
+        load_weights(registry.build(STUDENT, seed=0), path)
+
+
+def test_an_option_that_changes_what_equal_shapes_mean_is_compared(tmp_path: Path):
+    other = registry.build("mobilevos_mobilenetv2", seed=0, aspp_rates=(2, 4, 6))
+    path = write(tmp_path, other.state_dict(), CheckpointInfo.of(other, ancestor=None, step=0))[0]
+    with pytest.raises(InputError, match=r"aspp_rates = \[2, 4, 6\].*\[6, 12, 18\]"):
+        load_weights(registry.build("mobilevos_mobilenetv2", seed=0), path)
+
+
+def test_a_pickle_with_code_is_refused(tmp_path: Path, model: SpaceTimeNetwork):
+    path = tmp_path / "whole_model.pth"
+    torch.save(model, path)
+    with pytest.raises(InputError, match=r"whole_model\.pth: refused.*state_dict"):
+        load_weights(registry.build(STUDENT, seed=0), path)
+
+
+def test_four_channel_stcn_weights_grow_a_channel_of_zeros(tmp_path: Path):
+    options = {"backbone": "mobilenet_v2", "value_channels": 16, "decoder_channels": (16, 16, 16)}
+    source = registry.build("stcn", seed=1, **options)
+    state = dict(source.state_dict())
+    stem = state["value_encoder.conv1.weight"]
+    state["value_encoder.conv1.weight"] = stem[:, :4]
+    torch.save({k: v.clone() for k, v in state.items()}, tmp_path / "static.pth")
+    target = registry.build("stcn", seed=2, **options)
+    load_weights(target, tmp_path / "static.pth")
+    grown = target.state_dict()["value_encoder.conv1.weight"]
+    assert torch.equal(grown[:, :4], stem[:, :4])
+    assert grown[:, 4].abs().max() == 0

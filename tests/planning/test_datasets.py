@@ -1,0 +1,163 @@
+import pickle
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from orchestrator.config import RunConfig
+from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.planning.datasets import (
+    Stage,
+    _open_images,
+    clips_fingerprint,
+    fingerprint,
+    scored_sequences,
+    sequences,
+    staged,
+    training_clips,
+)
+from tests import youtubevos
+from vosmodels.data.youtubevos import YouTubeVosSequence
+from vosmodels.errors import InputError
+
+
+def video_stage(root, train):
+    return Stage("video", train, DataConfig(root=str(root)))
+
+
+@pytest.mark.parametrize("layout", ["auto", "youtubevos"])
+def test_a_youtubevos_folder_is_read_by_its_meta_json_or_by_name(youtubevos_root, layout):
+    data = DataConfig(root=str(youtubevos_root), layout=layout)
+    assert [video.name for video in sequences(data, "valid")] == ["fox", "owl"]
+    assert len(fingerprint(data, "valid")) == 32
+
+
+def test_a_davis_folder_stays_davis(davis_root):
+    data = DataConfig(root=str(davis_root))
+    assert [video.name for video in sequences(data, "train")] == ["ant", "bee"]
+    with pytest.raises(InputError, match="no split 'train'; there are davis"):
+        sequences(DataConfig(root=str(davis_root), layout="youtubevos"), "train")
+
+
+def test_a_youtubevos_folder_is_davis_where_that_is_asked_for(youtubevos_root):
+    with pytest.raises(InputError, match="not a DAVIS folder"):
+        sequences(DataConfig(root=str(youtubevos_root), layout="davis"), "train")
+
+
+def test_youtubevos_clips_are_made_of_neighbouring_labels(youtubevos_root, monkeypatch):
+    read = []
+    mask = YouTubeVosSequence.mask
+
+    def recorded(self, index):
+        read.append(index)
+        return mask(self, index)
+
+    monkeypatch.setattr(YouTubeVosSequence, "mask", recorded)
+    train = TrainConfig(clip_length=2, crop=32)
+    source = training_clips(video_stage(youtubevos_root, train), seed=0)
+    starts = set()
+    for index in range(12):
+        source.sample(index)
+        first, second = read[-2:]
+        assert abs(first - second) == 1
+        starts.add(first)
+    assert len(starts) > 2
+
+
+def test_youtubevos_clips_are_made_of_labelled_frames_alone(youtubevos_root):
+    """Frames between labels are removed: the clips stay as they are, bit by bit."""
+    train = TrainConfig(clip_length=4, crop=32)
+    before = training_clips(video_stage(youtubevos_root, train), seed=0)
+    sparse = shutil.copytree(youtubevos_root, youtubevos_root.with_name("sparse"))
+    for frame in range(youtubevos.LAST + 1):
+        if frame % youtubevos.GAP:
+            youtubevos.picture(sparse, "train", "fox", frame).unlink()
+    after = training_clips(video_stage(sparse, train), seed=0)
+    for index in range(4):
+        one, other = before.sample(index), after.sample(index)
+        assert one.frames.equal(other.frames)
+        assert one.masks.equal(other.masks)
+
+
+def test_a_split_that_only_gives_objects_is_refused_where_scores_are_wanted(youtubevos_root):
+    data = DataConfig(root=str(youtubevos_root))
+    assert len(scored_sequences(data, "train")) == 2
+    with pytest.raises(InputError, match="split 'valid' has nothing to score"):
+        scored_sequences(data, "valid")
+
+
+def still_images(root, count):
+    for number in range(count):
+        for kind, mode in (("images", "RGB"), ("masks", "L")):
+            path = root / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.new(mode, (64, 64))
+            picture.paste(Image.new(mode, (32, 32), "white"), (8 + number, 16))
+            picture.save(path)
+    return root
+
+
+def test_without_stages_a_run_has_one_on_its_own_data(davis_root):
+    config = RunConfig(name="x", data=DataConfig(root=str(davis_root)))
+    (stage,) = staged(config)
+    assert (stage.name, stage.train, stage.data) == ("video", config.train, config.data)
+
+
+def test_every_stage_has_clips_of_its_own_data_and_size(davis_root, youtubevos_root, tmp_path):
+    stills = still_images(tmp_path / "stills", 3)
+    lists = [{"root": str(davis_root), "repeat": 3}, {"root": str(youtubevos_root)}]
+    small = {"steps": 2, "batch_size": 1, "clip_length": 2}
+    config = RunConfig.model_validate(
+        {
+            "name": "x",
+            "data": {"root": str(davis_root), "static": str(stills), "max_objects": 2},
+            "stages": [
+                {"name": "static", "crop": 48, **small},
+                {"name": "bl30k", "crop": 32, "data": str(davis_root), **small},
+                {"name": "video", "crop": 64, "data": lists, "max_skip": "curriculum", **small},
+            ],
+        }
+    )
+    made = [training_clips(stage, seed=0) for stage in staged(config)]
+    sizes = [clips.sample(0).frames.shape for clips in made]
+    assert sizes == [(1, 2, 3, edge, edge) for edge in (48, 32, 64)]
+    for clips in made:  # processes that make batches ahead have a copy
+        assert torch.equal(
+            pickle.loads(pickle.dumps(clips)).sample(1).frames, clips.sample(1).frames
+        )
+
+
+def test_a_list_of_folders_is_visited_as_often_as_it_says(davis_root, youtubevos_root, monkeypatch):
+    seen = []
+    mask = YouTubeVosSequence.mask
+
+    def noticed(self, index):
+        seen.append(self.name)
+        return mask(self, index)
+
+    monkeypatch.setattr(YouTubeVosSequence, "mask", noticed)
+    train = TrainConfig(clip_length=2, crop=32)
+    folders = [{"root": str(davis_root), "repeat": 4}, {"root": str(youtubevos_root)}]
+    data = DataConfig.model_validate({"train": folders})
+    source = training_clips(Stage("video", train, data), seed=0)
+    visits = 0
+    for index in range(10):  # an epoch: two videos of DAVIS four times, two of YouTube-VOS once
+        seen.clear()
+        source.sample(index)
+        visits += bool(seen)
+    assert visits == 2
+
+
+def test_a_repeat_and_a_further_image_change_what_a_stage_is_keyed_by(tmp_path):
+    stills = still_images(tmp_path / "stills", 2)
+
+    def of(repeat):
+        data = DataConfig.model_validate({"static": [{"root": str(stills), "repeat": repeat}]})
+        return clips_fingerprint(Stage("static", TrainConfig(), data))
+
+    once = of(1)
+    assert once != of(2)
+    still_images(stills, 3)
+    _open_images.cache_clear()
+    assert of(1) != once

@@ -1,0 +1,194 @@
+"""Which jobs a sweep has, and what their keys depend on."""
+
+import pytest
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.planning.plan import located, plan_sweep
+from vosmodels.errors import InputError
+
+
+def config(**sections):
+    base = {
+        "name": "omega",
+        "student": {"name": "mobilevos_mobilenetv2_noaspp"},
+        "stem": {"batch_size": 4, "crop": 64, "lr": 1e-3},
+        "sweep": {"parameters": {"loss.omega": [0.0, 1.0]}},
+    }
+    return SweepConfig.model_validate(base | sections)
+
+
+def plan(threads=1, **sections):
+    made = config(**sections)
+    return plan_sweep(located(made), sweep_id(made), threads)
+
+
+BASE = plan()
+
+
+def keys(jobs):
+    return [job.key for job in jobs]
+
+
+def test_a_sweep_is_a_teacher_a_stem_and_the_grid():
+    assert BASE.teacher is not None
+    assert [job.name for job in BASE.trials] == ["omega=0.0", "omega=1.0"]
+    assert len({job.key for job in BASE.jobs}) == 4
+    first, second = BASE.rounds
+    assert [job.role for job in first] == ["teacher", "stem"]
+    assert [job.role for job in second] == ["trial", "trial"]
+    for trial in BASE.trials:
+        assert trial.needs == {"stem": BASE.stems[0].key, "teacher": BASE.teacher.key}
+
+
+def test_the_same_configuration_has_the_same_keys():
+    assert keys(plan().jobs) == keys(BASE.jobs)
+
+
+def test_extending_the_grid_keeps_what_was_there():
+    wider = plan(sweep={"parameters": {"loss.omega": [0.0, 0.5, 1.0]}})
+    assert set(keys(BASE.jobs)) < set(keys(wider.jobs))
+
+
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [
+        ({"data": {"report": "test"}}, {"teacher", "stem", "trial"}),
+        ({"soup": {"min_delta": 0.1}}, {"teacher", "stem", "trial"}),
+        ({"cluster": {"retries": 5}}, {"teacher", "stem", "trial"}),
+        ({"train": {"eval_every": 7}}, {"teacher", "stem", "trial"}),
+        ({"loss": {"tau": 0.5}}, {"teacher", "stem"}),
+        ({"train": {"checkpoint_every": 50}}, {"teacher", "stem"}),
+        ({"name": "other"}, {"teacher", "stem"}),
+        ({"data": {"select_height": 100}}, {"teacher", "stem"}),
+        ({"train": {"steps": 300}}, {"teacher", "stem"}),
+        ({"teacher": {"steps": 300}}, {"stem"}),
+        ({"stem": {"steps": 5, "batch_size": 4, "crop": 64, "lr": 1e-3}}, {"teacher"}),
+        ({"student": {"name": "mobilevos_mobilenetv2"}}, {"teacher"}),
+        ({"loss": {"dice": 1.0}}, set()),
+        ({"data": {"max_objects": 1}}, set()),
+        ({"seed": 1}, set()),
+    ],
+)
+def test_a_key_changes_with_what_shapes_the_job_and_with_nothing_else(change, stays):
+    changed = plan(**change)
+    for role in ("teacher", "stem", "trial"):
+        before = [job.key for job in BASE.jobs if job.role == role]
+        after = [job.key for job in changed.jobs if job.role == role]
+        assert (before == after) == (role in stays), role
+
+
+def test_the_thread_count_is_part_of_every_key():
+    assert not set(keys(plan(threads=2).jobs)) & set(keys(BASE.jobs))
+
+
+def test_a_swept_training_value_makes_one_stem_and_other_trials():
+    swept = plan(sweep={"parameters": {"train.lr": [1e-3, 1e-4], "loss.tau": [0.1, 1.0]}})
+    assert len(swept.stems) == 1
+    assert len(set(keys(swept.trials))) == 4
+    assert {job.stages[0].train.lr for job in swept.trials} == {1e-3, 1e-4}
+
+
+def test_a_swept_value_that_shapes_the_stem_makes_several():
+    swept = plan(sweep={"parameters": {"stem.steps": [10, 20]}})
+    assert [stem.steps for stem in swept.stems] == [10, 20]
+    assert [trial.needs["stem"] for trial in swept.trials] == keys(swept.stems)
+
+
+def test_repeats_share_the_stem_and_draw_otherwise():
+    repeated = plan(sweep={"parameters": {"loss.omega": [0.0]}, "seeds": 3})
+    assert len(repeated.stems) == 1
+    assert len({job.seed for job in repeated.trials}) == 3
+    assert repeated.trials[0].seed == 0
+
+
+def test_without_distillation_there_is_no_teacher():
+    plain = plan(loss={"logit": 0, "representation": 0}, sweep={"parameters": {"train.lr": [1e-3]}})
+    assert plain.teacher is None
+    assert set(plain.trials[0].needs) == {"stem"}
+
+
+def test_teacher_and_stem_share_batch_crop_and_rate_and_trials_have_their_own():
+    made = plan(
+        stem={"steps": 9, "batch_size": 2, "crop": 48, "lr": 3e-3},
+        teacher={"steps": 7},
+        train={"batch_size": 4, "crop": 64, "lr": 1e-4},
+    )
+    assert made.teacher is not None
+    for job, steps in ((made.teacher, 7), (made.stems[0], 9)):
+        found = job.stages[0].train
+        assert (found.steps, found.batch_size, found.crop, found.lr) == (steps, 2, 48, 3e-3)
+    own = made.trials[0].stages[0].train
+    assert (own.batch_size, own.lr) == (4, 1e-4)
+
+
+def test_teacher_and_stem_learn_from_masks_alone():
+    for job in BASE.rounds[0]:
+        assert job.loss.logit == job.loss.representation == 0
+
+
+def test_a_file_of_weights_counts_by_its_content(tmp_path):
+    def with_file(name, content):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return plan(student={"name": "mobilevos_mobilenetv2_noaspp", "backbone": str(path)})
+
+    same = with_file("a", b"1"), with_file("b", b"1")
+    assert keys(same[0].stems) == keys(same[1].stems)
+    assert keys(with_file("c", b"2").stems) != keys(same[0].stems)
+
+
+def test_missing_weights_are_named():
+    with pytest.raises(InputError, match=r"no/such\.pth: no such weights file"):
+        plan(teacher={"weights": "no/such.pth"})
+
+
+def test_workers_get_absolute_paths_and_keys_do_not_depend_on_them(tmp_path, monkeypatch):
+    (tmp_path / "w").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+    near = plan(student={"name": "mobilevos_mobilenetv2", "backbone": "w"})
+    far = plan(student={"name": "mobilevos_mobilenetv2", "backbone": str(tmp_path / "w")})
+    assert near.trials[0].config.student.backbone == str(tmp_path / "w")
+    assert keys(near.jobs) == keys(far.jobs)
+
+
+def test_a_model_of_the_store_keeps_its_name_when_paths_become_absolute():
+    named = located(config(teacher={"weights": "models:/m-1"}))
+    assert named.teacher.weights == "models:/m-1"
+
+
+def staged_plan(*stages, **sections):
+    return plan(stages=list(stages), stem={}, **sections)
+
+
+FIRST = {"name": "video", "steps": 3, "lr": 1e-3}
+LAST = {"name": "video", "steps": 4, "max_skip": "curriculum"}
+
+
+def test_all_stages_but_the_last_belong_to_the_stem_and_the_teacher_goes_through_all():
+    made = staged_plan(FIRST, LAST, teacher={"steps": 7})
+    steps = {job.role: [stage.train.steps for stage in job.stages] for job in made.jobs}
+    assert steps == {"stem": [3], "trial": [4], "teacher": [3, 7]}
+    assert made.trials[0].stages[0].train.max_skip == "curriculum"
+
+
+def test_the_only_stage_is_the_trials_and_the_stem_is_the_student_as_it_starts():
+    made = staged_plan(LAST)
+    assert [job.steps for job in made.stems] == [0]
+    assert {job.steps for job in made.trials} == {4}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "stays"),
+    [
+        ({"steps": 4}, {}, set()),
+        ({"decay_at": 0.5}, {}, set()),
+        ({}, {"lr": 1e-3}, {"stem"}),
+        ({}, {"max_skip": 3}, {"stem"}),
+    ],
+)
+def test_a_stage_shapes_the_jobs_that_go_through_it(first, last, stays):
+    before, after = staged_plan(FIRST, LAST), staged_plan(FIRST | first, LAST | last)
+    for role in ("stem", "trial", "teacher"):
+        same = [[j.key for j in p.jobs if j.role == role] for p in (before, after)]
+        assert (same[0] == same[1]) == (role in stays), role

@@ -1,0 +1,114 @@
+"""The trials a sweep consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import RunConfig, SweepConfig, load
+from orchestrator.config.sections import SweepSection
+from orchestrator.planning.trials import trials
+
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
+
+
+def swept(
+    parameters: dict[str, list[Any]],
+    seeds: int = 1,
+    points: dict[str, dict[str, Any]] | None = None,
+) -> SweepConfig:
+    section = SweepSection(parameters=parameters, seeds=seeds, points=points or {})
+    return SweepConfig(name="s", sweep=section)
+
+
+def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
+    whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
+    counts = {path.stem: len(trials(load(path))) for path in whole}
+    promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
+    promised |= {"table5": 3, "table6": 10, "figure5": 4}
+    assert promised.items() <= counts.items()
+    omega = trials(load(SWEEPS / "omega.yaml"))
+    assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "below"),
+    [("davis", "table5"), ("davis", "table6"), ("davis", "figure5"), ("h200", "davis16")],
+)
+def test_every_shipped_overlay_fits_what_it_is_for(overlay, below):
+    path = SWEEPS / f"{below}.yaml"
+    laid = load(path, [str(SWEEPS / "overlays" / f"{overlay}.yaml")])
+    assert [t.name for t in trials(laid)] == [t.name for t in trials(load(path))]
+    assert laid.stages != load(path).stages
+
+
+def test_trials_are_the_product_in_order_with_short_names():
+    made = trials(swept({"loss.omega": [0, 1], "loss.sampling": ["all", "random"]}))
+    assert [trial.name for trial in made] == [
+        "omega=0.0 sampling=all",
+        "omega=0.0 sampling=random",
+        "omega=1.0 sampling=all",
+        "omega=1.0 sampling=random",
+    ]
+    assert all(trial.config.loss.omega == trial.values["loss.omega"] for trial in made)
+    assert all(type(trial.config) is RunConfig for trial in made)
+
+
+def test_equal_last_names_are_told_apart_by_their_whole_key():
+    made = trials(swept({"train.lr": [0.1], "stem.lr": [0.2]}))
+    assert [trial.name for trial in made] == ["train.lr=0.1 stem.lr=0.2"]
+
+
+def test_a_swept_model_is_called_by_its_section():
+    (trial,) = trials(swept({"student.name": ["mobilevos_resnet18"]}))
+    assert trial.name == "student=mobilevos_resnet18"
+
+
+def test_seeds_repeat_every_point_with_the_same_config():
+    made = trials(swept({"loss.omega": [0.0, 1.0]}, seeds=3))
+    assert [(t.values["loss.omega"], t.seed_index) for t in made] == [
+        (omega, index) for omega in (0.0, 1.0) for index in range(3)
+    ]
+    assert {t.config.seed for t in made} == {0}
+    assert len({t.name for t in made}) == 6
+
+
+def test_student_options_can_be_swept():
+    made = trials(swept({"student.options.key_gain": [0.5, 1.0]}))
+    assert [trial.config.student.options for trial in made] == [
+        {"key_gain": 0.5},
+        {"key_gain": 1.0},
+    ]
+
+
+POINTS: dict[str, dict[str, Any]] = {
+    "plain": {"loss.logit": 0.0, "loss.representation": 0.0},
+    "+ logit": {"loss.kl": "reverse"},
+}
+
+
+def test_points_vary_several_keys_together_and_stand_at_every_place_of_the_grid():
+    made = trials(swept({"loss.tau": [0.1, 1.0]}, points=POINTS))
+    assert [trial.name for trial in made] == [
+        "plain tau=0.1",
+        "plain tau=1.0",
+        "+ logit tau=0.1",
+        "+ logit tau=1.0",
+    ]
+    assert [trial.config.loss.logit for trial in made] == [0.0, 0.0, 1.0, 1.0]
+    assert made[3].values == {"loss.kl": "reverse", "loss.tau": 1.0}
+    assert swept({"loss.tau": [1.0]}, points=POINTS).sweep.keys == {
+        "loss.tau",
+        "loss.logit",
+        "loss.representation",
+        "loss.kl",
+    }
+
+
+def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat():
+    made = trials(swept({"loss.tau": [0.1, 1.0]}, seeds=2, points=POINTS))
+    assert {trial.baseline for trial in made[:4]} == {None}
+    assert [trial.baseline for trial in made[4:]] == [trial.name for trial in made[:4]]
+    assert trials(swept({"loss.tau": [0.1]}))[0].baseline is None

@@ -1,0 +1,62 @@
+"""What is drawn: read back from the figure itself, and as a file."""
+
+from dataclasses import replace
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from orchestrator.reporting import figures
+from orchestrator.reporting.seeds import SeedTable
+from tests.tables import run
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Draw a table; the axes of its panels and the file."""
+    kept = []
+
+    save = Figure.savefig
+
+    def savefig(self, *words, **options):
+        kept.append(self)
+        save(self, *words, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+    def draw(*runs):
+        path = tmp_path / "t.png"
+        figures.draw(SeedTable("t", {one.config["seed"]: one for one in runs}), path)
+        return kept[-1].axes, path
+
+    return draw
+
+
+def test_the_panels_hold_every_seed_the_course_and_the_shares(drawn):
+    (scores, course, errors), path = drawn(run(0), run(1, taught=(0.8, 0.8, 0.8)))
+    dots = {tuple(line.get_xdata()) for line in scores.lines if line.get_marker() == "o"}
+    assert {tuple(round(x, 6) for x in xs) for xs in dots} == {(0.6, 0.6), (0.6, 0.8)}
+    assert [tick.get_text() for tick in scores.get_yticklabels()] == ["plain", "taught"]
+    assert [list(line.get_xdata()) for line in course.lines] == [[45.0, 90.0], [45.5, 91.0]]
+    assert [bar.get_height() for bar in errors.patches] == [0.125, 0.25, 0.375, 0.5] * 2
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+    assert path.stat().st_size < 200_000
+
+
+def test_only_what_is_there_is_drawn(drawn):
+    one = run(0)
+    rows = [replace(row, curve=(), report={}) for row in one.rows]
+    axes, _ = drawn(replace(one, rows=rows))
+    assert len(axes) == 1
+
+
+def test_the_same_results_make_the_same_file(drawn):
+    first = drawn(run(0))[1].read_bytes()
+    assert drawn(run(0))[1].read_bytes() == first
+
+
+def test_without_a_trial_there_is_nothing_to_draw(drawn):
+    one = run(0)
+    with pytest.raises(ValueError, match="t: no trial"):
+        drawn(replace(one, rows=one.rows[:1]))

@@ -1,0 +1,246 @@
+"""A soup from pool to ledger, file and MLflow, with a judge that needs no video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.tracking.events import Checkpoint, Done, Souped
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.storage import Storage
+from soups import greedy, recipe
+from soups.search import Ingredient
+from soups.sources import from_experiment
+from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
+from vosmodels import checkpoint, registry
+from vosmodels.errors import InputError
+from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+
+class TargetJudge:
+    """Scores 1 minus the distance of the weight `w` to a target."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.calls = 0
+        self.remembered: dict[str, Scores] = {}
+
+    def score(self, weights: Mapping[str, Tensor]) -> Scores:
+        self.calls += 1
+        value = 1 - abs(float(weights["w"]) - self.target)
+        return Scores((SequenceScore("ant", {1: ObjectScore((value,), (value,))}),))
+
+    def score_of(self, ingredient: Ingredient) -> Scores:
+        return self.score(ingredient.load())
+
+    def remember(self, sha256: str, scores: Scores) -> None:
+        self.remembered[sha256] = scores
+
+
+class Kitchen:
+    """A finished sweep of three trials, weights 0, 1 and 5, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = Storage(folder / "storage")
+        self.ledger = Ledger(self.storage.root)
+        self.tracker = empty_tracker(self.storage.root)
+        self.catalogue = Catalogue(self.tracker.connection)
+        self.config: SweepConfig = sweep_config(self.storage.root)
+        self.sweep = sweep_id(self.config)
+        self.judge = TargetJudge(0.4)
+        self.tracker.open_sweep(self.config, self.sweep)
+        job, started = trial_job(self.ledger, self.config, 0, "k")
+        student = self.config.student
+        with job.claim():
+            job.write(started)
+            for step, value in ((10, 0.0), (20, 1.0), (30, 5.0)):
+                weights = {"w": torch.tensor([value])}
+                jf = self.judge.score(weights).jf
+                info = checkpoint.CheckpointInfo(
+                    student.name,
+                    registry.config(student.name).model_dump(mode="json"),
+                    "stem",
+                    step,
+                    {"jf": jf},
+                )
+                path, sha256 = checkpoint.write(self.storage.checkpoints, weights, info)
+                relative = path.relative_to(self.storage.root).as_posix()
+                job.write(Checkpoint(step, sha256, relative, {"jf": jf}, ancestor="stem"))
+            job.write(Done(1.0))
+        self.tracker.project(job)
+        self.judge.calls = 0
+
+    def cook(self, *, again: bool = False) -> recipe.SoupResult:
+        pool = from_experiment(self.catalogue, "omega")
+        assert pool.config is not None
+        return recipe.make_soup(
+            pool,
+            pool.config,
+            storage=self.storage,
+            tracker=self.tracker,
+            again=again,
+            judge=self.judge,
+        )
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path) -> Kitchen:
+    return Kitchen(tmp_path)
+
+
+def test_a_soup_is_a_checkpoint_with_its_scores_ancestor_and_the_averaged_weights(
+    kitchen: Kitchen,
+):
+    made = kitchen.cook()
+    tensors, info = checkpoint.read(made.path)
+    assert tensors["w"].item() == 0.5  # of 0 and 1; 5 is left out
+    assert (info.ancestor, info.step) == ("stem", 20)
+    assert info.scores["jf"] == pytest.approx(0.9)
+    assert made.path.stem == made.sha256
+    assert list(made.ingredients) == ["omega=0.0 step 10", "omega=0.0 step 20"]
+    assert made.scores == pytest.approx(
+        {"jf": 0.9, "best_single_jf": 0.6, "uniform_jf": 1 - (2 - 0.4)}
+    )
+    assert kitchen.judge.remembered[made.sha256].jf == pytest.approx(0.9)
+
+
+def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
+    made = kitchen.cook()
+    job = kitchen.ledger.job(made.key)
+    assert job.state == "done"
+    souped = job.of(Souped)[0]
+    assert [d["accepted"] for d in souped.decisions] == [True, True, False]
+    ant = {"j": 0.9, "f": 0.9, "objects": 1}
+    assert job.checkpoints()[0].sequences["ant"] == pytest.approx(ant)
+    record = kitchen.catalogue.model(made.model_id)
+    assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
+    assert kitchen.catalogue.best_checkpoint("omega") == record
+    from mlflow import MlflowClient
+
+    client = MlflowClient(kitchen.tracker.store.uri)
+    (run,) = client.search_runs(["1"], "tags.`vos.role` = 'soup'")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["soup/uniform_jf"] == pytest.approx(made.scores["uniform_jf"])
+    kept = json.loads(Path(client.download_artifacts(run.info.run_id, "soup.json")).read_text())
+    assert kept["ingredients"] == list(made.ingredients)
+    table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
+    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted"
+    assert len(table.splitlines()) == 4
+
+
+def test_the_same_pool_again_gives_the_existing_soup_without_scoring(kitchen: Kitchen):
+    first = kitchen.cook()
+    calls = kitchen.judge.calls
+    again = kitchen.cook()
+    assert (again.existing, first.existing) == (True, False)
+    assert (again.key, again.sha256, again.model_id) == (first.key, first.sha256, first.model_id)
+    assert kitchen.judge.calls == calls
+
+
+def test_again_makes_another_run_with_the_same_weights(kitchen: Kitchen):
+    first, second = kitchen.cook(), kitchen.cook(again=True)
+    assert not second.existing
+    assert second.key != first.key
+    assert second.sha256 == first.sha256
+    assert kitchen.cook().key == second.key  # the newest is the one that exists
+
+
+def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(weights: Mapping[str, Tensor]) -> Scores:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(kitchen.judge, "score", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        kitchen.cook()
+    failed = [job for job in kitchen.ledger.jobs() if job.state == "failed"]
+    errors = [event.error for job in failed if (event := job.failed())]
+    assert errors == ["RuntimeError: out of memory"]
+    monkeypatch.undo()
+    made = kitchen.cook()
+    assert made.key == failed[0].key
+    assert not made.existing
+
+
+def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
+    made = kitchen.cook()
+    other = Ledger(kitchen.storage.root)
+    following = recipe._job(
+        other, from_experiment(kitchen.catalogue, "omega").ingredients, kitchen.config, True
+    )[0]
+    with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
+        kitchen.cook(again=True)
+    assert kitchen.cook().key == made.key
+
+
+def uri(kitchen: Kitchen) -> list[str]:
+    return ["--tracking-uri", kitchen.tracker.store.uri]
+
+
+def test_the_command_prints_decisions_scores_file_and_model(
+    kitchen: Kitchen, capsys: pytest.CaptureFixture[str]
+):
+    made = kitchen.cook()
+    assert greedy.main(["--runs", "mlflow:omega", *uri(kitchen)]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "this pool has a soup already",
+        "omega=0.0 step 30",
+        "best single    0.6000",
+        "uniform soup   -0.6000",
+        "greedy soup    0.9000  of 2",
+        str(made.path),
+        f"models:/{made.model_id}",
+        kitchen.tracker.store.uri,
+    ):
+        assert text in out, text
+
+
+def test_the_command_gives_json(kitchen: Kitchen, capsys: pytest.CaptureFixture[str]):
+    made = kitchen.cook()
+    assert greedy.main(["--runs", "mlflow:omega", "--json", *uri(kitchen)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["soup"] == {
+        "file": str(made.path),
+        "sha256": made.sha256,
+        "model_id": made.model_id,
+    }
+    assert (told["existing"], told["sweep"]) == (True, kitchen.sweep)
+    assert len(told["decisions"]) == 3
+
+
+def test_wrong_commands_are_told_in_a_line_and_change_nothing(
+    kitchen: Kitchen,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    monkeypatch.chdir(tmp_path)
+    before = [job.key for job in kitchen.ledger.jobs()]
+    wrong: list[tuple[str, int, str]] = [
+        ("mlflow:nope", 1, "no experiment 'nope'; those there: Default, omega"),
+        ("mlflow:omega --workers 4", 2, "--workers 4: a parallel search is not"),
+        ("mlflow:omega --split tst", 2, "data.select: 'tst' is no split"),
+        ("folder", 2, "a folder needs --data"),
+        ("nowhere --data generated", 1, "nowhere: no such folder"),
+        ("mlflow:omega --sweep abc", 1, "no sweep 'abc'"),
+    ]
+    for arguments, code, line in wrong:
+        assert greedy.main(["--runs", *arguments.split(), *uri(kitchen)]) == code, arguments
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert line in err
+        assert "Traceback" not in err
+        assert [job.key for job in kitchen.ledger.jobs()] == before
+        assert [path.name for path in tmp_path.iterdir()] == ["storage"]

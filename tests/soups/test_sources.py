@@ -1,0 +1,131 @@
+"""Soup ingredients from MLflow and from folders."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestrator.config.content_key import sweep_id
+from orchestrator.tracking.events import Done
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_writer import Tracker
+from soups.sources import from_experiment, from_folder
+from tests.stores import WARNING, checkpoint_of, show_sweep, trial_job
+from vosmodels import checkpoint
+from vosmodels.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+
+def save(folder: Path, value: float, ancestor: str | None = "stem", jf: float = 0.5) -> Path:
+    info = checkpoint.CheckpointInfo("mobilevos_x", {"a": 1}, ancestor, 10, {"jf": jf})
+    return checkpoint.write(folder, {"w": torch.tensor([value])}, info)[0]
+
+
+def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    old = show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
+    new = show_sweep(tracker, ledger, {"n": [0.3, 0.4]})
+    pool = from_experiment(catalogue, "omega")
+    assert [(i.name, i.sha256, i.score) for i in pool.ingredients] == [
+        ("omega=0.0 step 10", "n1", 0.3),
+        ("omega=0.0 step 20", "n2", 0.4),
+    ]
+    assert (pool.sweep, pool.scored) == (sweep_id(new), True)
+    assert pool.config is not None
+    assert pool.config.storage == str(ledger.storage)
+    assert {i.ancestor for i in pool.ingredients} == {"stem"}
+    named = from_experiment(catalogue, "omega", sweep_id(old))
+    assert [i.sha256 for i in named.ingredients] == ["o1", "o2"]
+
+
+def test_earlier_soups_are_ingredients_only_where_asked_for(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    config = show_sweep(tracker, ledger, {"k": [0.3]})
+    job, started = trial_job(ledger, config, 0, "soup")
+    with job.claim():
+        job.write(type(started)(**{**vars(started), "role": "soup"}))
+        job.write(checkpoint_of(ledger.storage, 10, "s", 0.9))
+        job.write(Done(1.0))
+    tracker.project(job)
+    assert len(from_experiment(catalogue, "omega").ingredients) == 1
+    assert len(from_experiment(catalogue, "omega", include_soups=True).ingredients) == 2
+
+
+def test_ingredients_from_mlflow_load_their_own_weights(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    config = show_sweep(tracker, ledger, {})
+    job, started = trial_job(ledger, config, 0, "k")
+    with job.claim():
+        job.write(started)
+        for step, value in ((10, 1.0), (20, 2.0)):
+            path = save(ledger.storage / "checkpoints", value)
+            event = checkpoint_of(ledger.storage, step, "unused", 0.1)
+            relative = path.relative_to(ledger.storage).as_posix()
+            job.write(type(event)(**{**vars(event), "sha256": path.stem, "path": relative}))
+        job.write(Done(1.0))
+    tracker.project(job)
+    pool = from_experiment(catalogue, "omega")
+    assert [float(i.load()["w"]) for i in pool.ingredients] == [1.0, 2.0]
+
+
+def test_of_several_stems_the_best_checkpoints_is_taken_and_the_rest_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    save(tmp_path, 1.0, ancestor="stem-a", jf=0.4)
+    save(tmp_path, 2.0, ancestor="stem-b", jf=0.6)
+    save(tmp_path, 3.0, ancestor="stem-b", jf=0.1)
+    with caplog.at_level(logging.WARNING, "soups"):
+        pool = from_folder(tmp_path)
+    assert {i.ancestor for i in pool.ingredients} == {"stem-b"}
+    assert len(pool.ingredients) == 2
+    assert "1 of stem-a" in caplog.text
+
+
+def test_a_folder_gives_its_checkpoints_and_leaves_stems_and_teachers_out(tmp_path: Path):
+    paths = [save(tmp_path, 1.0), save(tmp_path, 2.0)]
+    save(tmp_path, 3.0, ancestor=None)
+    pool = from_folder(tmp_path)
+    assert {i.sha256 for i in pool.ingredients} == {path.stem for path in paths}
+    assert sorted(float(i.load()["w"]) for i in pool.ingredients) == [1.0, 2.0]
+    assert not pool.scored
+    assert pool.ingredients[0].meta["student"] == {"name": "mobilevos_x", "options": {"a": 1}}
+
+
+def test_a_renamed_checkpoint_is_still_known_by_its_content(tmp_path: Path):
+    path = save(tmp_path, 1.0)
+    sha256 = path.stem
+    path.rename(tmp_path / "mine.safetensors")
+    assert from_folder(tmp_path).ingredients[0].sha256 == sha256
+
+
+def test_an_unknown_experiment_an_empty_one_and_empty_folders_are_told(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger, tmp_path: Path
+):
+    show_sweep(tracker, ledger, {})
+    with pytest.raises(InputError, match=r"mlflow\.db: no experiment 'omegaa'; .*omega"):
+        from_experiment(catalogue, "omegaa")
+    with pytest.raises(InputError, match=r"no scored trial checkpoint in sweep .* 'omega'"):
+        from_experiment(catalogue, "omega")
+    with pytest.raises(InputError, match=r"none: no such folder"):
+        from_folder(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no checkpoints"):
+        from_folder(tmp_path / "empty")
+    save(tmp_path / "stems", 1.0, ancestor=None)
+    with pytest.raises(InputError, match=r"none of its 1 checkpoints says which stem"):
+        from_folder(tmp_path / "stems")
+
+
+def test_a_corrupt_checkpoint_in_a_folder_is_told_by_name(tmp_path: Path):
+    save(tmp_path, 1.0)
+    (tmp_path / "zz.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match=r"zz\.safetensors"):
+        from_folder(tmp_path)

@@ -1,0 +1,96 @@
+"""Exit codes, errors and switches that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.config.document import ConfigError
+from vosmodels.errors import InputError
+from vosmodels.support import cli
+
+
+def command(work: cli.Work, *argv: str, tracking: bool = False, **options: Any) -> int:
+    parser = cli.parser("some.command", "Does it.", "python -m some.command x", tracking=tracking)
+    return cli.run(parser, argv, work, **options)
+
+
+def raising(error: BaseException) -> cli.Work:
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        raise error
+
+    return work
+
+
+def test_json_prints_one_object_on_stdout_and_nothing_else(capsys: pytest.CaptureFixture[str]):
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        logging.getLogger("orchestrator.some").info("step 3")
+        return {"jf": 0.5}
+
+    assert command(work, "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"jf": 0.5}
+    assert "step 3" in err
+
+
+def test_without_json_the_command_prints_for_itself(capsys: pytest.CaptureFixture[str]):
+    assert command(lambda args: {"jf": 0.5}) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("a.png: no such\nfile"), 1, "error: a.png: no such file\n"),
+        (ConfigError(["a: wrong", "b: wrong"]), 2, "error: a: wrong\nb: wrong\n"),
+        (RuntimeError("odd"), 1, "error: RuntimeError: odd; --debug shows where\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what is done is kept: say it again\n"),
+    ],
+)
+def test_errors_are_lines_on_stderr_with_their_exit_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
+):
+    assert command(raising(error), "--json", resume="say it again") == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_traceback_is_shown_only_with_debug(capsys: pytest.CaptureFixture[str]):
+    command(raising(InputError("boom")))
+    assert "Traceback" not in capsys.readouterr().err
+    command(raising(InputError("boom")), "--debug")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_command_that_failed_still_gives_its_json(capsys: pytest.CaptureFixture[str]):
+    assert command(raising(cli.CommandFailed({"failed": ["omega=1.0"]})), "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"failed": ["omega=1.0"]}
+
+
+def test_wrong_usage_is_exit_2_and_help_exit_0_with_an_example(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert command(lambda args: None, "--nonsense") == 2
+    assert "--nonsense" in capsys.readouterr().err
+    assert command(lambda args: None, "--help") == 0
+    assert capsys.readouterr().out.endswith("example:\n  python -m some.command x\n")
+
+
+def test_the_tracking_uri_is_taken_only_where_it_means_something():
+    seen = []
+    assert command(lambda a: seen.append(a.tracking_uri), "--tracking-uri", "u", tracking=True) == 0
+    assert seen == ["u"]
+    assert command(lambda args: None, "--tracking-uri", "u") == 2
+
+
+def test_logging_is_ours_for_the_time_of_the_command_and_the_root_stays_as_it_is():
+    root, ours = logging.getLogger(), logging.getLogger("orchestrator")
+    before = (root.level, list(root.handlers), ours.level, list(ours.handlers))
+    during = []
+    command(lambda args: during.append((ours.level, len(ours.handlers), list(root.handlers))))
+    assert during == [(logging.INFO, len(before[3]) + 1, before[1])]
+    assert (root.level, list(root.handlers), ours.level, list(ours.handlers)) == before

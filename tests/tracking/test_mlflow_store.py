@@ -1,0 +1,81 @@
+"""MLflow stores: the one that is meant, whether it is there, and all it has to say."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator.tracking.mlflow_store import Connection, locate, pages, probe
+from tests.stores import WARNING, empty_store
+from vosmodels.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+
+def test_the_store_is_the_one_given_else_the_environments_else_in_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = locate(None, Path("results"))
+    assert store.uri == f"sqlite:///{tmp_path}/results/mlflow.db"
+    assert store.artifacts == tmp_path / "results" / "artifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert locate(None, Path("results")).uri == "http://host:5000"
+    assert locate(None, Path("results")).artifacts is None
+    relative = locate("sqlite:///mine/m.db", Path("results"))
+    assert relative.uri == f"sqlite:///{tmp_path}/mine/m.db"
+    assert relative.artifacts == tmp_path / "mine" / "artifacts"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "/abs/mlruns", "file:///abs/mlruns"])
+def test_a_folder_store_is_refused_with_what_works(uri: str, tmp_path: Path):
+    with pytest.raises(InputError, match=rf"tracking uri '{uri}'.*sqlite:////"):
+        locate(uri, tmp_path)
+
+
+def test_all_pages_of_a_search_are_read():
+    class Page(list[int]):
+        token: str | None = None
+
+    def search(max_results: int, page_token: str | None, start: int) -> Page:
+        page = Page([start + int(page_token or 0)])
+        page.token = str(int(page_token or 0) + 1) if int(page_token or 0) < 2 else None
+        return page
+
+    assert pages(search, start=10) == [10, 11, 12]
+
+
+def test_a_server_that_is_away_is_told_at_once_and_one_that_refuses_is_there():
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        probe(uri)
+        server.shutdown()
+        thread.join()
+    with pytest.raises(InputError, match=rf"{uri}: no answer .*--tracking-uri"):
+        probe(uri)
+
+
+def test_asking_a_store_that_is_not_there_leaves_nothing_behind(tmp_path: Path):
+    with pytest.raises(InputError, match=r"no such database.*run a sweep first"):
+        Connection(locate(None, tmp_path / "new"), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_does_not_count_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    Connection(empty_store(tmp_path))
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

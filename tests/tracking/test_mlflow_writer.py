@@ -1,0 +1,341 @@
+"""MLflow as a projection of the ledger: complete, once, whatever happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config.content_key import sweep_id
+from orchestrator.config.sections import resolve
+from orchestrator.tracking.events import (
+    Checkpoint,
+    Done,
+    Evaluated,
+    Failed,
+    Gradients,
+    Losses,
+    Picture,
+    Warned,
+)
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_names import flatten
+from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_store import Connection
+from orchestrator.tracking.mlflow_writer import Tracker
+from tests.stores import (
+    WARNING,
+    checkpoint_of,
+    empty_tracker,
+    finished_trial,
+    sweep_config,
+    trial_job,
+)
+from vosmodels.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+
+def contents(tracker: Tracker, experiment: str = "omega") -> dict[str, Any]:
+    """Everything MLflow has of an experiment, read with its own client, ids and times left out."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracker.store.uri)
+    ident = client.get_experiment_by_name(experiment).experiment_id
+    names = {}
+    found: dict[str, Any] = {"models": {}}
+    runs = client.search_runs([ident])
+    for run in runs:
+        names[run.info.run_id] = run.info.run_name
+    models = client.search_logged_models([ident])
+    model_names = {model.model_id: model.name for model in models}
+    for run in runs:
+        outputs = run.outputs.model_outputs if run.outputs else []
+        found[run.info.run_name] = {
+            "status": run.info.status,
+            "params": run.data.params,
+            "parent": names.get(run.data.tags.get("mlflow.parentRunId")),
+            "tags": {k: v for k, v in run.data.tags.items() if k.startswith("vos.")},
+            "outputs": sorted((model_names[o.model_id], o.step) for o in outputs),
+            "history": {
+                key: sorted(
+                    (m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)
+                )
+                for key in run.data.metrics
+            },
+            "artifacts": sorted(a.path for a in client.list_artifacts(run.info.run_id))
+            + sorted(a.path for a in client.list_artifacts(run.info.run_id, "images")),
+        }
+    for model in models:
+        found["models"][model.name] = {
+            "status": str(model.status),
+            "tags": {k: v for k, v in model.tags.items() if k.startswith("vos.")},
+            "run": names[model.source_run_id],
+            "metrics": sorted(
+                (m.key, m.value, m.step, m.dataset_name) for m in model.metrics or ()
+            ),
+        }
+    return found
+
+
+def again(tracker: Tracker) -> Tracker:
+    """Another process's tracker of the same store."""
+    return Tracker(Connection(tracker.store))
+
+
+def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config), "the: yaml")
+    tracker.project(finished_trial(ledger, config, 1, "abcdefgh99", [0.3, 0.4]))
+    shown = contents(tracker)
+    run = shown["omega=1.0"]
+    assert run["status"] == "FINISHED"
+    assert run["parent"] == f"sweep {sweep_id(config)[:8]}"
+    assert run["params"]["loss.omega"] == "1.0"
+    assert set(run["params"]) == set(
+        flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
+    )
+    assert run["history"]["train/loss_total"] == [(10, 1.0), (20, 0.5)]
+    assert run["history"]["train/grad_norm"] == [(10, 2.0), (20, 2.0)]
+    assert run["history"]["select/jf"] == [(10, 0.3), (20, 0.4)]
+    assert run["history"]["run/seconds"] == [(0, 5.0)]
+    assert run["outputs"] == [("ckpt-abcdefgh-0000010", 10), ("ckpt-abcdefgh-0000020", 20)]
+    assert shown["models"]["ckpt-abcdefgh-0000020"] == {
+        "status": "READY",
+        "tags": {
+            "vos.role": "trial",
+            "vos.key": "abcdefgh99",
+            "vos.step": "20",
+            "vos.sha256": "abcdefgh992",
+            "vos.ancestor": "stem",
+            f"vos.sweep.{sweep_id(config)}": "yes",
+        },
+        "run": "omega=1.0",
+        "metrics": [
+            ("select/f", pytest.approx(0.41), 20, "generated-val"),
+            ("select/j", pytest.approx(0.39), 20, "generated-val"),
+            ("select/jf", 0.4, 20, "generated-val"),
+        ],
+    }
+
+
+def test_the_parent_has_the_config_without_swept_values_and_the_file(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    sweep = sweep_id(config)
+    run_id = tracker.open_sweep(config, sweep, "the: yaml")
+    assert tracker.open_sweep(config, sweep, "the: yaml") == run_id
+    parent = contents(tracker)[f"sweep {sweep[:8]}"]
+    assert parent["status"] == "RUNNING"
+    assert parent["params"]["loss.tau"] == "0.1"
+    assert "loss.omega" not in parent["params"]
+    assert {"config.json", "sweep.yaml"} <= set(parent["artifacts"])
+
+
+def test_projecting_again_changes_nothing_in_this_process_or_another(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    tracker.project(job)
+    before = contents(tracker)
+    tracker.project(job)
+    again(tracker).project(job)
+    assert contents(tracker) == before
+
+
+def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
+    tracker: Tracker, ledger: Ledger, tmp_path: Path
+):
+    config = sweep_config(ledger.storage)
+    job, started = trial_job(ledger, config, 0, "k1")
+    events = [
+        started,
+        Losses(5, {"total": 1.0}),
+        checkpoint_of(ledger.storage, 5, "a", 0.1),
+        Evaluated(7, {"jf": 0.2}),
+        Failed("killed"),
+        started,  # goes on from step 5: steps are played again
+        Losses(5, {"total": 9.0}),
+        Losses(10, {"total": 0.5}),
+        Gradients(10, {"ce_z": 2.0}),
+        Warned(10, "loss.logit: too much"),
+        checkpoint_of(ledger.storage, 10, "b", 0.3),
+        Done(1.0),
+    ]
+    for number, event in enumerate(events):
+        with job.claim():
+            job.write(event)
+        tracker = again(tracker) if number % 2 else tracker  # as after a restart
+        tracker.project(job)
+        offered = [
+            r.step for r in Catalogue(tracker.connection).checkpoints("omega", started.sweep)
+        ]
+        assert offered == [c.step for c in job.checkpoints()]
+    other = empty_tracker(tmp_path / "other")
+    other.project(job)
+    grown, whole = contents(tracker), contents(other)
+    tags = grown["omega=0.0"].pop("tags")
+    assert tags["vos.error"] == "killed"
+    for shown in (tags, whole["omega=0.0"].pop("tags")):
+        assert shown["vos.warning"] == "loss.logit: too much"
+    assert grown == whole
+    assert grown["omega=0.0"]["history"]["train/loss_total"] == [(5, 1.0), (10, 0.5)]
+    assert grown["omega=0.0"]["history"]["grad/ce_z"] == [(10, 2.0)]
+
+
+def dying_call(client: Any, step: str) -> Callable[..., None]:
+    """That client's method, which ends the driver; of log_batch only the one for a model."""
+    real = getattr(client, step)
+
+    def call(*args: Any, **batch: Any) -> None:
+        if step == "log_batch" and not any(m.model_id for m in batch.get("metrics", ())):
+            real(*args, **batch)
+        else:
+            raise ConnectionError("the driver died")
+
+    return call
+
+
+def test_a_checkpoint_half_shown_by_a_driver_that_died_is_completed(
+    tracker: Tracker, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    whole = empty_tracker(ledger.storage / "whole")
+    whole.project(job)
+    for step in ("log_model_artifact", "log_outputs", "log_batch", "finalize_logged_model"):
+        dying = empty_tracker(ledger.storage / step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dying._client, step, dying_call(dying._client, step))
+            with pytest.raises(ConnectionError):
+                dying.project(job)
+        assert (
+            Catalogue(dying.connection).checkpoints("omega", sweep_id(config)) == []
+        )  # nothing half-made is offered
+        completed = again(dying)
+        completed.project(job)
+        assert contents(completed) == contents(whole), step
+
+
+def test_a_failed_job_is_failed_with_its_error_and_runs_again_when_it_does(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    job, started = trial_job(ledger, config, 0, "k1")
+    for event, status in ((started, "RUNNING"), (Failed("boom"), "FAILED"), (started, "RUNNING")):
+        with job.claim():
+            job.write(event)
+        tracker.project(job)
+        assert contents(tracker)["omega=0.0"]["status"] == status
+    assert contents(tracker)["omega=0.0"]["tags"]["vos.error"] == "boom"
+
+
+def test_runs_of_jobs_that_nobody_is_at_are_killed_and_others_left(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    dead, started = trial_job(ledger, config, 0, "dead")
+    alive, other = trial_job(ledger, config, 1, "alive")
+    with dead.claim():
+        dead.write(started)
+    with alive.claim():
+        alive.write(other)
+        for job in (dead, alive):
+            tracker.project(job)
+        assert tracker.kill_orphans(ledger, "omega") == ["dead"]
+        shown = contents(tracker)
+        assert (shown["omega=0.0"]["status"], shown["omega=1.0"]["status"]) == ("KILLED", "RUNNING")
+    with dead.claim():
+        dead.write(started)
+        tracker.project(dead)
+        assert contents(tracker)["omega=0.0"]["status"] == "RUNNING"
+
+
+def test_a_later_sweep_tags_the_checkpoints_it_uses(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    first, second = sweep_config(ledger.storage), sweep_config(ledger.storage, seed=1)
+    job = finished_trial(ledger, first, 0, "k1", [0.3])
+    for config in (first, second):
+        tracker.open_sweep(config, sweep_id(config))
+        tracker.project(job, sweep_id(config))
+    for config in (first, second):
+        assert [r.key for r in catalogue.checkpoints("omega", sweep_id(config))] == ["k1"]
+    assert sum(run.startswith("omega=") for run in contents(tracker)) == 1
+
+
+def test_pictures_and_report_scores_are_shown(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    picture = ledger.storage / "pictures" / "0000010.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"png")
+    with job.claim():
+        job.write(Picture(10, "pictures/0000010.png"))
+        job.write(Evaluated(10, {"jf": 0.25, "fps": 30.0}, split="report"))
+    for _ in range(2):
+        tracker.project(job)
+    run = contents(tracker)["omega=0.0"]
+    assert run["artifacts"] == ["images", "images/0000010.png"]
+    assert run["history"]["report/jf"] == [(10, 0.25)]
+    assert run["history"]["speed/fps"] == [(10, 30.0)]
+    assert run["status"] == "FINISHED"
+
+
+def test_a_checkpoint_whose_file_is_gone_is_told(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    job, started = trial_job(ledger, config, 0, "k1")
+    with job.claim():
+        job.write(started)
+        job.write(Checkpoint(10, "x", "checkpoints/x.safetensors"))
+    with pytest.raises(InputError, match=r"x\.safetensors: gone, but job k1 has it at step 10"):
+        tracker.project(job)
+
+
+def test_results_are_kept_on_the_parent_with_a_table_and_the_best_row(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    sweep = sweep_id(config)
+    tracker.open_sweep(config, sweep)
+    three = {"j": 0.1, "f": 0.3, "sequences": {}}
+    rows = [
+        {"name": "copy", "role": "anchor", "select": {**three, "jf": 0.9}},
+        {"name": "omega=1.0", "role": "trial", "select": {**three, "jf": 0.4}},
+        {"name": "omega=0.0", "role": "trial", "select": {**three, "jf": 0.2}},
+    ]
+    tracker.log_results("omega", sweep, {"rows": rows})
+    tracker.close_sweep("omega", sweep)
+    parent = contents(tracker)[f"sweep {sweep[:8]}"]
+    assert parent["status"] == "FINISHED"
+    assert parent["tags"]["vos.best"] == "omega=1.0"
+    assert parent["history"]["best/jf"] == [(0, 0.4)]
+    assert {"results.json", "table.csv"} <= set(parent["artifacts"])
+
+
+def test_the_same_sweep_on_another_cluster_keeps_its_parent(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    first = tracker.open_sweep(config, sweep_id(config))
+    elsewhere = config.model_copy(
+        update={
+            "cluster": config.cluster.model_copy(update={"threads": 7}),
+            "storage": str(ledger.storage / "moved"),
+        }
+    )
+    assert sweep_id(elsewhere) == sweep_id(config)
+    assert again(tracker).open_sweep(elsewhere, sweep_id(elsewhere)) == first
+    kept = Catalogue(tracker.connection).config_of("omega", sweep_id(config))
+    assert kept.cluster.threads == 7
+
+
+def test_a_deleted_experiment_is_told_with_how_to_get_it_back(tracker: Tracker, ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    tracker.connection.client.delete_experiment("1")
+    with pytest.raises(InputError, match=r"'omega' was deleted.*mlflow experiments restore -x 1"):
+        again(tracker).open_sweep(config, sweep_id(config))

@@ -1,0 +1,1 @@
+"""List what a dataset folder holds and everything wrong with it."""

@@ -1,0 +1,167 @@
+"""Look at every video or image of a dataset folder, sum up what was found, and print it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vosmodels.data.check.inspection import Facts, Item
+from vosmodels.data.check.inventory import Folder
+from vosmodels.support.processes import helpers
+
+TELL_S = 5.0  # seconds between two lines of progress
+
+logger = logging.getLogger(__name__)
+
+
+def look_at(folder: Folder, decode: bool, workers: int) -> dict[Item, Facts]:
+    """Each video or image once, however many splits have it."""
+    items = list(dict.fromkeys(item for split in folder.splits.values() for item in split))
+    total = f"{len(items)} {'images' if folder.sets else 'videos'}"
+    workers = min(workers, len(items))
+    if workers < 2:
+        looks = (item.look(decode) for item in items)
+        return dict(zip(items, _told(looks, len(items), total), strict=True))
+    with helpers(workers) as pool:
+        found = pool.map(partial(_look_at, decode), items)
+        return dict(zip(items, _told(found, len(items), total), strict=True))
+
+
+def _look_at(decode: bool, item: Item) -> Facts:
+    return item.look(decode)
+
+
+def _told(looks: Iterable[Facts], count: int, total: str) -> Iterator[Facts]:
+    """The same, with rate and time left on stderr while it takes long."""
+    start = told = time.monotonic()
+    files = 0
+    for done, facts in enumerate(looks, 1):
+        yield facts
+        files += facts.frames + facts.labelled
+        now = time.monotonic()
+        if now - told >= TELL_S and done < count:
+            told = now
+            rate, left = files / (now - start), (now - start) * (count - done) / done
+            logger.info("%d of %s, %.0f files a second, %.0f s left", done, total, rate, left)
+
+
+def summarise(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[str, Any]:
+    splits = {name: [looks[item] for item in items] for name, items in folder.splits.items()}
+    problems = [*folder.problems, *(p for facts in looks.values() for p in facts.problems)]
+    result: dict[str, Any] = {"root": str(root), "set": folder.name}
+    if folder.sets:
+        result["sets"] = {name: _sum_images(folder, name, splits[name]) for name in splits}
+    else:
+        for videos in splits.values():
+            if not _is_test(videos):
+                problems += [facts.only_first for facts in videos if facts.only_first]
+        result["licence"] = folder.licence()
+        result["splits"] = {name: _sum(splits[name], name in folder.merged) for name in splits}
+    return result | {"problems": list(dict.fromkeys(problems))}
+
+
+def _is_test(videos: Sequence[Facts]) -> bool:
+    """Whether all masks but the first are kept back, as those of DAVIS's test sets are."""
+    return all(facts.only_first for facts in videos)
+
+
+def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
+    """Of one split."""
+    ids = sorted({i for v in videos for i in v.ids})
+    return {
+        "videos": len(videos),
+        "frames": sum(v.frames for v in videos),
+        "labelled": sum(v.labelled for v in videos),
+        "objects": sum(min(v.objects, 1) if merged else v.objects for v in videos),
+        "ids": ids,
+        "merged": merged,
+        "sizes": _sizes(videos),
+        "first_masks_only": _is_test(videos),
+    }
+
+
+def _sum_images(folder: Folder, name: str, images: Sequence[Facts]) -> dict[str, Any]:
+    """Of one set of still images."""
+    return {
+        "licence": folder.licence(name),
+        "folders": folder.sets[name].folders,
+        "images": len(images),
+        "masks": sum(i.labelled for i in images),
+        "sizes": _sizes(images),
+    }
+
+
+def _sizes(items: Sequence[Facts]) -> list[list[int]]:
+    """(width, height) of the smallest and the largest picture by area."""
+    sizes = sorted({s for item in items for s in item.sizes}, key=lambda s: s[0] * s[1])
+    return [[width, height] for height, width in (sizes[:1] + sizes[-1:] if sizes else [])]
+
+
+def show(result: Mapping[str, Any]) -> None:
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"{result['root']}: {result['set']}")
+    if "sets" in result:
+        _print_images(out, result["sets"])
+    else:
+        out.print(f"licence: {result['licence']}")
+        _print_videos(out, result["splits"])
+    how = "every file was read" if result["decoded"] else "by headers; --decode reads every file"
+    problems = result["problems"]
+    out.print(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} ({how})")
+    for problem in problems:
+        out.print(f"  {problem}", markup=False)
+
+
+def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    table = _table("split", "videos", "frames", "labelled", "objects")
+    table.add_column("ids")
+    table.add_column("size")
+    for name, split in splits.items():
+        numbers = (str(split[key]) for key in ("videos", "frames", "labelled", "objects"))
+        as_one = split["merged"] and len(split["ids"]) > 1
+        ids = _ranges(split["ids"]) + (" as one" if as_one else "")
+        table.add_row(name, *numbers, ids, _span(split["sizes"]))
+    out.print(table)
+    for name, split in splits.items():
+        if split["first_masks_only"]:
+            out.print(f"{name}: only first frames have masks: nothing to train on or to score")
+
+
+def _print_images(out: Console, sets: Mapping[str, Mapping[str, Any]]) -> None:
+    several = len(sets) > 1
+    for name, images in sets.items():
+        out.print(f"licence{f' of {name}' if several else ''}: {images['licence']}")
+    table = _table("set", "folders", "images", "masks")
+    table.add_column("size")
+    for name, images in sets.items():
+        numbers = (str(images[key]) for key in ("folders", "images", "masks"))
+        table.add_row(name, *numbers, _span(images["sizes"]))
+    out.print(table)
+    if several:
+        out.print("several sets: data.static takes a list of their folders")
+
+
+def _table(name: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _span(sizes: Iterable[Sequence[int]]) -> str:
+    return " to ".join(dict.fromkeys(f"{width}x{height}" for width, height in sizes))
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """1, 2, 3, 7 -> "1-3, 7"."""
+    starts = [i for i in ids if i - 1 not in ids]
+    ends = [i for i in ids if i + 1 not in ids]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

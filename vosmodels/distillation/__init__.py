@@ -1,0 +1,6 @@
+"""Distillation losses on features and logits, and the pixels they compare."""
+
+from vosmodels.distillation.correlation import correlation_loss
+from vosmodels.distillation.logits import logit_loss
+
+__all__ = ["correlation_loss", "logit_loss"]

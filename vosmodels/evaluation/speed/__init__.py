@@ -1,0 +1,1 @@
+"""Time a model on random video and tabulate the result."""

@@ -1,0 +1,191 @@
+"""`python -m vosmodels.evaluation.speed`: how fast a model follows objects, and in what memory."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vosmodels import registry
+from vosmodels.errors import InputError, UsageError
+from vosmodels.evaluation.speed.tables import (
+    FIGURES,
+    LONG,
+    OBJECTS,
+    PRECISIONS,
+    SHORT,
+    duration_cells,
+    fill,
+    model,
+    queue_cells,
+    rows,
+    title,
+)
+from vosmodels.support import cli
+
+if TYPE_CHECKING:
+    from vosmodels.spacetime.network import SpaceTimeNetwork
+
+MODULE = "vosmodels.evaluation.speed"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = cli.parser(
+        MODULE,
+        "Time a model on random video; prints JSON.",
+        f"python -m {MODULE} --model mobilevos_resnet18 --size 480x910 --frames 50",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="NAME", help="random weights of a registered model")
+    which.add_argument("--checkpoint", metavar="FILE")
+    parser.add_argument("--size", default="480x910", help="HEIGHTxWIDTH; default 480x910")
+    parser.add_argument("--frames", type=int, help="default 50")
+    parser.add_argument("--objects", type=int, help="default 1; with --durations 1 to 5, or only N")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; default: torch's own")
+    parser.add_argument("--graph", action="store_true", help="steps as a CUDA graph (students)")
+    tables = parser.add_mutually_exclusive_group()
+    tables.add_argument(
+        "--durations", action="store_true", help="50 and 500 frames, one to five objects: Table 4"
+    )
+    tables.add_argument(
+        "--queues", action="store_true", help="queues of 1 to 20 frames and all: Figure 4"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE.json",
+        type=Path,
+        help="keep a table's runs as they are done; the same command again goes on",
+    )
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        size = _checked(args)
+        import torch
+
+        from vosmodels.evaluation.speed import timing
+
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        number = int(args.device.partition(":")[2] or 0)
+        if args.device != "cpu" and number >= torch.cuda.device_count():
+            raise InputError(
+                f"--device {args.device}: no CUDA device of that number here; use --device cpu"
+            )
+        network = _model(args)
+        run = partial(
+            timing.measure, network, size=size, device=args.device, precision=args.precision
+        )
+        if args.graph:
+            if network.queue is None:
+                raise UsageError(
+                    f"--graph: the memory of {network.name} grows; a student's does not"
+                )
+            run = partial(run, graph=True)
+        if not (args.durations or args.queues):
+            args.json = True
+            return asdict(run(frames=args.frames or SHORT, objects=args.objects or 1))
+        if args.queues:
+            run = partial(run, mem_every=1)
+        made = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
+        if not args.json:
+            _print(made)
+        return {**made, "rows": rows(made)}
+
+    return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
+
+
+def _head(
+    args: argparse.Namespace, network: SpaceTimeNetwork, typed: Sequence[str]
+) -> Mapping[str, Any]:
+    """What a table is of, and where it is made."""
+    from vosmodels.evaluation.speed import timing
+    from vosmodels.support import provenance
+
+    if args.durations:
+        cells = duration_cells([args.objects] if args.objects else OBJECTS)
+    else:
+        cells = queue_cells(args.objects or 1, args.frames or SHORT)
+    return {
+        "table": "durations" if args.durations else "queues",
+        "model": args.model or args.checkpoint,
+        "parameters": timing.parameters(network),
+        "size": args.size,
+        "precision": args.precision,
+        "graph": args.graph,
+        "device": timing.device_name(args.device),
+        "cells": cells,
+        "command": provenance.command_line(MODULE, typed),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+        "date": provenance.today(),
+    }
+
+
+def _checked(args: argparse.Namespace) -> tuple[int, int]:
+    """The size. Raises UsageError with all that is wrong."""
+    problems = []
+    found = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    objects = max(OBJECTS) if args.durations and args.objects is None else args.objects
+    if min(size) < 16:
+        problems.append(f"--size {args.size}: HEIGHTxWIDTH, 16 or more each, such as 480x910")
+    for option in ("frames", "threads"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            problems.append(f"--{option} {value}: 1 or more")
+    if objects is not None and (not 1 <= objects <= 255 or 2 * objects > size[1]):
+        problems.append(f"--objects {objects}: 1 or more, and two columns of pixels for each")
+    if args.durations and args.frames is not None:
+        problems.append(f"--frames {args.frames}: --durations has {SHORT} and {LONG}")
+    if args.out and not (args.durations or args.queues):
+        problems.append(f"--out {args.out}: keeps a table; give --durations or --queues")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", args.device):
+        problems.append(f"--device {args.device}: cpu, cuda or cuda:N")
+    if args.graph and (args.device == "cpu" or args.queues):
+        problems.append("--graph: wants --device cuda, and no --queues: one of them has no end")
+    if args.checkpoint and args.checkpoint.startswith(("models:/", "mlflow:")):
+        problems.append(
+            f"--checkpoint {args.checkpoint}: a file is wanted; get it with: "
+            f"python -m orchestrator.fetch {args.checkpoint} student.safetensors"
+        )
+    if problems:
+        raise UsageError("\n".join(problems))
+    if args.model:
+        registry.config(args.model)  # an unknown name is told before anything heavy is loaded
+    return size
+
+
+def _model(args: argparse.Namespace) -> SpaceTimeNetwork:
+    if args.model:
+        return registry.build(args.model, seed=0)
+    from vosmodels.checkpoint import load_model
+
+    return load_model(Path(args.checkpoint))[0]
+
+
+def _print(made: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{model(made)}: {made['parameters'] / 1e6:.1f} M parameters. {title(made)}",
+        title_justify="left",
+    )
+    found = rows(made)
+    varied = [key for key in ("queue", "objects", "frames") if key in found[0]]
+    for column in (*varied, *FIGURES):
+        table.add_column(column, justify="right")
+    for row in found:
+        table.add_row(*(str(row[key]) for key in varied), *(f"{row[key]:.1f}" for key in FIGURES))
+    Console(highlight=False, soft_wrap=True, width=100).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""A model timed on random video, and the memory it takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.support import provenance
+from vosmodels.support.seeding import generator
+
+WARM_UP = 3  # frames before the clock starts, and as many as fill the memory
+PICTURES = 8  # random frames, shown again and again
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SAMPLE_S = 0.005  # between two looks at the process's memory
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One video of random frames on one device.
+
+    median_ms, p95_ms: of a predicted frame; fps: predicted frames over all their seconds; peak_mib:
+    memory above the loaded model and the pictures, of the process (CPU) or of the device.
+    """
+
+    median_ms: float
+    p95_ms: float
+    fps: float
+    peak_mib: float
+    parameters: int
+    device: str
+    size: str
+    frames: int
+    objects: int
+    precision: str
+
+
+def random_video(height: int, width: int, objects: int) -> tuple[list[Tensor], Tensor]:
+    """Frames (3, H, W), to be repeated, and ids (H, W) of vertical stripes, one an object."""
+    rng = generator(0, "speed")
+    frames = [torch.rand(3, height, width, generator=rng) for _ in range(PICTURES)]
+    ids = torch.zeros(height, width, dtype=torch.int64)
+    stripe = width // (2 * objects)
+    for k in range(objects):
+        left = 2 * k * stripe
+        ids[height // 4 : 3 * height // 4, left : left + stripe] = k + 1
+    return frames, ids
+
+
+def measure(
+    model: SpaceTimeNetwork,
+    *,
+    size: tuple[int, int],
+    frames: int,
+    objects: int = 1,
+    device: str = "cpu",
+    precision: str = "fp32",
+    **options: Any,
+) -> Speed:
+    """Time `frames` predicted frames after a warm-up, in which a queue fills. The model is folded,
+    put on the device and run as `VideoSegmenter` runs it; reading frames is not in the time.
+    options: of the propagator.
+    """
+    ready = for_inference(model, dtype=DTYPES[precision]).to(device)
+    pictures, ids = random_video(*size, objects)
+    pictures = [picture.to(device) for picture in pictures]
+    segmenter = VideoSegmenter(ready, **options)
+    on_gpu = device.startswith("cuda")
+    wait = partial(torch.cuda.synchronize, device) if on_gpu else _nothing
+    memory = DevicePeak(device) if on_gpu else ProcessPeak()
+    queue = options.get("queue")
+    warm_up = max(WARM_UP, queue) if isinstance(queue, int) else WARM_UP
+    seconds = []
+    with memory:
+        segmenter.step(pictures[0], ids)
+        for index in range(1, warm_up + frames + 1):
+            wait()
+            start = time.perf_counter()
+            segmenter.step(pictures[index % PICTURES])
+            wait()
+            if index > warm_up:
+                seconds.append(time.perf_counter() - start)
+    return Speed(
+        median_ms=1000 * float(np.median(seconds)),
+        p95_ms=1000 * float(np.percentile(seconds, 95)),
+        fps=frames / sum(seconds),
+        peak_mib=memory.peak / 2**20,
+        parameters=parameters(model),
+        device=device_name(device),
+        size=f"{size[0]}x{size[1]}",
+        frames=frames,
+        objects=objects,
+        precision=precision,
+    )
+
+
+def parameters(model: SpaceTimeNetwork) -> int:
+    """How many numbers are learnt."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def device_name(device: str) -> str:
+    """The GPU, or the processor and the threads that torch uses of it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{provenance.processor()}, {torch.get_num_threads()} threads"
+
+
+class ProcessPeak:
+    """Largest resident memory of this process while it is open, above what it was at the start."""
+
+    def __enter__(self) -> Self:
+        self.peak = 0
+        self._process = psutil.Process()
+        self._start = self._process.memory_info().rss
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Take note of the memory now."""
+        self.peak = max(self.peak, self._process.memory_info().rss - self._start)
+
+    def _watch(self) -> None:
+        while not self._done.wait(SAMPLE_S):
+            self.look()
+
+
+class DevicePeak:
+    """The same for the memory that torch has on a CUDA device."""
+
+    def __init__(self, device: str) -> None:
+        self.peak = 0
+        self._device = device
+
+    def __enter__(self) -> Self:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._start = torch.cuda.memory_allocated(self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.peak = torch.cuda.max_memory_allocated(self._device) - self._start
+
+
+def _nothing() -> None:
+    """A CPU has finished when it answers."""

@@ -1,0 +1,70 @@
+"""The same network for running only: BatchNorm folded away, channels last, bfloat16 if wanted."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import functools
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vosmodels.backbones import (
+    MobileNetV2Encoder,
+    MobileNetV2ValueEncoder,
+    ResNet18ValueEncoder,
+    ResNetEncoder,
+)
+from vosmodels.inference.stripes import Stripes, in_stripes
+from vosmodels.spacetime.network import SpaceTimeNetwork
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees; False where its C library cannot be told.
+
+    A frame's maps are freed and wanted again for the next frame. glibc hands large ones back to the
+    system each time, and the pages it gets anew cost more than the arithmetic on them.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    wanted = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+    return all(mallopt(option, value) == 1 for option, value in wanted.items())
+
+
+def for_inference(
+    model: SpaceTimeNetwork, *, dtype: torch.dtype = torch.float32
+) -> SpaceTimeNetwork:
+    """A copy that answers as `model` does, up to rounding, in less time; it is not to be trained.
+
+    A frozen BatchNorm is a scale and a shift per channel, so it goes into the weights of the
+    convolution before it. dtype: of the weights and features; keys are matched and objects
+    aggregated in float32 whatever it is. Raises ValueError where a BatchNorm follows no
+    convolution, as nothing could be folded into.
+    """
+    keep_freed_memory()
+    made = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in made.modules():
+        for (name, layer), (norm_name, norm) in pairwise(module.named_children()):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(layer, norm))
+                setattr(module, norm_name, nn.Identity())
+    for encoder in (made.key_encoder, made.value_encoder):
+        if isinstance(encoder, MobileNetV2Encoder | MobileNetV2ValueEncoder):
+            encoder.features = in_stripes(encoder.features)
+        if isinstance(encoder, ResNetEncoder | ResNet18ValueEncoder):
+            encoder.conv1 = Stripes([encoder.conv1, encoder.relu, encoder.maxpool])
+            encoder.relu, encoder.maxpool = nn.Identity(), nn.Identity()
+    left = [name for name, module in made.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if left:
+        raise ValueError(f"BatchNorm that follows no convolution: {left}")
+    made.to(dtype)
+    made.to(memory_format=torch.channels_last)
+    made.mean, made.std = model.mean, model.std  # frames are normalised in full precision
+    return made

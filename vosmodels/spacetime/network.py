@@ -1,0 +1,223 @@
+"""What STCN and MobileVOS share: a network that reads masks out of a memory of past frames.
+
+`SpaceTimeNetwork` is put together from parts and reads no configuration; `stcn.py` and
+`mobilevos.py` choose the parts. `propagator.py` runs it on videos. h, w = H/16, W/16.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from vosmodels.backbones import KeyEncoder, ValueEncoder
+from vosmodels.spacetime.cuda_graph import GraphPropagator
+from vosmodels.spacetime.decoder import Decoder
+from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot, readout
+from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, SpaceTimePropagator
+from vosmodels.types import Clip, Features, StepOutput
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+TOP_K = 20  # memory entries read per query at inference, as in STCN's public code
+
+
+class KeyProjection(nn.Module):
+    """conv3x3 from s16 to the matching space; no norm, no activation.      STCN, section 3.2
+
+    Orthogonal weights times `gain`, zero bias. A small gain makes the first affinities soft.
+    """
+
+    def __init__(self, in_channels: int, key_channels: int, gain: float) -> None:
+        super().__init__()
+        self.key_proj = nn.Conv2d(in_channels, key_channels, 3, padding=1)
+        nn.init.orthogonal_(self.key_proj.weight, gain)
+        nn.init.zeros_(self.key_proj.get_parameter("bias"))
+
+    def forward(self, s16: Tensor) -> Tensor:
+        """(B, C_16, h, w) -> (B, C_k, h, w)."""
+        key: Tensor = self.key_proj(s16)
+        return key
+
+
+class SpaceTimeNetwork(nn.Module):
+    """Key encoder, value encoder, memory read, decoder.
+
+    queue: memory length in frames, first frame pinned; None remembers every frame.
+    mem_every: at inference every so many frames enter the memory; include_last: the latest frame
+    is there as well, until the next.
+    detach_feedback: no gradient through predicted masks that are fed back (STCN: it flows).
+    config: what a checkpoint stores to build this model again; name: its name in the registry.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        key_encoder: KeyEncoder,
+        key_proj: KeyProjection,
+        key_comp: nn.Conv2d,
+        value_encoder: ValueEncoder,
+        decoder: Decoder,
+        queue: int | None,
+        mem_every: int,
+        include_last: bool = False,
+        detach_feedback: bool,
+        config: BaseModel,
+    ) -> None:
+        super().__init__()
+        self.key_encoder = key_encoder
+        self.value_encoder = value_encoder
+        self.key_proj = key_proj
+        self.key_comp = key_comp
+        self.decoder = decoder
+        self.queue = queue
+        self.mem_every = mem_every
+        self.include_last = include_last
+        self.detach_feedback = detach_feedback
+        self.config = config
+        self.name = type(self).__name__
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.key_proj.key_proj.weight.dtype
+
+    @property
+    def z_channels(self) -> int:
+        """Width of z."""
+        return self.decoder.pred.in_channels
+
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module, but BatchNorm keeps its statistics: STCN trains it in eval mode.
+
+        Its scale and shift are optimised like every other parameter.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def encode_key(self, frames: Tensor) -> KeyFeatures:
+        """frames (B, 3, H, W) in [0, 1], H and W multiples of 16 -> KeyFeatures."""
+        features: Features = self.key_encoder(self._normalised(frames))
+        return KeyFeatures(features, self.key_proj(features.s16), self.key_comp(features.s16))
+
+    def encode_value(self, frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
+        """The memory value of N objects of a frame.
+
+        frames (B, 3, H, W) in [0, 1], masks (B, N, H, W) soft, s16 (B, C_16, h, w)
+        -> (B, N, C_v, h, w). An object's second mask is the sum of the other N-1.
+        """
+        n = masks.shape[1]
+        x = masks.unsqueeze(2)
+        if self.value_encoder.sees_others:
+            others = masks.sum(1, keepdim=True) - masks
+            x = torch.stack([masks, others], 2)  # (B, N, 2, H, W)
+        if self.value_encoder.sees_frame:
+            rgb = self._normalised(frames).unsqueeze(1).expand(-1, n, -1, -1, -1)
+            x = torch.cat([rgb, x.to(rgb)], 2)
+        key = s16.unsqueeze(1).expand(-1, n, -1, -1, -1)
+        value: Tensor = self.value_encoder(x.flatten(0, 1).to(self.dtype), key.flatten(0, 1))
+        return value.view(*masks.shape[:2], *value.shape[1:])
+
+    def _normalised(self, frames: Tensor) -> Tensor:
+        """Frames as the encoders were made for them, in the weights' type."""
+        return torch.addcmul(-self.mean / self.std, frames, 1 / self.std).to(self.dtype)
+
+    def read(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
+        """memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w) -> (B, N, C_v, h, w)."""
+        return readout(affinity(memory_key, query_key), memory_value)
+
+    def decode(self, keys: KeyFeatures, read: Tensor) -> tuple[Tensor, Tensor]:
+        """read (B, N, C_v, h, w) -> logits per object (B, N, H, W), z (B, N, C_z, H/4, W/4)."""
+        thin = keys.thin.unsqueeze(1).expand(-1, read.shape[1], -1, -1, -1)
+        x = torch.cat([read, thin], 2)  # (B, N, 2*C_v, h, w)
+        logits, z = self.decoder(x, keys.features.s8, keys.features.s4)
+        return logits, z
+
+    def segment(
+        self, keys: KeyFeatures, memory_key: Tensor, memory_value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`decode` of what `read` finds: independent object logits, not yet aggregated, and z."""
+        return self.decode(keys, self.read(keys.key, memory_key, memory_value))
+
+    def forward(self, clip: Clip) -> StepOutput:
+        """A whole training clip. Frame 0's mask is given; every later one is predicted.
+
+        Frame t reads the memory of frames before it, whose values are made of the model's own soft
+        masks. Slots absent from a clip have probability 0 and feed empty masks. H and W must be
+        multiples of 16, T at least 2.
+        """
+        return self.roll(clip, given_masks=False)
+
+    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+        """`forward`; with `given_masks` the memory is made of the clip's masks, not of its own."""
+        b, t, _, h, w = clip.frames.shape
+        if t < 2 or h % STRIDE or w % STRIDE:
+            raise ValueError(
+                f"a clip of {t} frames of {h}x{w}: it takes 2 frames or more, and sides that are "
+                f"multiples of {STRIDE}"
+            )
+        selector = clip.present[:, :, None, None].to(clip.frames.dtype)
+        keys = self.encode_key(clip.frames.flatten(0, 1))
+        per_frame = [keys.frame(b, i) for i in range(t)]
+        masks = one_hot(clip.masks[:, 0], clip.present.shape[1]) * selector
+        values: list[Tensor] = []
+        logits: list[Tensor] = []
+        z: list[Tensor] = []
+        for i in range(1, t):
+            past = per_frame[i - 1]
+            values.append(self.encode_value(clip.frames[:, i - 1], masks, past.features.s16))
+            kept = kept_frames(len(values), self.queue)
+            memory_key = torch.stack([per_frame[k].key for k in kept], 2)
+            memory_value = torch.stack([values[k] for k in kept], 3)
+            object_logits, z_i = self.segment(per_frame[i], memory_key, memory_value)
+            logits.append(aggregate(object_logits.sigmoid() * selector))
+            z.append(z_i)
+            if given_masks:
+                masks = one_hot(clip.masks[:, i], clip.present.shape[1]) * selector
+            else:
+                masks = logits[-1].softmax(1)[:, 1:] * selector
+                masks = masks.detach() if self.detach_feedback else masks
+        return StepOutput(torch.stack(logits, 1), torch.stack(z, 1))
+
+    def propagator(
+        self,
+        *,
+        mem_every: int | None = None,
+        include_last: bool | None = None,
+        top_k: int | None = TOP_K,
+        queue: int | Literal["all"] | None = None,
+        graph: bool = False,
+    ) -> SpaceTimePropagator | GraphPropagator:
+        """The model on one video; None is the model's own, but for top_k: None reads everything.
+
+        mem_every (at least 1): so many frames apart they enter the memory; include_last: between
+        them the latest is there too, until the next; top_k (at least 1): entries read a query;
+        queue (at least 1, or "all"): frames remembered, the first for good; of one, it alone;
+        graph: steps as a CUDA graph, for a model on a CUDA device whose memory does not grow.
+        """
+        queue = self.queue if queue is None else None if queue == "all" else queue
+        mem_every = self.mem_every if mem_every is None else mem_every
+        limits = (("mem_every", mem_every, 1), ("top_k", top_k, 1), ("queue", queue, 1))
+        for option, value, least in limits:
+            if value is not None and value < least:
+                raise ValueError(f"{option}={value}: at least {least}")
+        if graph and not self.mean.is_cuda:
+            raise ValueError(f"graph=True on {self.mean.device}: put the model on a CUDA device")
+        made = SpaceTimePropagator(
+            self,
+            mem_every=mem_every,
+            include_last=self.include_last if include_last is None else include_last,
+            top_k=top_k,
+            queue=queue,
+        )
+        return GraphPropagator(made) if graph else made

@@ -1,0 +1,1 @@
+"""Command lines, files, processes, seeds and provenance that every room uses."""

@@ -1,0 +1,51 @@
+"""Read weights files: safetensors, or torch files that hold tensors alone."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vosmodels.errors import InputError
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or a torch file (weights only: code in it is never run).
+
+    Raises InputError: file missing, corrupt, holding code, or not a plain dict of tensors.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}; give a .safetensors or .pth file with weights")
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+        return tensors
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused, because it is not weights alone: a pickle can run code when it is "
+            f"opened ({_first_line(error)}); save the state_dict as .safetensors and give that"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable torch file ({_first_line(error)})") from error
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
+        raise InputError(
+            f"{path}: holds a {type(loaded).__name__}, not names with tensors; save the model's "
+            f"state_dict alone"
+        )
+    return dict(loaded)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].strip()
