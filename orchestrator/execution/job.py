@@ -20,7 +20,7 @@ from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
-from orchestrator.training.distributed import Group
+from orchestrator.training.distributed import Workers
 from orchestrator.training.gradient_norms import judged_at, warnings_of
 from orchestrator.training.loader import automatic
 from orchestrator.training.loop import fit
@@ -40,23 +40,23 @@ logger = logging.getLogger(__name__)
 CALIBRATION_BATCHES = 20
 
 
-def run(job: Job, storage: Storage, group: Group | None = None) -> None:
+def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
     """Train the job to its end, from wherever an earlier attempt left it.
 
     Rank 0 evaluates, writes checkpoints and the ledger. On an exception the ledger gets the
     error, the log its traceback, and the exception goes on.
     """
-    group = group or Group()
+    workers = workers or Workers()
     _reset_torch_globals(job.threads)
     record = Ledger(storage.root).job(job.key)
-    if group.share.rank > 0:
+    if workers.rank > 0:
         if record.state != "done":
-            _train(job, storage, group, None)
+            _train(job, storage, workers, None)
         return
     with record.claim():
         try:
             if record.state != "done":  # else an earlier attempt was killed after its last word
-                _train(job, storage, group, record)
+                _train(job, storage, workers, record)
         except Exception as error:  # whatever ends a job: its record says so, its caller sees it
             logger.exception("%s failed", job.name)
             first_line = (str(error).splitlines() or [""])[0]
@@ -80,16 +80,16 @@ def _reset_torch_globals(threads: int) -> None:
         torch.set_autocast_enabled(device, False)
 
 
-def _train(job: Job, storage: Storage, group: Group, record: JobRecord | None) -> None:
+def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | None) -> None:
     started = time.monotonic()
     scorer = Scorer.for_select(storage, job.config.data) if record else None
     model, ancestor = _starting_model(job, storage)
     teacher = _teacher(job, storage)
-    state = TrainingState(_trainee(job, model, teacher).to(group.device), job.stages[0].train)
+    state = TrainingState(_trainee(job, model, teacher).to(workers.device), job.stages[0].train)
     if teacher is not None:
-        teacher.to(group.device)
-    resumed = state.restore(storage.resume(job.key), group.share)
-    if half_type(job.stages[0].train, group.device):
+        teacher.to(workers.device)
+    resumed = state.restore(storage.resume(job.key), workers)
+    if half_type(job.stages[0].train, workers.device):
         arrange(state.trainee, state.optimizer)
         teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
     recorder = CheckpointRecorder(job, storage, ancestor, record, scorer)
@@ -108,7 +108,7 @@ def _train(job: Job, storage: Storage, group: Group, record: JobRecord | None) -
         logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
     if not resumed and (job.role == "stem" or job.steps == 0):
         recorder.checkpoint(model, 0)  # the untrained student: an anchor of the table
-    _go_through_stages(job, state, group, teacher, recorder)
+    _go_through_stages(job, state, workers, teacher, recorder)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         record.write(events.Done(seconds=time.monotonic() - started, peak_mib=peak_mib))
@@ -117,15 +117,15 @@ def _train(job: Job, storage: Storage, group: Group, record: JobRecord | None) -
 def _go_through_stages(
     job: Job,
     state: TrainingState,
-    group: Group,
+    workers: Workers,
     teacher: nn.Module | None,
     recorder: CheckpointRecorder,
 ) -> None:
     """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
     once a stage, at its end; what they would resume from is kept as often as a trial's."""
-    module, loaders = group.wrap(state.trainee), job.config.cluster.loaders
+    module, loaders = workers.wrap(state.trainee), job.config.cluster.loaders
     if loaders is None:
-        loaders = automatic(group.device, job.threads)
+        loaders = automatic(workers.device, job.threads)
     for index, stage in enumerate(job.stages):
         if index < state.stage:
             continue
@@ -139,11 +139,10 @@ def _go_through_stages(
             stage.train,
             teacher=teacher,
             module=module,
-            share=group.share,
-            device=group.device,
+            workers=workers,
             loaders=loaders,
         ):
-            group.alive()
+            workers.alive()
             if recorder.record is None:
                 continue
             step, model = state.done, cast(SpaceTimeNetwork, state.model)

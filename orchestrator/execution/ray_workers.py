@@ -23,7 +23,7 @@ from orchestrator.execution import job as jobs_module
 from orchestrator.planning.placement import Placement, cores
 from orchestrator.planning.plan import Job
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distributed import Group
+from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged
 from vosmodels.errors import InputError
 
@@ -121,7 +121,7 @@ def _run_in_process(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Pat
 
     job = jobs[config["index"]]
     device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
-    _run(job, Storage(root), Group(device=device))
+    _run(job, Storage(root), Workers(device=device))
     tune.report({"ended": 1})
 
 
@@ -160,20 +160,20 @@ def _train_worker(config: Mapping[str, Any]) -> None:
     """One rank of a group that trains a job together."""
     import ray.train.torch
 
-    group = Group.joined(ray.train.torch.get_device())
-    _run(config["job"], Storage(config["root"]), group)
+    workers = Workers.of_process_group(ray.train.torch.get_device())
+    _run(config["job"], Storage(config["root"]), workers)
 
 
-def _run(job: Job, storage: Storage, group: Group) -> None:
+def _run(job: Job, storage: Storage, workers: Workers) -> None:
     """`job.run` with its log and its watchdog. What will fail again in the same way is final."""
-    with _logged(storage.log(job.key), group.share.rank) as log:
+    with _logged(storage.log(job.key), workers.rank) as log:
 
         def alive() -> None:
             faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
 
         alive()
         try:
-            jobs_module.run(job, storage, dataclasses.replace(group, alive=alive))
+            jobs_module.run(job, storage, dataclasses.replace(workers, alive=alive))
         except (InputError, Diverged):
             if job.config.cluster.workers > 1:
                 raise  # the other ranks wait for this one

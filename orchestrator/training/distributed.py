@@ -1,4 +1,4 @@
-"""The processes that train one job together, as one of them sees it."""
+"""Describe one worker among the processes that train a student together."""
 
 from __future__ import annotations
 
@@ -11,34 +11,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class Share:
-    """This process's part of a group of workers that train one student together.
+class Workers:
+    """This worker's rank and world size, device and DDP wrapper. Defaults to a single process.
 
-    add_up: sums a tensor over all workers, in place of none for a single one.
+    all_reduce: returns the sum of a tensor over all workers, as a new tensor.
+    wrap: returns the trainee as the training loop calls it (DistributedDataParallel).
+    alive: called after every step, which tells a watchdog that the job has not stalled.
     """
 
     rank: int = 0
     world: int = 1
-    add_up: Callable[[Tensor], Tensor] = lambda tensor: tensor
-
-
-@dataclass(frozen=True)
-class Group:
-    """This process's share, how DDP wraps the trainee; by default a process on its own."""
-
-    share: Share = field(default_factory=Share)
+    all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    alive: Callable[[], None] = lambda: None  # called at every step: the job has not stalled
+    alive: Callable[[], None] = lambda: None
 
     @classmethod
-    def joined(cls, device: torch.device) -> Group:
-        """Of all processes that have joined torch.distributed."""
-        share = Share(distributed.get_rank(), distributed.get_world_size(), _add_up)
-        return cls(share, _wrap, device)
+    def of_process_group(cls, device: torch.device) -> Workers:
+        """Describe this process within the initialised torch.distributed process group."""
+        rank, world = distributed.get_rank(), distributed.get_world_size()
+        return cls(rank, world, _all_reduce, _wrap, device)
 
 
-def _add_up(tensor: Tensor) -> Tensor:
+def _all_reduce(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     distributed.all_reduce(total)
     return total

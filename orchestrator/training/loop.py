@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from orchestrator.config.sections import TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Losses
-from orchestrator.training.distributed import Share
+from orchestrator.training.distributed import Workers
 from orchestrator.training.loader import Batches, prefetch
 from orchestrator.training.precision import autocast
 from orchestrator.training.state import TrainingState
@@ -58,20 +58,20 @@ def learning_rate(train: TrainConfig, step: int) -> float:
 def fit(
     state: TrainingState,
     clips: ClipSource,
-    step: DistillStep,
+    distill: DistillStep,
     train: TrainConfig,
     *,
     teacher: nn.Module | None = None,
     module: nn.Module | None = None,
-    share: Share | None = None,
-    device: torch.device | None = None,
+    workers: Workers | None = None,
     loaders: int = 0,
 ) -> Iterator[Progress]:
     """Train from `state.step` to `train.steps`, yielding after every step.
 
     clips       clips by global sample index; step n takes n * batch_size ... of them
-    teacher     where `step.loss.needs_teacher`; stays as it is
-    module      the trainee as the workers wrap it (DDP); the trainee itself by default
+    teacher     where `distill.loss.needs_teacher`; stays as it is
+    module      the trainee as `workers.wrap` returns it (DDP); the trainee itself by default
+    workers     this process among those that train together; a single process by default
     loaders     processes that make batches ahead; 0: made when they are wanted
     BatchNorm is frozen: its statistics stay, its scale and shift are learnt.
     Raises Diverged, with the state as it was before the step that it names, on a loss or gradient
@@ -79,15 +79,14 @@ def fit(
     In float16 such a gradient only lowers the loss scale and is skipped, until the scale is 1.
     Raises ValueError where workers do not divide the global batch.
     """
-    share = share or Share()
-    module = module or state.trainee
-    device = device or next(state.trainee.parameters()).device
+    workers = workers or Workers(device=next(state.trainee.parameters()).device)
+    module, device = module or state.trainee, workers.device
     parameters = [p for p in state.trainee.parameters() if p.requires_grad]
-    if step.loss.needs_teacher and teacher is None:
+    if distill.loss.needs_teacher and teacher is None:
         raise ValueError("the loss has distillation terms, and there is no teacher")
     norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
-    batches = Batches(clips, step.select, train.batch_size, share.rank, share.world)
+    batches = Batches(clips, distill.select, train.batch_size, workers.rank, workers.world)
     steps = range(state.step, train.steps)
     throughput, numbers = Throughput(), _Numbers(device)
     with closing(prefetch(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
@@ -98,14 +97,14 @@ def fit(
             clip, selection = made.clip, made.selection
             keep = keep_fraction(state.step / train.steps, train.bootstrap)
             with autocast(train, device):
-                teacher_output = step.teach(teacher, clip) if selection and teacher else None
-                losses = step.losses(
+                teacher_output = distill.teach(teacher, clip) if selection and teacher else None
+                losses = distill.losses(
                     module, clip, keep=keep, teacher_output=teacher_output, selection=selection
                 )
             measured = None
-            if share.rank == 0 and state.step + 1 in gradient_norms.MEASURED:
+            if workers.rank == 0 and state.step + 1 in gradient_norms.MEASURED:
                 measured = gradient_norms.measure(losses, state.scaler.get_scale())
-            values = _backward(losses, share, state.scaler)
+            values = _backward(losses, workers, state.scaler)
             state.scaler.unscale_(state.optimizer)
             norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
             if state.scaler.is_enabled() and state.scaler.get_scale() > 1:
@@ -170,7 +169,7 @@ def _not_finite(step: int, told: Mapping[str, float], train: TrainConfig) -> str
     )
 
 
-def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+def _backward(losses: Losses, workers: Workers, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
     """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
 
     DDP averages gradients over the workers, so each one's part is multiplied by their number.
@@ -182,8 +181,8 @@ def _backward(losses: Losses, share: Share, scaler: torch.amp.GradScaler) -> dic
     def placed(value: Tensor | float) -> Tensor:
         return torch.as_tensor(value).to(sums.device, torch.float32, non_blocking=True)
 
-    counts = share.add_up(torch.stack([placed(losses.counts[n]) for n in names])).clamp_min(1)
+    counts = workers.all_reduce(torch.stack([placed(losses.counts[n]) for n in names])).clamp_min(1)
     weights = torch.stack([placed(losses.weights[name]) for name in names])
-    scaler.scale((weights * sums / counts).sum() * share.world).backward()
-    means = share.add_up(sums.detach()) / counts
+    scaler.scale((weights * sums / counts).sum() * workers.world).backward()
+    means = workers.all_reduce(sums.detach()) / counts
     return {"total": (weights * means).sum(), **dict(zip(names, means, strict=True))}

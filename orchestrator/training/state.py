@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from orchestrator.config.sections import TrainConfig
 from orchestrator.training import resume
 from orchestrator.training.distill_step import Trainee
-from orchestrator.training.distributed import Share
+from orchestrator.training.distributed import Workers
 
 SCALER = ("scale", "_growth_tracker")  # what torch's loss scaler remembers from step to step
 
@@ -81,16 +81,16 @@ class TrainingState:
         tensors = {f"{p}.{k}": v for p, part in parts.items() for k, v in part.items()}
         resume.write(folder, self.done, tensors)
 
-    def restore(self, folder: Path, share: Share | None = None) -> bool:
+    def restore(self, folder: Path, workers: Workers | None = None) -> bool:
         """Load the newest whole state in `folder`; False where there is none.
 
         Workers all load the one that rank 0 finds, as each may see another as the newest.
         Raises InputError in a worker that cannot read that one.
         """
-        share = share or Share()
-        found = resume.newest(folder) if share.rank == 0 else None
+        workers = workers or Workers()
+        found = resume.newest(folder) if workers.rank == 0 else None
         device = next(self.trainee.parameters()).device
-        done = int(share.add_up(torch.tensor(found[0] if found else 0, device=device)))
+        done = int(workers.all_reduce(torch.tensor(found[0] if found else 0, device=device)))
         if done == 0:
             return False
         parts: dict[str, dict[str, Tensor]] = defaultdict(dict)

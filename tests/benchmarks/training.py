@@ -143,9 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ours = Setting(sampling, fast, method="auto")
         print(f"{sampling}, plain: {plain.told()}")
         print(f"{sampling}, ours: {ours.told()}")
-        run = fit(
-            ours.state, CLIPS, ours.distil, fast, teacher=ours.teacher, device=CPU, loaders=loaders
-        )
+        run = fit(ours.state, CLIPS, ours.distil, fast, teacher=ours.teacher, loaders=loaders)
         candidates[f"{sampling}, plain"] = plain.steps().__next__
         candidates[f"{sampling}, ours"] = run.__next__
     timings = rounds(candidates, args.rounds)

@@ -13,7 +13,7 @@ from torch import distributed
 
 from orchestrator.execution import job as jobs
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distributed import Group
+from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged
 
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
@@ -35,7 +35,7 @@ def together(rank, world, job, root, meeting):
         world_size=world,
         timeout=timedelta(seconds=60),
     )
-    jobs.run(job, Storage(root), Group.joined(torch.device("cpu")))
+    jobs.run(job, Storage(root), Workers.of_process_group(torch.device("cpu")))
     distributed.destroy_process_group()
     assert "ray" not in sys.modules
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
-from orchestrator.training.distributed import Share
+from orchestrator.training.distributed import Workers
 from orchestrator.training.gradient_norms import DROWNS, MEASURED, judged_at, measure, warnings_of
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
@@ -174,7 +174,7 @@ def train_together(rank, folder, steps):
         "gloo", init_method=f"file://{folder}/store{len(steps)}", rank=rank, world_size=2
     )
 
-    def add_up(tensor):
+    def all_reduce(tensor):
         total = tensor.clone()
         distributed.all_reduce(total)
         return total
@@ -189,7 +189,7 @@ def train_together(rank, folder, steps):
             TRAIN,
             teacher=TinyModel(seed=9),
             module=DistributedDataParallel(state.trainee, forward_sync_buffers=False),
-            share=Share(rank, 2, add_up),
+            workers=Workers(rank, 2, all_reduce),
         )
     ]
     torch.save((measured, state.trainee.state_dict()), f"{folder}/{len(steps)}-{rank}.pt")

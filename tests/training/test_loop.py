@@ -7,7 +7,7 @@ import torch
 
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
-from orchestrator.training.distributed import Share
+from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged, fit, learning_rate
 from orchestrator.training.state import TrainingState
 from tests.tiny import SquareClips, TinyModel
@@ -124,15 +124,15 @@ def test_workers_go_on_from_the_state_of_rank_0_whatever_they_see_themselves(tmp
     kept = saved(tmp_path)
     told = []
 
-    def add_up(tensor):
+    def all_reduce(tensor):
         told.append(int(tensor))
         return torch.tensor(4)
 
     first, second = fresh(), fresh()
     (tmp_path / "0000006.json").rename(tmp_path / "hidden")
-    assert first.restore(tmp_path, Share(0, 2, add_up))
+    assert first.restore(tmp_path, Workers(0, 2, all_reduce))
     (tmp_path / "hidden").rename(tmp_path / "0000006.json")
-    assert second.restore(tmp_path, Share(1, 2, add_up))
+    assert second.restore(tmp_path, Workers(1, 2, all_reduce))
     assert told == [4, 0]
     assert first.step == second.step == 4
     for name, value in weights(second).items():
@@ -142,13 +142,13 @@ def test_workers_go_on_from_the_state_of_rank_0_whatever_they_see_themselves(tmp
 def test_a_worker_that_does_not_see_the_state_of_rank_0_says_so(tmp_path):
     saved(tmp_path)
     with pytest.raises(InputError, match=r"0000008\.safetensors: .*No such file"):
-        fresh().restore(tmp_path, Share(1, 2, lambda tensor: torch.tensor(8)))
+        fresh().restore(tmp_path, Workers(1, 2, lambda tensor: torch.tensor(8)))
 
 
 def test_no_worker_restores_where_rank_0_has_nothing(tmp_path):
     saved(tmp_path)
     state = fresh()
-    assert not state.restore(tmp_path, Share(1, 2, lambda tensor: torch.tensor(0)))
+    assert not state.restore(tmp_path, Workers(1, 2, lambda tensor: torch.tensor(0)))
     assert state.step == 0
 
 
@@ -227,8 +227,8 @@ def test_the_parts_of_two_ranks_add_up_to_the_gradient_of_one():
     for rank in (0, 1):
         state = fresh()
         # one item per clip and frame, two clips: both ranks count two of four
-        share = Share(rank, 2, lambda tensor: tensor * 2)
-        next(fit(state, SquareClips(), CE, TRAIN, share=share))
+        workers = Workers(rank, 2, lambda tensor: tensor * 2)
+        next(fit(state, SquareClips(), CE, TRAIN, workers=workers))
         parts.append(state.optimizer.state[state.trainee.model.logit.weight]["exp_avg"])
     torch.testing.assert_close((parts[0] + parts[1]) / 2, expected)
 
