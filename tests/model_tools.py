@@ -19,6 +19,13 @@ DATA = Path(__file__).parent / "conformance" / "files"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def network(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNetwork:
+    """`registry.build` of a model whose parts a test looks into."""
+    model = registry.build(name, seed=seed, **options)
+    assert isinstance(model, SpaceTimeNetwork)
+    return model
+
+
 def textured_frames(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
     """(count, 3, height, width) in [0, 1]: coarse blobs under fine noise."""
     rng = generator(seed, "textured frames")
@@ -72,6 +79,6 @@ def fill_from_names(model: nn.Module, *, rule: str = "B") -> None:
 
 def filled(name: str, **options: Any) -> SpaceTimeNetwork:
     """A registered model with such weights: unlike random ones they need no calibration."""
-    model = registry.build(name, seed=0, **options)
+    model = network(name, seed=0, **options)
     fill_from_names(model)
     return model

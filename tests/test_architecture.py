@@ -21,10 +21,11 @@ LAYERS = {  # a room imports its own files and rooms in later sets; rooms of one
     "vosmodels": [
         {"evaluation"},
         {"checkpoint"},
-        {"inference", "registry", "calibration"},
+        {"inference", "registry", "calibration", "terms"},
         {"spacetime", "distillation", "losses", "data"},
         {"backbones"},
         {"support"},
+        {"model"},
         {"types"},
         {"errors"},
     ],

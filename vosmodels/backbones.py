@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torchvision
@@ -179,26 +179,25 @@ def _mask_stem(
     return stem
 
 
-class HasEncoders(Protocol):
-    """A model whose encoders ImageNet weights can start."""
-
-    key_encoder: KeyEncoder
-    value_encoder: ValueEncoder
-
-
-def load_backbone(model: HasEncoders, source: Path | Literal["imagenet"]) -> tuple[nn.Module, ...]:
-    """Start a model's encoders from ImageNet weights; returns those whose BatchNorm is now settled.
+def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple[nn.Module, ...]:
+    """Start a model's encoders from ImageNet weights; return those whose BatchNorm is now settled.
 
     source: a file with torchvision's names (safetensors or .pth), or "imagenet" for torchvision's
     own weights. The key encoder is filled entirely. The value encoder is filled too where the
     weights are of its architecture ("imagenet": always), its mask channels apart; but its input
     is not the one its statistics were made for, so it is not among the modules returned, which
     are those that `calibration.calibrate(loaded=...)` leaves alone.
-    Raises InputError: unreadable file, key missing, shape mismatch, no network. On an error the
-    model is as it was.
+    Raises InputError: a model without such encoders, unreadable file, key missing, shape mismatch,
+    no network. On an error the model is as it was.
     """
-    key_encoder, value_encoder = model.key_encoder, model.value_encoder
-    encoders: list[Encoder] = [key_encoder, value_encoder]
+    encoders = [module for module in model.modules() if isinstance(module, Encoder)]
+    settled = [encoder for encoder in encoders if isinstance(encoder, KeyEncoder)]
+    if not settled:
+        raise InputError(
+            f"{source}: {type(model).__name__} has no encoder that these weights could start; "
+            "leave `backbone` out, or give whole weights as `weights`"
+        )
+    key_encoder = settled[0]
     if isinstance(source, Path):
         tensors = read_tensors(source)
         encoders = [e for e in encoders if e.architecture == key_encoder.architecture]
@@ -208,7 +207,7 @@ def load_backbone(model: HasEncoders, source: Path | Literal["imagenet"]) -> tup
     for encoder, state in zip(encoders, fills, strict=True):
         encoder.load_state_dict(state, strict=False)
     logger.info("backbone source=%s architecture=%s", source, key_encoder.architecture)
-    return (key_encoder,)
+    return tuple(settled)
 
 
 def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:

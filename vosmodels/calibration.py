@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.types import Clip
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,15 @@ class _Moments:
 
 
 def calibrate(
-    model: SpaceTimeNetwork, clips: Iterable[Clip], *, loaded: Sequence[nn.Module] = ()
+    model: VideoModel, clips: Iterable[Clip], *, loaded: Sequence[nn.Module] = ()
 ) -> None:
     """Sets the running statistics of every BatchNorm that is not inside a `loaded` module.
 
     mean_c, var_c = moments of the layer's inputs over all frames of all clips together, while
     every layer normalises with the statistics of its own batch. The clips run through the whole
-    network, with their true masks in the memory, so that value encoder and ASPP see their real
-    inputs. Raises ValueError where there is something to set and no clip.
+    network, with their true masks in the memory (predicted ones where a clip has no labels), so
+    that value encoder and ASPP see their real inputs. Raises ValueError where there is something
+    to set and no clip.
     """
     kept = {module for part in loaded for module in part.modules()}
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in kept]
@@ -77,7 +78,7 @@ def calibrate(
     try:
         with torch.no_grad():
             for clip in clips:
-                model.roll(clip, given_masks=True)
+                model.roll(clip, given_masks=clip.labelled)
                 count += 1
     finally:
         for hook in hooks:

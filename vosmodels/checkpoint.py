@@ -18,23 +18,17 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from vosmodels import registry
 from vosmodels.errors import InputError
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import write_whole
 from vosmodels.support.tensors import read_tensors
 
 VERSION = 1
 METADATA_KEY = "vos"
 SHA256_NAME = re.compile(r"[0-9a-f]{64}")
-# options that weights of equal shape mean the same under: start values and how a model is run
-FREE_OPTIONS = frozenset(
-    {"key_gain", "mem_every", "include_last", "queue", "single_object", "detach_feedback"}
-)
-GROWN_STEMS = ("value_encoder.conv1.weight", "value_encoder.features.0.0.weight")
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class CheckpointInfo:
     @classmethod
     def of(
         cls,
-        model: SpaceTimeNetwork,
+        model: VideoModel,
         *,
         ancestor: str | None,
         step: int,
@@ -122,7 +116,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
     return read_tensors(path), info
 
 
-def load_model(path: Path) -> tuple[SpaceTimeNetwork, CheckpointInfo]:
+def load_model(path: Path) -> tuple[VideoModel, CheckpointInfo]:
     """The model of a checkpoint, on the CPU and in eval mode. Raises InputError as `read` does."""
     tensors, info = read(path)
     try:
@@ -133,24 +127,17 @@ def load_model(path: Path) -> tuple[SpaceTimeNetwork, CheckpointInfo]:
     return model, info
 
 
-def load_weights(model: SpaceTimeNetwork, path: Path) -> CheckpointInfo | None:
+def load_weights(model: VideoModel, path: Path) -> CheckpointInfo | None:
     """Fills `model` with a checkpoint of ours, a bare .safetensors, or a .pth of tensors alone.
 
-    STCN's static-image weights, whose value encoder knows no other objects (4 channels), grow a
-    fifth of zeros: the model then does what they did. Returns the description where there is one.
+    Weights of an older layout are adapted by the model (`VideoModel.adapt_weights`). Returns the
+    description where there is one.
     Raises InputError: unreadable file, code in it, weights of another model. Then the model is as
     it was.
     """
     info = _stored_info(path) if path.suffix == ".safetensors" else None
     tensors = read_tensors(path) if info is None else read(path)[0]
-    own = model.state_dict()
-    for name in GROWN_STEMS:
-        stem, old = own.get(name), tensors.get(name)
-        if stem is not None and old is not None and stem.ndim == old.ndim == 4:
-            width, inputs = old.shape[:2]
-            if (width, inputs + 1) == stem.shape[:2] and old.shape[2:] == stem.shape[2:]:
-                tensors[name] = torch.cat([old, torch.zeros_like(old[:, :1])], 1)
-    _load(model, tensors, path, info)
+    _load(model, model.adapt_weights(tensors), path, info)
     return info
 
 
@@ -180,7 +167,7 @@ def _stored_info(path: Path) -> CheckpointInfo | None:
 
 
 def _load(
-    model: SpaceTimeNetwork, tensors: Mapping[str, Tensor], path: Path, info: CheckpointInfo | None
+    model: VideoModel, tensors: Mapping[str, Tensor], path: Path, info: CheckpointInfo | None
 ) -> None:
     """load_state_dict after every check, so that it cannot fail half-way."""
     own = model.state_dict()
@@ -214,9 +201,10 @@ def _nearest(key: str, keys: list[str], where: str) -> str:
     return f" (nearest {where}: {near[0]!r})" if near else ""
 
 
-def _compare_configs(model: SpaceTimeNetwork, path: Path, info: CheckpointInfo) -> None:
+def _compare_configs(model: VideoModel, path: Path, info: CheckpointInfo) -> None:
     wanted = model.config.model_dump(mode="json")
-    for option in sorted(set(wanted) & set(info.config) - FREE_OPTIONS):
+    free: frozenset[str] = getattr(type(model.config), "free_options", frozenset())
+    for option in sorted(set(wanted) & set(info.config) - free):
         if wanted[option] != info.config[option]:
             raise InputError(
                 f"{path}: weights of another model: {info.name!r} with {option} = "

@@ -16,25 +16,33 @@ from vosmodels.errors import InputError
 from vosmodels.spacetime.configs import MobileVOSConfig, STCNConfig
 
 if TYPE_CHECKING:
-    from vosmodels.spacetime.network import SpaceTimeNetwork
+    from vosmodels.model import VideoModel
 
 
 @dataclass(frozen=True)
 class Entry:
-    """preset: the options of this name that differ from the config class's defaults."""
+    """A model by name.
+
+    preset   the options of this name that differ from the config class's defaults
+    model    builds it from its config
+    side     sides of training clips are 16 k + side
+    features whether its output has z, a feature map per object, which some losses compare
+    """
 
     config: type[BaseModel]
     preset: Mapping[str, Any]
-    model: Callable[[Any], SpaceTimeNetwork]
+    model: Callable[[Any], VideoModel]
+    side: int = 0
+    features: bool = True
 
 
-def _stcn(config: STCNConfig) -> SpaceTimeNetwork:
+def _stcn(config: STCNConfig) -> VideoModel:
     from vosmodels.spacetime.stcn import STCN
 
     return STCN(config)
 
 
-def _mobilevos(config: MobileVOSConfig) -> SpaceTimeNetwork:
+def _mobilevos(config: MobileVOSConfig) -> VideoModel:
     from vosmodels.spacetime.mobilevos import MobileVOS
 
     return MobileVOS(config)
@@ -84,16 +92,27 @@ def config(name: str, **options: Any) -> BaseModel:
 
     Raises InputError naming everything wrong: unknown name or option (and the nearest), bad value.
     """
-    entry = _entry(name)
+    known = entry(name)
     try:
-        return entry.config.model_validate({**entry.preset, **options})
+        return known.config.model_validate({**known.preset, **options})
     except ValidationError as error:
-        allowed = list(entry.config.model_fields)
+        allowed = list(known.config.model_fields)
         problems = "; ".join(_problem(problem, allowed) for problem in error.errors())
         raise InputError(f"model {name!r}: {problems}") from error
 
 
-def build(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNetwork:
+def entry(name: str) -> Entry:
+    """Return the entry of model `name`. Raises InputError as `config` does."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name in RESERVED:
+        raise InputError(f"model {name!r}: not built yet; there are {', '.join(REGISTRY)}")
+    near = difflib.get_close_matches(name, REGISTRY, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"model {name!r}: unknown; {hint}There are {', '.join(REGISTRY)}")
+
+
+def build(name: str, *, seed: int | None = None, **options: Any) -> VideoModel:
     """Model `name` with random weights, in eval mode.
 
     With a `seed` the weights depend on it alone and torch's global generator is left as it was;
@@ -103,23 +122,13 @@ def build(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNet
 
     validated = config(name, **options)
     if seed is None:
-        model = _entry(name).model(validated)
+        model = entry(name).model(validated)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            model = _entry(name).model(validated)
+            model = entry(name).model(validated)
     model.name = name
     return model.eval()
-
-
-def _entry(name: str) -> Entry:
-    if name in REGISTRY:
-        return REGISTRY[name]
-    if name in RESERVED:
-        raise InputError(f"model {name!r}: not built yet; there are {', '.join(REGISTRY)}")
-    near = difflib.get_close_matches(name, REGISTRY, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"model {name!r}: unknown; {hint}There are {', '.join(REGISTRY)}")
 
 
 def _problem(problem: Any, allowed: list[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -52,44 +52,46 @@ class Clip:
 
     frames (B, T, 3, H, W) float in [0, 1]; masks (B, T, H, W) int64, ids 1..N are object slots;
     present (B, N) bool: which slots hold an object in that clip; samples: B global sample indices,
-    the seeds of everything random that concerns a clip.
+    the seeds of everything random that concerns a clip; labelled: False where frames 1..T-1 have
+    no truth (their masks are 0), as when a dataset gives only first masks.
     """
 
     frames: Tensor
     masks: Tensor
     present: Tensor
     samples: tuple[int, ...]
+    labelled: bool = True
 
     def to(self, device: Any) -> Clip:
         """The same clip on `device`."""
-        return Clip(
-            self.frames.to(device, non_blocking=True),
-            self.masks.to(device, non_blocking=True),
-            self.present.to(device, non_blocking=True),
-            self.samples,
+        return replace(
+            self,
+            frames=self.frames.to(device, non_blocking=True),
+            masks=self.masks.to(device, non_blocking=True),
+            present=self.present.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Clip:
         """The same clip in page-locked memory, from which a GPU copies without the CPU."""
-        return Clip(
-            self.frames.pin_memory(),
-            self.masks.pin_memory(),
-            self.present.pin_memory(),
-            self.samples,
+        return replace(
+            self,
+            frames=self.frames.pin_memory(),
+            masks=self.masks.pin_memory(),
+            present=self.present.pin_memory(),
         )
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a model says of a whole clip, for the predicted frames 1..T-1.
+    """A model's output for a whole clip, of the predicted frames 1..T-1.
 
     logits (B, T-1, N+1, H, W): soft-aggregated, channel 0 is background;
-    z (B, T-1, N, C, H/4, W/4): decoder output before the prediction convolution;
-    named: further intermediates by name, for losses that want more than z.
+    z (B, T-1, N, C, H/4, W/4): decoder output before the prediction convolution, None for a model
+    without a feature map per object; named: further intermediates by name, for other losses.
     """
 
     logits: Tensor
-    z: Tensor
+    z: Tensor | None
     named: Mapping[str, Tensor] = field(default_factory=dict)
 
 

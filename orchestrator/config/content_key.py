@@ -1,25 +1,49 @@
-"""Content keys: equal values have one text, and its digest names jobs, scores and sweeps."""
+"""Name jobs, scores and sweeps by what shapes them: equal values give one text and one digest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set
+from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.config import SweepConfig
-from orchestrator.config.sections import resolve
+from orchestrator.config.fields import Section
+from orchestrator.config.sections import SweepConfig, resolve
 
 
 def canonical(obj: object) -> str:
     """JSON with sorted keys and no spaces: equal values, equal text. NaN is refused."""
 
     def plain(value: object) -> object:
+        if isinstance(value, Section):
+            return content(value)
         if isinstance(value, BaseModel):
             return value.model_dump(mode="json")
         raise TypeError(f"{type(value).__name__} {value!r} has no canonical JSON")
 
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain)
+
+
+def content(section: Section, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return a section's values as JSON, without keys in `exclude`.
+
+    A key that was added to the schema later (`Section.added`) is left out at its default: what a
+    file without that key was named before is its name still.
+    """
+    values = section.model_dump(mode="json", exclude=set(exclude))
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if name not in values:
+            continue
+        if name in section.added and value == field.default:
+            del values[name]
+        elif isinstance(value, Section):
+            values[name] = content(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            values[name] = [content(entry) for entry in value]
+    return values
 
 
 def digest(obj: object) -> str:
@@ -29,5 +53,4 @@ def digest(obj: object) -> str:
 
 def sweep_id(config: SweepConfig) -> str:
     """Key of the resolved configuration, whatever is swept and wherever it runs."""
-    outside = {"sweep", "cluster", "storage", "tracking"}
-    return digest(resolve(config).model_dump(mode="json", exclude=outside))
+    return digest(content(resolve(config), {"sweep", "cluster", "storage", "tracking"}))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,7 +32,17 @@ Weight = Annotated[float, Number, Field(ge=0)]
 Above0 = Annotated[float, Number, Field(gt=0)]
 Unit = Annotated[float, Number, Field(ge=0, le=1)]
 ClipLength = Annotated[int, Number, Field(ge=2)]  # frames
-Crop = Annotated[int, Number, Field(ge=16, multiple_of=16)]  # px
+
+
+def _side(value: int) -> int:
+    """Refuse a side that no model takes; which one a model takes, its registry entry says."""
+    if value % CROP_MULTIPLE > 1:
+        raise PydanticCustomError("side", "must be a multiple of 16, or one more than that")
+    return value
+
+
+CROP_MULTIPLE = 16
+Crop = Annotated[int, Number, Field(ge=16), AfterValidator(_side)]  # px
 Name = Annotated[str, Field(min_length=1)]
 
 # Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
@@ -48,6 +59,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     section: ClassVar[str] = ""
+    # Keys that came after content keys were in use: at their default no key holds them.
+    added: ClassVar[frozenset[str]] = frozenset()
 
     @field_validator("*", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.config import errors, stages, sweep_checks
 from orchestrator.config.document import ConfigError, Document, read, with_keys
 from orchestrator.config.fields import (
+    CROP_MULTIPLE,
     Above0,
     ClipLength,
     Count,
@@ -37,6 +38,9 @@ from vosmodels.types import (
     LogitPixels,
     Sampling,
 )
+
+if TYPE_CHECKING:
+    from vosmodels.terms import Term
 
 __all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
 
@@ -154,10 +158,12 @@ class LossConfig(Section):
     """Weights of the terms (0 = off) and the readings of the paper; vosmodels.distillation."""
 
     section = "loss"
+    added = frozenset({"ce"})
     method: CorrelationMethod = "auto"
     omega: Unit = Field(default=0.95, validate_default=True)
     tau: Above0 = 0.1
     sampling: Sampling = "boundary"
+    ce: Weight = 1.0  # cross-entropy with the labels; 0: labels after the first frame are not read
     logit: Weight = 1.0
     representation: Weight = 1.0
     dice: Weight = 0.0
@@ -169,10 +175,36 @@ class LossConfig(Section):
     boundary_width: Positive = 1  # positions at stride 4
     max_pixels: Annotated[int, Number, Field(ge=2)] = 1024
 
+    def terms(self) -> tuple[Term, ...]:
+        """Return the terms of weight above 0, in the order in which they are summed."""
+        from vosmodels import terms  # loads torch: not where a configuration is only read
+
+        every = (
+            terms.cross_entropy(self.ce),
+            terms.dice(self.dice),
+            terms.logit(self.logit, tau=self.tau, direction=self.kl, tau_squared=self.tau_squared),
+            terms.correlation(
+                self.representation, omega=self.omega, method=self.method, norm=self.norm
+            ),
+        )
+        return tuple(term for term in every if term.weight > 0)
+
     @property
     def needs_teacher(self) -> bool:
         """True where a term compares the student with a teacher."""
         return self.logit > 0 or self.representation > 0
+
+    @property
+    def needs_features(self) -> bool:
+        """True where a term compares z, which a model may not have."""
+        return self.representation > 0
+
+    @property
+    def needs_labels(self) -> bool:
+        """True where masks after a clip's first frame are read: by a term, or to choose pixels."""
+        supervised = self.ce > 0 or self.dice > 0 or (self.representation > 0 and self.omega < 1)
+        boundary = "boundary" in (self.sampling, self.kl_pixels) or self.sampling == "random"
+        return supervised or (self.needs_teacher and boundary)
 
     @field_validator("omega")
     @classmethod
@@ -190,7 +222,8 @@ class StemConfig(Section):
 
     section = "stem"
     steps: Count = 100
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    # cross_entropy: from masks alone; distill: `loss` as written, so from the teacher too
+    loss: Literal["cross_entropy", "distill"] = "cross_entropy"
     batch_size: Positive | None = None
     crop: Crop | None = None  # px
     lr: Above0 | None = None
@@ -214,7 +247,8 @@ class TrainConfig(Section):
     amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
     ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the weights that are kept
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
-    schedule: Literal["step", "cosine"] = "step"  # step: a tenth of lr from decay_at on
+    # step: a tenth of lr from decay_at on; cosine, poly: down to a twentieth of it
+    schedule: Literal["step", "cosine", "poly"] = "step"
     decay_at: DecayAt = 5 / 6  # share of the steps
     warmup: Unit = 0.0  # share of the steps over which lr rises from 0
     weight_decay: Weight = 1e-7
@@ -262,6 +296,47 @@ class RunConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
     storage: str | None = None
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("loss")
+    @classmethod
+    def _terms_have_what_they_need(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
+        if not (value.ce or value.dice or value.needs_teacher):
+            raise PydanticCustomError(
+                "no_term", "every weight is 0 (ce, dice, logit, representation); raise one of them"
+            )
+        for section in ("student", "teacher"):
+            model = info.data.get(section)
+            if model and value.needs_features and not registry.entry(model.name).features:
+                raise PydanticCustomError(
+                    "no_features",
+                    "representation {weight} compares a feature map per object, which {section} "
+                    "{name} does not have; set loss.representation=0, or choose another {section}",
+                    {"weight": value.representation, "section": section, "name": model.name},
+                )
+        return value
+
+    @field_validator("stem", "train", "stages")
+    @classmethod
+    def _crop_fits_the_models(cls, value: Any, info: ValidationInfo) -> Any:
+        loss = info.data.get("loss")
+        sections = ("student", "teacher") if loss and loss.needs_teacher else ("student",)
+        models = [model for key in sections if (model := info.data.get(key))]
+        for part in value if isinstance(value, tuple) else (value,):
+            for model in models:
+                crop, side = getattr(part, "crop", None), registry.entry(model.name).side
+                if crop is not None and crop % CROP_MULTIPLE != side:
+                    near = crop - crop % CROP_MULTIPLE + side
+                    raise PydanticCustomError(
+                        "crop_side",
+                        "crop {crop}: {name} takes sides of 16 k{plus}, such as {near}",
+                        {
+                            "crop": crop,
+                            "name": model.name,
+                            "plus": f" + {side}" if side else "",
+                            "near": near,
+                        },
+                    )
+        return value
 
     @field_validator("train")
     @classmethod

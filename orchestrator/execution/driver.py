@@ -130,7 +130,7 @@ def execute(
             if watch.peak_mib is not None:
                 peaks.append(watch.peak_mib)
             failures = _failures(round_, storage)
-            if failures and number == 0:
+            if failures and number < len(plan.rounds) - 1:
                 break  # nothing to start from, or to learn from
     finally:
         ray_workers.stop()

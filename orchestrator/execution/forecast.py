@@ -16,7 +16,7 @@ from orchestrator.planning.datasets import sequences
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
 from vosmodels import registry
@@ -123,7 +123,8 @@ def step_seconds(job: Job, train: TrainConfig) -> float:
         if job.loss.needs_teacher:
             config = job.config.teacher
             teacher = registry.build(config.name, seed=0, **config.options)
-            trainee = Trainee(model, make_embedding(model.z_channels, teacher.z_channels, 0))
+            if job.loss.needs_features:
+                trainee = Trainee(model, embedding_between(model, teacher, seed=0))
         train = train.model_copy(update={"steps": PROBE_STEPS + 1})
         clips = _Noise(train, job.config.data.max_objects)
         started = 0.0

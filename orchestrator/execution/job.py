@@ -19,7 +19,7 @@ from orchestrator.planning.plan import Job, Role
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training.distributed import Workers
 from orchestrator.training.gradient_norms import judged_at, warnings_of
 from orchestrator.training.loader import automatic
@@ -32,7 +32,7 @@ from vosmodels.calibration import calibrate
 from vosmodels.data.clips import batch
 from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.support.seeding import seed_of
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _go_through_stages(
             workers.alive()
             if recorder.record is None:
                 continue
-            step, model = state.done, cast(SpaceTimeNetwork, state.model)
+            step, model = state.done, cast(VideoModel, state.model)
             watched = job.role == "trial" or progress.step == stage.train.steps
             if progress.losses is not None:
                 recorder.record.write(events.Losses(step=step, values=dict(progress.losses)))
@@ -188,17 +188,17 @@ class CheckpointRecorder:
         if step - before == judged_at(of):
             made = self.record.of(events.Gradients)
             known = {e.step - before: e.norms for e in made if e.step > before}
-            if text := "; ".join(warnings_of(known)):
+            if text := "; ".join(warnings_of(known, self.job.loss.terms())):
                 logger.warning("%s step %d: %s", self.job.name, step, text)
                 self.record.write(events.Warned(step=step, text=text))
 
-    def evaluate(self, model: SpaceTimeNetwork, step: int) -> None:
+    def evaluate(self, model: VideoModel, step: int) -> None:
         """Scores without a checkpoint."""
         if self.record and self.scorer:
             scores = self.scorer.score(model)
             self.record.write(events.Evaluated(step=step, scores=summary(scores)))
 
-    def checkpoint(self, model: SpaceTimeNetwork, step: int) -> None:
+    def checkpoint(self, model: VideoModel, step: int) -> None:
         """Score, write, record, picture: in that order, so that a record is never of less."""
         if not (self.record and self.scorer):
             return
@@ -228,7 +228,7 @@ class CheckpointRecorder:
         logger.info("%s step %d: J %.3f F %.3f", self.job.name, step, scores.j, scores.f)
 
 
-def _starting_model(job: Job, storage: Storage) -> tuple[SpaceTimeNetwork, str | None]:
+def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]:
     """The model a job starts from, and the sha256 of the checkpoint that is its ancestor."""
     if job.role == "trial":
         sha256, path = _last_checkpoint(job, "stem", storage)
@@ -246,7 +246,7 @@ def _starting_model(job: Job, storage: Storage) -> tuple[SpaceTimeNetwork, str |
     return model.eval(), None
 
 
-def _teacher(job: Job, storage: Storage) -> SpaceTimeNetwork | None:
+def _teacher(job: Job, storage: Storage) -> VideoModel | None:
     if not job.loss.needs_teacher:
         return None
     config = job.config.teacher
@@ -260,10 +260,10 @@ def _teacher(job: Job, storage: Storage) -> SpaceTimeNetwork | None:
     return model.eval().requires_grad_(False)
 
 
-def _trainee(job: Job, model: SpaceTimeNetwork, teacher: SpaceTimeNetwork | None) -> Trainee:
-    if teacher is None or job.loss.representation == 0:
+def _trainee(job: Job, model: VideoModel, teacher: VideoModel | None) -> Trainee:
+    if teacher is None or not job.loss.needs_features:
         return Trainee(model)
-    return Trainee(model, make_embedding(model.z_channels, teacher.z_channels, seed=job.seed))
+    return Trainee(model, embedding_between(model, teacher, seed=job.seed))
 
 
 def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:

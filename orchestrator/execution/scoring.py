@@ -23,7 +23,7 @@ from vosmodels.evaluation.scores import Scores
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import read_json, write_json
 from vosmodels.support.processes import helpers
 from vosmodels.types import ScoredVideo, Segmenter
@@ -67,7 +67,7 @@ class Scorer:
     def for_report(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
         return cls(storage, data, split, rows=data.report_height, errors=True)
 
-    def score(self, model: SpaceTimeNetwork) -> Scores:
+    def score(self, model: VideoModel) -> Scores:
         """Run the model over every video."""
         return self._run(segmenters_of(model, self.rows))
 
@@ -75,7 +75,7 @@ class Scorer:
         """The anchor: the first frame's mask copied to every frame."""
         return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
 
-    def checkpoint(self, sha256: str, load: Callable[[], SpaceTimeNetwork]) -> Scores:
+    def checkpoint(self, sha256: str, load: Callable[[], VideoModel]) -> Scores:
         """Scores of a checkpoint; it is loaded only where they are not known yet."""
         return self._once(sha256, lambda: segmenters_of(load(), self.rows))
 
@@ -84,7 +84,7 @@ class Scorer:
         counts: Mapping[str, int] = (self._kept(name) or {}).get(BOUNDARY, {})
         return counts
 
-    def picture(self, model: SpaceTimeNetwork, path: Path) -> None:
+    def picture(self, model: VideoModel, path: Path) -> None:
         """Write predicted masks of the first video: a strip of frames, truth below."""
         save_strip(path, model, self.videos[0], height=self.height, stride=self.stride)
 
@@ -121,7 +121,7 @@ class Scorer:
         return self.storage.scores / f"{digest([name, *self._protocol])}.json"
 
 
-def segmenters_of(model: SpaceTimeNetwork, rows: int | None) -> Segmenters:
+def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
     """The model on videos of any size, of which it sees so many rows; None: all."""
     ready = for_inference(model)
     if rows is None:
@@ -161,7 +161,7 @@ def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
             done.result()
 
 
-def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SpaceTimeNetwork:
+def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:
     """The configured model with these weights, ready to run."""
     model = registry.build(config.name, seed=0, **config.options)
     model.load_state_dict(dict(tensors))

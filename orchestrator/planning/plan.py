@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
-from orchestrator.config.content_key import digest
+from orchestrator.config.content_key import content, digest
 from orchestrator.config.sections import MODEL, Config, LossConfig, ModelConfig, TrainConfig
 from orchestrator.planning.datasets import Stage, clips_fingerprint, fingerprint, staged
 from orchestrator.planning.trials import Trial, trials
@@ -55,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in two rounds: teacher and stems side by side, then the trials."""
+    """The jobs of a sweep. Each starts when those it needs are done (`rounds`)."""
 
     sweep: str
     teacher: Job | None
@@ -64,12 +64,21 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[tuple[Job, ...], ...]:
-        first = (self.teacher,) if self.teacher else ()
-        return (*first, *self.stems), self.trials
+        """Jobs that can run side by side, round after round: a job comes after what it needs."""
+        rounds: list[list[Job]] = []
+        place: dict[str, int] = {}
+        for job in self.jobs:  # a job stands behind those it needs
+            place[job.key] = max((place[key] + 1 for key in job.needs.values()), default=0)
+            if place[job.key] == len(rounds):
+                rounds.append([])
+            rounds[place[job.key]].append(job)
+        return tuple(tuple(round_) for round_ in rounds)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        return tuple(job for round_ in self.rounds for job in round_)
+        """Teacher, stems, trials."""
+        teacher = (self.teacher,) if self.teacher else ()
+        return (*teacher, *self.stems, *self.trials)
 
 
 def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
@@ -123,34 +132,45 @@ class _Planner:
     threads: int
 
     def plan(self, points: list[Trial]) -> Plan:
-        taught = any(point.config.loss.needs_teacher for point in points)
-        teacher = self._teacher() if taught and self.written.teacher.weights is None else None
+        needed = any(
+            point.config.loss.needs_teacher or self._stem_loss(point.config).needs_teacher
+            for point in points
+        )
+        teacher = self._teacher() if needed and self.written.teacher.weights is None else None
         stems: dict[str, Job] = {}
-        made = []
+        members = []
         for point in points:
-            stem = self._stem(point.config)
+            stem = self._stem(point.config, teacher)
             stems.setdefault(stem.key, stem)
-            made.append(self._trial(point, stem, teacher))
-        return Plan(self.sweep, teacher, tuple(stems.values()), tuple(made))
+            members.append(self._trial(point, stem, teacher))
+        return Plan(self.sweep, teacher, tuple(stems.values()), tuple(members))
 
     def _teacher(self) -> Job:
         """It goes through what the stem does and, where there are stages, on to the last one's
         data."""
         config, steps = self.written, self.written.teacher.steps
         if config.stages is None:
-            return self._supervised("teacher", config, [self._started_with(config, steps)])
-        *first, last = staged(config)
-        last = replace(last, train=last.train.model_copy(update={"steps": steps}))
-        return self._supervised("teacher", config, [*first, last])
+            stages = [self._started_with(config, steps)]
+        else:
+            *first, last = staged(config)
+            last = replace(last, train=last.train.model_copy(update={"steps": steps}))
+            stages = [*first, last]
+        return self._start("teacher", config, stages, self._supervised(), None)
 
-    def _stem(self, point: RunConfig) -> Job:
+    def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
         """Shaped by the point's student, data and stem, by train and loss only as written."""
         if point.stages is None:
-            return self._supervised("stem", point, [self._started_with(point, point.stem.steps)])
-        train = self.written.train
-        return self._supervised(
-            "stem", point, staged(point.model_copy(update={"train": train}))[:-1]
-        )
+            stages: Sequence[Stage] = [self._started_with(point, point.stem.steps)]
+        else:
+            stages = staged(point.model_copy(update={"train": self.written.train}))[:-1]
+        return self._start("stem", point, stages, self._stem_loss(point), teacher)
+
+    def _supervised(self) -> LossConfig:
+        """Labels alone: cross-entropy, and the Jaccard term as written."""
+        return LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
+
+    def _stem_loss(self, point: RunConfig) -> LossConfig:
+        return self.written.loss if point.stem.loss == "distill" else self._supervised()
 
     def _started_with(self, config: RunConfig, steps: int) -> Stage:
         """The stage of a teacher or a stem that has no list of stages: the trials' data, with the
@@ -160,15 +180,20 @@ class _Planner:
         train = self.written.train.model_copy(update={**said, "steps": steps})
         return Stage("video", train, config.data)
 
-    def _supervised(
-        self, role: Literal["teacher", "stem"], config: RunConfig, stages: Sequence[Stage]
+    def _start(
+        self,
+        role: Literal["teacher", "stem"],
+        config: RunConfig,
+        stages: Sequence[Stage],
+        loss: LossConfig,
+        teacher: Job | None,
     ) -> Job:
-        """A job that learns from masks alone: cross-entropy, and the Jaccard term as written."""
+        """A job that starts from random or given weights, not from a checkpoint of this sweep."""
         if not stages:  # the only stage is the trials': the stem is the student as it starts
             last = staged(config)[-1]
             stages = [replace(last, train=last.train.model_copy(update={"steps": 0}))]
-        loss = LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
         model = config.teacher if role == "teacher" else config.student
+        needs: dict[Role, str] = {}
         shaped_by = {
             "role": role,
             "model": _model(model),
@@ -176,6 +201,11 @@ class _Planner:
             "seed": config.seed,
             **self._common(config, stages),
         }
+        if loss != self._supervised():
+            shaped_by["loss"] = loss
+            if loss.needs_teacher and teacher:
+                needs["teacher"] = teacher.key
+            shaped_by["teacher"] = needs or (_model(config.teacher) if loss.needs_teacher else None)
         return Job(
             role=role,
             key=digest(shaped_by),
@@ -185,6 +215,7 @@ class _Planner:
             stages=tuple(stages),
             loss=loss,
             threads=self.threads,
+            needs=needs,
             seed=config.seed,
         )
 
@@ -241,7 +272,7 @@ def _model(model: ModelConfig) -> dict[str, Any]:
 
 def _shape(train: TrainConfig) -> dict[str, Any]:
     """What changes the weights a training ends with; how often it is looked at does not."""
-    return train.model_dump(exclude={"eval_every", "checkpoint_every", "keep"})
+    return content(train, {"eval_every", "checkpoint_every", "keep"})
 
 
 def _content(path: str | None) -> str | None:

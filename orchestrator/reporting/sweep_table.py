@@ -26,7 +26,7 @@ from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class SweepTable:
                 record.write(Evaluated(step=made.step, scores=summary(scores), split="report"))
 
     def _loader(self, sha256: str, job: Job) -> Any:
-        def load() -> SpaceTimeNetwork:
+        def load() -> VideoModel:
             tensors, _ = checkpoint.read(self.storage.checkpoint(sha256))
             return student_of(job.model, tensors)
 

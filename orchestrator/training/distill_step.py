@@ -1,4 +1,4 @@
-"""The losses of one optimisation step: a student, a teacher's output, the pixels compared."""
+"""Compute the losses of one optimisation step from a student and a teacher's output."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.config.sections import LossConfig
-from vosmodels.distillation.correlation import correlation_loss
-from vosmodels.distillation.logits import logit_loss
-from vosmodels.distillation.pixels import Selection, object_masks, select_pixels
-from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft_jaccard
+from vosmodels.distillation.pixels import Selection, select_pixels
+from vosmodels.errors import InputError
+from vosmodels.losses import mask_absent
+from vosmodels.model import VideoModel
 from vosmodels.support.seeding import seed_of
+from vosmodels.terms import Needs, StepView, Term
 from vosmodels.types import Clip, FeatureSide, StepOutput
 
-OBJECT_OR_REST = 2  # classes of a pixel's label
 
-
-def rows_of(z: Tensor, rows: Tensor, place: FeatureSide = "pre_relu") -> Tensor:
+def rows_of(z: Tensor | None, rows: Tensor, place: FeatureSide = "pre_relu") -> Tensor:
     """Rows of z (B, T-1, N, C, h, w) at flat (B, T-1, N, h, w) indices -> (M, C).
 
     place: as the decoder gives z, or behind the ReLU through which its mask head reads it; the
-    paper's "before the final point-wise convolution" is either.
+    paper's "before the final point-wise convolution" is either. Raises ValueError for z None.
     """
+    if z is None:
+        raise ValueError("this model has no feature map per object; set loss.representation=0")
     planes = z.flatten(0, 2).flatten(2)  # (B(T-1)N, C, hw)
     found = planes[rows // planes.shape[2], :, rows % planes.shape[2]]
     return found.relu() if place == "post_relu" else found
 
 
 class Trainee(nn.Module):
-    """What the optimizer sees and DDP wraps: a model and its training-only embedding.
+    """Hold a model and its training-only embedding: the module that is optimised and DDP wraps.
 
     The embedding (embed_s, a linear map d_s -> d_t) is not part of the model: no weights file
     holds it and nothing deployed needs it.
@@ -59,42 +60,57 @@ def make_embedding(student_channels: int, teacher_channels: int, seed: int) -> n
         return nn.Linear(student_channels, teacher_channels)
 
 
+def embedding_between(student: VideoModel, teacher: VideoModel, *, seed: int) -> nn.Linear:
+    """embed_s from the student's z to the teacher's. Raises InputError where one has no z."""
+    widths = {model.name: model.z_channels for model in (student, teacher)}
+    for name, width in widths.items():
+        if width is None:
+            raise InputError(
+                f"loss.representation compares a feature map per object, which {name} does not "
+                "have; set loss.representation=0, or choose another model"
+            )
+    student_width, teacher_width = student.z_channels, teacher.z_channels
+    assert student_width is not None
+    assert teacher_width is not None
+    return make_embedding(student_width, teacher_width, seed)
+
+
 @dataclass(frozen=True)
 class Losses:
     """Every term as a sum over its items and their count, so that workers can add both up.
 
     A term's value is sum / count with both summed over all workers; the total weighs the values.
+    terms: those the loss asks for; sums and counts: by name, of those that had what they need;
     at: the student's tensors by name that the terms are functions of.
     """
 
+    terms: tuple[Term, ...]
     sums: Mapping[str, Tensor]
     counts: Mapping[str, Tensor | int]
-    weights: Mapping[str, float]
     at: Mapping[str, Tensor]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights by name of term."""
+        return {term.name: term.weight for term in self.terms}
 
 
 class DistillStep:
-    """Losses of one batch. Teacher's forward and student's losses are two calls: one teacher
-    output can feed several students.
+    """Compute the losses of one batch.
 
-    Items: cross-entropy and logit loss per (clip, frame), correlation and Jaccard loss per
-    (clip, frame, object). Each term is the mean over its items; STCN sums over frames instead,
-    which would make the terms' balance depend on the clip length.
+    The teacher's forward and the student's losses are two calls: one teacher output can feed
+    several students. Each term is the mean over its items; STCN sums over frames instead, which
+    would make the balance of the terms depend on the clip length.
     """
 
     def __init__(self, loss: LossConfig, *, seed: int) -> None:
         self.loss = loss
         self.seed = seed
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """The terms that are wanted, by name."""
-        loss = self.loss
-        optional = {"dice": loss.dice, "logit": loss.logit, "repr": loss.representation}
-        return {"ce": 1.0, **{name: weight for name, weight in optional.items() if weight > 0}}
+        self.terms = loss.terms()
+        self._compares_features = any("features" in term.needs for term in self.terms)
 
     def select(self, clip: Clip) -> Selection | None:
-        """The batch's pixels; call it before the clip goes to the device."""
+        """Choose the batch's pixels; call it before the clip goes to the device."""
         if not self.loss.needs_teacher:
             return None
         return select_pixels(
@@ -108,7 +124,7 @@ class DistillStep:
 
     @staticmethod
     def teach(teacher: nn.Module, clip: Clip) -> StepOutput:
-        """The teacher's view of the batch, without a gradient."""
+        """Run the teacher on the batch, without a gradient."""
         with torch.no_grad():
             output: StepOutput = teacher(clip)
         return output
@@ -122,64 +138,35 @@ class DistillStep:
         teacher_output: StepOutput | None = None,
         selection: Selection | None = None,
     ) -> Losses:
-        """Run the student and compare. `keep`: share of pixels the bootstrapping keeps;
-        `teacher_output` and `selection` where a distillation weight is above zero."""
-        wants_rows = self.loss.representation > 0 and selection is not None
-        rows = selection.rows if wants_rows and selection else None
+        """Run the student and compute every term.
+
+        keep: share of pixels the bootstrapping keeps; teacher_output and selection: where a term
+        needs a teacher, else that term is left out.
+        """
+        rows = selection.rows if self._compares_features and selection else None
         output, embedded = trainee(clip, rows, self.loss.z)
-        logits = mask_absent(output.logits, clip.present)
-        truth = clip.masks[:, 1:]
-        flat = logits.flatten(0, 1)  # (B(T-1), N+1, H, W)
-        ce = hardest_mean(poly_cross_entropy(flat, truth.flatten(0, 1)), keep)
-        sums = {"ce": ce.sum()}
-        counts: dict[str, Tensor | int] = {"ce": len(ce)}
-        at = {"z": output.z, "logits": output.logits}
-        if self.loss.dice > 0:
-            sums["dice"], counts["dice"] = _dice(logits, truth, clip.present)
-        if selection is None or teacher_output is None:
-            return Losses(sums, counts, self.weights, at)
-        if self.loss.logit > 0:
-            taught_flat = mask_absent(teacher_output.logits, clip.present).flatten(0, 1)
-            pixels = selection.logit_pixels.flatten(0, 1)
-            per_item = logit_loss(
-                flat,
-                taught_flat,
-                pixels,
-                self.loss.tau,
-                self.loss.kl,
-                tau_squared=self.loss.tau_squared,
-            )
-            sums["logit"] = per_item.sum()
-            counts["logit"] = selection.logit_items
-        if embedded is not None:
-            taught_rows = rows_of(teacher_output.z, selection.rows, self.loss.z)
-            sums["repr"] = self._correlation(embedded, taught_rows, selection)
-            counts["repr"] = len(selection.counts)
-        return Losses(sums, counts, self.weights, at)
-
-    def _correlation(self, student: Tensor, teacher: Tensor, selection: Selection) -> Tensor:
-        """Sum over items; the empty sum keeps its gradient path, as DDP needs."""
-        total = student.sum() * 0
-        parts = (x.split(selection.counts) for x in (student, teacher, selection.labels))
-        for s, t, y in zip(*parts, strict=True):
-            total = total + correlation_loss(
-                s,
-                t,
-                y,
-                self.loss.omega,
-                method=self.loss.method,
-                norm=self.loss.norm,
-                classes=OBJECT_OR_REST,
-            )
-        return total
-
-
-def _dice(logits: Tensor, truth: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Soft Jaccard summed over (clip, frame, present object), and how many those are.
-
-    An absent slot has probability 0 everywhere and an empty truth: its Jaccard loss is 0.
-    """
-    slots, frames = present.shape[1], truth.shape[1]
-    probability = logits.float().softmax(2)[:, :, 1:]  # (B, T-1, N, H, W)
-    per_plane = soft_jaccard(probability.flatten(0, 2), object_masks(truth, slots).flatten(0, 2))
-    return per_plane.sum(), present.sum() * frames
+        teacher_rows = None
+        if embedded is not None and rows is not None and teacher_output is not None:
+            teacher_rows = rows_of(teacher_output.z, rows, self.loss.z)
+        view = StepView(
+            clip=clip,
+            output=output,
+            logits=mask_absent(output.logits, clip.present),
+            keep=keep,
+            teacher=teacher_output,
+            selection=selection,
+            student_rows=embedded,
+            teacher_rows=teacher_rows,
+        )
+        available: set[Needs] = {"labels"}
+        if teacher_output is not None and selection is not None:
+            available.add("teacher")
+        if teacher_rows is not None:
+            available.add("features")
+        values = {term.name: term.value(view) for term in self.terms if term.needs <= available}
+        return Losses(
+            self.terms,
+            {name: total for name, (total, _) in values.items()},
+            {name: count for name, (_, count) in values.items()},
+            view.at,
+        )

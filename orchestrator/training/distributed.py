@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vosmodels.model import VideoModel
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -40,5 +42,7 @@ def _all_reduce(tensor: Tensor) -> Tensor:
 
 
 def _wrap(module: nn.Module) -> nn.Module:
-    # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast.
-    return DistributedDataParallel(module, forward_sync_buffers=False)
+    # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast. To look for
+    # parameters without gradient costs a walk through the graph: only where there can be any.
+    skips = any(isinstance(m, VideoModel) and m.skips_parameters for m in module.modules())
+    return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=skips)

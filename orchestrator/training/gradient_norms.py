@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from orchestrator.training.distill_step import Losses
+from vosmodels.terms import Term
 
 MEASURED = (1, 10, 100)  # steps of a training; the others cost nothing
 # Times all other terms together. sweeps/omega.yaml loss.logit=1 loss.norm=n, steps 1 and 10: the
 # paper's tau = 0.1 makes the logit loss 7 to 12 times as strong as the rest, tau = 0.01 75 to 109
 # times; the correlation loss, divided by n as in the paper's Algorithm 1, is at 0.0002 of it.
 DROWNS, FAINT = 30.0, 0.01
-BOTH = ("z", "logits")
-TERMS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # what a person calls it, where it acts
-    "ce": ("cross-entropy", BOTH),
-    "dice": ("loss.dice", BOTH),
-    "logit": ("loss.logit", BOTH),
-    "repr": ("loss.representation", ("z",)),
-}
 
 
 def measure(losses: Losses, scale: float = 1.0) -> dict[str, float]:
@@ -35,19 +29,22 @@ def measure(losses: Losses, scale: float = 1.0) -> dict[str, float]:
     and a norm that it made overflow is left out.
     """
     squares: dict[str, Tensor] = {}
-    for term, weight in losses.weights.items():
-        for place in TERMS[term][1]:
-            at = losses.at[place]
-            squares[f"{term}_{place}"] = at.new_zeros((), dtype=torch.float32)
-            if term not in losses.sums:
+    for term in losses.terms:
+        for place in term.at:
+            at = losses.at.get(place)
+            if at is None:  # this model has no such tensor
                 continue
-            count = torch.as_tensor(losses.counts[term], device=at.device).clamp_min(1)
-            mean = scale * weight * losses.sums[term] / count
+            name = f"{term.name}_{place}"
+            squares[name] = at.new_zeros((), dtype=torch.float32)
+            if term.name not in losses.sums:
+                continue
+            count = torch.as_tensor(losses.counts[term.name], device=at.device).clamp_min(1)
+            mean = scale * term.weight * losses.sums[term.name] / count
             for gradient in torch.autograd.grad(
                 mean, _edges(at), retain_graph=True, allow_unused=True
             ):
                 if gradient is not None:
-                    squares[f"{term}_{place}"] += gradient.float().div(scale).square().sum()
+                    squares[name] += gradient.float().div(scale).square().sum()
     norms = torch.stack(list(squares.values())).sqrt().tolist()
     return {name: norm for name, norm in zip(squares, norms, strict=True) if math.isfinite(norm)}
 
@@ -66,30 +63,32 @@ def judged_at(steps: int) -> int:
     return max(step for step in MEASURED if step <= steps)
 
 
-def warnings_of(measured: Mapping[int, Mapping[str, float]]) -> list[str]:
-    """What the norms of a training, by step, say against its loss, a line a term; only what holds
-    at every step measured.
+def warnings_of(measured: Mapping[int, Mapping[str, float]], terms: Sequence[Term]) -> list[str]:
+    """Warn about terms that do nothing or everything, one line each, from norms by step.
 
-    A term without any gradient teaches nothing. One with more than DROWNS times the norms of all
-    others together, at z or at the logits, leaves them nothing to say; where none has, one with
-    less than FAINT of them wherever it acts has nothing to say itself.
+    Only what holds at every measured step is warned of: a term with zero gradient; one above
+    DROWNS x the sum of the others at z or at the logits; and, if none dominates, one below
+    FAINT x that sum everywhere it acts.
     """
     silent, loud, faint = [], [], []
-    for term, (name, places) in TERMS.items():
-        own = [norms.get(f"{term}_{place}") for norms in measured.values() for place in places]
-        if None in own:  # not in this loss, or not measured
+    for term in terms:
+        places = [p for p in term.at if all(f"{term.name}_{p}" in n for n in measured.values())]
+        own = [norms[f"{term.name}_{place}"] for norms in measured.values() for place in places]
+        if not own:  # not measured
             continue
         if not any(own):
             steps = ", ".join(map(str, measured))
-            silent.append(f"{name}: no gradient at steps {steps}, so it teaches nothing")
+            silent.append(f"{term.label}: no gradient at steps {steps}, so it teaches nothing")
             continue
-        times = {p: [_times(norms, term, p) for norms in measured.values()] for p in places}
+        times = {p: [_times(norms, term.name, p) for norms in measured.values()] for p in places}
         for place, at in times.items():
             if min(at) > DROWNS:
-                loud.append(f"{name}: {min(at):.0f} times the gradient of all else at {place}")
+                loud.append(
+                    f"{term.label}: {min(at):.0f} times the gradient of all else at {place}"
+                )
         most = max(map(max, times.values()))
         if most < FAINT:
-            faint.append(f"{name}: at most {most:.1%} of the gradient of all else")
+            faint.append(f"{term.label}: at most {most:.1%} of the gradient of all else")
     return silent + (loud or faint)
 
 

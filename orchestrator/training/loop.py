@@ -19,8 +19,10 @@ from orchestrator.training.precision import autocast
 from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
 from vosmodels.losses import keep_fraction
+from vosmodels.support.seeding import drawn_from, seed_of
 from vosmodels.types import ClipSource
 
+POLY_POWER = 0.9  # of AOT's schedule
 LOG_EVERY = 10  # steps between logged losses
 
 
@@ -46,12 +48,16 @@ def learning_rate(train: TrainConfig, step: int) -> float:
 
     step: lr, a tenth of it from `decay_at` of the steps on (5/6: STCN decays at 250k of 300k, 125k
     of 150k);
-    cosine: from lr to 5 % of it. Both rise linearly over the first `warmup` share of the steps.
+    cosine: from lr to 5 % of it;
+    poly: from lr to 5 % of it, the rest times (1 - progress)^0.9, as AOT (arXiv:2106.02638) goes
+    from 4e-4 to 2e-5. All rise linearly over the first `warmup` share of the steps.
     """
     progress = step / train.steps
     rising = min(1.0, (step + 1) / max(1.0, train.warmup * train.steps))
     if train.schedule == "cosine":
         return train.lr * rising * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    if train.schedule == "poly":
+        return float(train.lr * rising * (0.05 + 0.95 * (1 - progress) ** POLY_POWER))
     return train.lr * rising * (0.1 if progress >= train.decay_at else 1.0)
 
 
@@ -96,7 +102,11 @@ def fit(
             made = throughput.take(ahead).to(device)
             clip, selection = made.clip, made.selection
             keep = keep_fraction(state.step / train.steps, train.bootstrap)
-            with autocast(train, device):
+            # Dropout and the like draw by what they are for, as clips and pixels do: a resumed run
+            # draws the same, whatever this process did before.
+            state.trainee.train()
+            seed = seed_of(distill.seed, "model", *clip.samples)
+            with drawn_from(seed, device), autocast(train, device):
                 teacher_output = distill.teach(teacher, clip) if selection and teacher else None
                 losses = distill.losses(
                     module, clip, keep=keep, teacher_output=teacher_output, selection=selection

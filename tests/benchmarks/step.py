@@ -22,7 +22,7 @@ from vosmodels import registry
 from vosmodels.evaluation.speed.timing import random_video
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 MODULE = "tests.benchmarks.step"
 SIZE = (480, 910)
@@ -39,7 +39,7 @@ PRODUCT, STCN_PRODUCTS = 2048, 1.1 * 3.1 / 0.153
 class Stream:
     """One model following one object through an endless video."""
 
-    def __init__(self, model: SpaceTimeNetwork, frames: list[Tensor], ids: Tensor) -> None:
+    def __init__(self, model: VideoModel, frames: list[Tensor], ids: Tensor) -> None:
         self.segmenter = VideoSegmenter(model)
         self.frames = frames
         self.segmenter.step(self.frames[0], ids)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report("step", args.command, timings, claims, out=args.out) else 1
 
 
-def student(name: str) -> SpaceTimeNetwork:
+def student(name: str) -> VideoModel:
     """One of STUDENTS as it is run, with random weights."""
     dtype = torch.bfloat16 if name.endswith(HALF) else torch.float32
     return for_inference(registry.build(name.removesuffix(HALF), seed=0), dtype=dtype)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from orchestrator.config.sections import LossConfig, TrainConfig
-from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
+from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training.loader import automatic
 from orchestrator.training.loop import fit
 from orchestrator.training.precision import arrange, autocast, half_type
@@ -34,7 +34,7 @@ from vosmodels import registry
 from vosmodels.data.clips import batch
 from vosmodels.data.generated import GeneratedClips
 from vosmodels.inference.fold import for_inference
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.support.provenance import command_line
 from vosmodels.types import Sampling
 
@@ -57,10 +57,10 @@ class Setting:
     def __init__(self, sampling: Sampling, train: TrainConfig, *, method: Any) -> None:
         self.train = train
         self.distil = DistillStep(LossConfig(sampling=sampling, method=method), seed=0)
-        self.teacher: SpaceTimeNetwork = registry.build(TEACHER, seed=0).eval()
+        self.teacher: VideoModel = registry.build(TEACHER, seed=0).eval()
         self.teacher.requires_grad_(False)
         student = registry.build(STUDENT, seed=1).eval()
-        embedding = make_embedding(student.z_channels, self.teacher.z_channels, seed=0)
+        embedding = embedding_between(student, self.teacher, seed=0)
         self.state = TrainingState(Trainee(student, embedding), train)
         if half_type(train, CPU):
             arrange(self.state.trainee, self.state.optimizer)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.conformance.golden import Golden
-from tests.model_tools import fill_from_names
-from vosmodels import registry
+from tests.model_tools import fill_from_names, network
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.losses import hardest_mean, keep_fraction, mask_absent, poly_cross_entropy
 from vosmodels.spacetime.memory import aggregate
@@ -37,7 +36,7 @@ def _no_grad() -> Iterator[None]:
 def stcn(rule: str, *, single_object: bool = False) -> SpaceTimeNetwork:
     """The public network with the weights of a filling rule."""
     if (rule, single_object) not in MODELS:
-        model = registry.build("stcn", seed=0, single_object=single_object)
+        model = network("stcn", seed=0, single_object=single_object)
         fill_from_names(model, rule=rule)
         MODELS[rule, single_object] = model.eval()
     return MODELS[rule, single_object]

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model_tools import fill_from_names, textured_frames
-from vosmodels import registry
+from tests.model_tools import fill_from_names, network, textured_frames
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.spacetime.network import SpaceTimeNetwork
 
@@ -18,7 +17,7 @@ KEY_WIDTH = 64
 
 @pytest.fixture(scope="module")
 def model() -> SpaceTimeNetwork:
-    made = registry.build("stcn_mobilenetv2", seed=0)
+    made = network("stcn_mobilenetv2", seed=0)
     fill_from_names(made)
     return made.eval()
 

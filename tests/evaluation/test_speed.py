@@ -11,14 +11,14 @@ import torch
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.speed import tables, timing
 from vosmodels.evaluation.speed.__main__ import main
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"
 SMALL = ["--size", "32x48", "--frames", "2"]
 
 
 @pytest.fixture(scope="module")
-def student() -> SpaceTimeNetwork:
+def student() -> VideoModel:
     return registry.build(STUDENT, seed=0)
 
 
@@ -32,7 +32,7 @@ def test_one_measurement_has_the_keys_that_scripts_read(capsys: pytest.CaptureFi
 
 
 def test_a_checkpoint_is_timed_as_its_model(
-    student: SpaceTimeNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    student: VideoModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     info = checkpoint.CheckpointInfo.of(student, ancestor=None, step=0)
     path, _ = checkpoint.write(tmp_path, student.state_dict(), info)

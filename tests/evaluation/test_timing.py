@@ -11,18 +11,18 @@ from torch import Tensor
 from vosmodels import registry
 from vosmodels.evaluation.speed.timing import measure
 from vosmodels.inference.segmenter import VideoSegmenter
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"
 
 
 @pytest.fixture(scope="module")
-def student() -> SpaceTimeNetwork:
+def student() -> VideoModel:
     return registry.build(STUDENT, seed=0)
 
 
 def test_frames_a_second_are_frames_over_all_their_seconds(
-    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork
+    monkeypatch: pytest.MonkeyPatch, student: VideoModel
 ):
     ticks = iter(range(0, 10_000, 5))  # every clock reading is 5 s after the last
     monkeypatch.setattr(
@@ -33,7 +33,7 @@ def test_frames_a_second_are_frames_over_all_their_seconds(
     assert (found.median_ms, found.p95_ms) == (5000, 5000)
 
 
-def test_the_model_that_is_timed_stays_as_it_was(student: SpaceTimeNetwork):
+def test_the_model_that_is_timed_stays_as_it_was(student: VideoModel):
     before = {key: value.clone() for key, value in student.state_dict().items()}
     measure(student, size=(32, 48), frames=1, precision="bf16")
     assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
@@ -54,7 +54,7 @@ def test_the_peak_is_memory_above_the_start():
 
 @pytest.mark.parametrize(("queue", "untimed"), [(2, 3), (5, 5), ("all", 3)])
 def test_the_clock_starts_when_the_queue_is_full(
-    monkeypatch: pytest.MonkeyPatch, student: SpaceTimeNetwork, queue: Any, untimed: int
+    monkeypatch: pytest.MonkeyPatch, student: VideoModel, queue: Any, untimed: int
 ):
     held: list[int] = []
     real = VideoSegmenter.step
@@ -73,7 +73,7 @@ def test_the_clock_starts_when_the_queue_is_full(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("graph", [False, True])
-def test_a_gpu_is_timed_in_half_precision(student: SpaceTimeNetwork, graph: bool):
+def test_a_gpu_is_timed_in_half_precision(student: VideoModel, graph: bool):
     found = measure(student, size=(64, 96), frames=3, device="cuda", precision="bf16", graph=graph)
     assert found.device == torch.cuda.get_device_name("cuda")
     assert 0 < found.median_ms <= found.p95_ms

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.model_tools import fill_from_names, textured_frames
+from tests.model_tools import fill_from_names, network, textured_frames
 from vosmodels import registry
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
@@ -15,7 +15,7 @@ from vosmodels.spacetime.network import SpaceTimeNetwork
 
 def _model(name: str) -> SpaceTimeNetwork:
     """Regenerated weights, and statistics a fold would notice."""
-    model = registry.build(name, seed=0)
+    model = network(name, seed=0)
     fill_from_names(model)
     rng = torch.Generator().manual_seed(0)
     for module in model.modules():

@@ -6,20 +6,20 @@ import torch
 from tests.model_tools import fill_from_names, textured_frames
 from vosmodels import registry
 from vosmodels.inference.segmenter import VideoSegmenter, best
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 SIZE = (40, 56)
 
 
 @pytest.fixture(scope="module")
-def model() -> SpaceTimeNetwork:
+def model() -> VideoModel:
     student = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
     fill_from_names(student)
     return student
 
 
 @pytest.fixture
-def segmenter(model: SpaceTimeNetwork) -> VideoSegmenter:
+def segmenter(model: VideoModel) -> VideoSegmenter:
     return VideoSegmenter(model)
 
 
@@ -56,7 +56,7 @@ def test_probabilities_are_readable_and_agree_with_the_ids(segmenter: VideoSegme
 
 
 def test_the_segmenter_follows_the_propagator_it_wraps(
-    segmenter: VideoSegmenter, model: SpaceTimeNetwork
+    segmenter: VideoSegmenter, model: VideoModel
 ):
     mask = _mask(o9=(5, 15), o200=(20, 35))
     slots = (mask == 9).long() + 2 * (mask == 200).long()
@@ -71,7 +71,7 @@ def test_the_segmenter_follows_the_propagator_it_wraps(
             torch.testing.assert_close(segmenter.probabilities, prediction.probabilities)
 
 
-def test_the_order_of_ids_does_not_matter(model: SpaceTimeNetwork):
+def test_the_order_of_ids_does_not_matter(model: VideoModel):
     results = []
     for a, b in ((1, 2), (77, 5)):
         segmenter = VideoSegmenter(model)
@@ -94,7 +94,7 @@ def test_an_object_that_appears_later_is_followed_from_then_on(segmenter: VideoS
 
 
 def test_a_later_mask_leaves_the_prediction_of_the_others_where_it_says_nothing(
-    model: SpaceTimeNetwork,
+    model: VideoModel,
 ):
     plain, given = VideoSegmenter(model), VideoSegmenter(model)
     for segmenter in (plain, given):
@@ -113,7 +113,7 @@ def test_a_known_object_in_a_later_mask_is_exactly_there(segmenter: VideoSegment
     assert segmenter.ids == (3, 4)
 
 
-def test_remember_writes_ids_to_memory_in_place_of_the_prediction(model: SpaceTimeNetwork):
+def test_remember_writes_ids_to_memory_in_place_of_the_prediction(model: VideoModel):
     mask, kept = _mask(o9=(5, 15)), _mask(o9=(25, 35))
     results = []
     for remember in (None, kept):
@@ -150,7 +150,7 @@ def test_reset_starts_another_video_of_another_size(segmenter: VideoSegmenter):
     assert torch.equal(segmenter.step(textured_frames(1, 24, 33)[0], mask), mask)
 
 
-def test_options_reach_the_propagator(model: SpaceTimeNetwork):
+def test_options_reach_the_propagator(model: VideoModel):
     with pytest.raises(ValueError, match="queue=0"):
         VideoSegmenter(model, queue=0)
 
@@ -186,7 +186,7 @@ _NAN[0, 3, 3] = float("nan")
     ],
 )
 def test_a_wrong_step_is_refused_and_changes_nothing(
-    model: SpaceTimeNetwork, arguments: dict[str, Any], message: str
+    model: VideoModel, arguments: dict[str, Any], message: str
 ):
     wronged, spared = VideoSegmenter(model), VideoSegmenter(model)
     for segmenter in (wronged, spared):
@@ -198,7 +198,7 @@ def test_a_wrong_step_is_refused_and_changes_nothing(
 
 
 def test_a_first_frame_without_a_mask_is_refused_and_the_segmenter_goes_on(
-    segmenter: VideoSegmenter, model: SpaceTimeNetwork
+    segmenter: VideoSegmenter, model: VideoModel
 ):
     with pytest.raises(ValueError, match="no frame yet"):
         _ = segmenter.probabilities

@@ -9,8 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from tests.model_tools import SHARED, textured_frames
-from vosmodels import registry
+from tests.model_tools import SHARED, network, textured_frames
 from vosmodels.backbones import KeyEncoder, MobileNetV2Encoder, ResNetEncoder, load_backbone
 from vosmodels.errors import InputError
 from vosmodels.support.tensors import read_tensors
@@ -71,14 +70,14 @@ def test_load_backbone_fills_the_key_encoder_from_torchvisions_names(
         torch.save(mobilenet, path)
     else:
         safetensors.torch.save_file(mobilenet, path)
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     assert load_backbone(model, path) == (model.key_encoder,)
     for key, value in model.key_encoder.state_dict().items():
         torch.testing.assert_close(value, mobilenet[key])
 
 
 def test_load_backbone_leaves_the_mask_stem_and_the_rest_of_the_model_alone(weights: Path):
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     load_backbone(model, weights)
     changed = {key for key, v in model.state_dict().items() if not torch.equal(v, before[key])}
@@ -91,7 +90,7 @@ def test_load_backbone_leaves_the_mask_stem_and_the_rest_of_the_model_alone(weig
 def test_load_backbone_fills_the_frame_channels_of_a_stem_that_sees_the_frame(
     weights: Path, mobilenet: dict[str, torch.Tensor]
 ):
-    model = registry.build("stcn_mobilenetv2", seed=0)
+    model = network("stcn_mobilenetv2", seed=0)
     masks = model.value_encoder.get_parameter("features.0.0.weight")[:, 3:].clone()
     load_backbone(model, weights)
     stem = model.value_encoder.get_parameter("features.0.0.weight")
@@ -100,7 +99,7 @@ def test_load_backbone_fills_the_frame_channels_of_a_stem_that_sees_the_frame(
 
 
 def test_load_backbone_leaves_a_value_encoder_of_another_architecture_alone(tmp_path: Path):
-    model = registry.build("mobilevos_resnet18", seed=0)
+    model = network("mobilevos_resnet18", seed=0)
     torch.manual_seed(3)
     path = tmp_path / "resnet18.safetensors"
     net = torchvision.models.resnet18(weights=None)
@@ -114,7 +113,7 @@ def test_load_backbone_leaves_a_value_encoder_of_another_architecture_alone(tmp_
 
 
 def test_mask_channels_of_a_stem_start_orthogonal():
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     stem = model.value_encoder.get_parameter("features.0.0.weight").detach().flatten(1)  # (32, 18)
     torch.testing.assert_close(stem.T @ stem, torch.eye(18), atol=1e-5, rtol=0)
 
@@ -125,7 +124,7 @@ def test_load_backbone_names_the_missing_key_and_changes_nothing(
     path = tmp_path / "short.safetensors"
     short = {k: v for k, v in mobilenet.items() if k != "features.13.conv.3.bias"}
     safetensors.torch.save_file(short, path)
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(InputError, match=r"short\.safetensors.*features\.13\.conv\.3\.bias"):
         load_backbone(model, path)
@@ -137,7 +136,7 @@ def test_load_backbone_names_the_shape_found_and_wanted(
 ):
     path = tmp_path / "wide.safetensors"
     safetensors.torch.save_file({**mobilenet, "features.0.1.bias": torch.zeros(48)}, path)
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     with pytest.raises(InputError, match=r"features\.0\.1\.bias.*\(48,\).*\(32,\)"):
         load_backbone(model, path)
 
@@ -150,7 +149,7 @@ def test_imagenet_without_network_names_the_address_and_the_remedy(
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", offline)
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     with pytest.raises(InputError, match=r"https://.*mobilenet_v2.*no route.*backbone: FILE"):
         load_backbone(model, "imagenet")
 
@@ -168,7 +167,7 @@ def test_imagenet_fills_both_encoders_by_architecture(
         )
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
-    model = registry.build("mobilevos_resnet18", seed=0)
+    model = network("mobilevos_resnet18", seed=0)
     load_backbone(model, "imagenet")
     assert asked == ["resnet18", "mobilenet_v2"]
     filled = model.value_encoder.get_parameter("features.1.conv.0.0.weight")
@@ -202,8 +201,25 @@ def test_read_tensors_refuses_a_pickle_with_code_and_never_runs_it(tmp_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_read_tensors_takes_weights_saved_beside_an_optimizer_and_wrapped_names(
+    tmp_path: Path, key: str
+):
+    weights = {"module.a.weight": torch.arange(3.0), "module.b": torch.ones(2)}
+    saved = {key: weights, "optimizer": {"state": {0: {"step": 3}}}, "epoch": 7}
+    torch.save(saved, tmp_path / "run.pth")
+    tensors = read_tensors(tmp_path / "run.pth")
+    assert list(tensors) == ["a.weight", "b"]
+    assert torch.equal(tensors["a.weight"], torch.arange(3.0))
+
+
+def test_read_tensors_keeps_a_module_that_is_only_some_names_own(tmp_path: Path):
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "run.pth")
+    assert list(read_tensors(tmp_path / "run.pth")) == ["module.a", "b"]
+
+
 def test_read_tensors_says_what_a_file_of_something_else_holds(tmp_path: Path):
-    torch.save({"step": 3, "model": {"a": torch.zeros(1)}}, tmp_path / "run.pth")
+    torch.save({"step": 3, "weights": {"a": torch.zeros(1)}}, tmp_path / "run.pth")
     with pytest.raises(InputError, match=r"run\.pth: holds a dict"):
         read_tensors(tmp_path / "run.pth")
 
@@ -212,7 +228,7 @@ def test_load_backbone_reads_the_shared_imagenet_weights():
     path = SHARED / "data" / "weights" / "mobilenet_v2_imagenet.safetensors"
     if not path.is_file():
         pytest.skip(f"needs {path.name} in a folder 'shared' beside the checkout")
-    model = registry.build("stcn_mobilenetv2", seed=0)
+    model = network("stcn_mobilenetv2", seed=0)
     load_backbone(model, path)
     with torch.no_grad():
         s16 = model.encode_key(textured_frames(1, 64, 64)).features.s16

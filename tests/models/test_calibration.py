@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.model_tools import textured_clip
-from vosmodels import registry
+from tests.model_tools import network, textured_clip
 from vosmodels.calibration import calibrate
 from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.types import Clip, Features
@@ -43,13 +42,13 @@ def _deviations(model: SpaceTimeNetwork) -> dict[str, float]:
 
 
 def test_an_uncalibrated_random_mobilenet_is_dead():
-    assert _deviations(registry.build(MOBILENETS[0], seed=0))["key_encoder.s16"] < 1e-4
+    assert _deviations(network(MOBILENETS[0], seed=0))["key_encoder.s16"] < 1e-4
 
 
 @pytest.mark.parametrize("name", MOBILENETS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_stage_of_a_calibrated_random_model_is_alive(name: str, seed: int):
-    model = registry.build(name, seed=seed)
+    model = network(name, seed=seed)
     calibrate(model, _clips(3))
     deviations = _deviations(model)
     assert len(deviations) == 8
@@ -60,14 +59,14 @@ def test_calibration_depends_on_weights_and_clips_alone():
     states = []
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)
-        model = registry.build("mobilevos_mobilenetv2", seed=0)
+        model = network("mobilevos_mobilenetv2", seed=0)
         calibrate(model, _clips(2))
         states.append(model.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_statistics_are_the_moments_of_all_inputs_together():
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     calibrate(model, _clips(3))
     frames = torch.cat([clip.frames.flatten(0, 1) for clip in _clips(3)])
     conv = model.key_encoder.get_submodule("features.0.0")
@@ -83,7 +82,7 @@ def test_statistics_are_the_moments_of_all_inputs_together():
 
 
 def test_every_batch_is_normalised_by_its_own_statistics_meanwhile():
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     means: list[Tensor] = []
     norm = model.value_encoder.get_submodule("features.2.conv.0.1")  # bias 0, scale 1
     norm.register_forward_hook(lambda _, __, output: means.append(output.mean((0, 2, 3))))
@@ -93,7 +92,7 @@ def test_every_batch_is_normalised_by_its_own_statistics_meanwhile():
 
 
 def test_loaded_modules_and_all_weights_are_left_alone():
-    model = registry.build("mobilevos_mobilenetv2", seed=0)
+    model = network("mobilevos_mobilenetv2", seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     calibrate(model, _clips(2), loaded=[model.key_encoder])
     changed = {key for key, v in model.state_dict().items() if not torch.equal(v, before[key])}
@@ -104,7 +103,7 @@ def test_loaded_modules_and_all_weights_are_left_alone():
 
 
 def test_a_pooled_branch_with_one_value_per_batch_gets_statistics_over_batches():
-    model = registry.build("mobilevos_mobilenetv2", seed=0)
+    model = network("mobilevos_mobilenetv2", seed=0)
     norm = model.decoder.aspp.get_submodule("pool.1")
     assert isinstance(norm, nn.BatchNorm2d)
     sizes: list[float] = []
@@ -118,7 +117,7 @@ def test_a_pooled_branch_with_one_value_per_batch_gets_statistics_over_batches()
 
 
 def test_statistics_are_frozen_afterwards_and_a_second_calibration_starts_afresh():
-    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
     calibrate(model, _clips(2))
     once = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
@@ -130,4 +129,4 @@ def test_statistics_are_frozen_afterwards_and_a_second_calibration_starts_afresh
 
 def test_calibrating_from_no_clips_is_refused():
     with pytest.raises(ValueError, match="no clips"):
-        calibrate(registry.build("mobilevos_mobilenetv2_noaspp", seed=0), [])
+        calibrate(network("mobilevos_mobilenetv2_noaspp", seed=0), [])

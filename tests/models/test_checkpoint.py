@@ -21,27 +21,27 @@ from vosmodels.checkpoint import (
     write,
 )
 from vosmodels.errors import InputError
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"
 
 
 @pytest.fixture(scope="module")
-def model() -> SpaceTimeNetwork:
+def model() -> VideoModel:
     return registry.build(STUDENT, seed=3)
 
 
 @pytest.fixture
-def info(model: SpaceTimeNetwork) -> CheckpointInfo:
+def info(model: VideoModel) -> CheckpointInfo:
     return CheckpointInfo.of(model, ancestor="ab" * 32, step=40, scores={"jf": 0.5, "j": 0.25})
 
 
 @pytest.fixture
-def written(tmp_path: Path, model: SpaceTimeNetwork, info: CheckpointInfo) -> Path:
+def written(tmp_path: Path, model: VideoModel, info: CheckpointInfo) -> Path:
     return write(tmp_path / "checkpoints", model.state_dict(), info)[0]
 
 
-def _same(a: SpaceTimeNetwork, b: SpaceTimeNetwork) -> bool:
+def _same(a: VideoModel, b: VideoModel) -> bool:
     other = b.state_dict()
     return all(torch.equal(value, other[key]) for key, value in a.state_dict().items())
 
@@ -53,7 +53,7 @@ def _save(path: Path, tensors: dict[str, Tensor], vos: Any = None) -> Path:
 
 
 def test_a_checkpoint_comes_back_as_it_was_written(
-    written: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+    written: Path, model: VideoModel, info: CheckpointInfo
 ):
     tensors, found = read(written)
     assert found == info == read_info(written)
@@ -61,7 +61,7 @@ def test_a_checkpoint_comes_back_as_it_was_written(
     assert all(torch.equal(v, tensors[key]) for key, v in model.state_dict().items())
 
 
-def test_a_checkpoint_builds_its_own_model(written: Path, model: SpaceTimeNetwork):
+def test_a_checkpoint_builds_its_own_model(written: Path, model: VideoModel):
     loaded, info = load_model(written)
     assert (loaded.name, info.step, loaded.training) == (STUDENT, 40, False)
     assert loaded.config == model.config
@@ -82,7 +82,7 @@ def test_the_file_is_named_by_its_sha256_and_carries_canonical_json(written: Pat
 
 
 def test_equal_content_is_one_file_and_is_not_written_again(
-    written: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+    written: Path, model: VideoModel, info: CheckpointInfo
 ):
     before = written.stat()
     shuffled = dict(reversed(model.state_dict().items()))
@@ -95,7 +95,7 @@ def test_equal_content_is_one_file_and_is_not_written_again(
 
 
 def test_an_interrupted_write_leaves_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: SpaceTimeNetwork, info: CheckpointInfo
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: VideoModel, info: CheckpointInfo
 ):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -106,7 +106,7 @@ def test_an_interrupted_write_leaves_nothing_behind(
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_scores_that_are_not_numbers_are_refused(tmp_path: Path, model: SpaceTimeNetwork):
+def test_scores_that_are_not_numbers_are_refused(tmp_path: Path, model: VideoModel):
     info = CheckpointInfo.of(model, ancestor=None, step=0, scores={"jf": float("nan")})
     with pytest.raises(ValueError, match="nan"):
         write(tmp_path, model.state_dict(), info)
@@ -151,7 +151,7 @@ def test_another_format_version_is_named(tmp_path: Path):
         read(path)
 
 
-def test_a_checkpoint_of_an_unknown_model_is_named(tmp_path: Path, model: SpaceTimeNetwork):
+def test_a_checkpoint_of_an_unknown_model_is_named(tmp_path: Path, model: VideoModel):
     info = CheckpointInfo("mobilevos_huge", {}, None, 0)
     path = write(tmp_path, model.state_dict(), info)[0]
     with pytest.raises(InputError, match=rf"{path.name}.*'mobilevos_huge': unknown"):
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_an_unknown_model_is_named(tmp_path: Path, model: SpaceT
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_bare_weights_load_into_a_model_that_is_named(
-    tmp_path: Path, model: SpaceTimeNetwork, suffix: str
+    tmp_path: Path, model: VideoModel, suffix: str
 ):
     path = tmp_path / f"bare{suffix}"
     state = {k: v for k, v in model.state_dict().items() if not k.endswith("batches_tracked")}
@@ -174,7 +174,7 @@ def test_bare_weights_load_into_a_model_that_is_named(
 
 
 def test_a_checkpoint_loads_as_weights_whatever_its_training_options(
-    tmp_path: Path, model: SpaceTimeNetwork
+    tmp_path: Path, model: VideoModel
 ):
     other = registry.build(STUDENT, seed=3, detach_feedback=True, queue=4)
     info = CheckpointInfo.of(other, ancestor=None, step=7)
@@ -204,7 +204,7 @@ GONE, NEW = "key_comp.weight", "module.key_comp.weight"
     ],
 )
 def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(
-    tmp_path: Path, model: SpaceTimeNetwork, gone: bool, new: bool, says: str
+    tmp_path: Path, model: VideoModel, gone: bool, new: bool, says: str
 ):
     state = dict(model.state_dict())
     if new:
@@ -219,7 +219,7 @@ def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(
     assert _same(target, registry.build(STUDENT, seed=0))
 
 
-def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, model: SpaceTimeNetwork):
+def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, model: VideoModel):
     state = {**model.state_dict(), "decoder.pred.bias": torch.zeros(2)}
     path = _save(tmp_path / "wide.safetensors", state)
     with pytest.raises(InputError, match=r"'decoder\.pred\.bias' has shape \(2,\), wanted \(1,\)"):
@@ -233,7 +233,7 @@ def test_an_option_that_changes_what_equal_shapes_mean_is_compared(tmp_path: Pat
         load_weights(registry.build("mobilevos_mobilenetv2", seed=0), path)
 
 
-def test_a_pickle_with_code_is_refused(tmp_path: Path, model: SpaceTimeNetwork):
+def test_a_pickle_with_code_is_refused(tmp_path: Path, model: VideoModel):
     path = tmp_path / "whole_model.pth"
     torch.save(model, path)
     with pytest.raises(InputError, match=r"whole_model\.pth: refused.*state_dict"):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from vosmodels import registry
+from tests.model_tools import network
 from vosmodels.spacetime.configs import MobileVOSConfig
 from vosmodels.spacetime.mobilevos import MobileVOS
 
@@ -15,7 +15,7 @@ from vosmodels.spacetime.mobilevos import MobileVOS
     ],
 )
 def test_students_have_the_parameters_of_the_budget(name: str, parameters: int):
-    model = registry.build(name, seed=0)
+    model = network(name, seed=0)
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert model.decoder.pred.kernel_size == (1, 1)
     assert not model.value_encoder.sees_frame

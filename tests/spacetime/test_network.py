@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.model_tools import DATA, filled, textured_clip, textured_frames
+from tests.model_tools import DATA, filled, network, textured_clip, textured_frames
 from vosmodels import registry
 from vosmodels.spacetime.memory import affinity
 from vosmodels.spacetime.network import KeyProjection, SpaceTimeNetwork
@@ -153,7 +153,7 @@ def test_given_masks_replace_the_models_own(student: SpaceTimeNetwork):
 
 @pytest.mark.parametrize("name", registry.REGISTRY)
 def test_every_parameter_gets_a_gradient_and_statistics_stay(name: str):
-    model = registry.build(name, seed=0).train()
+    model = network(name, seed=0).train()
     before = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
     with torch.enable_grad():
         model(textured_clip(clips=1, frames=2, size=32)).logits.sum().backward()
@@ -165,7 +165,7 @@ def test_every_parameter_gets_a_gradient_and_statistics_stay(name: str):
 
 
 def test_train_keeps_batch_norm_in_eval_and_the_rest_in_training():
-    model = registry.build("mobilevos_mobilenetv2", seed=0).train()
+    model = network("mobilevos_mobilenetv2", seed=0).train()
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) > 80
     assert not any(m.training for m in norms)

@@ -3,8 +3,7 @@ import json
 import pytest
 import torch
 
-from tests.model_tools import SHARED
-from vosmodels import registry
+from tests.model_tools import SHARED, network
 from vosmodels.spacetime.configs import STCNConfig
 from vosmodels.spacetime.stcn import STCN
 
@@ -27,7 +26,7 @@ def test_state_dict_names_and_shapes_are_those_of_the_public_weights():
 
 
 def test_the_light_teacher_is_wider_than_its_students_and_remembers_everything():
-    model = registry.build("stcn_mobilenetv2", seed=0)
+    model = network("stcn_mobilenetv2", seed=0)
     assert sum(p.numel() for p in model.parameters()) == 3_542_252
     assert model.queue is None
     assert model.value_encoder.sees_frame

@@ -6,9 +6,10 @@ import copy
 import ctypes
 import functools
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vosmodels.backbones import (
@@ -18,8 +19,9 @@ from vosmodels.backbones import (
     ResNetEncoder,
 )
 from vosmodels.inference.stripes import Stripes, in_stripes
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 
+Model = TypeVar("Model", bound=VideoModel)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
@@ -38,9 +40,7 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in wanted.items())
 
 
-def for_inference(
-    model: SpaceTimeNetwork, *, dtype: torch.dtype = torch.float32
-) -> SpaceTimeNetwork:
+def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
     """A copy that answers as `model` does, up to rounding, in less time; it is not to be trained.
 
     A frozen BatchNorm is a scale and a shift per channel, so it goes into the weights of the
@@ -55,7 +55,7 @@ def for_inference(
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(layer, norm))
                 setattr(module, norm_name, nn.Identity())
-    for encoder in (made.key_encoder, made.value_encoder):
+    for encoder in list(made.modules()):
         if isinstance(encoder, MobileNetV2Encoder | MobileNetV2ValueEncoder):
             encoder.features = in_stripes(encoder.features)
         if isinstance(encoder, ResNetEncoder | ResNet18ValueEncoder):
@@ -64,7 +64,16 @@ def for_inference(
     left = [name for name, module in made.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if left:
         raise ValueError(f"BatchNorm that follows no convolution: {left}")
+    constants = _constants(model)
     made.to(dtype)
     made.to(memory_format=torch.channels_last)
-    made.mean, made.std = model.mean, model.std  # frames are normalised in full precision
+    for name, value in constants.items():
+        owner, _, buffer = name.rpartition(".")
+        setattr(made.get_submodule(owner), buffer, value)
     return made
+
+
+def _constants(model: VideoModel) -> dict[str, Tensor]:
+    """Buffers that no weights file holds, such as the mean colour: they keep full precision."""
+    stored = model.state_dict()
+    return {name: value for name, value in model.named_buffers() if name not in stored}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
+# Start values, and how a model is run: weights mean the same under any value of these.
+FREE = frozenset(
+    {"key_gain", "mem_every", "include_last", "queue", "single_object", "detach_feedback"}
+)
+
 
 class STCNConfig(BaseModel, frozen=True, extra="forbid"):
-    """Defaults are the public STCN, 54.4 M parameters."""
+    """Options of STCN; the defaults are the public one, 54.4 M parameters."""
+
+    free_options: ClassVar[frozenset[str]] = FREE
 
     backbone: Literal["resnet50", "mobilenet_v2"] = "resnet50"
     value_backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
@@ -23,7 +30,9 @@ class STCNConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
-    """Defaults are the ResNet-18 student, 8.1 M parameters."""
+    """Options of MobileVOS; the defaults are the ResNet-18 student, 8.1 M parameters."""
+
+    free_options: ClassVar[frozenset[str]] = FREE
 
     backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
     key_channels: PositiveInt = 64  # width of the matching space

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import torch
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from vosmodels.backbones import KeyEncoder, ValueEncoder
+from vosmodels.model import VideoModel
 from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
 from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot, readout
@@ -21,6 +23,7 @@ from vosmodels.types import Clip, Features, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MASK_STEMS = ("value_encoder.conv1.weight", "value_encoder.features.0.0.weight")
 TOP_K = 20  # memory entries read per query at inference, as in STCN's public code
 
 
@@ -42,7 +45,7 @@ class KeyProjection(nn.Module):
         return key
 
 
-class SpaceTimeNetwork(nn.Module):
+class SpaceTimeNetwork(VideoModel):
     """Key encoder, value encoder, memory read, decoder.
 
     queue: memory length in frames, first frame pinned; None remembers every frame.
@@ -93,6 +96,21 @@ class SpaceTimeNetwork(nn.Module):
     def z_channels(self) -> int:
         """Width of z."""
         return self.decoder.pred.in_channels
+
+    def adapt_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Grow the mask stem of weights that were trained without the other objects' mask.
+
+        STCN's static-image weights have 4 input channels there; the fifth is filled with zeros, so
+        that the model does what they did.
+        """
+        own, adapted = self.state_dict(), dict(tensors)
+        for name in MASK_STEMS:
+            stem, old = own.get(name), tensors.get(name)
+            if stem is not None and old is not None and stem.ndim == old.ndim == 4:
+                width, inputs = old.shape[:2]
+                if (width, inputs + 1) == stem.shape[:2] and old.shape[2:] == stem.shape[2:]:
+                    adapted[name] = torch.cat([old, torch.zeros_like(old[:, :1])], 1)
+        return adapted
 
     def train(self, mode: bool = True) -> Self:
         """As nn.Module, but BatchNorm keeps its statistics: STCN trains it in eval mode.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -13,10 +14,15 @@ from torch import Tensor
 
 from vosmodels.errors import InputError
 
+STATE_DICTS = ("state_dict", "model")  # keys under which training scripts save weights
+WRAPPER = "module."
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or a torch file (weights only: code in it is never run).
 
+    A torch file may hold the weights alone, or under `state_dict` or `model` beside an optimizer's
+    state, as training scripts save them; `module.` in front of every name is taken off.
     Raises InputError: file missing, corrupt, holding code, or not a plain dict of tensors.
     """
     if not path.is_file():
@@ -27,7 +33,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise InputError(f"{path}: not a readable safetensors file ({error})") from error
-        return tensors
+        return _without_wrapper(tensors)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -37,6 +43,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable torch file ({_first_line(error)})") from error
+    loaded = _state_dict_in(loaded)
     if not isinstance(loaded, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
     ):
@@ -44,7 +51,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: holds a {type(loaded).__name__}, not names with tensors; save the model's "
             f"state_dict alone"
         )
-    return dict(loaded)
+    return _without_wrapper(dict(loaded))
+
+
+def _state_dict_in(loaded: Any) -> Any:
+    """The weights in what a training script saved beside its optimizer; else what was loaded."""
+    if isinstance(loaded, Mapping):
+        for key in STATE_DICTS:
+            if isinstance(loaded.get(key), Mapping):
+                return loaded[key]
+    return loaded
+
+
+def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the `module.` that DataParallel and DDP put in front of all of them."""
+    if tensors and all(name.startswith(WRAPPER) for name in tensors):
+        return {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
+    return tensors
 
 
 def _first_line(error: Exception) -> str:

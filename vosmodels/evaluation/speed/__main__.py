@@ -29,7 +29,7 @@ from vosmodels.evaluation.speed.tables import (
 from vosmodels.support import cli
 
 if TYPE_CHECKING:
-    from vosmodels.spacetime.network import SpaceTimeNetwork
+    from vosmodels.model import VideoModel
 
 MODULE = "vosmodels.evaluation.speed"
 
@@ -101,9 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
 
 
-def _head(
-    args: argparse.Namespace, network: SpaceTimeNetwork, typed: Sequence[str]
-) -> Mapping[str, Any]:
+def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -> Mapping[str, Any]:
     """What a table is of, and where it is made."""
     from vosmodels.evaluation.speed import timing
     from vosmodels.support import provenance
@@ -162,7 +160,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     return size
 
 
-def _model(args: argparse.Namespace) -> SpaceTimeNetwork:
+def _model(args: argparse.Namespace) -> VideoModel:
     if args.model:
         return registry.build(args.model, seed=0)
     from vosmodels.checkpoint import load_model

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.model import VideoModel
 from vosmodels.support import provenance
 from vosmodels.support.seeding import generator
 
@@ -58,7 +58,7 @@ def random_video(height: int, width: int, objects: int) -> tuple[list[Tensor], T
 
 
 def measure(
-    model: SpaceTimeNetwork,
+    model: VideoModel,
     *,
     size: tuple[int, int],
     frames: int,
@@ -104,7 +104,7 @@ def measure(
     )
 
 
-def parameters(model: SpaceTimeNetwork) -> int:
+def parameters(model: VideoModel) -> int:
     """How many numbers are learnt."""
     return sum(p.numel() for p in model.parameters())
 

@@ -1,0 +1,54 @@
+"""Define what every part of the product asks of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from vosmodels.types import Clip, Propagator, StepOutput
+
+
+class VideoModel(nn.Module, ABC):
+    """A network for video object segmentation.
+
+    Training, scoring, checkpoints and speed tables use what is declared here and the methods of
+    `nn.Module`; anything else belongs to one family of models and is used by that family alone.
+    A base class and not a Protocol, since Python cannot say 'an nn.Module that also has these'.
+
+    name: in the registry; config: builds the same model again, a checkpoint stores it;
+    queue: frames remembered at inference, None where memory grows with the video.
+    """
+
+    name: str
+    config: BaseModel
+    queue: int | None
+
+    @property
+    def z_channels(self) -> int | None:
+        """Width C of `StepOutput.z`; None for a model without a feature map per object."""
+        return None
+
+    @property
+    def skips_parameters(self) -> bool:
+        """True where a training step may leave a parameter without gradient: DDP must know."""
+        return False
+
+    @abstractmethod
+    def forward(self, clip: Clip) -> StepOutput:
+        """Predict frames 1..T-1 of a training clip, whose frame 0 has its mask given."""
+
+    @abstractmethod
+    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+        """Do as `forward`; with `given_masks` past masks are the clip's, not the predicted ones."""
+
+    @abstractmethod
+    def propagator(self, *args: Any, **options: Any) -> Propagator:
+        """Return the model on one video; the options are the family's own."""
+
+    def adapt_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of an older layout of this model in today's; others as they are."""
+        return dict(tensors)

@@ -1,0 +1,147 @@
+"""Define the terms of a training loss: what each is called, weighs, acts on and computes.
+
+`orchestrator.config.LossConfig.terms` lists the terms a configuration asks for. A new loss is one
+function here, one line there and one key of the YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+from vosmodels.distillation.correlation import correlation_loss
+from vosmodels.distillation.logits import logit_loss
+from vosmodels.distillation.pixels import Selection, object_masks
+from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft_jaccard
+from vosmodels.types import Clip, CorrelationMethod, CorrelationNorm, Direction, StepOutput
+
+OBJECT_OR_REST = 2  # classes of a pixel's label
+Needs = Literal["labels", "teacher", "features"]
+SumAndCount: TypeAlias = tuple[Tensor, Tensor | int]
+
+
+@dataclass(frozen=True)
+class StepView:
+    """Everything that a term may look at in one optimisation step.
+
+    logits (B, T-1, N+1, H, W): the student's, absent slots at -inf; keep: share of the pixels that
+    bootstrapping keeps; selection: the pixels that distillation compares; student_rows and
+    teacher_rows (M, d_t): z at `selection.rows`, the student's embedded. The last three are None
+    where no term needs a teacher, rows where no term needs features.
+    """
+
+    clip: Clip
+    output: StepOutput
+    logits: Tensor
+    keep: float
+    teacher: StepOutput | None = None
+    selection: Selection | None = None
+    student_rows: Tensor | None = None
+    teacher_rows: Tensor | None = None
+
+    @property
+    def truth(self) -> Tensor:
+        """Ids (B, T-1, H, W) of the predicted frames."""
+        return self.clip.masks[:, 1:]
+
+    @property
+    def at(self) -> Mapping[str, Tensor]:
+        """The student's tensors by name, at which gradients are measured."""
+        z = {} if self.output.z is None else {"z": self.output.z}
+        return {**z, "logits": self.output.logits, **self.output.named}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted term of a loss.
+
+    name    short, in ledger and MLflow: `train/loss_NAME`, `grad/NAME_z`
+    label   what a message calls it, a key of the YAML where there is one
+    weight  factor in the total, above 0
+    at      names of the student's tensors that the term is a function of
+    value   the sum over items, and how many items that are; sums and counts of several workers
+            are added before they are divided
+    needs   what must be there: labels after the first frame, a teacher, features z
+    """
+
+    name: str
+    label: str
+    weight: float
+    at: tuple[str, ...]
+    value: Callable[[StepView], SumAndCount]
+    needs: frozenset[Needs] = frozenset()
+
+
+def cross_entropy(weight: float) -> Term:
+    """Bootstrapped poly cross-entropy; an item is a (clip, frame)."""
+
+    def value(view: StepView) -> SumAndCount:
+        flat, truth = view.logits.flatten(0, 1), view.truth.flatten(0, 1)
+        per_item = hardest_mean(poly_cross_entropy(flat, truth), view.keep)
+        return per_item.sum(), len(per_item)
+
+    needs: frozenset[Needs] = frozenset({"labels"})
+    return Term("ce", "cross-entropy", weight, ("z", "logits"), value, needs)
+
+
+def dice(weight: float) -> Term:
+    """Soft Jaccard loss; an item is a (clip, frame, present object).
+
+    An absent slot has probability 0 everywhere and an empty truth: its Jaccard loss is 0.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        present, truth = view.clip.present, view.truth
+        slots, frames = present.shape[1], truth.shape[1]
+        probability = view.logits.float().softmax(2)[:, :, 1:]  # (B, T-1, N, H, W)
+        planes = object_masks(truth, slots).flatten(0, 2)
+        return soft_jaccard(probability.flatten(0, 2), planes).sum(), present.sum() * frames
+
+    needs: frozenset[Needs] = frozenset({"labels"})
+    return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)
+
+
+def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool) -> Term:
+    """KL divergence of teacher and student logits; an item is a (clip, frame) with pixels."""
+
+    def value(view: StepView) -> SumAndCount:
+        assert view.teacher is not None
+        assert view.selection is not None
+        per_item = logit_loss(
+            view.logits.flatten(0, 1),
+            mask_absent(view.teacher.logits, view.clip.present).flatten(0, 1),
+            view.selection.logit_pixels.flatten(0, 1),
+            tau,
+            direction,
+            tau_squared=tau_squared,
+        )
+        return per_item.sum(), view.selection.logit_items
+
+    needs: frozenset[Needs] = frozenset({"teacher"})
+    return Term("logit", "loss.logit", weight, ("z", "logits"), value, needs)
+
+
+def correlation(
+    weight: float, *, omega: float, method: CorrelationMethod, norm: CorrelationNorm
+) -> Term:
+    """Correlation loss of MobileVOS; an item is a (clip, frame, object) with two pixels or more."""
+
+    def value(view: StepView) -> SumAndCount:
+        assert view.selection is not None
+        assert view.student_rows is not None
+        assert view.teacher_rows is not None
+        total = view.student_rows.sum() * 0  # the empty sum keeps its gradient path, for DDP
+        rows = (view.student_rows, view.teacher_rows, view.selection.labels)
+        for s, t, y in zip(*(x.split(view.selection.counts) for x in rows), strict=True):
+            total = total + correlation_loss(
+                s, t, y, omega, method=method, norm=norm, classes=OBJECT_OR_REST
+            )
+        return total, len(view.selection.counts)
+
+    needs: frozenset[Needs] = frozenset({"teacher", "features"})
+    if omega < 1:  # the labels' share of the target
+        needs |= {"labels"}
+    return Term("repr", "loss.representation", weight, ("z",), value, needs)
