@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", metavar="ROOT", help="a DAVIS or YouTube-VOS folder, or: generated"
     )
-    parser.add_argument("--split", default="val", help="default: val")
+    parser.add_argument(
+        "--split", default="val", help="a name, or a FILE.txt of names; default: val"
+    )
     parser.add_argument(
         "--height",
         metavar="ROWS",

@@ -30,6 +30,7 @@ from orchestrator.tracking.mlflow_store import Connection, locate
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.recipe import soup_of_sweep
+from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support import cli
 from vosmodels.support.atomic_files import write_json
@@ -207,7 +208,7 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     out.print(results.table())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
-        out.print(f"best by {config.data.select} J&F: {chosen[0].name}")
+        out.print(f"best by {split_file.label(config.data.select)} J&F: {chosen[0].name}")
     out.print(results.cost())
     out.print("next:")
     out.print("  make ui                                   look at runs, checkpoints, masks")

@@ -56,7 +56,10 @@ GENERATED_SPLITS = ("train", "val", "test")
 
 
 class DataConfig(Section):
-    """Where clips come from; splits by name. `select` chooses, `report` is scored once."""
+    """Where clips come from. `select` chooses, `report` is scored once.
+
+    A split is a name, or a FILE.txt with a video's name on every line (DAVIS folders).
+    """
 
     section = "data"
     root: Name = "generated"

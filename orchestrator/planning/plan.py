@@ -11,8 +11,10 @@ from typing import Any, Literal
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import content, digest
 from orchestrator.config.sections import MODEL, Config, LossConfig, ModelConfig, TrainConfig
+from orchestrator.config.stages import ImagesConfig, VideosConfig
 from orchestrator.planning.datasets import Stage, clips_fingerprint, fingerprint, staged
 from orchestrator.planning.trials import Trial, trials
+from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support.seeding import seed_of
 
@@ -101,7 +103,11 @@ def located(config: Config) -> Config:
     }
     data = config.data
     root = data.root if data.generated else _absolute(data.root)
-    here = {"root": root, "train": _placed(data.train), "static": _placed(data.static)}
+    here = {
+        "root": root,
+        "static": _placed(data.static),
+        **{key: _placed(getattr(data, key)) for key in ("train", "select", "report")},
+    }
     stages = config.stages and tuple(
         stage.model_copy(update={"data": _placed(stage.data)}) for stage in config.stages
     )
@@ -111,10 +117,17 @@ def located(config: Config) -> Config:
 
 
 def _placed(sources: Any) -> Any:
-    """A list of folders with absolute paths; a split's name and null as they are."""
-    if not isinstance(sources, tuple):
-        return sources
-    return tuple(s.model_copy(update={"root": _absolute(s.root)}) for s in sources)
+    """Make the paths of a list of folders, or of a split's file, absolute; leave names and null."""
+    if isinstance(sources, str):
+        return _absolute(sources) if split_file.is_file(sources) else sources
+    return sources and tuple(_placed_source(source) for source in sources)
+
+
+def _placed_source(source: ImagesConfig) -> ImagesConfig:
+    paths = {"root": _absolute(source.root)}
+    if isinstance(source, VideosConfig) and split_file.is_file(source.split):
+        paths["split"] = _absolute(source.split)
+    return source.model_copy(update=paths)
 
 
 def _absolute(path: str | None) -> str | None:

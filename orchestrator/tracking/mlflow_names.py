@@ -20,6 +20,7 @@ from orchestrator.tracking.events import (
     Souped,
     Speed,
 )
+from vosmodels.data import split_file
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
@@ -96,7 +97,9 @@ def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
     root, part = str(data.get("root", "")), str(data.get(split) or split)
     keys = ("select_height", "select_stride") if split == "select" else ("report_height",)
     protocol = [data[key] for key in keys if data.get(key) is not None]
-    return Dataset(f"{Path(root).name or root}-{part}", digest([root, part, protocol]))
+    return Dataset(
+        f"{Path(root).name or root}-{split_file.label(part)}", digest([root, part, protocol])
+    )
 
 
 def numbers(event: Event) -> Iterator[tuple[str, float, int]]:

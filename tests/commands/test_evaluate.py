@@ -48,6 +48,13 @@ def test_of_fewer_rows_masks_are_written_and_scored_at_full_size(
     assert told(*masks)["mean"] == fewer["mean"]
 
 
+def test_a_file_of_names_is_a_split(told, student, davis17_root, tmp_path):
+    split = tmp_path / "mine.txt"
+    split.write_text("cat\n")
+    words = ("--checkpoint", student, "--data", davis17_root, "--height", 32)
+    assert told(*words, "--split", split)["sequences"] == told(*words)["sequences"]
+
+
 def test_rows_that_no_network_sees_are_refused_and_so_are_rows_of_masks(
     student, davis17_root, tmp_path, capsys
 ):

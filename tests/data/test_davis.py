@@ -152,6 +152,42 @@ def test_an_empty_split_is_refused(davis_root: Path) -> None:
         DavisDataset(davis_root).sequences("val")
 
 
+def test_a_split_ending_in_txt_is_a_file_of_names_in_their_order(davis_root: Path) -> None:
+    split = davis_root.parent / "mine.txt"
+    split.write_text("cat\n\n  ant\ncat\n")
+    assert [s.name for s in DavisDataset(davis_root).sequences(str(split))] == ["cat", "ant"]
+
+
+def test_a_split_file_with_the_names_of_a_split_has_its_fingerprint(davis_root: Path) -> None:
+    split = davis_root.parent / "mine.txt"
+    split.write_text("ant\nbee\n")
+    dataset = DavisDataset(davis_root)
+    assert dataset.fingerprint(str(split)) == dataset.fingerprint("train")
+    assert dataset.fingerprint(str(split)) != dataset.fingerprint("val")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, r"mine\.txt: cannot be read as a split \(No such file"),
+        (b"\xff\xfe", r"mine\.txt: cannot be read as a split"),
+        (b"\n \n", r"mine\.txt: names no video; write one name a line"),
+        (
+            b"ant\n\nbea\ndog\n",
+            r"mine\.txt: line 3: no video 'bea' in .*480p; did you mean 'bee'\?; line 4: .*'dog'",
+        ),
+    ],
+)
+def test_a_split_file_that_cannot_be_used_is_told_with_its_lines(
+    davis_root: Path, text: bytes | None, says: str
+) -> None:
+    split = davis_root.parent / "mine.txt"
+    if text is not None:
+        split.write_bytes(text)
+    with pytest.raises(InputError, match=says):
+        DavisDataset(davis_root).sequences(str(split))
+
+
 def test_all_problems_of_a_split_come_in_one_message(davis_root: Path) -> None:
     mask(davis_root, "ant", 3).unlink()
     Image.new("L", (10, 20)).save(mask(davis_root, "bee", 1))

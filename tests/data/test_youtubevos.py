@@ -104,6 +104,13 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are(youtubevos_root: 
         YouTubeVosDataset(youtubevos_root).sequences("val")
 
 
+def test_a_file_of_names_is_refused_with_the_splits_there_are(youtubevos_root: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'my\.txt': a file .* is for DAVIS folders; there are off"
+    ):
+        YouTubeVosDataset(youtubevos_root).sequences("my.txt")
+
+
 def test_a_split_without_meta_json_is_refused(youtubevos_root: Path) -> None:
     (youtubevos_root / "valid" / "meta.json").unlink()
     with pytest.raises(InputError, match=r"valid/meta\.json: cannot be read .*unpack it from"):

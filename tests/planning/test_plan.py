@@ -5,6 +5,7 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.planning.plan import located, plan_sweep
+from tests.conftest import SPLITS
 from vosmodels.errors import InputError
 
 
@@ -150,6 +151,31 @@ def test_workers_get_absolute_paths_and_keys_do_not_depend_on_them(tmp_path, mon
     far = plan(student={"name": "mobilevos_mobilenetv2", "backbone": str(tmp_path / "w")})
     assert near.trials[0].config.student.backbone == str(tmp_path / "w")
     assert keys(near.jobs) == keys(far.jobs)
+
+
+def test_a_file_of_a_splits_names_gives_the_keys_of_that_split(davis_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split, names in SPLITS.items():
+        (tmp_path / f"my-{split}.txt").write_text("\n".join(names))
+
+    def jobs_of(train, select, report):
+        data = {"root": str(davis_root), "train": train, "select": select, "report": report}
+        return plan(data=data).jobs
+
+    by_file = jobs_of("my-train.txt", "my-val.txt", "my-val-again.txt")
+    assert keys(by_file) == keys(jobs_of("train", "val", None))
+    assert keys(by_file) != keys(jobs_of("my-val.txt", "val", None))
+    data = by_file[0].config.data
+    assert (data.train, data.select) == (str(tmp_path / "my-train.txt"), f"{tmp_path}/my-val.txt")
+    assert data.report == str(tmp_path / "my-val-again.txt")
+
+
+def test_a_lists_split_file_is_made_absolute_and_its_named_split_is_not(davis_root, monkeypatch):
+    monkeypatch.chdir(davis_root)
+    sources = [{"root": ".", "split": "my.txt"}, {"root": ".", "split": "val"}]
+    mine, named = located(config(data={"root": ".", "train": sources})).data.train
+    assert (mine.root, mine.split) == (str(davis_root), str(davis_root / "my.txt"))
+    assert (named.root, named.split) == (str(davis_root), "val")
 
 
 def test_a_model_of_the_store_keeps_its_name_when_paths_become_absolute():

@@ -6,7 +6,6 @@ without ImageSets: BL30K (STCN's second stage), MOSE, or a person's own videos.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vosmodels.data import held_out
+from vosmodels.data import held_out, split_file
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
 from vosmodels.data.listing import (
     PairProblem,
     folders_in,
     listing,
+    near,
     pair_problem,
     pictures,
     together,
@@ -161,16 +161,20 @@ class DavisDataset:
         )
 
     def names(self, split: str) -> tuple[str, ...]:
-        """The split's videos in its order. Raises InputError where it has none or is not there."""
+        """The split's videos in its order; a split that ends in .txt is a file of names.
+
+        Raises InputError where the split has no video or is not there.
+        """
+        if split_file.is_file(split):
+            folder = self.folders("")[0]
+            return split_file.read(Path(split).expanduser(), folders_in(folder), folder)
         if self._splits.get(split):
             return self._splits[split]
         if split in self._splits:
             raise InputError(f"{self._lists}: split {split!r} names no sequence")
-        near = difflib.get_close_matches(split, self._splits, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(
             f"{self._lists}: no split {split!r} of year {self.year}; "
-            f"there are {', '.join(self.splits())}{hint}"
+            f"there are {', '.join(self.splits())}{near(split, self._splits)}"
         )
 
 

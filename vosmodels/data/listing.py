@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vosmodels.data.images import IMAGE_SUFFIXES, image_size
@@ -53,6 +54,12 @@ def together(head: str, problems: list[str]) -> str:
     more = len(problems) - _PROBLEMS_SHOWN
     shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
     return f"{head}: {'; '.join(shown)}"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """End a message with the nearest known word: `; did you mean 'x'?`, or with nothing."""
+    match = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def listing(folder: Path) -> str:

@@ -7,16 +7,15 @@ frame where it begins, and scores come from the benchmark's server.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from vosmodels.data import held_out
+from vosmodels.data import held_out, split_file
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, listing, pair_problem, pictures, together
+from vosmodels.data.listing import PairProblem, listing, near, pair_problem, pictures, together
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
@@ -239,11 +238,12 @@ class YouTubeVosDataset:
         """Where the split's files lie. Raises InputError where there is no such split."""
         if split in self._splits:
             return self._splits[split]
-        near = difflib.get_close_matches(split, self._splits, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(
-            f"{self.root}: no split {split!r}; there are {', '.join(self.splits())}{hint}"
-        )
+        there = f"there are {', '.join(self.splits())}{near(split, self._splits)}"
+        if split_file.is_file(split):
+            raise InputError(
+                f"{self.root}: split {split!r}: a file of video names is for DAVIS folders; {there}"
+            )
+        raise InputError(f"{self.root}: no split {split!r}; {there}")
 
 
 def _split(folder: Path) -> SplitFolders:
