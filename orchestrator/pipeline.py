@@ -187,13 +187,13 @@ def _soup(
 def _protocol(config: SweepConfig) -> str:
     data = config.data
     told = (
-        f"{data.root} {data.select}, at most {data.select_height} px high, "
+        f"{data.root} {split_file.label(data.select)}, at most {data.select_height} px high, "
         f"stride {data.select_stride}"
     )
     if not data.report:
         return told
     seen = f", of which the network sees {data.report_height} rows" if data.report_height else ""
-    return f"{told}; report {data.report} at full size, every frame{seen}"
+    return f"{told}; report {split_file.label(data.report)} at full size, every frame{seen}"
 
 
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:

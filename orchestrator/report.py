@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Print the table of a sweep, or write the committed results into a README.",
         f"python -m {MODULE} mlflow:omega --out sweeps/results/omega.json\n"
         f"  python -m {MODULE} sweeps/results/table5.json\n"
-        f"  python -m {MODULE} sweeps/results --readme README.md",
+        f"  python -m {MODULE} sweeps/results --readme sweeps/results/README.md",
         tracking=True,
     )
     parser.add_argument("source", metavar="mlflow:EXPERIMENT|TABLE.json|FOLDER")
