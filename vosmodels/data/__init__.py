@@ -1,1 +1,1 @@
-"""Clips and sequences: DAVIS folders and clips drawn on the fly."""
+"""Read video and image datasets, draw synthetic clips, and cut training clips."""

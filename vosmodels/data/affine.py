@@ -1,7 +1,8 @@
-"""Pictures and masks moved by one affine map, and recoloured: what clips of any source share.
+"""Warp frames and masks by one affine map, and change the colours of a clip.
 
-A map is (2, 3), from pixels (x, y) of the picture to pixels of the crop; pixel centres are whole
-numbers. Maps are composed before anything is drawn, so every picture is interpolated once.
+Clips of every source use these functions. A map is (2, 3), from pixels (x, y) of the frame to
+pixels of the crop, with pixel centres at integers. Maps are composed before a frame is warped, so
+each frame is interpolated once.
 """
 
 from __future__ import annotations
@@ -19,43 +20,48 @@ from vosmodels.types import U8
 
 F64 = NDArray[np.float64]
 
-_HALVE_BELOW = 0.7  # scale under which sampling two by two pixels would alias
-BORDER = (124, 116, 104)  # ImageNet's mean: zero once a model has normalised it
+_HALVE_BELOW = 0.7  # scale below which bilinear sampling (2x2 pixels) would alias
+BORDER = (124, 116, 104)  # ImageNet's mean, RGB: becomes zero when a model normalises the frame
 _TINT, _CONTRAST, _BRIGHTNESS = 0.15, 0.2, 12 / 255
 
 
 def rotation(degrees: float) -> F64:
-    """(2, 2) turn."""
+    """Return the (2, 2) rotation by `degrees`."""
     angle = math.radians(degrees)
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def shear(slope: float) -> F64:
-    """(2, 2): x grows by `slope` a row."""
+    """Return the (2, 2) shear that moves x by `slope` pixels per row."""
     return np.array([[1.0, slope], [0.0, 1.0]])
 
 
 def about(linear: F64, centre: tuple[float, float], crop: int) -> F64:
-    """The map with this linear part that takes `centre` (x, y) to the centre of the crop."""
+    """Return the (2, 3) map that moves a point of the frame to the crop's centre.
+
+    linear: the map's (2, 2) part; centre: the point (x, y) in frame pixels; crop: edge of the
+    square crop in pixels.
+    """
     return np.column_stack([linear, np.full(2, (crop - 1) / 2) - linear @ np.array(centre)])
 
 
 def warp_mask(mask: U8, warp: F64, crop: int) -> U8:
-    """(H, W) ids -> (crop, crop), nearest; 0 where the map comes from beyond the mask."""
+    """Warp ids (H, W) -> (crop, crop) by nearest neighbour, with 0 outside the mask."""
     warped = cv2.warpAffine(mask, warp, (crop, crop), flags=cv2.INTER_NEAREST)
     return np.asarray(warped, dtype=np.uint8)
 
 
 def warp_frame(frame: U8, warp: F64, crop: int) -> U8:
-    """(H, W, 3) -> (crop, crop, 3), bilinear; ImageNet's mean colour beyond the frame.
+    """Warp a frame (H, W, 3) -> (crop, crop, 3) bilinearly, ImageNet's mean outside.
 
-    Halved by area first where the map shrinks too much to sample without aliases.
+    A map that shrinks below `_HALVE_BELOW` would alias, so the frame is first halved by area
+    averaging until the rest of the map shrinks less.
     """
     while math.sqrt(abs(np.linalg.det(warp[:, :2]))) < _HALVE_BELOW and min(frame.shape[:2]) > 1:
         height, width = frame.shape[0] // 2, frame.shape[1] // 2
         ratio = np.array([frame.shape[1] / width, frame.shape[0] / height])
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        # x = ratio * (x' + 1/2) - 1/2 takes a small pixel's centre to the large picture.
+        # x = ratio * (x' + 1/2) - 1/2 maps a pixel centre of the halved frame to the larger frame.
         shift = warp[:, :2] @ ((ratio - 1) / 2)
         warp = np.column_stack([warp[:, :2] * ratio, warp[:, 2] + shift])
     warped = cv2.warpAffine(
@@ -70,12 +76,15 @@ def warp_frame(frame: U8, warp: F64, crop: int) -> U8:
 
 
 def to_float(frames: U8) -> Tensor:
-    """(T, H, W, 3) uint8 -> (T, 3, H, W) float32 in [0, 1]."""
+    """Convert (T, H, W, 3) uint8 -> (T, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(255).contiguous()
 
 
 def tint(rng: np.random.Generator, frames: U8) -> Tensor:
-    """As `to_float`, with one gain and offset a channel for the whole clip."""
+    """Convert as `to_float` does, with one gain and offset per channel for the clip.
+
+    frames (T, H, W, 3) uint8 -> (T, 3, H, W) float32, clipped to [0, 1].
+    """
     gain = rng.uniform(1 - _TINT, 1 + _TINT, 3) * rng.uniform(1 - _CONTRAST, 1 + _CONTRAST)
     bias = rng.uniform(-_BRIGHTNESS, _BRIGHTNESS, 3)
     planar = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32)
@@ -93,10 +102,10 @@ def jitter_colour(
     saturation: float,
     hue: float = 0.0,
 ) -> Tensor:
-    """torchvision's ColorJitter, drawn once for all of (T, 3, H, W) in [0, 1].
+    """Apply torchvision's ColorJitter to (T, 3, H, W) in [0, 1], drawn once per clip.
 
-    Each of the first three is blended by a factor uniform in 1 +- its range, the hue shifted by
-    up to `hue` turns; in random order.
+    Brightness, contrast and saturation are each scaled by a factor uniform in 1 +- their argument;
+    hue is shifted by at most `hue` turns. The four changes are applied in random order.
     """
     factors = 1 + rng.uniform(-1, 1, 3) * (brightness, contrast, saturation)
     turn = rng.uniform(-hue, hue)
@@ -113,7 +122,8 @@ def jitter_colour(
 
 
 def grey(rng: np.random.Generator, frames: Tensor, probability: float) -> Tensor:
-    """All of (T, 3, H, W) without colour, or none."""
-    without = rng.random() < probability
-    found: Tensor = functional.rgb_to_grayscale(frames, 3) if without else frames
-    return found
+    """Turn a whole clip (T, 3, H, W) grey with this probability, else return the clip."""
+    if rng.random() >= probability:
+        return frames
+    clip: Tensor = functional.rgb_to_grayscale(frames, 3)
+    return clip

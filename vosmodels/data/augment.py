@@ -1,10 +1,11 @@
-"""How a clip's crop is laid, moved from frame to frame and recoloured, by preset.
+"""Choose a training clip's crop, motion between frames and colours, by preset.
 
-`light`: ranges seen to learn in minutes, the crop around the target.
-`stcn`: those of STCN's training on video (arXiv:2106.05210, section 4.1, and its code), anywhere in
-the frame. Where ours differs: crop, turn and shear are one map, drawn once and bilinear (STCN draws
-the crop, then turns it, both bicubic); beside a crop that turns lies the rest of the frame, not the
-mean colour; colours change after the crop is turned, so contrast is that of what is seen.
+`light`: small ranges with which a network learns in minutes; the crop is near the target.
+`stcn`: the ranges of STCN's training on video (arXiv:2106.05210, section 4.1, and its code); the
+crop is anywhere in the frame. Differences from STCN: crop, rotation and shear are one map and one
+bilinear interpolation (STCN crops, then rotates, both bicubic); the corners of a rotated crop show
+the rest of the frame, not the mean colour; colours change after the rotation, so contrast is
+relative to the mean of the crop.
 """
 
 from __future__ import annotations
@@ -23,34 +24,40 @@ from vosmodels.types import U8, Augmentation
 
 
 class Augmenter(Protocol):
-    """One preset; every draw is of the generator it is handed."""
+    """An augmentation preset; all random numbers come from the `rng` argument."""
 
-    min_share: float  # of the crop that the target should cover in the first frame
+    min_share: float  # least share of the crop that the target covers in the first frame
 
     def warps(
         self, rng: np.random.Generator, target: NDArray[np.bool_], crop: int, count: int
     ) -> list[F64]:
-        """(2, 3) maps of `count` frames to a crop; target (H, W): the object in the first."""
+        """Draw one (2, 3) map per frame, from the frame to the crop.
+
+        target (H, W): the object's mask in the first of the `count` frames; crop: the edge of the
+        square crop in pixels.
+        """
         ...
 
     def colours(self, rng: np.random.Generator, frames: U8) -> Tensor:
-        """(T, H, W, 3) uint8 -> (T, 3, H, W) float32 in [0, 1]."""
+        """Change the colours: (T, H, W, 3) uint8 -> (T, 3, H, W) float32 in [0, 1]."""
         ...
 
 
 def augmenter(preset: Augmentation, smallest_crop: float) -> Augmenter:
-    """The preset; smallest_crop is `Stcn`'s."""
+    """Return the preset of this name; `smallest_crop` applies to `Stcn` alone."""
     return Light() if preset == "light" else Stcn(smallest_crop)
 
 
 class Light:
-    """One view a clip, centred near a point of the target; small turns, shears and zooms a frame;
-    one tint a clip."""
+    """A preset with one view per clip, centred near a random pixel of the target.
+
+    Each frame adds a small rotation, shear and zoom; the whole clip gets one tint.
+    """
 
     min_share = 0.004
-    zoom = (1.0, 1.9)  # the crop covers 1/zoom of the shorter side
-    off_centre = 0.5  # target point to crop centre, in half crops
-    rotation_deg, shear, scale = 4.0, 0.04, 0.04  # per frame: two standard deviations, one bound
+    zoom = (1.0, 1.9)  # per clip; the crop covers 1/zoom of the shorter side
+    off_centre = 0.5  # largest offset of the crop centre from the target pixel, in half crops
+    rotation_deg, shear, scale = 4.0, 0.04, 0.04  # per frame: standard deviations, scale a bound
 
     def warps(
         self, rng: np.random.Generator, target: NDArray[np.bool_], crop: int, count: int
@@ -79,25 +86,27 @@ class Light:
 
 @dataclass(frozen=True)
 class Stcn:
-    """smallest_crop: the least share of the frame's area that a crop covers, before it is turned.
+    """STCN's preset for videos.
 
-    STCN takes any visible object as target, in BL30K none below 100 pixels; here it is one of the
-    first frame's objects, drawn before the crop, and any pixel of it will do.
+    smallest_crop: the least share of the frame's area that a crop covers, before its rotation.
+    STCN draws the target among the objects visible in the crop (in BL30K, those of at least 100
+    pixels). Here the target is drawn among the first frame's objects before the crop, and one
+    visible pixel of the target is enough.
     """
 
     smallest_crop: float = 0.36
     min_share = 0.0
-    widest = 4 / 3  # of width to height, and of height to width: torchvision's default
-    rotation_deg, shear_deg = 15.0, 10.0  # per frame, bounds
-    grey = 0.05  # of the clips
+    widest = 4 / 3  # largest ratio of the crop's longer to its shorter side: torchvision's default
+    rotation_deg, shear_deg = 15.0, 10.0  # bounds, per frame
+    grey = 0.05  # share of the clips
 
     def warps(
         self, rng: np.random.Generator, target: NDArray[np.bool_], crop: int, count: int
     ) -> list[F64]:
         mirror = -1.0 if rng.random() < 0.5 else 1.0
-        left, top, width, height = self._crop(rng, *target.shape)
+        x0, y0, width, height = self._crop(rng, *target.shape)
         stretch = np.diag([mirror * crop / width, crop / height])
-        centre = (left + (width - 1) / 2, top + (height - 1) / 2)
+        centre = (x0 + (width - 1) / 2, y0 + (height - 1) / 2)
 
         def linear() -> F64:
             turned = rotation(rng.uniform(-self.rotation_deg, self.rotation_deg))
@@ -109,7 +118,7 @@ class Stcn:
     def _crop(
         self, rng: np.random.Generator, height: int, width: int
     ) -> tuple[float, float, float, float]:
-        """left, top, width, height as torchvision's RandomResizedCrop draws them, not rounded."""
+        """Draw (left, top, width, height) as torchvision's RandomResizedCrop, unrounded."""
         for _ in range(10):
             area = height * width * rng.uniform(self.smallest_crop, 1)
             ratio = self.widest ** rng.uniform(-1, 1)

@@ -1,4 +1,4 @@
-"""Frames and masks of a scored video at a chosen height, as a segmenter takes them."""
+"""Scale the frames and masks of a scored video to the height a segmenter runs at."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from vosmodels.types import U8, ScoredVideo
 
 
 def visited_frames(sequence: ScoredVideo, stride: int) -> list[int]:
-    """Every so-manieth frame, and those where an object begins, ascending."""
+    """Return every `stride`-th frame number, and each where an object begins."""
     return sorted({*range(0, len(sequence), stride), *sequence.begins.values()})
 
 
 def given_mask(sequence: ScoredVideo, number: int, height: int | None) -> Tensor | None:
-    """(H, W) int64 ids of the objects that begin in the frame; None where none does.
+    """Return the ids (H, W) int64 of objects that begin in frame `number`, or None.
 
-    An object that vanishes at `height` rows is not given. Raises InputError where that leaves
-    frame 0 without any.
+    The mask is scaled to `height` rows, where a tiny object may vanish; it is then left out.
+    Raises InputError if frame 0 has no object left.
     """
     new = [i for i, first in sequence.begins.items() if first == number]
     if not new and number:
         return None
     truth = scaled_mask(sequence, number, height)
-    given = np.where(np.isin(truth, new), truth, 0)
-    if given.any():
-        return torch.from_numpy(given.astype(np.int64))
+    ids = np.where(np.isin(truth, new), truth, 0)
+    if ids.any():
+        return torch.from_numpy(ids.astype(np.int64))
     if number:
         return None
     raise InputError(
@@ -39,7 +39,10 @@ def given_mask(sequence: ScoredVideo, number: int, height: int | None) -> Tensor
 
 
 def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:
-    """(H, W, 3) at `height` rows, aspect kept; never larger than it is."""
+    """Return frame `index` (H, W, 3), scaled down to `height` rows; never enlarged.
+
+    The aspect ratio stays, up to rounding of the width.
+    """
     frame = sequence.frame(index)
     if height is None or height >= frame.shape[0]:
         return frame
@@ -48,7 +51,7 @@ def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:
 
 
 def scaled_mask(sequence: ScoredVideo, index: int, height: int | None) -> U8:
-    """(H, W) ids of a frame that has a mask, at the size of `scaled_frame`."""
+    """Return the ids (H, W) of a frame that has a mask, at the size of `scaled_frame`."""
     ids = sequence.mask(index)
     if height is None or height >= ids.shape[0]:
         return ids
@@ -57,10 +60,10 @@ def scaled_mask(sequence: ScoredVideo, index: int, height: int | None) -> U8:
 
 
 def _size(picture: U8, height: int) -> tuple[int, int]:
-    """(width, height) at so many rows."""
+    """Return (width, height) of a picture scaled to `height` rows."""
     return max(1, round(picture.shape[1] * height / picture.shape[0])), height
 
 
 def frame_tensor(frame: U8) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
+    """Convert (H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(frame).permute(2, 0, 1).float().div_(255).contiguous()

@@ -1,9 +1,9 @@
-"""Clips drawn on the fly: textured shapes that move, turn, grow, bend and hide each other.
+"""Draw synthetic clips: textured shapes that move, turn, grow, bend and occlude.
 
-Everything is a closed form of the time t (in frames), so a scene can be drawn at any t, at any
-size, with exact masks. Lengths are in sides (the shorter edge of the picture), angles in radians.
-Objects have saturated colours of hues that are far apart within a scene, the ground is nearly
-grey: a network finds the appearance cue in minutes, while shapes move too far for a copied mask.
+A scene is a closed form of the time t (in frames), so frames and exact masks can be drawn at any t
+and at any size. Lengths are in sides (the shorter edge of the picture), angles in radians. The
+objects of a scene have saturated colours of distant hues on a nearly grey ground: a network learns
+this appearance cue in minutes, while shapes move too far for a copy of the first mask to score.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Split = Literal["train", "val", "test"]
 
 MAX_OBJECTS = 3  # shapes in a scene: 1..3
 RADIUS = (0.15, 0.24)  # mean radius of a shape
-REACH = (0.16, 0.30)  # how far a shape swings from the middle of its path
-PERIOD = (18.0, 32.0)  # frames of one swing: about 5 % of a side per frame at the fastest
-TEXTURE = 128  # pixels of a texture's edge, stretched over a shape's square of 4 radii
-GROUND = 192  # the same for the ground, stretched over 1.5 sides and mirrored beyond
-MIN_AREA = 0.02  # of the picture, for every object in frame 0
-MIN_VISIBLE = 0.5  # of the object's own area, in frame 0
-MAX_SKIP = 3  # frames of the scene between neighbours of a training clip: 1..3
-NOISE = 4.0  # sensor noise, grey levels
+REACH = (0.16, 0.30)  # amplitude of a shape's motion about the middle of its path
+PERIOD = (18.0, 32.0)  # frames per oscillation: at most about 5 % of a side per frame
+TEXTURE = 128  # edge of an object texture in pixels, stretched over a square of 4 radii
+GROUND = 192  # edge of the ground texture in pixels, stretched over 1.5 sides, mirrored outside
+MIN_AREA = 0.02  # least visible share of the picture, for every object in frame 0
+MIN_VISIBLE = 0.5  # least visible share of the object's own area in frame 0
+MAX_SKIP = 3  # scene frames between neighbours of a training clip: 1..3
+NOISE = 4.0  # standard deviation of the sensor noise, in grey levels
 SUPERSAMPLING = 4  # subpixels per edge of a pixel
 CONTOUR = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
 
@@ -46,7 +46,10 @@ CONTOUR = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
 
 
 def pattern(rng: np.random.Generator, edge: int = TEXTURE) -> U8:
-    """(edge, edge) grey pattern: noise of several scales, half of them with stripes or checks."""
+    """Draw a grey pattern (edge, edge): noise of four scales, with or without stripes.
+
+    One pattern in four has stripes, one in four has checks, the others are noise alone.
+    """
     out = np.zeros((edge, edge), np.float32)
     for cells, weight in ((3, 1.0), (8, 0.7), (24, 0.5), (64, 0.3)):
         grain = rng.normal(0.0, 1.0, (cells, cells)).astype(np.float32)
@@ -66,7 +69,10 @@ def pattern(rng: np.random.Generator, edge: int = TEXTURE) -> U8:
 
 
 def painted(grey: U8, dark: F64, light: F64) -> U8:
-    """(h, w, 3): the pattern in colours from `dark` (at 0) to `light` (at 255), RGB 0..255."""
+    """Colour a grey pattern (h, w) -> (h, w, 3), from `dark` at 0 to `light` at 255.
+
+    dark, light: (3,) RGB in 0..255.
+    """
     share = np.linspace(0.0, 1.0, 256)[:, None]
     table = np.clip(dark + (light - dark) * share, 0, 255).astype(np.uint8)
     coloured: U8 = table[grey]
@@ -78,14 +84,14 @@ def _rgb(hue: float, saturation: float, value: float) -> F64:
 
 
 def object_texture(rng: np.random.Generator, hue: float) -> U8:
-    """A saturated texture around `hue` (in turns, 0..1)."""
+    """Draw a saturated texture (TEXTURE, TEXTURE, 3) around `hue` (in turns, 0..1)."""
     dark = _rgb(hue + rng.uniform(-0.04, 0.04), rng.uniform(0.75, 1.0), rng.uniform(0.35, 0.6))
     light = _rgb(hue + rng.uniform(-0.04, 0.04), rng.uniform(0.6, 0.9), rng.uniform(0.75, 1.0))
     return painted(pattern(rng), dark, light)
 
 
 def ground_texture(rng: np.random.Generator) -> U8:
-    """A nearly grey texture of any brightness."""
+    """Draw a nearly grey texture (GROUND, GROUND, 3) of random brightness."""
     hue, middle, contrast = rng.uniform(), rng.uniform(0.25, 0.75), rng.uniform(0.1, 0.25)
     dark = _rgb(hue, rng.uniform(0.0, 0.25), middle - contrast)
     light = _rgb(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.0, 0.2), middle + contrast)
@@ -93,9 +99,10 @@ def ground_texture(rng: np.random.Generator) -> U8:
 
 
 def place(texture: U8, centre: F64, turn: float, edge: float, size: tuple[int, ...]) -> F32:
-    """(h, w, 3): a square texture laid on a picture of `size` (h, w), mirrored beyond its edges.
+    """Warp a square texture onto a picture (h, w, 3), mirrored beyond its edges.
 
-    centre (x, y) in pixels, turn in radians, edge: pixels the texture's edge becomes.
+    centre: (x, y) of the texture in picture pixels; turn: radians; edge: length of the texture's
+    edge in picture pixels; size: (h, w, ...) of the picture.
     """
     zoom, half = edge / len(texture), len(texture) / 2
     cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
@@ -112,7 +119,10 @@ def place(texture: U8, centre: F64, turn: float, edge: float, size: tuple[int, .
 
 @dataclass(frozen=True)
 class Swing:
-    """value(t) = middle + reach sin(2 pi t / period + phase), for two axes at once."""
+    """An oscillation per axis: value(t) = middle + reach sin(2 pi t / period + phase).
+
+    Each field is (2,), for two axes; t and period are in frames.
+    """
 
     middle: F64
     reach: F64
@@ -121,22 +131,23 @@ class Swing:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, middle: F64, reach: Range, period: Range) -> Swing:
-        """Reach and period drawn from their ranges per axis, any phase."""
+        """Draw reach and period per axis from their ranges, and a uniform phase."""
         return cls(
             middle, rng.uniform(*reach, 2), rng.uniform(*period, 2), rng.uniform(0, 2 * np.pi, 2)
         )
 
     def at(self, t: float) -> F64:
-        """(2,): the values at time t."""
+        """Return the values (2,) at time t."""
         value: F64 = self.middle + self.reach * np.sin(2 * np.pi * t / self.period + self.phase)
         return value
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A blob: radius(angle, t) = radius size(t) (1 + sum of three waves), turned, on a path.
+    """A blob that moves: radius(angle, t) = radius size(t) (1 + sum of three waves).
 
-    path: centre (x, y) in sides; pose: (size factor, turn in radians) as swings around (1, turn0).
+    path: centre (x, y) in sides; pose: (size factor, turn in radians), oscillating around
+    (1, turn0), to which `spin` adds radians per frame.
     """
 
     texture: U8
@@ -151,7 +162,7 @@ class Shape:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, hue: float, width: float, height: float) -> Shape:
-        """A random shape whose path stays within a picture of width x height sides."""
+        """Draw a random shape whose path stays in a picture of width x height sides."""
         extent = np.array([width, height])
         return cls(
             texture=object_texture(rng, hue),
@@ -168,12 +179,12 @@ class Shape:
         )
 
     def placement(self, t: float) -> tuple[F64, float, float]:
-        """Centre (x, y), size factor and turn at time t."""
+        """Return centre (x, y) in sides, size factor and turn in radians at time t."""
         size, turn = self.pose.at(t)
         return self.path.at(t), float(size), float(turn) + self.spin * t
 
     def contour(self, t: float) -> F64:
-        """(48, 2) points (x, y) of the outline at time t, in sides."""
+        """Return 48 points (48, 2) of the outline, (x, y) in sides, at time t."""
         centre, size, turn = self.placement(t)
         order = np.arange(2, 5)[:, None]
         phase = (self.wave_phase + self.wave_speed * t)[:, None]
@@ -187,24 +198,32 @@ class Shape:
 
 
 class Layer(NamedTuple):
-    """One shape as drawn: where it lies in the picture, and its coverage (h, w) there, 0 to 1."""
+    """A rasterised shape: a window of the picture and the coverage in the window.
+
+    window: slices of the rows and columns; coverage: (h, w) float32, the share of each pixel that
+    the shape covers, 0 to 1.
+    """
 
     window: tuple[slice, slice]
     coverage: F32
 
 
 def cover(contour: F64, height: int, width: int) -> Layer:
-    """Area coverage of a polygon (x, y in pixels), cut to the picture; may be empty."""
-    left, top = np.clip(np.floor(contour.min(0)), 0, (width, height)).astype(int).tolist()
-    right, bottom = np.clip(np.ceil(contour.max(0)), 0, (width, height)).astype(int).tolist()
-    window = slice(top, bottom), slice(left, right)
-    if right == left or bottom == top:
-        return Layer(window, np.zeros((bottom - top, right - left), np.float32))
-    fine = np.zeros(((bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING), np.uint8)
+    """Rasterise a polygon to the share of each pixel that the polygon covers.
+
+    contour: (n, 2) points (x, y) in pixels. The layer is clipped to the height x width picture,
+    and empty if the polygon lies outside.
+    """
+    x0, y0 = np.clip(np.floor(contour.min(0)), 0, (width, height)).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(contour.max(0)), 0, (width, height)).astype(int).tolist()
+    window = slice(y0, y1), slice(x0, x1)
+    if x1 == x0 or y1 == y0:
+        return Layer(window, np.zeros((y1 - y0, x1 - x0), np.float32))
+    fine = np.zeros(((y1 - y0) * SUPERSAMPLING, (x1 - x0) * SUPERSAMPLING), np.uint8)
     # A subpixel's centre is at its index + 1/2; fillPoly wants centres at integers, in 1/16 units.
-    points = ((contour - (left, top)) * SUPERSAMPLING - 0.5) * 16
+    points = ((contour - (x0, y0)) * SUPERSAMPLING - 0.5) * 16
     cv2.fillPoly(fine, [np.round(points).astype(np.int32)], 255, lineType=cv2.LINE_8, shift=4)
-    small = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
     return Layer(window, small.astype(np.float32) / 255.0)
 
 
@@ -212,9 +231,10 @@ def cover(contour: F64, height: int, width: int) -> Layer:
 
 
 class Scene:
-    """One to three shapes over a moving ground, drawn at height x width pixels at any time.
+    """A scene of 1 to 3 shapes over a moving ground, of height x width pixels.
 
-    Every shape is visible in frame 0 with a sensible area. Ids are 1..n from the back to the front.
+    In frame 0 every shape shows at least MIN_AREA of the picture and MIN_VISIBLE of its own area.
+    Ids are 1..n from back to front.
     """
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
@@ -228,7 +248,7 @@ class Scene:
             rng, np.array([rng.uniform(0, 2 * np.pi), 1.2]), (0.0, 0.15), (25.0, 60.0)
         )
         count = int(rng.integers(1, MAX_OBJECTS + 1))
-        # Redrawn until every object shows; a scene of one shape shows almost always.
+        # Redraw until every object shows; a single shape shows at nearly every draw.
         while True:
             self.shapes = self._draw_shapes(rng, count)
             if self._all_visible():
@@ -250,13 +270,13 @@ class Scene:
 
     def _all_visible(self) -> bool:
         layers = self._layers(0.0)
-        seen = np.bincount(self._ids(layers).ravel(), minlength=len(layers) + 1)[1:]
+        visible = np.bincount(self._ids(layers).ravel(), minlength=len(layers) + 1)[1:]
         whole = np.array([(layer.coverage > 0.5).sum() for layer in layers])
         floor = np.maximum(MIN_AREA * self.height * self.width, MIN_VISIBLE * whole)
-        return bool((seen >= floor).all())
+        return bool((visible >= floor).all())
 
     def draw(self, t: float) -> tuple[U8, U8]:
-        """The frame (H, W, 3) RGB and its ids (H, W) at time t, both uint8."""
+        """Draw the frame (H, W, 3) RGB and its ids (H, W) at time t, both uint8."""
         turn, zoom = self.tilt.at(t)
         centre, edge = self.camera.at(t) * self.side, 1.5 * zoom * self.side
         picture = place(self.ground, centre, turn, edge, (self.height, self.width))
@@ -281,10 +301,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class GeneratedClips:
-    """A `ClipSource`: the clip of a sample index is the same on every machine, for every caller.
+    """A `ClipSource` of synthetic clips: seed and sample index alone decide a clip.
 
-    clip_length frames of crop x crop pixels, 1..3 scene frames apart; at most max_objects of the
-    scene's objects, drawn at random, are labelled 1..n, the others are distractors.
+    A clip has clip_length frames of crop x crop pixels, 1..MAX_SKIP scene frames apart. At most
+    max_objects of the scene's objects, drawn at random, are labelled 1..n; the others are
+    distractors.
     """
 
     seed: int
@@ -293,7 +314,7 @@ class GeneratedClips:
     max_objects: int
 
     def sample(self, index: int) -> Clip:
-        """One clip, B = 1."""
+        """Draw clip `index`, B = 1."""
         rng = numpy_generator(self.seed, "generated-train-clip", index)
         scene = Scene(rng, self.crop, self.crop)
         skip = int(rng.integers(1, MAX_SKIP + 1))
@@ -311,14 +332,14 @@ class GeneratedClips:
 
 @dataclass(frozen=True)
 class GeneratedSequence(WholeMasks):
-    """A `VideoSequence` of a scene, drawn when first asked for."""
+    """A `VideoSequence` of a scene, drawn at the first access to a frame or mask."""
 
     name: str
     scene_seed: tuple[int | str, ...]
     height: int
     width: int
     length: int
-    last_counts = False  # as in DAVIS, whose layout the answers have
+    last_counts = False  # DAVIS's rule, as the predicted masks have DAVIS's layout
 
     @cached_property
     def _video(self) -> list[tuple[U8, U8]]:
@@ -327,22 +348,22 @@ class GeneratedSequence(WholeMasks):
 
     @property
     def ids(self) -> Sequence[int]:
-        """Object ids of the first frame, ascending."""
+        """Return the object ids of the first frame, ascending."""
         return [int(i) for i in np.unique(self.mask(0)) if i]
 
     def __len__(self) -> int:
         return self.length
 
     def answer(self, index: int) -> Path:
-        """Where the layout has the frame's predicted mask, below the answers' folder."""
+        """Return the path of the frame's predicted mask below the output folder."""
         return Path(self.name) / f"{index:05d}.png"
 
     def frame(self, index: int) -> U8:
-        """(H, W, 3) uint8 RGB."""
+        """Return frame `index`, (H, W, 3) uint8 RGB."""
         return self._video[index][0]
 
     def mask(self, index: int) -> U8:
-        """(H, W) uint8 ids, 0 = background."""
+        """Return the ids of frame `index`, (H, W) uint8, 0 = background."""
         return self._video[index][1]
 
 
@@ -354,9 +375,11 @@ def sequences(
     size: tuple[int, int] = (128, 160),
     length: int = 16,
 ) -> list[GeneratedSequence]:
-    """Whole videos of `size` (height, width). val (12) and test (24) are the same for every seed.
+    """Return the videos of a split, `length` frames of `size` (height, width) pixels.
 
-    Scenes and textures of the three splits, and of the training clips, are all different.
+    train and val have 12 videos, test has 24, unless `count` is given. val and test are the same
+    for every seed. No scene or texture occurs in two splits, or in a split and the training clips.
+    Raises ValueError on an unknown split.
     """
     if split not in ("train", "val", "test"):
         raise ValueError(f"split {split!r}; generated data has train, val, test")

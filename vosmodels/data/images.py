@@ -1,4 +1,4 @@
-"""Pictures on disk: a frame as RGB, and the size a file's header declares."""
+"""Read a picture file: its pixels as RGB, or its header alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vosmodels.types import U8
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _ENDS = {"JPEG": _JPEG_END, "PNG": b"IEND\xaeB`\x82"}  # by Pillow's name of the format
-_TAIL = 8  # bytes, the longest of them
+_TAIL = 8  # bytes of the longest end marker
 
 
 def read_frame(path: Path) -> U8:
-    """(H, W, 3) uint8 RGB as stored; an orientation tag is ignored, because masks have none.
+    """Read a picture as (H, W, 3) uint8 RGB.
 
-    Raises InputError where the file is missing, is not a picture, or ends too early (the decoder
-    would fill the lost part with grey and say nothing).
+    An orientation tag is ignored, because masks have none. Raises InputError if the file is
+    missing, is not a picture, or is cut off (the decoder would fill the rest with grey, silently).
     """
     try:
         data = path.read_bytes()
@@ -46,8 +46,11 @@ def read_frame(path: Path) -> U8:
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture's first and last bytes tell: size (H, W), Pillow's mode, and whether it ends
-    as its format does; if not it may be cut off, which only decoding tells."""
+    """A picture file's size (H, W), Pillow mode and end marker, read without decoding.
+
+    ends: the file ends with its format's end marker. A file without the marker may be cut off;
+    only decoding tells.
+    """
 
     size: tuple[int, int]
     mode: str
@@ -55,13 +58,16 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """Of a picture file; nothing is decoded. Raises InputError."""
+    """Read a picture file's header and last bytes, decoding nothing.
+
+    Raises InputError if the file cannot be read or is not a picture.
+    """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            found = image.height, image.width
+            size = image.height, image.width
             file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
             tail = file.read()
-            return Header(found, image.mode, tail.endswith(_ENDS.get(image.format or "", b"")))
+            return Header(size, image.mode, tail.endswith(_ENDS.get(image.format or "", b"")))
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture (its header is unknown)") from error
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG chunk
@@ -70,5 +76,5 @@ def header(path: Path) -> Header:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) by the file's header alone; nothing is decoded. Raises InputError."""
+    """Read a picture's size (H, W) from its header. Raises InputError as `header`."""
     return header(path).size

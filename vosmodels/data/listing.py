@@ -1,4 +1,4 @@
-"""What readers of dataset folders share: pictures by file stem, and how problems are told."""
+"""List the pictures of a dataset folder, and word problems with its files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pathlib import Path
 from vosmodels.data.images import IMAGE_SUFFIXES, image_size
 from vosmodels.errors import InputError
 
-PairProblem = Callable[[Path, Path], str | None]  # of an image and its mask
+PairProblem = Callable[[Path, Path], str | None]  # (image, mask) -> the problem, if any
 
-_PROBLEMS_SHOWN = 10  # in one message
+_PROBLEMS_SHOWN = 10  # problems spelled out in one message
 
 
 def pictures(folder: Path) -> dict[str, Path]:
-    """The folder's pictures by file stem, ascending."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.stem: path for path in sorted(found)}
+    """Return the folder's pictures by file stem, ascending."""
+    paths = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return {path.stem: path for path in sorted(paths)}
 
 
 def pair_problem(image: Path, mask: Path) -> str | None:
-    """What is wrong with the sizes that the headers of an image and its mask declare."""
+    """Compare the sizes of an image and its mask from their headers.
+
+    Returns the problem (other sizes, or a header that cannot be read), or None.
+    """
     try:
         return size_problem(image, image_size(image), mask, image_size(mask))
     except InputError as error:
@@ -32,7 +35,7 @@ def pair_problem(image: Path, mask: Path) -> str | None:
 def size_problem(
     image: Path, of_image: tuple[int, int], mask: Path, of_mask: tuple[int, int]
 ) -> str | None:
-    """That a mask of one size (H, W) has an image of another; None where they agree."""
+    """Compare the sizes (H, W) of an image and its mask; return the problem, or None."""
     if of_image == of_mask:
         return None
     return (
@@ -42,15 +45,15 @@ def size_problem(
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the folders in a folder, ascending; none where there is no such folder."""
+    """Return the names of the folders in `folder`, ascending; none if it is absent."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:  # one look for each of BL30K's 30,000 videos
+    with os.scandir(folder) as entries:  # no stat call for each of BL30K's 30,000 videos
         return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def together(head: str, problems: list[str]) -> str:
-    """One line of all problems; the first ten in words."""
+    """Join `head` and the problems to one line: ten in words, the rest as a count."""
     more = len(problems) - _PROBLEMS_SHOWN
     shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
     return f"{head}: {'; '.join(shown)}"
@@ -63,6 +66,6 @@ def near(word: str, known: Iterable[str]) -> str:
 
 
 def listing(folder: Path) -> str:
-    """The first names in a folder, for a message."""
+    """Return the first eight names in a folder, for an error message."""
     names = sorted(entry.name for entry in folder.iterdir())
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

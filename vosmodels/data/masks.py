@@ -1,4 +1,7 @@
-"""Masks are ids: (H, W) uint8, 0 = background, on disk as palette or grey PNG."""
+"""Read, write and resize masks of object ids: (H, W) uint8, 0 = background.
+
+On disk a mask is a palette or grey PNG.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from PIL import Image
 from vosmodels.errors import InputError
 from vosmodels.types import U8
 
-MODES = ("P", "L", "1")  # palette, grey, black and white: one number a pixel
+MODES = ("P", "L", "1")  # Pillow's palette, grey, black and white: one number per pixel
 
 
 def read_mask(path: Path, *, merge: bool = False) -> U8:
-    """(H, W) uint8 ids of a mask file.
+    """Read a mask file as ids (H, W) uint8.
 
-    A palette's indices (DAVIS-2017) and grey levels below 255 are ids as they stand; a mask that
-    holds nothing but 0 and 255 (DAVIS-2016) becomes 0 and 1. `merge` makes one object of all ids.
-    Raises InputError where the file is missing or corrupt, where its colours are not ids (RGB), or
-    where 255 stands beside other values: a smoothed mask, or one with an area marked void.
+    Palette indices (DAVIS-2017) and grey levels below 255 are taken as ids; a mask of nothing but
+    0 and 255 (DAVIS-2016) becomes 0 and 1. `merge` turns all ids into the single object 1.
+    Raises InputError if the file is missing or corrupt, if its colours are not ids (RGB), or if 255
+    occurs beside other ids: the mask is then anti-aliased or marks a void area.
     """
     try:
         with Image.open(path) as image:
@@ -51,7 +54,7 @@ def read_mask(path: Path, *, merge: bool = False) -> U8:
 def write_palette(path: Path, ids: NDArray[Any]) -> None:
     """Write (H, W) ids in 0..255 as a PNG with the DAVIS palette.
 
-    Raises ValueError where `ids` is not two-dimensional or does not fit eight bits.
+    Raises ValueError if `ids` is empty, not two-dimensional or does not fit eight bits.
     """
     if ids.ndim != 2 or ids.size == 0 or ids.min() < 0 or ids.max() > 255:
         raise ValueError(f"ids of shape {ids.shape}: wanted (H, W) with values in 0..255")
@@ -61,7 +64,7 @@ def write_palette(path: Path, ids: NDArray[Any]) -> None:
 
 
 def palette() -> U8:
-    """(256, 3) uint8 RGB: the PASCAL VOC colours, which DAVIS uses too.
+    """Return the PASCAL VOC colours, which DAVIS uses too: (256, 3) uint8 RGB.
 
     Bits 0, 1, 2 of an id go to red, green, blue, most significant colour bit first; then the next
     three bits go to the next colour bit.
@@ -76,12 +79,12 @@ def palette() -> U8:
 
 
 def object_ids(ids: NDArray[Any]) -> tuple[int, ...]:
-    """The ids that a mask holds, ascending, without background."""
+    """Return the object ids of a mask, ascending, without background."""
     return tuple(int(i) for i in np.unique(ids) if i)
 
 
 def resize_ids(ids: U8, height: int, width: int) -> U8:
-    """Nearest neighbour by pixel centres: (H, W) -> (height, width), no new ids."""
+    """Resize ids (H, W) -> (height, width) by nearest pixel centre; adds no new id."""
     if ids.shape == (height, width):
         return ids
     resized = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -15,9 +15,10 @@ GAP = 4  # white pixels between pictures
 
 
 def overlay(frame: U8, ids: NDArray[np.integer]) -> U8:
-    """frame (H, W, 3) RGB and ids (H, W) -> (H, W, 3): objects tinted, their contours drawn.
+    """Tint the objects of a frame and draw their contours.
 
-    Colours are the DAVIS palette at twice its brightness. Raises ValueError on unequal sizes.
+    frame (H, W, 3) uint8 RGB, ids (H, W) -> (H, W, 3) uint8. Colours are the DAVIS palette at twice
+    its brightness. Raises ValueError on unequal sizes.
     """
     if frame.shape[:2] != ids.shape:
         raise ValueError(f"frame {frame.shape} and ids {ids.shape}: wanted (H, W, 3) and (H, W)")
@@ -31,9 +32,10 @@ def overlay(frame: U8, ids: NDArray[np.integer]) -> U8:
 
 
 def strip(pictures: Sequence[U8]) -> U8:
-    """(H, W_i, 3) pictures of one height side by side -> (H, sum of W_i and gaps, 3).
+    """Lay pictures of one height side by side, GAP white pixels apart.
 
-    Raises ValueError on no pictures or unequal heights.
+    pictures (H, W_i, 3) -> (H, sum of W_i and gaps, 3). Raises ValueError on no pictures or unequal
+    heights.
     """
     heights = {picture.shape[0] for picture in pictures}
     if len(heights) != 1:

@@ -1,11 +1,12 @@
-"""Training clips made of still images: every frame is the same image, moved and bent anew.
+"""Make training clips from still images: each frame warps the same image anew.
 
 STCN's first training stage (arXiv:2106.05210, section 4.1, and its code). "light" is `augment`'s
-view of a video's object, which here also wanders; "stcn" has STCN's ranges. Where it differs: two
-affine maps and a resize are one map and one bilinear interpolation, so nothing is cut off between
-them; masks are ids, split at one half of the bicubically warped mask (STCN hands the soft mask to
-the value encoder); colours change after the crop, so contrast is that of what is seen; beyond a
-bent image, too, lies ImageNet's mean colour (there black); and the first frame shows the object.
+preset for videos plus a random shift per frame; "stcn" has STCN's ranges. Differences from STCN:
+two affine maps and a resize are one map and one bilinear interpolation, so no pixels are cut off
+between them; masks are ids, the bicubically warped mask thresholded at one half (STCN gives the
+soft mask to the value encoder); colours change after the crop, so contrast is relative to the mean
+of the crop; pixels outside a bent image have ImageNet's mean colour (black in STCN); the first
+frame always shows the object.
 """
 
 from __future__ import annotations
@@ -42,22 +43,23 @@ from vosmodels.types import U8, Augmentation, Clip
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 20  # to draw a first frame that shows the object, before the next image has its turn
-_MIN_SHARE = 0.004  # of the crop that the object should cover in the first frame
-_BENT = 0.33  # of the frames; the others only move
+_ATTEMPTS = 20  # draws of a first frame that shows the object, before the next image is used
+_MIN_SHARE = 0.004  # least share of the crop that the object covers in the first frame
+_BENT = 0.33  # share of the frames that are bent; the others are only moved
 _BENDING_POINTS = 12
 
 
 class StaticClips:
-    """Clips of `clip_length` pseudo-frames, `crop` pixels square, of (images, repeat) sources.
+    """A `ClipSource` of still images.
 
-    STCN mixes FSS-1000, DUTS and ECSSD once with BIG and HRSOD five times. An epoch, the sum of
-    images x repeat in samples, visits each image `repeat` times, in a new order each time. The
-    object has slot 1 of max_objects, so that clips collate with those of videos; it shows in the
-    first frame and may leave the others. An image whose object never shows gives its turn to the
-    next in the order, and the log names it.
+    A clip has clip_length pseudo-frames of crop x crop pixels. sources: (images, repeat) pairs;
+    STCN repeats FSS-1000, DUTS and ECSSD once, BIG and HRSOD five times. An epoch has sum(images x
+    repeat) samples and visits each image `repeat` times, in a new order each time. The object has
+    slot 1 of max_objects, so that these clips collate with clips of videos; the object shows in the
+    first frame and may leave later frames. If no draw shows an image's object, the next image in
+    the order is used and the log names the skipped image.
 
-    Raises InputError where a folder has problems, ValueError on sizes and repeats below one.
+    Raises InputError if a folder has problems, ValueError on sizes or repeats below one.
     """
 
     def __init__(
@@ -85,9 +87,9 @@ class StaticClips:
         self._augmenter = _Light() if augmentation == "light" else _Stcn()
 
     def sample(self, index: int) -> Clip:
-        """Clip `index`, B = 1: a function of the seed and the index alone.
+        """Make clip `index`, B = 1, from the seed and the index alone.
 
-        Raises InputError where a file is corrupt, or no image shows an object.
+        Raises InputError if a file is corrupt or no image shows an object.
         """
         rng = numpy_generator(self._seed, "static clip", index)
         for image in in_turn(self._images, index, self._seed, "static order"):
@@ -103,14 +105,14 @@ class StaticClips:
                     present=(torch.arange(self._max_objects) < 1)[None],
                     samples=(index,),
                 )
-            logger.warning("%s: no object to be seen; the next image has its turn", image.mask)
+            logger.warning("%s: shows no object; the next image is used instead", image.mask)
         raise InputError(
             f"no clip can start: {_ATTEMPTS} views of every image showed no object; "
             f"look at the masks in {', '.join(self._roots)}"
         )
 
     def _moves(self, rng: np.random.Generator, target: NDArray[np.bool_]) -> list[_Move] | None:
-        """How each frame is made; None where the object was never seen in the first."""
+        """Draw one move per frame; None if no attempt shows the object in the first."""
         for attempt in range(_ATTEMPTS):
             warps = self._augmenter.warps(rng, target, self._crop, self._clip_length)
             moves = [
@@ -124,10 +126,10 @@ class StaticClips:
 
 
 class _Light(augment.Light):
-    """A view as a clip of a video has it, which also wanders from frame to frame."""
+    """The `light` preset of videos, with a random shift and bending of each frame."""
 
-    bend = 0.01  # standard deviation of a point's way, in crops
-    shift = 0.08  # per frame, in crops
+    bend = 0.01  # standard deviation of a control point's displacement, in crops
+    shift = 0.08  # bound per frame, in crops
 
     def warps(
         self, rng: np.random.Generator, target: NDArray[np.bool_], crop: int, count: int
@@ -139,12 +141,15 @@ class _Light(augment.Light):
 
 
 class _Stcn:
-    """The image's shorter side fills the crop; along the longer one it lies anew in each frame."""
+    """STCN's preset for still images.
+
+    The image's shorter side fills the crop; the shift along the longer side is drawn per frame.
+    """
 
     zoom = (0.8, 1.5)  # per clip
-    rotation_deg, shear_deg, scale = 20.0, 10.0, 0.1  # per frame, bounds
-    bend = 0.02
-    grey = 0.05  # of the clips
+    rotation_deg, shear_deg, scale = 20.0, 10.0, 0.1  # bounds, per frame
+    bend = 0.02  # standard deviation of a control point's displacement, in crops
+    grey = 0.05  # share of the clips
 
     def warps(
         self, rng: np.random.Generator, target: NDArray[np.bool_], crop: int, count: int
@@ -154,7 +159,7 @@ class _Stcn:
         zoomed = np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0]) * fit * rng.uniform(*self.zoom)
         width, height = size
         centre = ((width - 1) / 2, (height - 1) / 2)
-        room = fit * size - crop  # that the crop leaves along either side
+        room = fit * size - crop  # (width, height) of the image outside the crop, in crop pixels
 
         def warp() -> F64:
             slope = math.tan(math.radians(rng.uniform(-self.shear_deg, self.shear_deg)))
@@ -179,20 +184,26 @@ class _Stcn:
 
 @dataclass(frozen=True)
 class _Move:
-    """One pseudo-frame: `warp` takes the image to the crop; `bend` (crop, crop, 2) says where in
-    that crop each pixel (x, y) of the frame comes from, None: from itself."""
+    """The map of one pseudo-frame: an affine warp of the image, then a bend.
+
+    warp: (2, 3), image to crop; bend: (crop, crop, 2), the position (x, y) in the warped crop that
+    each pixel of the frame is read from, or None for no bend.
+    """
 
     warp: F64
     bend: NDArray[np.float32] | None
     crop: int
 
     def frame(self, frame: U8) -> U8:
-        """(H, W, 3) -> (crop, crop, 3), bilinear."""
+        """Warp and bend a frame (H, W, 3) -> (crop, crop, 3), bilinearly."""
         return self._bent(warp_frame(frame, self.warp, self.crop), BORDER)
 
     def mask(self, target: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(H, W) -> (crop, crop): split at one half of the smooth mask, so that rims stay smooth
-        where a small image is enlarged."""
+        """Warp and bend a mask (H, W) -> (crop, crop), thresholded at one half.
+
+        The mask is interpolated bicubically first, so that contours of an enlarged image stay
+        smooth.
+        """
         smooth = cv2.warpAffine(
             target.astype(np.uint8) * 255, self.warp, (self.crop,) * 2, flags=cv2.INTER_CUBIC
         )
@@ -210,7 +221,11 @@ def _shifted(warp: F64, by: F64) -> F64:
 
 
 def _bend(rng: np.random.Generator, spread: float, crop: int) -> NDArray[np.float32] | None:
-    """Where a bent frame's pixels come from: points anywhere in the crop, each moved at random."""
+    """Draw the positions (crop, crop, 2) that a bent frame is read from, or None.
+
+    A thin-plate spline moves random control points by a normal displacement of standard deviation
+    `spread`, in crops.
+    """
     if rng.random() >= _BENT:
         return None
     sources = rng.uniform(0, 1, (_BENDING_POINTS, 2))  # in crops

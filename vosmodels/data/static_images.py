@@ -1,4 +1,4 @@
-"""A folder of still images, each with the mask of one object, in the layouts of their zips."""
+"""Read a folder of still images with object masks, laid out as the sets unpack."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vosmodels.data.listing import PairProblem, folders_in, listing, pair_proble
 from vosmodels.errors import InputError
 from vosmodels.types import U8
 
-_ECSSD_MASKS = "ground_truth_mask"  # its own name
-_MASK_FOLDERS = ("masks", _ECSSD_MASKS)  # beside `images`
+_ECSSD_MASKS = "ground_truth_mask"  # ECSSD's name for its folder of masks
+_MASK_FOLDERS = ("masks", _ECSSD_MASKS)  # folders of masks beside the folder `images`
 LAYOUTS = (
     "images/NAME.jpg with masks/NAME.png, SET-Image/NAME.jpg with SET-Mask/NAME.png (DUTS), "
     "NAME.jpg with NAME.png beside it, or CLASS/NAME.jpg with CLASS/NAME.png (FSS-1000)"
@@ -25,46 +25,47 @@ LAYOUTS = (
 _COLOURS = ("RGB", "RGBA", "LA")
 MASK_MODES = ("P", "1", "L", *_COLOURS)  # Pillow's modes that a mask may have
 _SETS = ("BIG", "DUTS", "ECSSD", "FSS-1000", "HRSOD")
-_MIDDLE = 127  # levels above it are the object
-_JPEG = (".jpg", ".jpeg")  # of images whose masks lie beside them
+_MIDDLE = 127  # grey levels above 127 are the object
+_JPEG = (".jpg", ".jpeg")  # suffixes of images in the same folder as their PNG masks
 
 
 @dataclass(frozen=True)
 class StaticImage:
-    """One image and the mask of its object."""
+    """An image and the mask of its object."""
 
     image: Path
     mask: Path
 
     def frame(self) -> U8:
-        """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
+        """Read the image, (H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
         return read_frame(self.image)
 
     def object_mask(self) -> NDArray[np.bool_]:
-        """(H, W): where the object is; nowhere in some images of the real sets.
+        """Read the mask as (H, W) bool; the masks of some published images are empty.
 
-        Any index but 0 of a palette is the object; of grey or colour (its strongest channel) what
-        is brighter than the middle, as sets of this kind have smoothed masks; a mask with nothing
-        brighter holds ids, and any but 0 is the object. Raises InputError on a corrupt file.
+        Palette masks: every non-zero index. Grey or colour masks: pixels above 127 (maximum over
+        channels), since these sets ship anti-aliased masks. If no pixel exceeds 127 the values are
+        ids: every non-zero one. Raises InputError on a corrupt file.
         """
         return _read_object(self.mask)
 
     def problem(self, pair: PairProblem = pair_problem) -> str | None:
-        """That the mask is missing, or what `pair` says of the two files."""
+        """Return the problem of a missing mask, else that of `pair(image, mask)`."""
         if not self.mask.is_file():
             return f"{self.image}: image without mask; wanted {self.mask}"
         return pair(self.image, self.mask)
 
 
 class StaticImages:
-    """The images of one folder: `images` + `masks`, ECSSD, DUTS, FSS-1000, or as STCN packs them.
+    """The images of one set: images/ and masks/, or as the published sets unpack.
 
-    SET-Image/NAME.jpg has its mask in SET-Mask/NAME.png, as DUTS-TR unpacks; STCN's packages of
-    DUTS, ECSSD, BIG and HRSOD (BIG_small, HRSOD_small) hold NAME.jpg and NAME.png in one folder,
-    its fss and FSS-1000 itself one folder for each class. Masks without an image are left alone.
+    ECSSD has images/NAME.jpg with ground_truth_mask/NAME.png, DUTS SET-Image/NAME.jpg with
+    SET-Mask/NAME.png. STCN's packages of DUTS, ECSSD, BIG and HRSOD (BIG_small, HRSOD_small) have
+    NAME.jpg and NAME.png in one folder. FSS-1000, and STCN's package fss, have one such folder for
+    each class. Masks without an image are ignored.
 
-    Raises InputError where `root` is no such folder: what was looked for and what is there; and
-    where it holds several, by name.
+    Raises InputError if `root` has none of these layouts (the message lists what was looked for
+    and what `root` holds), or holds several sets (the message names them).
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,17 +85,18 @@ class StaticImages:
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Whether any image of `root` has a mask where one of the layouts has it."""
+        """Return True if any image in `root` has a mask by one of the layouts."""
         return root.is_dir() and any(
             pair.mask.is_file() for folder in _folders(root) for pair in folder.pairs()
         )
 
     @staticmethod
     def sets_in(root: Path) -> list[Path]:
-        """The folders in `root` where these are sets of their own, as STCN's `static` unpacks.
+        """Return the folders of `root` that are sets, as STCN's `static` unpacks.
 
-        One of them then has folders of its own; if all hold nothing but images beside masks, they
-        are the classes of one set. Empty where `root` is one set, or none.
+        Returns an empty list if `root` is one set or none. The folders are several sets if at least
+        one of them has a layout with folders inside; if all hold images beside masks, the folders
+        are the classes of one set.
         """
         inside = _folders_of(root)
         if [folder.images for folder in _folders(root)] != inside:
@@ -104,37 +106,37 @@ class StaticImages:
 
     @property
     def published(self) -> str | None:
-        """Which of the published sets this is, where a name of a folder tells it."""
+        """Return the published set's name if a folder's name tells, else None."""
         names = [self.root.resolve().name]
         for folder, _ in self._folders:
             names += [folder.images.name] if folder.images.name.endswith("-Image") else []
             names += ["ECSSD"] if folder.masks.name == _ECSSD_MASKS else []
-        known = {name.split("-")[0].lower(): name for name in _SETS}
-        found = (known.get(re.split("[-_ .]", name.lower())[0]) for name in names)
-        return next(filter(None, found), None)
+        sets = {name.split("-")[0].lower(): name for name in _SETS}
+        matches = (sets.get(re.split("[-_ .]", name.lower())[0]) for name in names)
+        return next(filter(None, matches), None)
 
     @property
     def folders(self) -> int:
-        """How many folders hold the images: FSS-1000's classes, DUTS's parts, else one."""
+        """Count the folders of images: FSS-1000's classes, DUTS's parts, else 1."""
         return len(self._folders)
 
     def images(self) -> list[StaticImage]:
-        """Every image, ascending by path, checked first as `check` does."""
+        """Return all images, ascending by path. Raises InputError as `check` does."""
         self.check()
         return self.pairs()
 
     def pairs(self) -> list[StaticImage]:
-        """As `images`, unchecked: masks may be missing."""
+        """Return all images, ascending by path, unchecked: masks may be missing."""
         return [pair for _, pairs in self._folders for pair in pairs]
 
     def lone_masks(self) -> list[Path]:
-        """Masks without an image, which nothing reads."""
-        wanted = {pair.mask for pair in self.pairs()}
-        there = (mask for folder, _ in self._folders for mask in sorted(folder.masks.glob("*.png")))
-        return [mask for mask in there if mask not in wanted]
+        """Return the masks without an image, which are never read."""
+        paired = {pair.mask for pair in self.pairs()}
+        masks = (mask for folder, _ in self._folders for mask in sorted(folder.masks.glob("*.png")))
+        return [mask for mask in masks if mask not in paired]
 
     def empty_folders(self) -> list[str]:
-        """A line for each folder without an image."""
+        """Return a line of text for each folder without an image."""
         return [
             f"{folder.images}: no image in this folder ({', '.join(folder.suffixes)})"
             for folder, pairs in self._folders
@@ -142,10 +144,10 @@ class StaticImages:
         ]
 
     def problems(self) -> list[str]:
-        """What is wrong with the folder's files, a line each; empty when nothing is.
+        """Return the problems of the folder's files, a line each; empty if there is none.
 
-        Listings and picture headers only; a file whose header is whole and whose content is
-        corrupt is found when it is read.
+        Looks at listings and picture headers only; a picture whose header is whole but whose
+        content is corrupt is found when the picture is read.
         """
         return [*self.empty_folders(), *filter(None, (pair.problem() for pair in self.pairs()))]
 
@@ -159,7 +161,7 @@ class StaticImages:
             )
 
     def fingerprint(self) -> str:
-        """32 hex digits that change when an image or mask comes, goes or changes its size."""
+        """Hash names and sizes of all images and masks: 32 hex digits."""
         digest = hashlib.blake2b(b"static", digest_size=16)
         for pair in self.pairs():
             for path in (pair.image, pair.mask):
@@ -190,27 +192,28 @@ def _read_object(path: Path) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Folder:
-    """Images of these suffixes, whose masks are NAME.png in `masks`."""
+    """A folder of images with these suffixes, whose masks are masks/NAME.png."""
 
     images: Path
     masks: Path
     suffixes: tuple[str, ...]
 
     def pairs(self) -> list[StaticImage]:
-        found = sorted(p for p in self.images.iterdir() if p.suffix.lower() in self.suffixes)
-        return [StaticImage(image, self.masks / f"{image.stem}.png") for image in found]
+        """Return the folder's images, ascending by path; masks may be missing."""
+        images = sorted(p for p in self.images.iterdir() if p.suffix.lower() in self.suffixes)
+        return [StaticImage(image, self.masks / f"{image.stem}.png") for image in images]
 
 
 def _folders(root: Path) -> list[_Folder]:
-    """Where images and their masks lie, by the first layout that fits."""
+    """Return the folders of images and masks by the first layout that fits `root`."""
     apart = [
         (images, images.with_name(images.name.removesuffix("-Image") + "-Mask"))
         for images in sorted(root.glob("*-Image"))
     ]
     apart += [(root / "images", root / masks) for masks in _MASK_FOLDERS]
-    there = [pair for pair in apart if all(folder.is_dir() for folder in pair)]
-    if there:
-        masks_of = dict(reversed(there))  # the earlier of two counts
+    pairs = [pair for pair in apart if all(folder.is_dir() for folder in pair)]
+    if pairs:
+        masks_of = dict(reversed(pairs))  # of two mask folders the earlier in `apart` wins
         return [_Folder(*pair, IMAGE_SUFFIXES) for pair in sorted(masks_of.items())]
     whole = _Folder(root, root, _JPEG)
     if whole.pairs():

@@ -1,4 +1,4 @@
-"""Thin-plate splines: the smoothest maps of the plane that take given points to given places."""
+"""Fit a thin-plate spline: the map that takes points to targets and bends least."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ F64 = NDArray[np.float64]
 
 
 class ThinPlateSpline:
-    """f(x) = a + A x + sum_k w_k U(|x - p_k|),  U(r) = r^2 log r^2     Bookstein, PAMI 11(6), 1989
+    """f(x) = a + A x + sum_k w_k U(|x - p_k|),  U(r) = r^2 log r^2
 
-    Of all maps with f(p_k) = q_k it bends least. a, A and w solve one linear system,
+    Source: Bookstein, PAMI 11(6), 1989.
+    Of all maps with f(p_k) = q_k, f has the least bending energy. a, A and w solve
 
         [ K   P ] [w]   [q]     K[j, k] = U(|p_j - p_k|)
         [ P'  0 ] [c] = [0]     P[k] = (1, p_k),  c = (a, A)'
 
-    whose lower rows leave no bending far away: there f is all but affine, and where the q_k are an
-    affine map of the p_k, f is that map.
+    The lower rows make f nearly affine far away from the points; if the q_k are an affine map of
+    the p_k, f is that map.
 
-    points, targets: (K, 2), K >= 3. Raises ValueError where all points lie on one line or two of
-    them coincide.
+    points p, targets q: (K, 2), K >= 3. Raises ValueError on other shapes, and if all points lie on
+    one line or two points coincide.
     """
 
     def __init__(self, points: F64, targets: F64) -> None:
@@ -42,9 +43,9 @@ class ThinPlateSpline:
         self._constant, self._linear = solved[count], solved[count + 1 :]
 
     def __call__(self, at: F64) -> F64:
-        """(..., 2) -> (..., 2): where the spline takes the positions `at`."""
+        """Map positions (..., 2) -> (..., 2)."""
         x, y = at[..., 0], at[..., 1]
-        column = (2,) + (1,) * x.ndim  # numbers of one point, ahead of all positions
+        column = (2,) + (1,) * x.ndim  # broadcasts (2,) against the positions (2, ...)
         (of_x, of_y), constant = self._linear, self._constant.reshape(column)
         moved = constant + of_x.reshape(column) * x + of_y.reshape(column) * y  # (2, ...)
         for (px, py), weight in zip(self._points, self._weights, strict=True):
@@ -53,5 +54,5 @@ class ThinPlateSpline:
 
 
 def _bending(squared: F64) -> F64:
-    """U of a squared distance, continued by U(0) = 0."""
+    """Return U(r) = r^2 log r^2 of a squared distance r^2, with U(0) = 0."""
     return np.asarray(squared * np.log(np.maximum(squared, np.finfo(np.float64).tiny)))

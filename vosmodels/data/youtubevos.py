@@ -1,8 +1,8 @@
-"""A YouTube-VOS folder: its splits with JPEGImages, Annotations and meta.json, as the zips unpack.
+"""Read a YouTube-VOS folder: splits of JPEGImages, Annotations and meta.json.
 
-Layout of Xu et al., arXiv:1809.03327, and of its releases of 2018 and 2019. Every fifth frame of a
-30 fps video is labelled in train; elsewhere the only masks are those that give an object, in the
-frame where it begins, and scores come from the benchmark's server.
+The layout of Xu et al., arXiv:1809.03327, as the zips of 2018 and 2019 unpack. In train every fifth
+frame of a 30 fps video is labelled. In the other splits a mask exists only for a frame in which an
+object begins, and scores come from the benchmark's server.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from vosmodels.errors import InputError
 from vosmodels.types import U8
 
 LABEL_GAP = 5  # frames of the 30 fps video from one label to the next
-_ALL_FRAMES = "_all_frames"  # such a split has the pictures, the split without has the rest
+_ALL_FRAMES = "_all_frames"  # SPLIT_all_frames has pictures alone, SPLIT has masks and meta.json
 
 
 @dataclass(frozen=True)
 class YouTubeVosSequence:
-    """One video from its first labelled frame on; masks by frame number, where there are any.
+    """A video from its first labelled frame on, with masks by frame number.
 
-    Objects are those of meta.json; `asked` are the stems of the frames that it lists; `unseen` is
-    known of the videos of the split offline_val.
+    The objects are those of meta.json; `asked` are the stems of the frames that meta.json lists;
+    `unseen` is set for videos of the split offline_val alone.
     """
 
     name: str
@@ -41,44 +41,48 @@ class YouTubeVosSequence:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Objects that frame 0 gives, ascending."""
+        """Return the ids of the objects that begin in frame 0, ascending."""
         return tuple(i for i, number in self.begins.items() if number == 0)
 
     @cached_property
     def begins(self) -> dict[int, int]:
-        """By object id, ascending, the number of the frame whose mask gives the object."""
+        """Map object ids, ascending, to the number of the frame that gives the object."""
         return {i: self._numbers[stem] for i, stem in sorted(self.meta.begins.items())}
 
     @property
     def labelled(self) -> tuple[int, ...]:
-        """Numbers of the frames that have a mask, ascending."""
+        """Return the numbers of the frames that have a mask, ascending."""
         return tuple(sorted(self.masks))
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Stems of the frames whose masks the benchmark asks for, ascending."""
+        """Return the stems of the frames that the benchmark wants masks of, ascending."""
         return self.meta.asked
 
     @cached_property
     def judged(self) -> tuple[int, ...]:
-        """Frames asked for, where all of them are labelled; none where masks only give objects."""
+        """Return the numbers of the frames that scores are computed on, ascending.
+
+        These are the frames of `asked` if all of them have a mask, else none: the masks of valid
+        and test only give the objects.
+        """
         stems = self.meta.judged([self.images[number].stem for number in self.masks])
         return tuple(self._numbers[stem] for stem in stems)
 
     @property
     def unseen(self) -> frozenset[int] | None:
-        """Objects of categories that offline_train leaves out; None outside offline_val."""
+        """Return the objects of categories not in offline_train; None in other splits."""
         return held_out.unseen(self.name, self.meta.categories)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def frame(self, index: int) -> U8:
-        """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
+        """Read frame `index`, (H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
         return read_frame(self.images[index])
 
     def mask(self, index: int) -> U8:
-        """(H, W) uint8 ids, 0 = background.
+        """Read the ids of frame `index`, (H, W) uint8, 0 = background.
 
         Raises InputError on a corrupt file, ValueError on a frame that has no mask.
         """
@@ -89,12 +93,16 @@ class YouTubeVosSequence:
         return read_mask(self.masks[index])
 
     def answer(self, index: int) -> Path | None:
-        """Annotations/NAME/STEM.png, below the answers' folder; None where it is not asked for."""
+        """Return the path of the frame's predicted mask below the output folder.
+
+        The benchmark's layout: Annotations/NAME/STEM.png. None if the benchmark does not want a
+        mask of frame `index`.
+        """
         stem = self.images[index].stem
         return Path("Annotations") / self.name / f"{stem}.png" if stem in self.asked else None
 
     def labelled_only(self) -> YouTubeVosSequence:
-        """The labelled frames as a video of their own, with a mask for every frame."""
+        """Return a video of the labelled frames alone, with a mask for every frame."""
         return replace(
             self,
             images=tuple(self.images[number] for number in self.labelled),
@@ -108,29 +116,38 @@ class YouTubeVosSequence:
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """Where the parts of a split lie: valid_all_frames has pictures, valid the rest."""
+    """The folders of a split's pictures and labels.
+
+    The split valid_all_frames takes pictures from valid_all_frames and labels from valid.
+    """
 
     pictures: Path
     labels: Path
 
     @property
     def meta(self) -> Path:
+        """Return the path of the split's meta.json."""
         return self.labels / META
 
     def folders(self, name: str) -> tuple[Path, Path]:
-        """Where the pictures and the masks of a video lie; of all videos, where `name` is empty."""
+        """Return the folders of a video's pictures and masks.
+
+        With an empty `name`, returns the folders that hold those of all videos.
+        """
         return self.pictures / "JPEGImages" / name, self.labels / "Annotations" / name
 
 
 class YouTubeVosDataset:
-    """The sequences of a YouTube-VOS folder, by split: train, valid, valid_all_frames and others.
+    """The sequences of a YouTube-VOS folder, by split.
 
-    root: the folder of the splits, or one split's own folder, whose name is then the only split.
-    A split SPLIT_all_frames takes from SPLIT what it lacks: masks and meta.json. The folder train
-    has two more splits, offline_train and offline_val: see `offline`. What was read and checked is
-    kept, so files that change later want a new object.
+    root: the folder of the splits (train, valid, valid_all_frames, ...), or one split's own folder,
+    whose name is then the only split. A split SPLIT_all_frames takes masks and meta.json from
+    SPLIT. The split train is also parted into offline_train and offline_val: see
+    `vosmodels.data.held_out`. Sequences and fingerprints are cached, so a changed folder needs a
+    new object.
 
-    Raises InputError where `root` is no such folder: what was looked for and what is there.
+    Raises InputError if `root` is no such folder; the message lists what was looked for and what
+    `root` holds.
     """
 
     def __init__(self, root: Path) -> None:
@@ -153,15 +170,15 @@ class YouTubeVosDataset:
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """True where a meta.json lies in `root` or one folder below."""
+        """Return True if there is a meta.json in `root` or one folder below."""
         return (root / META).is_file() or any(root.glob(f"*/{META}"))
 
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, sorted."""
+        """Return the names of the splits, sorted."""
         return tuple(sorted(self._splits))
 
     def sequences(self, split: str) -> list[YouTubeVosSequence]:
-        """The split's sequences in the order of their names, checked first as `check` does."""
+        """Return the split's sequences by name. Raises InputError as `check` does."""
         if split not in self._read:
             self.check(split)
             where = self.where(split)
@@ -171,11 +188,11 @@ class YouTubeVosDataset:
         return self._read[split]
 
     def problems(self, split: str) -> list[str]:
-        """What is wrong with the split's files, a line each; empty when nothing is.
+        """Return the problems of the split's files, a line each; empty if there is none.
 
-        Listings, picture headers and the masks that give objects; a picture whose header is whole
-        and whose content is corrupt is found when it is read. Raises InputError where meta.json
-        cannot be used.
+        Looks at listings, picture headers and the masks that give objects; a picture whose header
+        is whole but whose content is corrupt is found when the picture is read. Raises InputError
+        if meta.json cannot be used.
         """
         where = self.where(split)
         return [
@@ -194,7 +211,7 @@ class YouTubeVosDataset:
             )
 
     def fingerprint(self, split: str) -> str:
-        """32 hex digits that change with meta.json, and when a file comes, goes or changes size."""
+        """Hash meta.json, and names and sizes of the split's files: 32 hex digits."""
         if split not in self._prints:
             where = self.where(split)
             digest = hashlib.blake2b(b"youtubevos", digest_size=16)
@@ -208,9 +225,10 @@ class YouTubeVosDataset:
         return self._prints[split]
 
     def videos(self, split: str) -> dict[str, VideoMeta]:
-        """What meta.json says of the split's videos, by name, ascending.
+        """Read the entries of the split's videos in meta.json, by name, ascending.
 
-        Raises InputError where it cannot be used, or a part of train has no video.
+        Raises InputError if meta.json cannot be used, or if offline_train or offline_val would
+        have no video.
         """
         path = self.where(split).meta
         videos = dict(sorted(read_meta(path).items()))
@@ -224,18 +242,18 @@ class YouTubeVosDataset:
                 )
                 + f"; take the meta.json of the release, or the split {held_out.BASE!r}"
             )
-        wanted = split == held_out.VAL
+        is_val = split == held_out.VAL
         part = {
             name: meta
             for name, meta in videos.items()
-            if (held_out.unseen(name, meta.categories) is not None) == wanted
+            if (held_out.unseen(name, meta.categories) is not None) == is_val
         }
         if not part:
             raise InputError(f"{path}: none of its {len(videos)} videos is in the split {split!r}")
         return part
 
     def where(self, split: str) -> SplitFolders:
-        """Where the split's files lie. Raises InputError where there is no such split."""
+        """Return the split's folders. Raises InputError if there is no such split."""
         if split in self._splits:
             return self._splits[split]
         there = f"there are {', '.join(self.splits())}{near(split, self._splits)}"
@@ -270,7 +288,10 @@ def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
 def sequence_problems(
     images: Path, masks: Path, meta: VideoMeta, pair: PairProblem = pair_problem
 ) -> Iterator[str]:
-    """What is wrong with a video's files, a line each: `pair` says it of an image and its mask."""
+    """Yield the problems of a video's files, a line each.
+
+    pair: returns the problem of an image and its mask, or None.
+    """
     absent = [folder for folder in (images, masks) if not folder.is_dir()]
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
@@ -288,28 +309,29 @@ def sequence_problems(
         elif problem := pair(frames[stem], mask):
             yield problem
     yield from _first_mask_problems(masks, labels, meta)
-    given = set(meta.begins.values())
-    if set(labels) & set(meta.asked) - given:  # more than what gives objects, so all of it
+    first_stems = set(meta.begins.values())
+    # A listed frame has a mask although no object begins there: then all listed frames need one.
+    if set(labels) & set(meta.asked) - first_stems:
         for stem in meta.asked:
-            if stem not in labels and stem not in given:
+            if stem not in labels and stem not in first_stems:
                 yield f"{masks / stem}.png: no such mask, though {META} lists the frame"
 
 
 def _first_mask_problems(masks: Path, labels: Mapping[str, Path], meta: VideoMeta) -> Iterator[str]:
-    """Objects that the mask of their first frame does not hold."""
+    """Yield a line for each mask that lacks an object which begins in its frame."""
     for stem in sorted(set(meta.begins.values())):
-        wanted = [i for i, first in meta.begins.items() if first == stem]
+        listed = [i for i, first in meta.begins.items() if first == stem]
         if stem not in labels:
-            yield f"{masks / stem}.png: no such mask; by {META} objects {wanted} begin there"
+            yield f"{masks / stem}.png: no such mask; by {META} objects {listed} begin there"
             continue
         try:
-            there = object_ids(read_mask(labels[stem]))
+            ids = object_ids(read_mask(labels[stem]))
         except InputError as error:
             yield str(error)
             continue
-        lacking = sorted(set(wanted) - set(there))
+        lacking = sorted(set(listed) - set(ids))
         if lacking:
             yield (
                 f"{labels[stem]}: no object {', '.join(map(str, lacking))}, which by {META} begins "
-                f"there; the mask holds {', '.join(map(str, there)) or 'none'}"
+                f"there; the mask holds {', '.join(map(str, ids)) or 'none'}"
             )

@@ -1,4 +1,4 @@
-"""The meta.json of a YouTube-VOS split: its videos, their objects, the frames listed for each."""
+"""Read a YouTube-VOS split's meta.json: videos, objects, and each object's frames."""
 
 from __future__ import annotations
 
@@ -17,29 +17,36 @@ META = "meta.json"
 
 @dataclass(frozen=True)
 class VideoMeta:
-    """What meta.json says of a video: for each object the frames listed, file stems ascending, and
-    its category, where there is one."""
+    """A video's entry in meta.json, by object id.
+
+    frames: stems of the frames listed for the object, ascending; categories: the object's category,
+    if meta.json has one.
+    """
 
     frames: Mapping[int, tuple[str, ...]]
     categories: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def begins(self) -> dict[int, str]:
-        """The frame whose mask gives the object, by id."""
+        """Return, by object id, the stem of the frame whose mask gives the object."""
         return {i: stems[0] for i, stems in self.frames.items()}
 
     @property
     def start(self) -> str:
-        """Where the video begins: frames before it do not exist."""
+        """Return the stem of the video's first frame; earlier files are ignored."""
         return min(self.begins.values())
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Frames listed for any object, ascending."""
+        """Return the stems of all frames listed for an object, ascending."""
         return tuple(sorted({stem for stems in self.frames.values() for stem in stems}))
 
     def judged(self, labelled: Collection[str]) -> tuple[str, ...]:
-        """Frames asked for, where all of them are labelled; none where masks only give objects."""
+        """Return the stems of the frames that scores are computed on, ascending.
+
+        These are the listed frames if all of them have a mask (`labelled`), else none: the masks
+        of valid and test only give the objects.
+        """
         return self.asked if set(self.asked) <= set(labelled) else ()
 
 
@@ -57,7 +64,10 @@ class _Meta(BaseModel):
 
 
 def read_meta(path: Path) -> dict[str, VideoMeta]:
-    """Videos of a meta.json by name. InputError where it is missing, not JSON, or says other."""
+    """Read the videos of a meta.json, by name.
+
+    Raises InputError if the file is missing, is not JSON or does not have YouTube-VOS's form.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -69,8 +79,8 @@ def read_meta(path: Path) -> dict[str, VideoMeta]:
         videos = _Meta.model_validate_json(text).videos
     except ValidationError as error:
         problems = [
-            ".".join(str(part) for part in one["loc"]) + (": " if one["loc"] else "") + one["msg"]
-            for one in error.errors()
+            ".".join(map(str, entry["loc"])) + (": " if entry["loc"] else "") + entry["msg"]
+            for entry in error.errors()
         ]
         raise InputError(
             together(f"{path}: not the meta.json of YouTube-VOS", problems)
@@ -78,8 +88,8 @@ def read_meta(path: Path) -> dict[str, VideoMeta]:
         ) from error
     return {
         name: VideoMeta(
-            {i: tuple(sorted(one.frames)) for i, one in video.objects.items()},
-            {i: one.category for i, one in video.objects.items() if one.category is not None},
+            {i: tuple(sorted(entry.frames)) for i, entry in video.objects.items()},
+            {i: entry.category for i, entry in video.objects.items() if entry.category is not None},
         )
         for name, video in videos.items()
     }

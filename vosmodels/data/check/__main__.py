@@ -1,4 +1,4 @@
-"""`python -m vosmodels.data.check`: what a dataset folder holds, and everything wrong with it."""
+"""Run `python -m vosmodels.data.check`: list a dataset folder and its problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULE = "vosmodels.data.check"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = cli.parser(
         MODULE,
         "What a folder of DAVIS, YouTube-VOS, BL30K or still images (DUTS, ECSSD, FSS-1000, HRSOD, "

@@ -1,4 +1,4 @@
-"""What one video or still image holds and what is wrong with it, looked at in any process."""
+"""Inspect the files of one video or still image; runs in any process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vosmodels.errors import InputError
 
 @dataclass(frozen=True)
 class Facts:
-    """What one video or image holds; `frames` and `labelled` count its pictures and masks.
+    """The counts and problems of one video or still image.
 
-    sizes: (H, W) of its pictures; objects: how many are given; ids: those of the masks that were
-    read; only_first: where no frame but the first has a mask, the line that says so: a problem if
-    the other videos of its split have more.
+    frames, labelled: number of pictures and of masks; sizes: (H, W) of the pictures; objects:
+    number of objects given; ids: ids in the masks that were read; only_first: a line of text if
+    the first frame alone has a mask, which is a problem if other videos of the split have more.
     """
 
     frames: int = 0
@@ -38,16 +38,19 @@ class Facts:
 
 
 class Item(Protocol):
-    """Files that belong together; equal where they are the same files."""
+    """The files of one video or still image; items of the same files are equal."""
 
     def look(self, decode: bool) -> Facts:
-        """Headers and last bytes, and the masks that give objects; `decode` reads every picture."""
+        """Inspect headers, last bytes and the masks that give objects.
+
+        decode: read every picture and mask whole.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class DavisVideo:
-    """A video with a mask for every frame; `length` is how many frames it should have."""
+    """A video with a mask for every frame; `length` is the number of frames expected."""
 
     images: Path
     masks: Path
@@ -56,7 +59,7 @@ class DavisVideo:
     def look(self, decode: bool) -> Facts:
         files = _video(self.images, self.masks, decode)
         first = next(iter(files.frames), "")
-        given = files.ids_of(first)
+        ids = files.ids_of(first)
         only_first = ""
         if list(files.masks) == [first] and len(files.frames) > 1:
             only_first = f"{self.masks}: one mask for {len(files.frames)} frames, that of the first"
@@ -65,18 +68,18 @@ class DavisVideo:
         for stem in files.masks:
             if stem not in files.frames and files.frames:
                 files.problems.append(f"{files.masks[stem]}: mask without image in {self.images}")
-        if given is not None and not given:
+        if ids is not None and not ids:
             files.problems.append(f"{files.masks[first]}: no object in the first mask")
         if self.length is not None and len(files.frames) not in (0, self.length):
             files.problems.append(
                 f"{self.images}: {len(files.frames)} frames; videos of this set have {self.length}"
             )
-        return files.facts(len(given or ()), only_first)
+        return files.facts(len(ids or ()), only_first)
 
 
 @dataclass(frozen=True)
 class YouTubeVosVideo:
-    """A video and what meta.json says of it."""
+    """A video and its entry in meta.json."""
 
     images: Path
     masks: Path
@@ -94,8 +97,10 @@ class YouTubeVosVideo:
 
 @dataclass(frozen=True)
 class StillImage:
-    """An image with the mask of one object, which may show nowhere in some: then no clip is made
-    of it, which only decoding tells beforehand."""
+    """An image with the mask of one object.
+
+    Training skips an image whose mask is empty; `decode` reports such an image beforehand.
+    """
 
     pair: StaticImage
 
@@ -110,10 +115,10 @@ class StillImage:
         )
         problem = self.pair.problem(files.pair_problem)
         files.problems += [problem] if problem else []
-        given = files.ids_of(image.stem) if decode else None
-        if given is not None and not given:
+        ids = files.ids_of(image.stem) if decode else None
+        if ids is not None and not ids:
             files.problems.append(f"{mask}: no object in this mask; training passes over its image")
-        return files.facts(len(given or ()))
+        return files.facts(len(ids or ()))
 
 
 def _ids(path: Path) -> tuple[int, ...]:
@@ -128,9 +133,10 @@ def _video(images: Path, masks: Path, decode: bool) -> _Files:
 
 
 class _Files:
-    """Pictures and masks by stem, each looked at once; what is wrong gathers in `problems`.
+    """Pictures and masks by stem, each inspected once; the problems are in `problems`.
 
-    read: the ids of a mask, InputError where it cannot be used; modes: Pillow's, that it reads.
+    read: returns the ids of a mask file, or raises InputError; modes: the Pillow modes that `read`
+    accepts.
     """
 
     def __init__(
@@ -154,18 +160,22 @@ class _Files:
             self._look_at_mask(stem, path, decode)
 
     def pair_problem(self, image: Path, mask: Path) -> str | None:
-        """As `folders.pair_problem`, of what was seen; what has no header has been told."""
+        """Return the same as `listing.pair_problem`, from headers already read.
+
+        A file whose header could not be read was reported then, so gives None here.
+        """
         if image in self._sizes and mask in self._sizes:
             return size_problem(image, self._sizes[image], mask, self._sizes[mask])
         return None
 
     def ids_of(self, stem: str) -> tuple[int, ...] | None:
-        """Ids of a frame's mask; None where there is none that can be read."""
+        """Return the ids of a frame's mask; None if it is missing or unreadable."""
         if stem in self.masks and stem not in self._ids:
             self._read_mask(stem, self.masks[stem])
         return self._ids.get(stem)
 
     def facts(self, objects: int, only_first: str = "") -> Facts:
+        """Sum up the files; `objects` and `only_first` are fields of `Facts`."""
         return Facts(
             frames=len(self.frames),
             labelled=len(self.masks),
@@ -178,21 +188,21 @@ class _Files:
 
     def _look_at_frame(self, path: Path, decode: bool) -> None:
         try:
-            seen = header(path)
-            self._sizes[path] = seen.size
-            if decode or not seen.ends:
+            head = header(path)
+            self._sizes[path] = head.size
+            if decode or not head.ends:
                 _decode(path)
         except InputError as error:
             self.problems.append(str(error))
 
     def _look_at_mask(self, stem: str, path: Path, decode: bool) -> None:
         try:
-            seen = header(path)
-        except InputError:  # told in the reader's words
+            head = header(path)
+        except InputError:  # the mask reader's own message is recorded instead
             self._read_mask(stem, path)
             return
-        self._sizes[path] = seen.size
-        if decode or not seen.ends or seen.mode not in self._modes:
+        self._sizes[path] = head.size
+        if decode or not head.ends or head.mode not in self._modes:
             self._read_mask(stem, path)
 
     def _read_mask(self, stem: str, path: Path) -> None:
@@ -204,19 +214,19 @@ class _Files:
 
 
 def _decode(path: Path) -> None:
-    """Read a picture; InputError also where the decoder only grumbles, which it does on stderr."""
-    with tempfile.TemporaryFile() as said:
+    """Read a picture whole. Raises InputError also if the decoder warns on stderr."""
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             read_frame(path)
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-        said.seek(0)
-        words = " ".join(said.read().decode(errors="replace").split())
-    if words:
+        captured.seek(0)
+        warning = " ".join(captured.read().decode(errors="replace").split())
+    if warning:
         raise InputError(
-            f"{path}: corrupt picture; it can be decoded, but its decoder says: {words}"
+            f"{path}: corrupt picture; it can be decoded, but its decoder says: {warning}"
         )

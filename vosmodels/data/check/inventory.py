@@ -1,4 +1,4 @@
-"""A dataset folder, listed by its own reader: which set it is, its splits, and what is in them."""
+"""List a dataset folder with its set's reader: name, licence, splits and items."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vosmodels.data.youtubevos import YouTubeVosDataset
 from vosmodels.data.youtubevos_meta import META
 from vosmodels.errors import InputError
 
-BL30K_FRAMES = 160  # of every video
+BL30K_FRAMES = 160  # frames of every video
 
 UNKNOWN_LICENCE = "not told by the files: see the set's own page"
-# As the sets' own pages have it; whatever else lies the same way has its own terms.
+# As the sets' own pages state them; other data in the same layout has its own terms.
 LICENCES = {
     "DAVIS": "CC BY-NC 4.0, if these are DAVIS's videos (davischallenge.org)",
     "YouTube-VOS": "non-commercial research; its terms: youtube-vos.org/dataset/term",
@@ -31,15 +31,15 @@ LICENCES = {
     "FSS-1000": "its page states none (github.com/HKUSTCV/FSS-1000)",
     "HRSOD": "its page states none (github.com/yi94code/HRSOD)",
 }
-STILLS = "still images"  # of no published set, or of several sets
+STILLS = "still images"  # name of a folder of no published set, or of several sets
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A dataset folder, listed: its videos by split, and what is wrong with the lists.
+    """The listing of a dataset folder: items by split, and problems of the lists.
 
-    merged: splits whose ids are all one object; sets: where the folder holds still images, its
-    splits are sets, of which this has the folders.
+    merged: splits whose ids are all one object; sets: for still images, the folder of each set by
+    name, where each set is a split.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Folder:
     sets: Mapping[str, StaticImages] = field(default_factory=dict)
 
     def licence(self, split: str | None = None) -> str:
-        """Of the set; `split` is one of several sets of still images."""
+        """Return the licence of the set, or of `split`, one set of still images."""
         name = self.sets[split].published if split else self.name
         return LICENCES.get(name or "", UNKNOWN_LICENCE)
 
 
 def open_folder(root: Path) -> Folder:
-    """The folder's lists. Raises InputError where it is of no layout known here."""
+    """List a dataset folder. Raises InputError if no reader knows the layout."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the root of a dataset")
     if YouTubeVosDataset.recognises(root):
@@ -112,7 +112,7 @@ def _youtubevos(root: Path) -> Folder:
         try:
             videos = dataset.videos(split)
         except InputError as error:
-            if split not in parts:  # these want more of meta.json than the set promises
+            if split not in parts:  # the parts need categories, which meta.json may lack
                 problems.append(str(error))
             continue
         splits[split] = tuple(
@@ -139,6 +139,6 @@ def _still_images(roots: Mapping[str, Path]) -> Folder:
 
 
 def _unlisted(folders: Iterable[Path], listed: Iterable[str], what: str) -> Iterator[str]:
-    known = set(listed)
+    names = set(listed)
     for folder in folders:
-        yield from (f"{folder / name}: {what}" for name in folders_in(folder) if name not in known)
+        yield from (f"{folder / name}: {what}" for name in folders_in(folder) if name not in names)

@@ -1,4 +1,4 @@
-"""Look at every video or image of a dataset folder, sum up what was found, and print it."""
+"""Inspect every item of a dataset folder, sum up the results and print them."""
 
 from __future__ import annotations
 
@@ -22,37 +22,41 @@ logger = logging.getLogger(__name__)
 
 
 def look_at(folder: Folder, decode: bool, workers: int) -> dict[Item, Facts]:
-    """Each video or image once, however many splits have it."""
+    """Inspect each video or image once, even if several splits list it.
+
+    decode: read every picture whole; workers: number of processes.
+    """
     items = list(dict.fromkeys(item for split in folder.splits.values() for item in split))
     total = f"{len(items)} {'images' if folder.sets else 'videos'}"
     workers = min(workers, len(items))
     if workers < 2:
         looks = (item.look(decode) for item in items)
-        return dict(zip(items, _told(looks, len(items), total), strict=True))
+        return dict(zip(items, _log_progress(looks, len(items), total), strict=True))
     with helpers(workers) as pool:
-        found = pool.map(partial(_look_at, decode), items)
-        return dict(zip(items, _told(found, len(items), total), strict=True))
+        facts = pool.map(partial(_look_at, decode), items)
+        return dict(zip(items, _log_progress(facts, len(items), total), strict=True))
 
 
 def _look_at(decode: bool, item: Item) -> Facts:
     return item.look(decode)
 
 
-def _told(looks: Iterable[Facts], count: int, total: str) -> Iterator[Facts]:
-    """The same, with rate and time left on stderr while it takes long."""
-    start = told = time.monotonic()
+def _log_progress(looks: Iterable[Facts], count: int, total: str) -> Iterator[Facts]:
+    """Pass the facts on, logging rate and time left every TELL_S seconds."""
+    start = last_log = time.monotonic()
     files = 0
     for done, facts in enumerate(looks, 1):
         yield facts
         files += facts.frames + facts.labelled
         now = time.monotonic()
-        if now - told >= TELL_S and done < count:
-            told = now
-            rate, left = files / (now - start), (now - start) * (count - done) / done
-            logger.info("%d of %s, %.0f files a second, %.0f s left", done, total, rate, left)
+        if now - last_log >= TELL_S and done < count:
+            last_log = now
+            rate, left_s = files / (now - start), (now - start) * (count - done) / done
+            logger.info("%d of %s, %.0f files a second, %.0f s left", done, total, rate, left_s)
 
 
 def summarise(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[str, Any]:
+    """Return the command's result: set, licence, counts by split, and all problems."""
     splits = {name: [looks[item] for item in items] for name, items in folder.splits.items()}
     problems = [*folder.problems, *(p for facts in looks.values() for p in facts.problems)]
     result: dict[str, Any] = {"root": str(root), "set": folder.name}
@@ -68,12 +72,12 @@ def summarise(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[s
 
 
 def _is_test(videos: Sequence[Facts]) -> bool:
-    """Whether all masks but the first are kept back, as those of DAVIS's test sets are."""
+    """Return True if every video has a first mask alone, as in DAVIS's test sets."""
     return all(facts.only_first for facts in videos)
 
 
 def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
-    """Of one split."""
+    """Count the videos, frames, masks and objects of one split."""
     ids = sorted({i for v in videos for i in v.ids})
     return {
         "videos": len(videos),
@@ -88,7 +92,7 @@ def _sum(videos: Sequence[Facts], merged: bool) -> dict[str, Any]:
 
 
 def _sum_images(folder: Folder, name: str, images: Sequence[Facts]) -> dict[str, Any]:
-    """Of one set of still images."""
+    """Count the folders, images and masks of one set of still images."""
     return {
         "licence": folder.licence(name),
         "folders": folder.sets[name].folders,
@@ -99,12 +103,13 @@ def _sum_images(folder: Folder, name: str, images: Sequence[Facts]) -> dict[str,
 
 
 def _sizes(items: Sequence[Facts]) -> list[list[int]]:
-    """(width, height) of the smallest and the largest picture by area."""
+    """Return (width, height) of the smallest and the largest picture by area."""
     sizes = sorted({s for item in items for s in item.sizes}, key=lambda s: s[0] * s[1])
     return [[width, height] for height, width in (sizes[:1] + sizes[-1:] if sizes else [])]
 
 
 def show(result: Mapping[str, Any]) -> None:
+    """Print the result of `summarise` on stdout."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"{result['root']}: {result['set']}")
     if "sets" in result:
@@ -161,7 +166,7 @@ def _span(sizes: Iterable[Sequence[int]]) -> str:
 
 
 def _ranges(ids: Sequence[int]) -> str:
-    """1, 2, 3, 7 -> "1-3, 7"."""
+    """Write ids as ranges: 1, 2, 3, 7 -> "1-3, 7"."""
     starts = [i for i in ids if i - 1 not in ids]
     ends = [i for i in ids if i + 1 not in ids]
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
