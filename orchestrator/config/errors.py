@@ -7,16 +7,28 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from orchestrator.config.document import Document
 
-_OURS = {"bool_number", "not_built", "report_chosen", "classwise"}  # go on after the value
-TOGETHER = {  # what two keys do not do together
-    "classwise": ("loss.method", "loss.omega"),
-    "drawn": ("train.augmentation",),
-}
-_WHOLE = {"model", "options", "split", "stages", "drawn"}  # messages that name the value themselves
+_RULE = "rule"  # pydantic's `type` of every error that `broken_rule` makes
+
+
+def broken_rule(
+    message: str, *, prefix: str = "{value}: ", keys: Iterable[str] = ()
+) -> PydanticCustomError:
+    """Make the error that a validator of this schema raises.
+
+    prefix: what a line prints before the message, "" where the message names the value itself.
+    keys: dotted keys that break the rule together, so that a sweep of any of them reports it.
+    """
+    context = {"message": message, "prefix": prefix, "keys": tuple(keys)}
+    return PydanticCustomError(_RULE, "{message}", context)
+
+
+def concerns(details: ErrorDetails, key: str) -> bool:
+    """Tell whether an error is of a rule that `key` breaks together with other keys."""
+    return details["type"] == _RULE and key in details["ctx"]["keys"]
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
@@ -74,11 +86,9 @@ def problem(
         return unknown_key(model, path)
     if kind == "missing":
         return "missing"
-    if kind in _WHOLE:
-        return message
     shown = f"{value!r:.80}"
-    if kind in _OURS:
-        return f"{shown} {message}" if kind == "report_chosen" else f"{shown}: {message}"
+    if kind == _RULE:
+        return str(details["ctx"]["prefix"]).format(value=shown) + message
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{shown} is not a section (`key: value` lines)"
     if kind == "string_pattern_mismatch":

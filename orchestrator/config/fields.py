@@ -14,13 +14,14 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+
+from orchestrator.config.errors import broken_rule
 
 
 def _no_bool(value: object) -> object:
     """pydantic reads true as 1; a person who writes `steps: true` meant something else."""
     if isinstance(value, bool):
-        raise PydanticCustomError("bool_number", "must be a number")
+        raise broken_rule("must be a number")
     return value
 
 
@@ -37,7 +38,7 @@ ClipLength = Annotated[int, Number, Field(ge=2)]  # frames
 def _side(value: int) -> int:
     """Refuse a side that no model takes; which one a model takes, its registry entry says."""
     if value % CROP_MULTIPLE > 1:
-        raise PydanticCustomError("side", "must be a multiple of 16, or one more than that")
+        raise broken_rule("must be a multiple of 16, or one more than that")
     return value
 
 
@@ -67,5 +68,5 @@ class Section(BaseModel):
     def _is_built(cls, value: Any, info: ValidationInfo) -> Any:
         wanted, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
         if wanted is not None and wanted(value):
-            raise PydanticCustomError("not_built", "{what} is not built yet", {"what": what})
+            raise broken_rule(f"{what} is not built yet")
         return value

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from orchestrator.config import errors, stages, sweep_checks
 from orchestrator.config.document import ConfigError, Document, read, with_keys
@@ -41,9 +40,6 @@ from vosmodels.types import (
 
 if TYPE_CHECKING:
     from vosmodels.terms import Term
-
-__all__ = ["ConfigError", "RunConfig", "SweepConfig", "load", "load_run"]
-
 
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 # Trials are compared by one score, in one experiment: what that rests on is the same for all.
@@ -79,10 +75,8 @@ class DataConfig(Section):
     def _split_is_generated(cls, value: Any, info: ValidationInfo) -> Any:
         drawn = cls.draws(info.data.get("root"), info.data.get("layout"))
         if drawn and isinstance(value, str) and value not in GENERATED_SPLITS:
-            raise PydanticCustomError(
-                "split",
-                "{value} is no split of generated clips, which has train, val and test",
-                {"value": repr(value)},
+            raise errors.broken_rule(
+                "is no split of generated clips, which has train, val and test", prefix="{value} "
             )
         return value
 
@@ -91,10 +85,9 @@ class DataConfig(Section):
     def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
         for key in ("select", "train"):
             if value is not None and value in cls._splits(info.data, key):
-                raise PydanticCustomError(
-                    "report_chosen",
-                    "is also data.{key}; report must be a split nothing is chosen or trained by",
-                    {"key": key},
+                raise errors.broken_rule(
+                    f"is also data.{key}; report must be a split nothing is chosen or trained by",
+                    prefix="{value} ",
                 )
         return value
 
@@ -130,7 +123,7 @@ class ModelConfig(Section):
         try:
             registry.config(value)
         except InputError as error:
-            raise PydanticCustomError("model", "{why}", {"why": str(error)}) from None
+            raise errors.broken_rule(str(error), prefix="") from None
         return value
 
     @field_validator("options")
@@ -140,7 +133,7 @@ class ModelConfig(Section):
             try:
                 registry.config(info.data["name"], **value)
             except InputError as error:
-                raise PydanticCustomError("options", "{why}", {"why": str(error)}) from None
+                raise errors.broken_rule(str(error), prefix="") from None
         return value
 
 
@@ -213,7 +206,9 @@ class LossConfig(Section):
     @classmethod
     def _classwise_is_exact(cls, value: float, info: ValidationInfo) -> float:
         if info.data.get("method") == "classwise" and value != 0:
-            raise PydanticCustomError("classwise", "loss.method classwise is exact for 0 only")
+            raise errors.broken_rule(
+                "loss.method classwise is exact for 0 only", keys=("loss.method", "loss.omega")
+            )
         return value
 
 
@@ -304,17 +299,20 @@ class RunConfig(Section):
     @classmethod
     def _terms_have_what_they_need(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         if not (value.ce or value.dice or value.needs_teacher):
-            raise PydanticCustomError(
-                "no_term", "every weight is 0 (ce, dice, logit, representation); raise one of them"
+            raise broken_rule(
+                "every weight is 0 (ce, dice, logit, representation); raise one of them",
+                prefix="",
+                keys=[f"loss.{key}" for key in ("ce", "dice", "logit", "representation")],
             )
         for section in ("student", "teacher"):
             model = info.data.get(section)
             if model and value.needs_features and not registry.entry(model.name).features:
-                raise PydanticCustomError(
-                    "no_features",
-                    "representation {weight} compares a feature map per object, which {section} "
-                    "{name} does not have; set loss.representation=0, or choose another {section}",
-                    {"weight": value.representation, "section": section, "name": model.name},
+                raise broken_rule(
+                    f"representation {value.representation:g} compares a feature map per object, "
+                    f"which {section} {model.name} does not have; set loss.representation=0, or "
+                    f"choose another {section}",
+                    prefix="",
+                    keys=("loss.representation", f"{section}.name"),
                 )
         return value
 
@@ -329,15 +327,11 @@ class RunConfig(Section):
                 crop, side = getattr(part, "crop", None), registry.entry(model.name).side
                 if crop is not None and crop % CROP_MULTIPLE != side:
                     near = crop - crop % CROP_MULTIPLE + side
-                    raise PydanticCustomError(
-                        "crop_side",
-                        "crop {crop}: {name} takes sides of 16 k{plus}, such as {near}",
-                        {
-                            "crop": crop,
-                            "name": model.name,
-                            "plus": f" + {side}" if side else "",
-                            "near": near,
-                        },
+                    plus = f" + {side}" if side else ""
+                    raise broken_rule(
+                        f"crop {crop}: {model.name} takes sides of 16 k{plus}, such as {near}",
+                        prefix="",
+                        keys=("student.name", "teacher.name", "train.crop", "stem.crop"),
                     )
         return value
 
@@ -347,11 +341,11 @@ class RunConfig(Section):
         data = info.data.get("data")
         drawn = data and data.generated and isinstance(data.train, str) and data.static is None
         if drawn and value.augmentation != "light":
-            raise PydanticCustomError(
-                "drawn",
-                "augmentation {value}: generated clips are learnt from as they are drawn; "
-                "leave it out, or give data.root a folder",
-                {"value": value.augmentation},
+            raise errors.broken_rule(
+                f"augmentation {value.augmentation}: generated clips are learnt from as they are "
+                "drawn; leave it out, or give data.root a folder",
+                prefix="",
+                keys=("train.augmentation",),
             )
         return value
 
@@ -360,12 +354,12 @@ class RunConfig(Section):
     def _stages_have_data(cls, value: Any, info: ValidationInfo) -> Any:
         static = getattr(info.data.get("data"), "static", None) is not None
         if value is None and static:
-            raise PydanticCustomError(
-                "stages", "data.static is for a stage named static; give stages"
+            raise errors.broken_rule(
+                "data.static is for a stage named static; give stages", prefix=""
             )
-        found = stages.problems(value, static=static) if value is not None else []
-        if found:
-            raise PydanticCustomError("stages", "{found}", {"found": "; ".join(found)})
+        problems = stages.problems(value, static=static) if value is not None else []
+        if problems:
+            raise errors.broken_rule("; ".join(problems), prefix="")
         return value
 
     @field_validator("cluster")
@@ -377,10 +371,8 @@ class RunConfig(Section):
         for section, part in parts:
             size = getattr(part, "batch_size", None)
             if size is not None and size % value.workers:
-                raise PydanticCustomError(
-                    "workers",
-                    "workers {workers} cannot share {section}.batch_size {size} equally",
-                    {"workers": value.workers, "section": section, "size": size},
+                raise errors.broken_rule(
+                    f"workers {value.workers} cannot share {section}.batch_size {size} equally"
                 )
         return value
 

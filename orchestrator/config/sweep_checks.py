@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.config.document import Document, with_keys
-from orchestrator.config.errors import TOGETHER, problem, section_at, unknown_key
+from orchestrator.config.errors import concerns, problem, section_at, unknown_key
 
 
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
@@ -137,8 +137,8 @@ def _of_key(
         except ValidationError as error:
             for details in error.errors():
                 loc = tuple(str(part) for part in details["loc"])
-                together = key in TOGETHER.get(details["type"], ())
-                if loc[: len(path)] == path or (options and loc == path[:2]) or together:
+                at_key = loc[: len(path)] == path or (options and loc == path[:2])
+                if at_key or concerns(details, key):
                     problems.append(problem(model, loc, details, value))
     return problems
 
