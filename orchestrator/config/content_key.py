@@ -1,4 +1,4 @@
-"""Name jobs, scores and sweeps by what shapes them: equal values give one text and one digest."""
+"""Compute content keys, the digests that name jobs, scores and sweeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from orchestrator.config.sections import SweepConfig, resolve
 
 
 def canonical(obj: object) -> str:
-    """JSON with sorted keys and no spaces: equal values, equal text. NaN is refused."""
+    """Write JSON with sorted keys and no spaces, so that equal values give equal text.
+
+    Raises ValueError on NaN and infinity, TypeError on a type that JSON lacks.
+    """
 
     def plain(value: object) -> object:
         if isinstance(value, Section):
@@ -47,10 +50,14 @@ def content(section: Section, exclude: Set[str] = frozenset()) -> dict[str, Any]
 
 
 def digest(obj: object) -> str:
-    """First 16 hex digits of the sha256 of the canonical JSON: a content key."""
+    """Return the first 16 hex digits of the sha256 of the canonical JSON."""
     return hashlib.sha256(canonical(obj).encode()).hexdigest()[:16]
 
 
 def sweep_id(config: SweepConfig) -> str:
-    """Key of the resolved configuration, whatever is swept and wherever it runs."""
+    """Compute the key of a sweep from its resolved configuration.
+
+    Leaves out the swept values and where the sweep runs, so that extending a grid or moving to
+    another machine keeps the key.
+    """
     return digest(content(resolve(config), {"sweep", "cluster", "storage", "tracking"}))

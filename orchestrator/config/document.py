@@ -1,4 +1,7 @@
-"""YAML text, overlays and `key=value` words as one plain mapping; knows nothing of the schema."""
+"""Merge YAML text, overlays and `key=value` overrides into one plain mapping.
+
+Nothing here depends on the schema.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ COMMAND_LINE = "command line"
 
 
 class ConfigError(UsageError):
-    """A configuration cannot be used; the message lists every problem, one a line."""
+    """Unusable configuration; the message lists every problem, one per line."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -25,21 +28,23 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping as written, and which keys the command line or an overlay set, by which of them."""
+    """A mapping as written, with the source of every key that an override set."""
 
     path: Path
     values: dict[str, Any]
-    overridden: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    overridden: Mapping[tuple[str, ...], str] = field(
+        default_factory=dict
+    )  # key -> overlay or command line
     problems: tuple[str, ...] = ()  # overrides that could not be read
 
     def place(self, key: tuple[str, ...]) -> str:
-        """Where a person wrote the value of `key`: the file, an overlay, or the command line."""
+        """Return where the value of `key` was written: the file, an overlay or command line."""
         places = [place for path, place in self.overridden.items() if key[: len(path)] == path]
         return places[-1] if places else str(self.path)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key twice and reads 1e-5, off and no as YAML 1.2 does."""
+    """SafeLoader that refuses duplicate keys and reads 1e-5, off and no as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -71,17 +76,18 @@ _Loader.add_implicit_resolver(
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML text; yaml.YAMLError where it is none."""
+    """Parse a YAML text. Raises yaml.YAMLError on text that is not YAML."""
     return yaml.load(text, _Loader)  # safe: _Loader is a SafeLoader
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
-    """The mapping in a YAML file with overrides applied; ConfigError where it is none.
+    """Read the mapping in a YAML file and apply the overrides, of which later ones win.
 
     An override `a.b=value` is split on its first `=` and its value is YAML; `stages.0.steps=100`
-    sets a key of a list's first entry. What follows `sweep.parameters.` or `sweep.points.NAME.` is
-    one key, since swept keys have dots. An override FILE.yaml is an overlay: its values replace
-    those of the same keys, a list as a whole. Later ones win.
+    sets a key of a list's first entry. The text after `sweep.parameters.` or `sweep.points.NAME.`
+    is one key, since swept keys have dots. An override FILE.yaml is an overlay: its values replace
+    the values of the same keys, a list as a whole.
+    Raises ConfigError where the file or an overlay cannot be read or holds no mapping.
     """
     values = _read_mapping(path)
     overridden: dict[tuple[str, ...], str] = {}
@@ -104,7 +110,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
         for parts, parsed in changes:
             if blocked := _put(values, parts, parsed):
                 problems.append(f"{place}: {'.'.join(parts)}: {blocked} has no such key")
-            overridden.pop(parts, None)  # the newest is the last
+            overridden.pop(parts, None)  # keeps the newest override last
             overridden[parts] = place
     return Document(path, values, overridden, tuple(problems))
 
@@ -112,7 +118,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Document:
 def _leaves(
     values: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that is no mapping, with the keys that lead to it."""
+    """Yield every value that is not a mapping, with the keys that lead to it."""
     for key, value in values.items():
         path = (*above, str(key))
         if isinstance(value, dict) and value:
@@ -122,11 +128,11 @@ def _leaves(
 
 
 def split_key(key: str) -> tuple[str, ...]:
-    """`a.b` as ("a", "b"); what is swept is one key: ("sweep", "parameters", "a.b")."""
+    """Split `a.b` into ("a", "b"), a swept key into ("sweep", "parameters", "a.b")."""
     parts = tuple(key.split("."))
-    for swept, kept in (("parameters", 2), ("points", 3)):
-        if parts[:2] == ("sweep", swept) and len(parts) > kept:
-            return (*parts[:kept], ".".join(parts[kept:]))
+    for section, depth in (("parameters", 2), ("points", 3)):
+        if parts[:2] == ("sweep", section) and len(parts) > depth:
+            return (*parts[:depth], ".".join(parts[depth:]))
     return parts
 
 
@@ -149,7 +155,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
-    """Sets a nested key, a list's by its index; the name of what is in the way, if something is."""
+    """Set a nested key, in a list by index; return the value that blocks the path, or None."""
     here: Any = values
     for depth, part in enumerate(parts, 1):
         key: Any = part
@@ -168,14 +174,14 @@ def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | No
 
 
 def _reason(error: Exception) -> str:
-    """One line of a YAML error, with the line number where there is one."""
+    """Shorten a YAML error to one line, with line and column where it has them."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return where + (getattr(error, "problem", None) or str(error).splitlines()[0])
 
 
 def with_keys(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping with dotted keys set, itself unchanged; a number is a place in a list."""
+    """Copy a nested mapping with dotted keys set; a number in a key is a list index."""
     result = dict(values)
     for key, value in changes.items():
         head, _, rest = key.partition(".")

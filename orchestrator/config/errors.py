@@ -1,4 +1,4 @@
-"""pydantic's findings as lines a person can act on: PLACE: key: problem; did you mean 'x'?"""
+"""Turn pydantic's errors into lines: PLACE: key: problem; did you mean 'x'?"""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def broken_rule(
 
 
 def concerns(details: ErrorDetails, key: str) -> bool:
-    """Tell whether an error is of a rule that `key` breaks together with other keys."""
+    """Return whether `key` is one of the keys that break the rule of an error together."""
     return details["type"] == _RULE and key in details["ctx"]["keys"]
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
-    """The model that holds the keys below `path`; None below a plain value.
+    """Find the model that holds the keys below `path`; None below a plain value.
 
-    A number in a path is the place in a list, whose entries are of one model."""
+    A number in `path` is a list index; all entries of a list have the same model.
+    """
     here = model
     for part in path:
         if part.isdigit():
@@ -48,7 +49,7 @@ def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] |
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing where nothing is near."""
+    """Return `; did you mean 'x'?` for the most similar known word, else an empty text."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if not near:  # case, or a name without its prefix
         near = [key for key in known if key.lower() == word.lower()]
@@ -56,7 +57,7 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def unknown_key(model: type[BaseModel], path: tuple[str, ...]) -> str:
-    """What is wrong with a dotted key that `model` lacks."""
+    """Describe a dotted key that `model` lacks."""
     for depth, part in enumerate(path):
         if part.isdigit():
             continue
@@ -70,8 +71,8 @@ def unknown_key(model: type[BaseModel], path: tuple[str, ...]) -> str:
 
 
 def line(document: Document, model: type[BaseModel], details: ErrorDetails) -> str:
-    """One finding of pydantic on a document as a line."""
-    # pydantic names the branch of a union after the key; no key has a bracket in it
+    """Write one error of pydantic about a document as a line: PLACE: key: problem."""
+    # pydantic appends the branch of a union to the key; no key of ours has a bracket in it
     path = tuple(str(part) for part in details["loc"] if "[" not in str(part))
     key, value = ".".join(path), details["input"]
     return f"{document.place(path)}: {key}: {problem(model, path, details, value)}"
@@ -80,7 +81,7 @@ def line(document: Document, model: type[BaseModel], details: ErrorDetails) -> s
 def problem(
     model: type[BaseModel], path: tuple[str, ...], details: ErrorDetails, value: Any
 ) -> str:
-    """The part of the line after the key."""
+    """Write the part of an error's line after the key."""
     kind, message = details["type"], details["msg"]
     if kind == "extra_forbidden":
         return unknown_key(model, path)
@@ -106,7 +107,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _elsewhere(model: type[BaseModel], word: str) -> str:
-    """Where a key of that very name lives, when it was put into the wrong section."""
+    """Suggest the section that has a key named `word`, else return an empty text."""
     for name, field in model.model_fields.items():
         if any(word in nested.model_fields for nested in _models(field.annotation)):
             return f"; did you mean '{name}.{word}'?"

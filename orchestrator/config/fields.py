@@ -1,4 +1,4 @@
-"""What every section of the YAML shares: frozen, strict, nothing unbuilt accepted."""
+"""Define the base class and the number types that all sections of the YAML share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.config.errors import broken_rule
 
 
 def _no_bool(value: object) -> object:
-    """pydantic reads true as 1; a person who writes `steps: true` meant something else."""
+    """Refuse booleans, which pydantic would read as 0 and 1 (`steps: true`)."""
     if isinstance(value, bool):
         raise broken_rule("must be a number")
     return value
@@ -28,7 +28,7 @@ def _no_bool(value: object) -> object:
 Number = BeforeValidator(_no_bool)
 Count = Annotated[int, Number, Field(ge=0)]
 Positive = Annotated[int, Number, Field(ge=1)]
-Rows = Annotated[int, Number, Field(ge=16)]  # what a network can see
+Rows = Annotated[int, Number, Field(ge=16)]  # height of a frame for the network
 Weight = Annotated[float, Number, Field(ge=0)]
 Above0 = Annotated[float, Number, Field(gt=0)]
 Unit = Annotated[float, Number, Field(ge=0, le=1)]
@@ -46,7 +46,7 @@ CROP_MULTIPLE = 16
 Crop = Annotated[int, Number, Field(ge=16), AfterValidator(_side)]  # px
 Name = Annotated[str, Field(min_length=1)]
 
-# Named in the schema, not done by the code yet: (section, key) -> (is it that?, what it is).
+# Values that the schema names and the code lacks: (section, key) -> (predicate, description).
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
     ("sweep", "search"): (lambda v: v in ("random", "optuna"), "a search other than grid"),
@@ -56,7 +56,7 @@ NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, nothing unbuilt accepted."""
+    """Base of every section: frozen, refuses unknown keys and features not built yet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     section: ClassVar[str] = ""
@@ -66,7 +66,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_built(cls, value: Any, info: ValidationInfo) -> Any:
-        wanted, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
-        if wanted is not None and wanted(value):
+        matches, what = NOT_BUILT.get((cls.section, str(info.field_name)), (None, ""))
+        if matches is not None and matches(value):
             raise broken_rule(f"{what} is not built yet")
         return value

@@ -1,4 +1,4 @@
-"""The YAML schema: a file becomes a typed, frozen object once, here; below nobody sees a dict."""
+"""Define the YAML schema and read a file into a typed, frozen configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vosmodels.terms import Term
 
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
-# Trials are compared by one score, in one experiment: what that rests on is the same for all.
+# Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
     f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
 }
@@ -52,9 +52,9 @@ GENERATED_SPLITS = ("train", "val", "test")
 
 
 class DataConfig(Section):
-    """Where clips come from. `select` chooses, `report` is scored once.
+    """Source of the clips. `select` chooses, `report` is scored once.
 
-    A split is a name, or a FILE.txt with a video's name on every line (DAVIS folders).
+    A split is a name, or a FILE.txt with the name of a video on every line (DAVIS folders).
     """
 
     section = "data"
@@ -93,24 +93,25 @@ class DataConfig(Section):
 
     @staticmethod
     def _splits(data: Mapping[str, Any], key: str) -> set[str]:
-        """The splits of the run's own root that a key names."""
-        named = data.get(key)
-        if isinstance(named, tuple):
-            return {source.split for source in named if source.root == data.get("root")}
-        return {named} if named else set()
+        """Collect the splits of the run's own root that the value of `key` names."""
+        value = data.get(key)
+        if isinstance(value, tuple):
+            return {source.split for source in value if source.root == data.get("root")}
+        return {value} if value else set()
 
     @property
     def generated(self) -> bool:
-        """True where clips are drawn, not read."""
+        """True where clips are generated, not read from a folder."""
         return self.draws(self.root, self.layout)
 
     @staticmethod
     def draws(root: str | None, layout: str | None) -> bool:
+        """Return whether a root and a layout mean generated clips."""
         return layout == "generated" or (layout == "auto" and root == "generated")
 
 
 class ModelConfig(Section):
-    """A model by registry name; `options` are checked by that model's own config class."""
+    """A model by registry name; the config class of the model checks `options`."""
 
     name: str
     weights: str | None = None  # a whole model: a file or models:/ID
@@ -138,12 +139,14 @@ class ModelConfig(Section):
 
 
 class StudentConfig(ModelConfig):
+    """The model that the trials train."""
+
     section = "student"
     name: str = "mobilevos_mobilenetv2"
 
 
 class TeacherConfig(ModelConfig):
-    """`weights` given: used as it is. Else trained first, for `steps`."""
+    """The teacher: loaded from `weights`, or trained first for `steps` steps."""
 
     section = "teacher"
     name: str = "stcn_mobilenetv2"
@@ -151,7 +154,10 @@ class TeacherConfig(ModelConfig):
 
 
 class LossConfig(Section):
-    """Weights of the terms (0 = off) and the readings of the paper; vosmodels.distillation."""
+    """Weights of the loss terms (0 = off) and the open readings of the paper.
+
+    See vosmodels.distillation.
+    """
 
     section = "loss"
     added = frozenset({"ce"})
@@ -165,8 +171,8 @@ class LossConfig(Section):
     dice: Weight = 0.0
     kl: Direction = "forward"
     kl_pixels: LogitPixels = "same"  # same: as sampling, random: all
-    tau_squared: bool = False  # times tau^2, as Hinton et al.; the paper does not
-    z: FeatureSide = "pre_relu"  # of the ReLU before the mask head
+    tau_squared: bool = False  # scale by tau^2 as Hinton et al. do; the paper does not
+    z: FeatureSide = "pre_relu"  # side of the ReLU before the mask head
     norm: CorrelationNorm = "n"
     boundary_width: Positive = 1  # positions at stride 4
     max_pixels: Annotated[int, Number, Field(ge=2)] = 1024
@@ -213,9 +219,9 @@ class LossConfig(Section):
 
 
 class StemConfig(Section):
-    """Training before the trials part; null: train's value as written, never a swept one.
+    """Training that all trials start from; null: the value of `train` as written, not swept.
 
-    A teacher that is trained here has the same batch, crop and rate: both start from nothing.
+    A teacher that the sweep trains has the same batch, crop and rate.
     """
 
     section = "stem"
@@ -228,14 +234,14 @@ class StemConfig(Section):
 
 
 class TrainConfig(Section):
-    """One trial's training; steps count after the stem, batch_size over all workers."""
+    """Training of one trial: steps count after the stem, batch_size over all workers."""
 
     section = "train"
     steps: Count = 200
     batch_size: Positive = 4
     clip_length: ClipLength = 5  # frames
-    max_skip: MaxSkip = 5  # widest gap of two frames; curriculum: 5, 10, 15, 20, 25, 5
-    augmentation: Augmentation = "light"  # stcn: as wide as STCN's, for long runs
+    max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
+    augmentation: Augmentation = "light"  # stcn: the ranges of STCN, for long runs
     crop: Crop = 128  # px
     lr: Above0 = 1e-4
     eval_every: Positive = 100  # steps
@@ -243,43 +249,49 @@ class TrainConfig(Section):
     keep: Literal["all"] = "all"
     # auto: bfloat16 on a GPU, off on a CPU
     amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
-    ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the weights that are kept
+    ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
     # step: a tenth of lr from decay_at on; cosine, poly: down to a twentieth of it
     schedule: Literal["step", "cosine", "poly"] = "step"
     decay_at: DecayAt = 5 / 6  # share of the steps
     warmup: Unit = 0.0  # share of the steps over which lr rises from 0
     weight_decay: Weight = 1e-7
-    bootstrap: Annotated[float, Number, Field(gt=0, le=1)] = 0.15  # hardest pixels kept at the end
+    bootstrap: Annotated[float, Number, Field(gt=0, le=1)] = (
+        0.15  # share of hardest pixels kept at the end
+    )
 
 
 class SoupConfig(Section):
+    """Whether a sweep ends with a soup, and the least gain in J&F that keeps an ingredient."""
+
     section = "soup"
     after_sweep: bool = True
     min_delta: Weight = 0.0
 
 
 class ClusterConfig(Section):
-    """What runs the trials; shapes nothing that is learnt, except through `threads`."""
+    """Resources of the trials; of these only `threads` changes what is learnt."""
 
     section = "cluster"
     address: str | None = None
     workers: Positive = 1
     gpus_per_worker: Weight = 0.0
     threads: Positive | None = None
-    loaders: Count | None = None  # processes per worker that make batches; null: none on a CPU
+    loaders: Count | None = None  # data loader processes per worker; null: none on a CPU
     lockstep: Positive = 1
     retries: Count = 1
     stall_s: Above0 = 600.0
 
 
 class TrackingConfig(Section):
+    """The MLflow store; null: $MLFLOW_TRACKING_URI, else a database in the storage folder."""
+
     section = "tracking"
     uri: str | None = None
 
 
 class RunConfig(Section):
-    """One job."""
+    """Configuration of one job."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")  # MLflow experiment
     seed: Count = 0
@@ -299,7 +311,7 @@ class RunConfig(Section):
     @classmethod
     def _terms_have_what_they_need(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         if not (value.ce or value.dice or value.needs_teacher):
-            raise broken_rule(
+            raise errors.broken_rule(
                 "every weight is 0 (ce, dice, logit, representation); raise one of them",
                 prefix="",
                 keys=[f"loss.{key}" for key in ("ce", "dice", "logit", "representation")],
@@ -307,7 +319,7 @@ class RunConfig(Section):
         for section in ("student", "teacher"):
             model = info.data.get(section)
             if model and value.needs_features and not registry.entry(model.name).features:
-                raise broken_rule(
+                raise errors.broken_rule(
                     f"representation {value.representation:g} compares a feature map per object, "
                     f"which {section} {model.name} does not have; set loss.representation=0, or "
                     f"choose another {section}",
@@ -328,7 +340,7 @@ class RunConfig(Section):
                 if crop is not None and crop % CROP_MULTIPLE != side:
                     near = crop - crop % CROP_MULTIPLE + side
                     plus = f" + {side}" if side else ""
-                    raise broken_rule(
+                    raise errors.broken_rule(
                         f"crop {crop}: {model.name} takes sides of 16 k{plus}, such as {near}",
                         prefix="",
                         keys=("student.name", "teacher.name", "train.crop", "stem.crop"),
@@ -377,18 +389,21 @@ class RunConfig(Section):
         return value
 
     def as_sweep(self) -> SweepConfig:
-        """The run as a sweep of one trial, so that both go the same way."""
+        """Convert the run to a sweep of one trial, which the same code then runs."""
         return SweepConfig(**dict(self), sweep=SweepSection())
 
     @property
     def storage_root(self) -> Path:
-        """Absolute folder of ledger, checkpoints and the default MLflow store."""
+        """Absolute path of the folder of ledger, checkpoints and the default MLflow store."""
         return Path(self.storage or STORAGE).expanduser().absolute()
 
 
 class SweepSection(Section):
-    """Which keys vary. parameters: a dotted key to its values; points: a name to keys that vary
-    together, the first one being what the others are compared with; seeds repeat every trial."""
+    """Keys that vary, and how often every trial is repeated.
+
+    parameters: dotted key -> values, combined as a grid; points: name -> keys that vary together,
+    the first point being the baseline of the others; seeds: repeats of every trial.
+    """
 
     section = "sweep"
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -399,12 +414,12 @@ class SweepSection(Section):
 
     @property
     def keys(self) -> set[str]:
-        """Every key that varies."""
+        """All keys that vary."""
         return {*self.parameters, *(key for point in self.points.values() for key in point)}
 
 
 class SweepConfig(RunConfig):
-    """A sweep: a run and what varies."""
+    """Configuration of a sweep: a run and the keys that vary."""
 
     sweep: SweepSection
 
@@ -413,7 +428,10 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
-    """The sweep in a YAML file; ConfigError with every problem, grid points included."""
+    """Read the sweep in a YAML file.
+
+    Raises ConfigError with every problem of the file, those of each grid point included.
+    """
     document = _read(path, overrides)
     problems = []
     if "sweep" not in document.values:
@@ -421,14 +439,14 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
             f"{path}: sweep: missing; a sweep needs `sweep: {{parameters: {{key: [values]}}}}`, "
             f"one job runs with: python -m orchestrator.train {path}"
         )
-        document.values["sweep"] = {"parameters": {}}  # so that it is said once
+        document.values["sweep"] = {"parameters": {}}  # else the schema reports it again
     else:
         problems = sweep_checks.of_grid(document, RunConfig, NOT_SWEPT)
     return _validate(SweepConfig, document, problems)
 
 
 def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The single job in a YAML file; a sweep is refused."""
+    """Read the single job in a YAML file. Raises ConfigError as `load`, and on a sweep."""
     document = _read(path, overrides)
     problems = []
     if document.values.pop("sweep", None) is not None:
@@ -440,37 +458,36 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConfig:
-    """The run with dotted keys set to values that came from `place`; ConfigError as `load`."""
+    """Copy a run with dotted keys set to values from `place`. Raises ConfigError as `load`."""
     document = Document(Path(place), with_keys(config.model_dump(), values))
     return _validate(RunConfig, document, [])
 
 
 def resolve(config: Config) -> Config:
-    """The config with the stem's nulls filled from `train` as written; stages leave no stem to
-    fill."""
+    """Fill the nulls of `stem` from `train` as written; a config with stages has no nulls."""
     if config.stages is not None:
         return config
     stem, train = config.stem, config.train
-    filled = {
+    values = {
         key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
     }
-    return config.model_copy(update={"stem": stem.model_copy(update=filled)})
+    return config.model_copy(update={"stem": stem.model_copy(update=values)})
 
 
 def _read(path: Path | str, overrides: Sequence[str]) -> Document:
     document = read(Path(path), overrides)
     document.values.setdefault("name", Path(path).stem)
-    said = sweep_checks.of_stages(document, stages.SAID_BY_STAGES)
-    return replace(document, problems=(*document.problems, *said))
+    problems = sweep_checks.of_stages(document, stages.STAGE_KEYS)
+    return replace(document, problems=(*document.problems, *problems))
 
 
-def _validate(model: type[Config], document: Document, problems: list[str]) -> Config:
-    found = list(document.problems)
+def _validate(model: type[Config], document: Document, problems: Sequence[str]) -> Config:
+    lines = list(document.problems)
     try:
         config = model.model_validate(document.values)
     except ValidationError as error:
-        found += [errors.line(document, model, details) for details in error.errors()]
-    found += problems
-    if found:
-        raise ConfigError(list(dict.fromkeys(found)))
+        lines += [errors.line(document, model, details) for details in error.errors()]
+    lines += problems
+    if lines:
+        raise ConfigError(list(dict.fromkeys(lines)))
     return resolve(config)

@@ -1,4 +1,4 @@
-"""What a training goes through: stages in order, each with its own data, batch and rate."""
+"""Define the training stages of the YAML, each with its own data, batch and rate."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DecayAt = Annotated[float, Number, Field(gt=0, le=1)]
 
 
 class ImagesConfig(Section):
-    """A folder of images and masks, every image visited `repeat` times an epoch."""
+    """A folder of images and masks; each image is visited `repeat` times an epoch."""
 
     root: Name
     repeat: Positive = 1
 
 
 class VideosConfig(ImagesConfig):
-    """A split of a dataset folder, every video visited `repeat` times an epoch."""
+    """A split of a dataset folder; each video is visited `repeat` times an epoch."""
 
     layout: Literal["auto", "davis", "youtubevos"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
@@ -38,7 +38,7 @@ class VideosConfig(ImagesConfig):
 
 
 def _listed(value: Any) -> Any:
-    """One folder's name stands for a list of it."""
+    """Read the name of a folder as a list with that folder."""
     return [{"root": value}] if isinstance(value, str) else value
 
 
@@ -47,10 +47,10 @@ Videos = Annotated[tuple[VideosConfig, ...], Field(min_length=1)]
 
 
 class StageConfig(Section):
-    """One stage. `static` trains on pseudo-frames of still images, the others on video.
+    """One training stage: `static` on pseudo-frames of still images, the others on video.
 
-    data: null stands for data.static and for data.train. All stages but the last belong to the
-    stem and learn from masks alone; the last is the trial's.
+    data: null means data.static in a `static` stage and data.train in any other. All stages but
+    the last belong to the stem and learn from masks alone; the trial trains the last one.
     """
 
     section = "stages"
@@ -61,29 +61,29 @@ class StageConfig(Section):
     lr: Above0 = 1e-4
     decay_at: DecayAt = 5 / 6  # share of the steps after which lr is a tenth
     clip_length: ClipLength = 5
-    max_skip: MaxSkip = 5  # widest gap of two frames; curriculum: 5, 10, 15, 20, 25, 5
+    max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
     data: Annotated[tuple[VideosConfig, ...], BeforeValidator(_listed)] | None = None
 
 
-# What a stage says of itself, so that `train` and `stem` must not.
-SAID_BY_STAGES = ("steps", "batch_size", "crop", "lr", "decay_at", "clip_length", "max_skip")
+# Keys each stage sets; forbidden in `train` and `stem` when `stages` is given.
+STAGE_KEYS = ("steps", "batch_size", "crop", "lr", "decay_at", "clip_length", "max_skip")
 
 
 def problems(stages: Sequence[StageConfig], *, static: bool) -> list[str]:
-    """What is wrong with a list of stages; static: whether the run names still images."""
-    found = []
+    """List the problems of a list of stages. static: whether data.static is given."""
+    problems = []
     if not stages:
-        found.append("is empty; it needs at least one stage, the last is the trials'")
+        problems.append("is empty; it needs at least one stage, the last is the trials'")
     for place, stage in enumerate(stages):
         named = f"stage {place} ({stage.name})"
         if stage.name == "static" and stage.data is None and not static:
-            found.append(f"{named} has no images; give data.static or its own data")
+            problems.append(f"{named} has no images; give data.static or its own data")
         if stage.name == "bl30k" and stage.data is None:
-            found.append(f"{named} has no videos; give its data, the folder of BL30K")
+            problems.append(f"{named} has no videos; give its data, the folder of BL30K")
         if stage.name == "static" and any(
             source.model_fields_set - {"root", "repeat"} for source in stage.data or ()
         ):
-            found.append(f"{named}: still images have root and repeat alone")
+            problems.append(f"{named}: still images have root and repeat alone")
     if static and not any(stage.name == "static" for stage in stages):
-        found.append("has no stage named static, which data.static is for")
-    return found
+        problems.append("has no stage named static, which data.static is for")
+    return problems

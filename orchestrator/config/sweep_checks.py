@@ -12,15 +12,17 @@ from orchestrator.config.errors import concerns, problem, section_at, unknown_ke
 
 
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
-    """What is wrong with the swept keys and their values, each tried in the run by itself, and
-    with the points, each tried as a whole."""
+    """List the problems of swept keys and of points.
+
+    Each value of a swept key is validated in the run by itself, each point as a whole.
+    """
     section = document.values["sweep"]
     parameters = section.get("parameters", {}) if isinstance(section, dict) else None
     points = section.get("points", {}) if isinstance(section, dict) else None
     if not (isinstance(parameters, dict) and isinstance(points, dict)):
-        return []  # the schema says so
+        return []  # the schema reports it
     if not all(isinstance(changes, dict) for changes in points.values()):
-        return []  # so it does here
+        return []  # the schema reports this too
     base = {key: value for key, value in document.values.items() if key != "sweep"}
     problems = []
     if not parameters and not points:
@@ -54,7 +56,7 @@ def _of_points(
     not_swept: Set[str],
 ) -> list[str]:
     problems = []
-    known: dict[str, BaseModel] = {}
+    runs: dict[str, BaseModel] = {}
     for name, changes in points.items():
         whole = with_keys(base, changes)
         for key, value in changes.items():
@@ -70,20 +72,20 @@ def _of_points(
         try:
             run = model.model_validate(whole)
         except ValidationError:
-            continue  # told by key, above or by the schema
-        twins = [other for other, theirs in known.items() if theirs == run]
+            continue  # reported by key, above or by the schema
+        twins = [other for other, theirs in runs.items() if theirs == run]
         problems += [_at(document, f"points.{name}", f"is the same run as {t!r}") for t in twins]
-        known[name] = run
+        runs[name] = run
     return problems
 
 
 def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
-    """Keys of `train` and `stem`, written or swept, that a list of stages says instead."""
+    """List the keys of `train` and `stem`, written or swept, that `stages` must set instead."""
     if document.values.get("stages") is None:
         return []
     sweep = document.values.get("sweep")
     swept = sweep.get("parameters") if isinstance(sweep, dict) else None
-    told = []
+    problems = []
     for section in ("train", "stem"):
         written = document.values.get(section)
         for key in keys:
@@ -94,11 +96,11 @@ def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
                 path = ("sweep", "parameters", dotted)
             else:
                 continue
-            told.append(
-                f"{document.place(path)}: {'.'.join(path)}: with `stages` every stage says its own "
+            problems.append(
+                f"{document.place(path)}: {'.'.join(path)}: with `stages` every stage sets its own "
                 f"{key}; write it there, or take the stages out"
             )
-    return told
+    return problems
 
 
 def _of_key(
@@ -118,8 +120,8 @@ def _of_key(
             return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
     last = f"stages.{len(base.get('stages') or ()) - 1}"
     if not_swept & {key, path[0]} and ".".join(path[:2]) != last:
-        known = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
-        return ["cannot be swept: trials of one sweep share it" + known]
+        exception = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
+        return ["cannot be swept: trials of one sweep share it" + exception]
     if isinstance(values, dict):
         return [f"{values!r:.60}: ranges need search random or optuna, which are not built yet"]
     if not isinstance(values, list):
@@ -144,6 +146,6 @@ def _of_key(
 
 
 def _at(document: Document, key: str, text: str) -> str:
-    """A line about a key below `sweep`, whose own name may have dots."""
+    """Write the line of a problem with a key below `sweep`, whose own name may have dots."""
     where = ("sweep", *key.split(".", 1))
     return f"{document.place(where)}: {'.'.join(where)}: {text}"

@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 
 from orchestrator.config import RunConfig
 from orchestrator.config.sections import DataConfig, TrainConfig
-from orchestrator.config.stages import SAID_BY_STAGES, StageConfig, VideosConfig
+from orchestrator.config.stages import STAGE_KEYS, StageConfig, VideosConfig
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.davis import DavisDataset
@@ -49,7 +49,7 @@ def staged(config: RunConfig) -> tuple[Stage, ...]:
 
 
 def _stage(config: RunConfig, stage: StageConfig) -> Stage:
-    train = config.train.model_copy(update={key: getattr(stage, key) for key in SAID_BY_STAGES})
+    train = config.train.model_copy(update={key: getattr(stage, key) for key in STAGE_KEYS})
     data = config.data
     if stage.data is not None:
         key = "static" if stage.name == "static" else "train"

@@ -340,9 +340,9 @@ def test_the_last_stage_can_be_swept_and_the_others_are_shared(tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("train.steps=3", "train.steps: with `stages` every stage says its own steps"),
-        ("stem.lr=1e-3", "stem.lr: with `stages` every stage says its own lr"),
-        ("sweep.parameters.train.lr=[1e-3]", "every stage says its own lr"),
+        ("train.steps=3", "train.steps: with `stages` every stage sets its own steps"),
+        ("stem.lr=1e-3", "stem.lr: with `stages` every stage sets its own lr"),
+        ("sweep.parameters.train.lr=[1e-3]", "every stage sets its own lr"),
         ("stages=[]", "stages: is empty; it needs at least one stage"),
         ("stages=null", "data.static is for a stage named static; give stages"),
         ("stages.3.steps=1", "stages.3.steps: stages (a list of 3) has no such key"),
