@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import ConfigError
-from orchestrator.config.sections import STORAGE, changed
+from orchestrator.config.loading import changed
+from orchestrator.config.sections import STORAGE
 from vosmodels.support import cli
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import canonical, digest
-from orchestrator.config.sections import changed
+from orchestrator.config.loading import changed
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger

@@ -1,7 +1,7 @@
 """Results of small sweeps, made by hand, for whatever compares or shows them."""
 
 from orchestrator.config import SweepConfig
-from orchestrator.config.sections import resolve
+from orchestrator.config.loading import resolve
 from orchestrator.reporting.results import Results, Row
 
 VIDEOS = {"ant": 1, "bee": 2, "cat": 1}  # objects

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.config.fields import Section
-from orchestrator.config.sections import SweepConfig, resolve
+from orchestrator.config.loading import resolve
+from orchestrator.config.sections import SweepConfig
 
 
 def canonical(obj: object) -> str:

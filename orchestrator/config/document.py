@@ -38,13 +38,13 @@ class Document:
     problems: tuple[str, ...] = ()  # overrides that could not be read
 
     def place(self, key: tuple[str, ...]) -> str:
-        """Return where the value of `key` was written: the file, an overlay or command line."""
+        """Name the source of a value: the file, an overlay or the command line."""
         places = [place for path, place in self.overridden.items() if key[: len(path)] == path]
         return places[-1] if places else str(self.path)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads 1e-5, off and no as YAML 1.2 does."""
+    """SafeLoader that refuses duplicate keys and reads 1e-5, off, no as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -81,7 +81,7 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
-    """Read the mapping in a YAML file and apply the overrides, of which later ones win.
+    """Read the mapping in a YAML file and apply overrides, of which the last one wins.
 
     An override `a.b=value` is split on its first `=` and its value is YAML; `stages.0.steps=100`
     sets a key of a list's first entry. The text after `sweep.parameters.` or `sweep.points.NAME.`
@@ -155,7 +155,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
-    """Set a nested key, in a list by index; return the value that blocks the path, or None."""
+    """Set a nested key, in a list by index; return what blocks the path, or None."""
     here: Any = values
     for depth, part in enumerate(parts, 1):
         key: Any = part

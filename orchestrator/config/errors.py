@@ -27,7 +27,7 @@ def broken_rule(
 
 
 def concerns(details: ErrorDetails, key: str) -> bool:
-    """Return whether `key` is one of the keys that break the rule of an error together."""
+    """Return whether `key` is among the keys that break the rule of an error."""
     return details["type"] == _RULE and key in details["ctx"]["keys"]
 
 
@@ -49,7 +49,7 @@ def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] |
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the most similar known word, else an empty text."""
+    """Return `; did you mean 'x'?` for the nearest known word, else an empty text."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if not near:  # case, or a name without its prefix
         near = [key for key in known if key.lower() == word.lower()]

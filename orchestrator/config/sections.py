@@ -1,16 +1,14 @@
-"""Define the YAML schema and read a file into a typed, frozen configuration."""
+"""Define the sections and keys of the YAML, their defaults and rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from orchestrator.config import errors, stages, sweep_checks
-from orchestrator.config.document import ConfigError, Document, read, with_keys
+from orchestrator.config import errors, stages
 from orchestrator.config.fields import (
     CROP_MULTIPLE,
     Above0,
@@ -219,8 +217,9 @@ class LossConfig(Section):
 
 
 class StemConfig(Section):
-    """Training that all trials start from; null: the value of `train` as written, not swept.
+    """Training that all trials start from.
 
+    null means the value of `train` as written, never a swept one.
     A teacher that the sweep trains has the same batch, crop and rate.
     """
 
@@ -262,7 +261,7 @@ class TrainConfig(Section):
 
 
 class SoupConfig(Section):
-    """Whether a sweep ends with a soup, and the least gain in J&F that keeps an ingredient."""
+    """The soup that ends a sweep; min_delta: least gain in J&F of an ingredient."""
 
     section = "soup"
     after_sweep: bool = True
@@ -284,7 +283,7 @@ class ClusterConfig(Section):
 
 
 class TrackingConfig(Section):
-    """The MLflow store; null: $MLFLOW_TRACKING_URI, else a database in the storage folder."""
+    """The MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in the storage."""
 
     section = "tracking"
     uri: str | None = None
@@ -425,69 +424,3 @@ class SweepConfig(RunConfig):
 
 
 Config = TypeVar("Config", bound=RunConfig)
-
-
-def load(path: Path | str, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read the sweep in a YAML file.
-
-    Raises ConfigError with every problem of the file, those of each grid point included.
-    """
-    document = _read(path, overrides)
-    problems = []
-    if "sweep" not in document.values:
-        problems.append(
-            f"{path}: sweep: missing; a sweep needs `sweep: {{parameters: {{key: [values]}}}}`, "
-            f"one job runs with: python -m orchestrator.train {path}"
-        )
-        document.values["sweep"] = {"parameters": {}}  # else the schema reports it again
-    else:
-        problems = sweep_checks.of_grid(document, RunConfig, NOT_SWEPT)
-    return _validate(SweepConfig, document, problems)
-
-
-def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read the single job in a YAML file. Raises ConfigError as `load`, and on a sweep."""
-    document = _read(path, overrides)
-    problems = []
-    if document.values.pop("sweep", None) is not None:
-        problems.append(
-            f"{document.place(('sweep',))}: sweep: this is a sweep, not one job; "
-            f"run it with: python -m orchestrator.sweep {path}"
-        )
-    return _validate(RunConfig, document, problems)
-
-
-def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConfig:
-    """Copy a run with dotted keys set to values from `place`. Raises ConfigError as `load`."""
-    document = Document(Path(place), with_keys(config.model_dump(), values))
-    return _validate(RunConfig, document, [])
-
-
-def resolve(config: Config) -> Config:
-    """Fill the nulls of `stem` from `train` as written; a config with stages has no nulls."""
-    if config.stages is not None:
-        return config
-    stem, train = config.stem, config.train
-    values = {
-        key: getattr(stem, key) or getattr(train, key) for key in ("batch_size", "crop", "lr")
-    }
-    return config.model_copy(update={"stem": stem.model_copy(update=values)})
-
-
-def _read(path: Path | str, overrides: Sequence[str]) -> Document:
-    document = read(Path(path), overrides)
-    document.values.setdefault("name", Path(path).stem)
-    problems = sweep_checks.of_stages(document, stages.STAGE_KEYS)
-    return replace(document, problems=(*document.problems, *problems))
-
-
-def _validate(model: type[Config], document: Document, problems: Sequence[str]) -> Config:
-    lines = list(document.problems)
-    try:
-        config = model.model_validate(document.values)
-    except ValidationError as error:
-        lines += [errors.line(document, model, details) for details in error.errors()]
-    lines += problems
-    if lines:
-        raise ConfigError(list(dict.fromkeys(lines)))
-    return resolve(config)

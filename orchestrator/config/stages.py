@@ -47,7 +47,7 @@ Videos = Annotated[tuple[VideosConfig, ...], Field(min_length=1)]
 
 
 class StageConfig(Section):
-    """One training stage: `static` on pseudo-frames of still images, the others on video.
+    """A training stage: `static` uses still images as frames, the others video.
 
     data: null means data.static in a `static` stage and data.train in any other. All stages but
     the last belong to the stem and learn from masks alone; the trial trains the last one.

@@ -1,4 +1,4 @@
-"""Check swept keys, points and stages against the schema, each value in a whole run."""
+"""Check swept keys, points and stages, each value within a whole run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _of_points(
 
 
 def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
-    """List the keys of `train` and `stem`, written or swept, that `stages` must set instead."""
+    """List keys of `train` and `stem`, written or swept, that `stages` sets instead."""
     if document.values.get("stages") is None:
         return []
     sweep = document.values.get("sweep")
@@ -146,6 +146,6 @@ def _of_key(
 
 
 def _at(document: Document, key: str, text: str) -> str:
-    """Write the line of a problem with a key below `sweep`, whose own name may have dots."""
+    """Write the problem line of a key below `sweep`, whose own name may have dots."""
     where = ("sweep", *key.split(".", 1))
     return f"{document.place(where)}: {'.'.join(where)}: {text}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import SweepConfig
-from orchestrator.config.sections import resolve
+from orchestrator.config.loading import resolve
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from orchestrator.config import ConfigError, RunConfig, SweepConfig, load, load_run
 from orchestrator.config.fields import NOT_BUILT
-from orchestrator.config.sections import changed
+from orchestrator.config.loading import changed
 from orchestrator.planning.trials import trials
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.config.content_key import sweep_id
-from orchestrator.config.sections import resolve
+from orchestrator.config.loading import resolve
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
 from orchestrator.tracking.mlflow_writer import Tracker

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.content_key import sweep_id
-from orchestrator.config.sections import resolve
+from orchestrator.config.loading import resolve
 from orchestrator.tracking.events import (
     Checkpoint,
     Done,
