@@ -86,8 +86,8 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     from vosmodels.data.masks import write_palette
     from vosmodels.evaluation.runner import evaluate
 
-    found = find(args.checkpoint, args.tracking_uri)
-    segmenters = segmenters_of(checkpoint.load_model(found.path)[0], args.height)
+    source = find(args.checkpoint, args.tracking_uri)
+    segmenters = segmenters_of(checkpoint.load_model(source.path)[0], args.height)
     videos = sequences(DataConfig(root=args.data), args.split)
     by_name = {video.name: video for video in videos}
 
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_palette(path, ids)
 
-    return evaluate(segmenters, videos, on_mask=keep if args.out else None), found.told
+    return evaluate(segmenters, videos, on_mask=keep if args.out else None), source.origin
 
 
 if __name__ == "__main__":

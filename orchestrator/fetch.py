@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         from orchestrator.tracking.checkpoint_refs import find
 
-        found = find(args.reference, args.tracking_uri)
+        source = find(args.reference, args.tracking_uri)
         args.file.parent.mkdir(parents=True, exist_ok=True)
         scratch = args.file.with_name(f".{args.file.name}.part")
-        shutil.copyfile(found.path, scratch)
+        shutil.copyfile(source.path, scratch)
         scratch.replace(args.file)
         if not args.json:
-            print(f"{found.told}\nwritten to {args.file}")
-        return {"file": str(args.file), "source": found.told}
+            print(f"{source.origin}\nwritten to {args.file}")
+        return {"file": str(args.file), "source": source.origin}
 
     return cli.run(parser, argv, work)
 

@@ -42,8 +42,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.inference import VideoSegmenter, film, for_inference
     from vosmodels.inference.scaled import ScaledSegmenter
 
-    found = find(args.checkpoint, args.tracking_uri)
-    model, _ = load_model(found.path)
+    source = find(args.checkpoint, args.tracking_uri)
+    model, _ = load_model(source.path)
     out = args.out or args.video.with_name(f"{args.video.stem}-masks")
     first = read_mask(args.mask)
     frames, rate = film.open_video(args.video)
@@ -51,7 +51,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     with film.open_sink(out, rate) as sink:
         count, seconds = film.follow(segmenter, frames, first, sink)
     if not args.json:
-        print(found.told)
+        print(source.origin)
         print(
             f"{count} frames to {out}: {count / seconds:.1f} frames a second at "
             f"{args.height} rows, on the CPU"
@@ -62,7 +62,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "fps": count / seconds,
         "height": args.height,
         "device": "cpu",
-        "checkpoint": found.told,
+        "checkpoint": source.origin,
     }
 
 

@@ -1,1 +1,1 @@
-"""Record what was done: the ledger, storage paths, and MLflow as a view of them."""
+"""Record what every job did: in the ledger, in storage, and copied to MLflow."""

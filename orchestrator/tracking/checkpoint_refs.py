@@ -1,4 +1,4 @@
-"""A checkpoint by the name a person gives it: a file, models:/ID, or mlflow:EXPERIMENT."""
+"""Find the checkpoint file behind a path, models:/ID or mlflow:EXPERIMENT."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ EXPERIMENT = "mlflow:"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A checkpoint file and what to tell of where it came from."""
+class CheckpointFile:
+    """A checkpoint file and a line that says which checkpoint it is."""
 
     path: Path
-    told: str
+    origin: str
 
 
-def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)) -> Found:
-    """The file behind a reference; `mlflow:X` is X's best by select J&F among trials and soups.
+def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)) -> CheckpointFile:
+    """Find the checkpoint file behind a reference.
 
-    storage: the folder with the store that is meant where none is named.
-    Raises InputError where there is none, naming the store and what it holds.
+    `mlflow:X` means the best checkpoint of experiment X by select J&F, among trials and soups.
+    storage: folder of the default store, for a reference into MLflow without a tracking URI.
+    Raises InputError where the file or model is missing, naming the store and its contents.
     """
     if reference.startswith(EXPERIMENT):
         catalogue = reader(tracking_uri, storage)
         name = catalogue.find_experiment(reference.removeprefix(EXPERIMENT))
         best = catalogue.best_checkpoint(name)
-        told = f"{reference} is {best.name} (models:/{best.model_id}), select J&F "
-        return Found(catalogue.download(best), told + f"{best.scores['jf']:.3f}")
+        model = f"{best.name} (models:/{best.model_id})"
+        origin = f"{reference} is {model}, select J&F {best.scores['jf']:.3f}"
+        return CheckpointFile(catalogue.download(best), origin)
     if reference.startswith(MODEL):
         catalogue = reader(tracking_uri, storage)
         record = catalogue.model(reference.removeprefix(MODEL).rstrip("/"))
-        return Found(catalogue.download(record), f"{reference} is {record.name}")
+        return CheckpointFile(catalogue.download(record), f"{reference} is {record.name}")
     path = Path(reference).expanduser()
     if not path.is_file():
         raise InputError(
             f"{path}: no such checkpoint; give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
         )
-    return Found(path, str(path))
+    return CheckpointFile(path, str(path))
 
 
 def reader(tracking_uri: str | None, storage: Path = Path(STORAGE)) -> Catalogue:
-    """The store to read from; it is not made where there is none."""
+    """Open an MLflow store for reading. Raises InputError where it does not exist."""
     return Catalogue(Connection(locate(tracking_uri, storage), create=False))

@@ -12,14 +12,14 @@ Role = Literal["teacher", "stem", "trial", "soup"]
 
 @dataclass(frozen=True)
 class Event:
-    """Base of all events; `kind` is the tag on disk."""
+    """Base of all events; `kind` is the tag of a line on disk."""
 
     kind: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A process took the job up, for the first time or again. time: seconds since 1970."""
+    """A process started or resumed the job. time: seconds since 1970."""
 
     kind = "started"
     role: Role
@@ -42,7 +42,7 @@ class Losses(Event):
 
 @dataclass(frozen=True)
 class Speed(Event):
-    """How fast training goes, {"samples_per_s", "data_wait"}: see pace.py."""
+    """Training speed {"samples_per_s", "data_wait"}, see training/throughput.py."""
 
     kind = "speed"
     step: int
@@ -51,7 +51,7 @@ class Speed(Event):
 
 @dataclass(frozen=True)
 class Gradients(Event):
-    """Gradient norm of every loss term at z and at the logits, e.g. {"ce_z": ..., ...}."""
+    """Gradient norm of every loss term at z and at the logits, e.g. {"ce_z": ...}."""
 
     kind = "gradients"
     step: int
@@ -60,7 +60,7 @@ class Gradients(Event):
 
 @dataclass(frozen=True)
 class Warned(Event):
-    """What a person should know of a job that goes on all the same."""
+    """A warning about a job that continues."""
 
     kind = "warned"
     step: int
@@ -69,7 +69,7 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """Scores {"j", "f", "jf"} on a split, and the same for every sequence of it."""
+    """Scores {"j", "f", "jf"} on a split, and of every sequence of the split."""
 
     kind = "evaluated"
     step: int
@@ -80,7 +80,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class Checkpoint(Event):
-    """Weights on disk: path relative to the storage folder, with their select scores."""
+    """A checkpoint on disk, with select scores. path: relative to the storage folder."""
 
     kind = "checkpoint"
     step: int
@@ -93,7 +93,7 @@ class Checkpoint(Event):
 
 @dataclass(frozen=True)
 class Picture(Event):
-    """A picture to look at, relative to the storage folder."""
+    """A picture of predicted masks. path: relative to the storage folder."""
 
     kind = "picture"
     step: int
@@ -102,7 +102,7 @@ class Picture(Event):
 
 @dataclass(frozen=True)
 class Souped(Event):
-    """How a soup was found: the pool, what was kept of it, and every decision in order."""
+    """A soup: the pool, the ingredients taken, and every decision in order."""
 
     kind = "souped"
     pool: str
@@ -113,7 +113,7 @@ class Souped(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The job ended with an error: one line, and where its log lies."""
+    """The job ended with an error. error: one line; log: path of the job's log."""
 
     kind = "failed"
     error: str
@@ -122,7 +122,7 @@ class Failed(Event):
 
 @dataclass(frozen=True)
 class Done(Event):
-    """The job is finished. peak_mib: largest memory of its process."""
+    """The job is finished. peak_mib: peak memory of the job's process in MiB."""
 
     kind = "done"
     seconds: float

@@ -1,8 +1,8 @@
-"""What has been done, by content key: one append-only file per job, the truth MLflow projects.
+"""Keep the events of every job in an append-only file, named by its content key.
 
-A line is one event, written whole, flushed and synced before the writer goes on. A crash can tear
-only the last line: readers skip it, the next writer cuts it off. After a resume steps are played
-again; the first record of (kind, step) is the one that counts.
+The ledger is the truth; MLflow holds a copy of it. A line is one event, flushed and synced before
+the writer continues. A crash can tear only the last line: readers skip a torn line, and the next
+writer cuts it off. A resumed job repeats some steps; the first event of (kind, step) counts.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from orchestrator.tracking.events import (
 from vosmodels.errors import InputError
 
 State = Literal["new", "running", "failed", "done"]
-CLAIM_WAIT_S = 1.0  # long enough for a reader that only asks whether a job is claimed
+CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
 
 
 Kind = TypeVar("Kind", bound=Event)
 
 
 class Ledger:
-    """The jobs under a storage folder."""
+    """All jobs under a storage folder."""
 
     def __init__(self, storage: Path) -> None:
         self.storage = storage
         self.folder = storage / "ledger"
 
     def job(self, key: str) -> JobRecord:
-        """The job of a content key, started or not."""
+        """Return the record of a job, started or not. Raises ValueError on a bad key."""
         if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
             raise ValueError(f"key {key!r}; a job key is letters, digits, _ and -")
         return JobRecord(self.storage, key)
 
     def jobs(self) -> list[JobRecord]:
-        """Every job that was ever started, by key."""
+        """Return the records of all jobs ever started, sorted by key."""
         return [JobRecord(self.storage, path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
 
 
 class JobRecord:
-    """One file of the ledger. Reading needs nothing; writing needs the claim."""
+    """A job's file in the ledger. Only writing needs the claim."""
 
     def __init__(self, storage: Path, key: str) -> None:
         folder = storage / "ledger"
@@ -67,20 +67,21 @@ class JobRecord:
         self.path = folder / f"{key}.jsonl"
         self._lock = FileLock(folder / f"{key}.lock", thread_local=False)
         self._holder = folder / f"{key}.holder"
-        self._forget()
+        self._reset()
 
     @contextmanager
     def claim(self) -> Iterator[JobRecord]:
-        """The right to run and write this job; InputError naming the process that has it.
+        """Hold the exclusive right to run and write this job.
 
-        The lock is the operating system's: it ends with the process, however that ends.
+        The lock belongs to the operating system, which releases it however the process ends.
+        Raises InputError that names the process which holds the claim.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=CLAIM_WAIT_S)
         except Timeout:
             raise InputError(
-                f"{self.path}: job {self.key} is being run by {self._who()}; "
+                f"{self.path}: job {self.key} is being run by {self._holder_name()}; "
                 "wait for it, or stop it, and run the same command again"
             ) from None
         try:
@@ -94,7 +95,7 @@ class JobRecord:
 
     @property
     def claimed(self) -> bool:
-        """True while some process, this one included, holds the claim."""
+        """True while any process, this one included, holds the claim."""
         if self._lock.is_locked:
             return True
         if not self.path.parent.exists():
@@ -106,9 +107,10 @@ class JobRecord:
             return True
 
     def write(self, event: Event) -> None:
-        """Append one event; it is on disk when this returns.
+        """Append one event and sync it to disk.
 
-        Raises InputError where it cannot be written; then the file is as it was.
+        Raises InputError where the file cannot be written, which leaves the file unchanged;
+        ValueError without the claim.
         """
         if not self._lock.is_locked:
             raise ValueError(f"job {self.key}: write {event.kind!r} without its claim")
@@ -125,20 +127,20 @@ class JobRecord:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
             except OSError as error:
-                file.truncate(end)  # else the next line would be the end of this one
+                file.truncate(end)  # else the next line would continue this one
                 raise InputError(
                     f"{self.path}: cannot be written ({error.strerror}); free space, and run the "
                     "same command again to continue"
                 ) from error
 
     def events(self) -> list[Event]:
-        """All events in order; of replayed steps the first record.
+        """Return all events in order; of a repeated step the first event.
 
-        Asked again, it reads what was appended since: a long job is followed line by line. Not for
-        several threads at once.
+        Each call reads only the lines appended since the call before, so that polling a long job
+        is cheap. Not thread-safe. Raises InputError on a line that is no event.
         """
         if not self.path.exists() or self.path.stat().st_size < self._read:
-            self._forget()  # the file was moved away
+            self._reset()  # the file was moved away
         for line in self._whole_lines(self._read).split(b"\n")[:-1]:
             event = self._parse(line, self._lines + 1)
             self._lines += 1
@@ -146,45 +148,48 @@ class JobRecord:
             step = getattr(event, "step", None)
             mark = (event.kind, step, getattr(event, "split", None))
             if step is None or mark not in self._seen:
-                self._kept.append(event)
+                self._events.append(event)
             self._seen.add(mark)
-        return list(self._kept)
+        return list(self._events)
 
-    def _forget(self) -> None:
-        """Begin to read the file anew."""
-        self._read = self._lines = 0  # bytes and lines of it that are in `_kept`
+    def _reset(self) -> None:
+        """Drop all events read so far, to read the file from its start."""
+        self._read = self._lines = 0  # bytes and lines that `_events` holds
         self._seen: set[tuple[object, ...]] = set()
-        self._kept: list[Event] = []
+        self._events: list[Event] = []
 
     def of(self, kind: type[Kind]) -> list[Kind]:
-        """The events of one kind, in order."""
+        """Return the events of one kind, in order."""
         return [event for event in self.events() if isinstance(event, kind)]
 
     def checkpoints(self) -> list[Checkpoint]:
+        """Return the checkpoints, in order."""
         return self.of(Checkpoint)
 
     def losses(self) -> list[Losses]:
+        """Return the logged losses, in order."""
         return self.of(Losses)
 
     def warnings(self) -> str:
-        """What was warned of, on one line; empty where nothing was."""
+        """Join all warnings on one line; empty without warnings."""
         return "; ".join(event.text for event in self.of(Warned))
 
     def started(self) -> Started | None:
-        """The newest start, None where there was none."""
+        """Return the latest start; None where the job never started."""
         return next(reversed(self.of(Started)), None)
 
     def done(self) -> Done | None:
+        """Return the event that finished the job, or None."""
         return next(reversed(self.of(Done)), None)
 
     def failed(self) -> Failed | None:
-        """The failure the job stands at, None where it went on or never failed."""
+        """Return the failure that ended the latest attempt, or None."""
         last = self._last()
         return last if isinstance(last, Failed) else None
 
     @property
     def state(self) -> State:
-        """`running` means begun and not ended; `claimed` says whether anyone is at it now."""
+        """State of the job; `running` also after a kill, see `claimed`."""
         last = self._last()
         if isinstance(last, Done):
             return "done"
@@ -193,13 +198,13 @@ class JobRecord:
         return "running" if last else "new"
 
     def _last(self) -> Event | None:
-        """The newest of started, failed, done; done is for good."""
+        """Return the latest of started, failed, done; `done` wins over later events."""
         turns = [event for event in self.events() if isinstance(event, Started | Failed | Done)]
         done = [event for event in turns if isinstance(event, Done)]
         return (done or turns or [None])[-1]
 
     def _whole_lines(self, start: int = 0) -> bytes:
-        """From a byte on, without a last line that is still being written."""
+        """Read from a byte offset, without a last line that is not complete."""
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
@@ -218,7 +223,7 @@ class JobRecord:
                 f"known kinds: {', '.join(KINDS)}; move the file away to run the job anew"
             ) from None
 
-    def _who(self) -> str:
+    def _holder_name(self) -> str:
         try:
             return self._holder.read_text() or "another process"
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How the ledger's facts are named in MLflow: tags, metrics, datasets, tables."""
+"""Name the facts of the ledger in MLflow: tags, metrics, datasets, tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """A READY checkpoint as MLflow knows it; scores are the latest select scores it has."""
+    """A READY checkpoint in MLflow, with its latest select scores."""
 
     model_id: str
     name: str
@@ -40,29 +40,29 @@ class CheckpointRecord:
     scores: Mapping[str, float]
     sweeps: frozenset[str]
     artifact_uri: str
-    job: str  # its name, e.g. "omega=0.2"
+    job: str  # name of the job, e.g. "omega=0.2"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What scores were measured on; digest at most 36 characters, as MLflow demands."""
+    """Split that scores were measured on. digest: MLflow takes 36 characters."""
 
     name: str
     digest: str
 
 
 def model_name(key: str, step: int) -> str:
-    """MLflow refuses / : . % and quotes in the name of a model."""
+    """Name the model of a checkpoint; MLflow refuses / : . % and quotes in names."""
     return f"ckpt-{key[:8]}-{step:07d}"
 
 
 def sweep_tag(sweep: str) -> str:
-    """A checkpoint has one such tag for every sweep that trained or used it."""
+    """Name the tag that marks a checkpoint as trained or used by a sweep."""
     return f"{SWEEP}.{sweep}"
 
 
-def record(model: Any) -> CheckpointRecord | None:
-    """A LoggedModel as a record, None where it is not one of ours."""
+def checkpoint_record(model: Any) -> CheckpointRecord | None:
+    """Read a LoggedModel; None where it lacks the tags of a checkpoint."""
     tags = model.tags
     if not {ROLE, KEY, STEP, SHA256} <= tags.keys():
         return None
@@ -88,8 +88,10 @@ def record(model: Any) -> CheckpointRecord | None:
 
 
 def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
-    """What a `select/...` or `report/...` metric of a run was measured on, by root, split and
-    protocol; None for other metrics."""
+    """Return the dataset of a `select/...` or `report/...` metric, None for others.
+
+    The digest covers root, split and scoring protocol of the run's config.
+    """
     split = metric.partition("/")[0]
     if split not in ("select", "report"):
         return None
@@ -102,8 +104,11 @@ def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
     )
 
 
-def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
-    """(metric, value, step) of an event that is not a checkpoint; MLflow refuses `&`."""
+def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
+    """Yield (metric, value, step) of any event but a checkpoint.
+
+    J&F is named `jf`, since MLflow refuses `&`.
+    """
     if isinstance(event, Losses):
         for name, value in event.values.items():
             whole = name if name == "grad_norm" else f"loss_{name}"
@@ -126,8 +131,10 @@ def numbers(event: Event) -> Iterator[tuple[str, float, int]]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted parameters, every value as text; of a list of sections their count,
-    and each by its place."""
+    """Flatten nested sections to dotted parameters with text values.
+
+    A list of sections becomes its length and one parameter per index and key.
+    """
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -143,7 +150,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, object]:
-    """A row of a sweep's results for a table: nested scores as columns, nothing nested deeper."""
+    """Flatten a row of results: scores become columns, deeper levels are dropped."""
     flat: dict[str, object] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
@@ -153,8 +160,8 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, object]:
     return flat
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """CSV with a header, which MLflow's page shows as a table."""
+def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write rows as CSV with a header, which MLflow's page shows as a table."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(k for row in rows for k in row)))
     writer.writeheader()
@@ -162,6 +169,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return text.getvalue()
 
 
-def select_numbers(event: Checkpoint) -> Iterator[tuple[str, float]]:
+def checkpoint_metrics(event: Checkpoint) -> Iterator[tuple[str, float]]:
+    """Yield (metric, value) of a checkpoint's select scores."""
     for name, value in event.scores.items():
         yield f"select/{name}", value

@@ -1,6 +1,6 @@
-"""What can be found in MLflow: experiments, sweeps, checkpoints, files.
+"""Read experiments, sweeps, checkpoints and files back from MLflow.
 
-The other way round from `tracking`, which put them there.
+`mlflow_writer` writes what this module reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vosmodels.errors import InputError
 
 
 class Catalogue:
-    """Finds what sweeps left in one MLflow store; writes nothing."""
+    """Reader of the sweeps in one MLflow store; it writes nothing."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -27,12 +27,14 @@ class Catalogue:
         self._client = connection.client
 
     def find_experiment(self, name: str) -> str:
-        """Name of the experiment called `name`, else of the one with that id; InputError with the
-        store and the names in it where there is none."""
+        """Return the name of the experiment that `name` names, by name or else by id.
+
+        Raises InputError with the store and its experiments where neither exists.
+        """
         return str(self._connection.experiment(name).name)
 
     def newest_sweep(self, experiment: str) -> str:
-        """Id of the sweep that was opened last; InputError where the experiment has none."""
+        """Return the id of the sweep opened last. Raises InputError without any sweep."""
         experiment_id = self._connection.experiment(experiment).experiment_id
         runs = self._connection.sweeps(experiment_id)
         if not runs:
@@ -41,52 +43,64 @@ class Catalogue:
         return str(newest.data.tags[SWEEP])
 
     def config_of(self, experiment: str, sweep: str) -> RunConfig:
-        """The resolved configuration of a sweep, as `open_sweep` kept it."""
-        return RunConfig.model_validate(self._kept(experiment, sweep, "config.json"))
+        """Read the resolved configuration that `open_sweep` logged. Raises InputError."""
+        return RunConfig.model_validate(self._read_json(experiment, sweep, "config.json"))
 
     def results_of(self, experiment: str, sweep: str) -> Mapping[str, Any]:
-        """A sweep's results, as `log_results` kept them."""
-        return self._kept(experiment, sweep, "results.json")
+        """Read the results that `log_results` logged. Raises InputError without results."""
+        return self._read_json(experiment, sweep, "results.json")
 
     def checkpoints(
         self, experiment: str, sweep: str | None = None, roles: Sequence[Role] = ("trial",)
     ) -> list[CheckpointRecord]:
-        """READY checkpoints of these roles that `sweep` (None: the newest) trained or used, by key
-        and step."""
+        """List the READY checkpoints that a sweep trained or used, by key and step.
+
+        sweep: id, None for the newest. roles: roles to list.
+        Raises InputError where the experiment or a sweep in it does not exist.
+        """
         experiment_id = self._connection.experiment(experiment).experiment_id
         sweep = sweep or self.newest_sweep(experiment)
         models = [
             model for model in self._connection.models(experiment_id) if model.status == "READY"
         ]
-        found = [record for model in models if (record := mlflow_names.record(model))]
-        mine = [r for r in found if r.role in roles and sweep in r.sweeps]
-        return sorted(mine, key=lambda r: (r.key, r.step))
+        records = [r for model in models if (r := mlflow_names.checkpoint_record(model))]
+        matches = [r for r in records if r.role in roles and sweep in r.sweeps]
+        return sorted(matches, key=lambda r: (r.key, r.step))
 
     def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
-        """The highest select J&F among trials and soups; ties by sha256."""
-        found = self.checkpoints(experiment, sweep, ("trial", "soup"))
-        scored = [record for record in found if "jf" in record.scores]
-        if not scored:
+        """Return the trial or soup with the highest select J&F; ties by sha256.
+
+        Raises InputError without any scored checkpoint.
+        """
+        records = self.checkpoints(experiment, sweep, ("trial", "soup"))
+        candidates = [record for record in records if "jf" in record.scores]
+        if not candidates:
             raise InputError(
                 f"{self.store.uri}: no scored checkpoint in experiment {experiment!r} yet; "
                 "run its sweep to the end"
             )
-        return min(scored, key=lambda record: (-record.scores["jf"], record.sha256))
+        return min(candidates, key=lambda record: (-record.scores["jf"], record.sha256))
 
     def model(self, model_id: str) -> CheckpointRecord:
-        """The checkpoint behind models:/ID; InputError where the store has none of ours."""
+        """Return the checkpoint behind models:/ID.
+
+        Raises InputError where the store has no such model, or the model is no checkpoint.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
-            record = mlflow_names.record(self._client.get_logged_model(model_id))
+            record = mlflow_names.checkpoint_record(self._client.get_logged_model(model_id))
         except MlflowException as error:
             raise InputError(f"{self.store.uri}: models:/{model_id}: {error.message}") from None
         if record is None:
-            raise InputError(f"{self.store.uri}: models:/{model_id} is no checkpoint of ours")
+            raise InputError(f"{self.store.uri}: models:/{model_id} is not a checkpoint of a sweep")
         return record
 
     def download(self, record: CheckpointRecord) -> Path:
-        """The checkpoint as a local file: in place where the store is local, else a copy."""
+        """Return the checkpoint as a local file: of a remote store a downloaded copy.
+
+        Raises InputError where the file cannot be read.
+        """
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
@@ -94,11 +108,11 @@ class Catalogue:
         try:
             path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.store.uri))
         except (MlflowException, OSError) as error:
-            raise InputError(f"{place}: the file of {record.name} cannot be had: {error}") from None
+            raise InputError(f"{place}: cannot read the file of {record.name}: {error}") from None
         return path
 
-    def _kept(self, experiment: str, sweep: str, name: str) -> Mapping[str, Any]:
-        """A JSON file of a sweep's parent run; InputError where there is none."""
+    def _read_json(self, experiment: str, sweep: str, name: str) -> Mapping[str, Any]:
+        """Read a JSON artifact of a sweep's parent run. Raises InputError without one."""
         from mlflow.exceptions import MlflowException
 
         experiment_id = self._connection.experiment(experiment).experiment_id

@@ -1,6 +1,6 @@
-"""MLflow stores: which one is meant, a client of it, and whole answers to what it is asked.
+"""Locate an MLflow store, connect to it, and page through its search results.
 
-`tracking` writes through a Connection, `catalogue` finds things through one.
+`mlflow_writer` and `mlflow_reader` both work through a Connection.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from filelock import FileLock
 from orchestrator.tracking.mlflow_names import ROLE, SWEEP
 from vosmodels.errors import InputError
 
-PAGE = 1000  # results MLflow gives at once
+PAGE = 1000  # results per page of an MLflow search
 SERVER_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where records go. uri: absolute; artifacts: folder of the files, None where a server says."""
+    """An MLflow store. uri: absolute; artifacts: local folder, None with a server."""
 
     uri: str
     artifacts: Path | None
 
 
 def locate(uri: str | None, storage: Path) -> Store:
-    """The store meant by tracking.uri, else $MLFLOW_TRACKING_URI, else a database in `storage`.
+    """Choose a store: `uri`, else $MLFLOW_TRACKING_URI, else a database in `storage`.
 
-    Paths become absolute: a relative one would mean another file in every working directory.
-    InputError for a folder of files, which MLflow no longer writes.
+    Paths become absolute, since a relative path depends on the working directory.
+    Raises InputError for a plain folder, which MLflow no longer writes to.
     """
     default = f"sqlite:///{storage.absolute() / 'mlflow.db'}"
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
@@ -50,60 +50,68 @@ def locate(uri: str | None, storage: Path) -> Store:
 
 
 class Connection:
-    """A store and its client. A new database takes seconds to make; with `create` false a missing
-    one is an InputError, so that asking leaves nothing behind."""
+    """An MLflow store and a client of the store.
+
+    create: make a missing database, which takes seconds; if false, a missing database is an
+    InputError, so that reading creates nothing.
+    """
 
     def __init__(self, store: Store, *, create: bool = True) -> None:
         self.store = store
         self.client = _connect(store, create)
 
     def experiment(self, name: str) -> Any:
-        """The experiment called `name`, else the one with that id; InputError with the store and
-        the names in it where there is none."""
-        found = {e.name: e for e in pages(self.client.search_experiments)}
-        by_id = {e.experiment_id: e for e in found.values()}
-        if name in found or name in by_id:
-            return found.get(name) or by_id[name]
-        names = ", ".join(sorted(found)) or "none"
+        """Return the experiment with that name, else the experiment with that id.
+
+        Raises InputError with the store and its experiments where neither exists.
+        """
+        by_name = {e.name: e for e in pages(self.client.search_experiments)}
+        by_id = {e.experiment_id: e for e in by_name.values()}
+        if name in by_name or name in by_id:
+            return by_name.get(name) or by_id[name]
+        names = ", ".join(sorted(by_name)) or "none"
         raise InputError(f"{self.store.uri}: no experiment {name!r}; those there: {names}")
 
     def runs(self, experiment_id: str, text: str) -> list[Any]:
-        """Runs of an experiment that a filter lets through."""
+        """List the runs of an experiment that match a filter."""
         return pages(self.client.search_runs, experiment_ids=[experiment_id], filter_string=text)
 
     def sweeps(self, experiment_id: str, sweep: str | None = None) -> list[Any]:
-        """Parent runs of an experiment's sweeps, or of the one with that id."""
-        one = "" if sweep is None else f" AND tags.`{SWEEP}` = '{sweep}'"
-        return self.runs(experiment_id, f"tags.`{ROLE}` = 'sweep'{one}")
+        """List the parent runs of an experiment's sweeps, or of the sweep with that id."""
+        condition = "" if sweep is None else f" AND tags.`{SWEEP}` = '{sweep}'"
+        return self.runs(experiment_id, f"tags.`{ROLE}` = 'sweep'{condition}")
 
     def models(self, experiment_id: str, text: str = "") -> list[Any]:
-        """LoggedModels of an experiment that a filter lets through."""
+        """List the LoggedModels of an experiment that match a filter."""
         return pages(
             self.client.search_logged_models, experiment_ids=[experiment_id], filter_string=text
         )
 
 
 def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
-    """All pages of one of MLflow's searches."""
-    found: list[Any] = []
+    """Collect the results of all pages of an MLflow search."""
+    results: list[Any] = []
     token = None
     while True:
         page = search(**query, max_results=PAGE, page_token=token)
-        found += page
+        results += page
         token = page.token
         if not token:
-            return found
+            return results
 
 
 def probe(uri: str) -> None:
-    """Ask a server whether it is there: the client itself would go on asking for minutes."""
+    """Check that a server answers, as MLflow's client would retry for minutes.
+
+    Raises InputError where nothing answers within SERVER_WAIT_S.
+    """
     if not uri.startswith("http"):
         return
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
             return
     except urllib.error.HTTPError:
-        return  # it answers; what it thinks of us the client will say
+        return  # it answers; the client reports what is wrong
     except (OSError, ValueError) as error:
         raise InputError(
             f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
@@ -112,15 +120,17 @@ def probe(uri: str) -> None:
 
 
 def _connect(store: Store, create: bool) -> Any:
-    """A client of the store. A new database is made by one process at a time: two would both try
-    to make its tables."""
+    """Open a client of a store. Raises InputError as `Connection`.
+
+    A file lock keeps two processes from creating the tables of a new database at once.
+    """
     database = Path(store.uri.removeprefix("sqlite:///")) if store.artifacts else None
     if database and not create and not database.is_file():
         raise InputError(
             f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
             "another store with --tracking-uri"
         )
-    # mlflow reads these: counting our users is nobody's business, and bars break progress lines.
+    # MLflow reads these: no usage statistics, and no progress bars between our progress lines.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient

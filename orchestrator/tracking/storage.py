@@ -1,14 +1,14 @@
-"""Where a storage folder keeps what; every path in one place.
+"""Define all paths below a storage folder.
 
-ledger/KEY.jsonl      what happened in each job: the truth
+ledger/KEY.jsonl      the events of each job: the truth
 checkpoints/SHA256.safetensors
 scores/DIGEST.json    a checkpoint's scores on a split, computed once
-resume/KEY/STEP.*     states to continue from, gone when the job is done
-logs/KEY.log          what a job said, with tracebacks
+resume/KEY/STEP.*     states to continue from, deleted when the job is done
+logs/KEY.log          the log of a job, with tracebacks
 pictures/KEY/         predicted masks as PNG
-sweeps/ID.json        a sweep as it was resolved, with its thread count
-tune/, train/         what Ray writes of its trials and its groups of workers: never read
-mlflow.db, artifacts/ the default MLflow store: a projection of the ledger
+sweeps/ID.json        the resolved configuration of a sweep, with its thread count
+tune/, train/         files of Ray about its trials and workers, never read
+mlflow.db, artifacts/ the default MLflow store: a copy of the ledger
 """
 
 from __future__ import annotations
@@ -19,42 +19,52 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage folder, absolute; on a cluster one that every node sees at the same path."""
+    """A storage folder. root: absolute, the same path on every node of a cluster."""
 
     root: Path
 
     @property
     def ledger(self) -> Path:
+        """Folder of the ledger."""
         return self.root / "ledger"
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the weights checkpoints."""
         return self.root / "checkpoints"
 
     @property
     def scores(self) -> Path:
+        """Folder of the scores on disk."""
         return self.root / "scores"
 
     @property
     def sweeps(self) -> Path:
+        """Folder of resolved sweeps and their results."""
         return self.root / "sweeps"
 
     @property
     def tune(self) -> Path:
+        """Folder of Ray Tune."""
         return self.root / "tune"
 
     @property
     def train(self) -> Path:
+        """Folder of Ray Train."""
         return self.root / "train"
 
     def resume(self, key: str) -> Path:
+        """Return the folder of a job's resume states."""
         return self.root / "resume" / key
 
     def log(self, key: str) -> Path:
+        """Return the path of a job's log."""
         return self.root / "logs" / f"{key}.log"
 
     def pictures(self, key: str) -> Path:
+        """Return the folder of a job's pictures."""
         return self.root / "pictures" / key
 
     def checkpoint(self, sha256: str) -> Path:
+        """Return the path of a checkpoint by the sha256 of its file."""
         return self.checkpoints / f"{sha256}.safetensors"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from orchestrator.tracking.events import Checkpoint, Evaluated, Gradients, Losses, Souped, Speed
 from orchestrator.tracking.mlflow_names import (
+    checkpoint_metrics,
+    csv_table,
     dataset_of,
     flat_row,
     flatten,
+    metrics_of,
     model_name,
-    numbers,
-    select_numbers,
-    table,
 )
 
 CONFIG = {"data": {"root": "/data/DAVIS", "select": "val", "report": "test", "select_height": 240}}
@@ -19,28 +19,30 @@ CONFIG = {"data": {"root": "/data/DAVIS", "select": "val", "report": "test", "se
 def test_metric_and_model_names_are_those_callers_rely_on():
     assert model_name("0123456789abcdef", 42) == "ckpt-01234567-0000042"
     losses = Losses(3, {"total": 1.0, "ce": 2.0, "logit": 3.0, "repr": 4.0, "grad_norm": 5.0})
-    assert [name for name, _, _ in numbers(losses)] == [
+    assert [name for name, _, _ in metrics_of(losses)] == [
         "train/loss_total",
         "train/loss_ce",
         "train/loss_logit",
         "train/loss_repr",
         "train/grad_norm",
     ]
-    assert list(numbers(Speed(3, {"samples_per_s": 2.0, "data_wait": 0.5}))) == [
+    assert list(metrics_of(Speed(3, {"samples_per_s": 2.0, "data_wait": 0.5}))) == [
         ("speed/samples_per_s", 2.0, 3),
         ("speed/data_wait", 0.5, 3),
     ]
     gradients = Gradients(10, {"ce_z": 1.0, "repr_z": 2.0})
-    assert list(numbers(gradients)) == [("grad/ce_z", 1.0, 10), ("grad/repr_z", 2.0, 10)]
+    assert list(metrics_of(gradients)) == [("grad/ce_z", 1.0, 10), ("grad/repr_z", 2.0, 10)]
     scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
-    assert list(numbers(Evaluated(3, scores, split="report"))) == [
+    assert list(metrics_of(Evaluated(3, scores, split="report"))) == [
         ("report/j", 0.1, 3),
         ("report/f", 0.2, 3),
         ("report/jf", 0.15, 3),
         ("speed/fps", 9.0, 3),
     ]
-    assert list(select_numbers(Checkpoint(3, "a", "p", {"jf": 0.5}))) == [("select/jf", 0.5)]
-    assert list(numbers(Souped("p", [], [], {"uniform_jf": 0.5}))) == [("soup/uniform_jf", 0.5, 0)]
+    assert list(checkpoint_metrics(Checkpoint(3, "a", "p", {"jf": 0.5}))) == [("select/jf", 0.5)]
+    assert list(metrics_of(Souped("p", [], [], {"uniform_jf": 0.5}))) == [
+        ("soup/uniform_jf", 0.5, 0)
+    ]
 
 
 def test_a_dataset_is_known_by_root_split_and_protocol():
@@ -69,7 +71,7 @@ def test_nested_sections_become_dotted_text():
 def test_a_table_has_every_column_of_every_row_and_quotes_commas():
     row = {"name": "a,b", "select": {"jf": 0.5, "sequences": {"x": 1}}}
     assert flat_row(row) == {"name": "a,b", "select jf": 0.5}
-    assert table([flat_row(row), {"note": "n"}]).splitlines() == [
+    assert csv_table([flat_row(row), {"note": "n"}]).splitlines() == [
         "name,select jf,note",
         '"a,b",0.5,',
         ",,n",
