@@ -41,7 +41,7 @@ def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] |
         if part.isdigit():
             continue
         field = here.model_fields.get(part)
-        nested = _models(field.annotation) if field else []
+        nested = models_in(field.annotation) if field else []
         if not nested:
             return None
         here = nested[0]
@@ -100,15 +100,15 @@ def problem(
     return f"{shown}: {message.replace('Input should', 'must')}"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+    return [model for part in get_args(annotation) for model in models_in(part)]
 
 
 def _elsewhere(model: type[BaseModel], word: str) -> str:
     """Suggest the section that has a key named `word`, else return an empty text."""
     for name, field in model.model_fields.items():
-        if any(word in nested.model_fields for nested in _models(field.annotation)):
+        if any(word in nested.model_fields for nested in models_in(field.annotation)):
             return f"; did you mean '{name}.{word}'?"
     return ""

@@ -1,0 +1,154 @@
+"""`python -m orchestrator.config.reference`: the page of all YAML keys, held to the schema.
+
+Key, type and default come from the schema, the meaning from the page: it is written there once and
+kept by key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import canonical
+from orchestrator.config.errors import models_in
+from vosmodels.errors import InputError
+from vosmodels.support import cli
+from vosmodels.support.atomic_files import write_whole
+
+MODULE = "orchestrator.config.reference"
+BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
+TOP = "top level"  # heading of the keys that are in no section
+HEAD = "| key | type | default | meaning |\n|---|---|---|---|"
+WORDS = {
+    str: "text",
+    bool: "`true` or `false`",
+    NoneType: "`null`",
+    dict: "mapping",
+    tuple: "list",
+}
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "multiple_of": "a multiple of"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = cli.parser(
+        MODULE,
+        "Write the table of all YAML keys into a page, after a change of the schema. Meanings are\n"
+        "kept; a new key has an empty one, which is for you to write.",
+        f"python -m {MODULE} sweeps/README.md",
+    )
+    parser.add_argument("page", metavar="PAGE.md", type=Path)
+
+    def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        text = args.page.read_text(encoding="utf-8")
+        page = refreshed(text, str(args.page))
+        write_whole(args.page, page.encode())
+        empty = without_meaning(page)
+        if not args.json:
+            print(f"{args.page}: {'changed' if page != text else 'as it was'}")
+            for key in empty:
+                print(f"  write the meaning of {key}")
+        return {"page": str(args.page), "changed": page != text, "without_meaning": empty}
+
+    return cli.run(parser, argv, work)
+
+
+def keys() -> dict[str, tuple[str, str]]:
+    """List every key of a sweep's YAML: dotted key -> (type, default), in the schema's order.
+
+    A number in a list is written N: `stages.N.lr`.
+    """
+    return {
+        ".".join(path): (_type(field.annotation, field.metadata), _default(field))
+        for path, field in _leaves(SweepConfig, ())
+    }
+
+
+def refreshed(page: str, name: str) -> str:
+    """Write the table of `keys` between the markers of a page, with the meanings that it has.
+
+    Raises InputError where `page`, called `name`, lacks a marker.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise InputError(f"{name}: needs one line {BEGIN!r} and one {END!r}, the keys between")
+    before, rest = page.split(BEGIN)
+    inside, after = rest.split(END)
+    meanings = _meanings(inside)
+    tables: dict[str, list[str]] = {}
+    for key, (kind, default) in keys().items():
+        section = key.partition(".")[0] if "." in key else TOP
+        cells = (f"`{key}`", kind, f"`{default}`" if default else "", meanings.get(key, ""))
+        tables.setdefault(section, []).append(f"| {' | '.join(cells)} |")
+    parts = ["\n".join((f"### {name}\n", HEAD, *rows)) for name, rows in tables.items()]
+    return before + "\n\n".join((BEGIN, *parts, END)) + after
+
+
+def without_meaning(page: str) -> list[str]:
+    """List the keys of a page whose meaning is still to be written."""
+    return [key for key, meaning in _meanings(page).items() if not meaning]
+
+
+def _meanings(page: str) -> dict[str, str]:
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    cells = [row.strip("|").split(" | ", 3) for row in rows]
+    return {row[0].strip().strip("`"): row[3].strip() for row in cells if len(row) == 4}
+
+
+def _leaves(
+    model: type[BaseModel], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every key that is no section; of a list of sections the list, then the keys of an entry."""
+    for name, field in model.model_fields.items():
+        path = (*above, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, path)
+            continue
+        yield path, field
+        for entry in models_in(field.annotation):
+            yield from _leaves(entry, (*path, "N"))
+
+
+def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """Say in words what a value may be."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        fields = [part for part in parts[1:] if isinstance(part, FieldInfo)]
+        return _type(parts[0], [bound for field in fields for bound in field.metadata])
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part, metadata) for part in parts)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in parts)
+    if annotation in (int, float):
+        return ", ".join(("whole number" if annotation is int else "number", *_bounds(metadata)))
+    return WORDS[origin or annotation]
+
+
+def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
+    for part in metadata:
+        for name, words in BOUNDS.items():
+            if (value := getattr(part, name, None)) is not None:
+                yield f"{words} {value:g}"
+
+
+def _default(field: FieldInfo) -> str:
+    """The default as it would be written in a file; empty where a value must be given."""
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return canonical(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
