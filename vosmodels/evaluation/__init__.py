@@ -1,1 +1,1 @@
-"""Scores: J and F of the DAVIS protocol, and a model run over sequences."""
+"""Run a model over videos and score the masks with the DAVIS protocol's J and F."""

@@ -1,4 +1,4 @@
-"""What counts in a folder of annotations, by the rules of the benchmark it belongs to."""
+"""List the masks of an annotations folder that a benchmark scores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
 
-MIN_FRAMES = 3  # of a DAVIS video: the first and the last are not scored
+MIN_FRAMES = 3  # least frames of a DAVIS video, whose first and last frames are not scored
 
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """Masks of one video that count, and by object id the stem of the frame that gives the object.
+    """The annotated masks of a video that are scored.
 
-    An object's scores are of the masks after that frame. merge: all ids are one object. unseen: as
-    a `ScoredVideo` has it.
+    judged: paths of the masks that are scored; begins: by object id, the stem of the frame that
+    gives the object, which is scored on later masks alone; merge: all ids are one object; unseen:
+    as in `ScoredVideo`.
     """
 
     name: str
@@ -32,10 +33,11 @@ class AnnotatedVideo:
 def annotated(
     folder: Path, names: Sequence[str], *, merge: bool
 ) -> tuple[list[AnnotatedVideo], list[str]]:
-    """The named videos of a folder of annotations, and what is wrong with them, a line each.
+    """List the named videos of an annotations folder, and their problems, a line each.
 
-    YouTube-VOS where a meta.json lies beside the folder and ids are not merged, else DAVIS, whose
-    objects are those of the first mask and whose first and last frames do not count.
+    YouTube-VOS's rules apply if a meta.json lies beside the folder and ids are not merged. Else
+    DAVIS's rules apply: objects are those of the first mask, and the first and the last frame are
+    not scored.
     """
     beside = folder.parent / META
     metas = read_meta(beside) if beside.is_file() and not merge else None

@@ -1,4 +1,4 @@
-"""Two rows of a table compared video by video: on the same videos, from the same seeds."""
+"""Compare two rows of a table, paired by video and seed, with a bootstrap."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences, ours minus theirs. per_sequence: mean over seeds; mean: of the sequences, each
-    weighted by its objects; low, high: the bootstrap interval of that mean."""
+    """Paired differences of two rows, ours minus theirs.
+
+    per_sequence: mean over seeds, by sequence name; mean: over sequences, each weighted by its
+    number of objects; low, high: bootstrap interval of `mean`.
+    """
 
     per_sequence: Mapping[str, float]
     seeds: int
@@ -27,7 +30,7 @@ class Paired:
 
     @property
     def signs(self) -> tuple[int, int, int]:
-        """On how many sequences ours is above theirs, below, and equal."""
+        """Count the sequences on which ours is above, below and equal to theirs."""
         values = list(self.per_sequence.values())
         above, below = sum(v > 0 for v in values), sum(v < 0 for v in values)
         return above, below, len(values) - above - below
@@ -39,10 +42,11 @@ def compare(
     weights: Mapping[str, float],
     rng: np.random.Generator,
 ) -> Paired:
-    """Scores by sequence name, one mapping a seed in the same order; weights: a sequence's number
-    of objects, as means are over objects.
+    """Compare two rows of scores sequence by sequence and seed by seed.
 
-    Raises ValueError where there is no seed or no sequence, or they are not the same on both sides.
+    ours, theirs: one mapping per seed, in the same order, from sequence name to score; weights: the
+    number of objects of each sequence, because scores are means over objects.
+    Raises ValueError if there is no seed or no sequence, or if the rows differ in either.
     """
     names = tuple(weights)
     if not ours or not names or len(ours) != len(theirs):
@@ -73,19 +77,22 @@ def interval(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the weighted mean of gaps (seeds S, sequences V).
+    """Return a percentile bootstrap interval of the weighted mean of gaps (S, V).
 
-    Every seed is scored on the same sequences, so both are drawn with replacement, each by itself,
-    and the mean is taken over all pairs of what was drawn (Owen, "The pigeonhole bootstrap", Annals
-    of Applied Statistics 2007). Sequences drawn anew within each seed would average away what a
-    sequence does to all seeds, and the interval would be too narrow. With one seed it is the
-    ordinary bootstrap over sequences, and says nothing of other seeds. Few seeds or sequences give
-    intervals that are too narrow, n of them by about sqrt((n - 1) / n).
+    gaps (seeds S, sequences V), weights (V,); level: the interval's nominal coverage.
+    Every seed is scored on the same sequences, so seeds and sequences are resampled independently,
+    with replacement, and the mean is taken over all pairs of a resampled seed and a resampled
+    sequence (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007). Sequences
+    resampled anew within each seed would average away the effect that a sequence has on all seeds,
+    so the interval would be too narrow. With one seed this is the ordinary bootstrap over
+    sequences, without the variance between seeds. With n seeds or sequences the interval is too
+    narrow by a factor of about sqrt((n - 1) / n).
     """
     seeds, sequences = gaps.shape
     of_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, S) counts
-    drawn = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=resamples) * weights
-    means = ((of_seed @ gaps) * drawn).sum(1) / (seeds * drawn.sum(1))
+    counts = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=resamples)  # (R, V)
+    mass = counts * weights
+    means = ((of_seed @ gaps) * mass).sum(1) / (seeds * mass.sum(1))
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

@@ -1,9 +1,9 @@
-"""Region similarity J and boundary accuracy F of the DAVIS protocol, and their statistics.
+"""Compute region similarity J and boundary accuracy F of the DAVIS protocol.
 
 J: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation",
-CVPR 2016, section 4. F: Martin et al., PAMI 2004, as the DAVIS toolkits compute it. Frame for frame
-equal to the official toolkit (davis2017-evaluation), whose conventions are part of the definition.
-Which frames count (the protocol leaves the first and the last out) is the caller's decision.
+CVPR 2016, section 4. F: Martin et al., PAMI 2004, as the DAVIS toolkits compute F. Values per frame
+equal those of the official toolkit (davis2017-evaluation), whose conventions are part of the
+definition. The caller decides which frames are scored (the protocol leaves out the first and last).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 Bool = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 
-BOUNDARY_TOLERANCE = 0.008  # of the frame's diagonal
+BOUNDARY_TOLERANCE = 0.008  # share of the frame's diagonal
 DECAY_BINS = 4
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the DAVIS tables report of one object's frames.
+    """The statistics that DAVIS's tables report of an object's values per frame.
 
     mean: over frames; recall: share of frames above 0.5; decay: mean of the first quarter minus
     mean of the last quarter.
@@ -36,10 +36,10 @@ class Statistics:
 
 
 def jaccard(truth: NDArray[Any], prediction: NDArray[Any]) -> F64:
-    """J_t = |G_t and M_t| / |G_t or M_t|; 1 where both are empty (Perazzi 2016, section 4.1).
+    """J_t = |G_t and M_t| / |G_t or M_t|, 1 if both are empty (Perazzi 2016, 4.1)
 
-    truth, prediction (T, H, W) bool -> (T,) float64 in [0, 1].
-    Raises ValueError where the shapes differ or are not three-dimensional.
+    truth G, prediction M (T, H, W) bool -> (T,) float64 in [0, 1].
+    Raises ValueError if the shapes differ or are not three-dimensional.
     """
     truth, prediction = _pair(truth, prediction)
     return np.array(
@@ -48,10 +48,11 @@ def jaccard(truth: NDArray[Any], prediction: NDArray[Any]) -> F64:
 
 
 def boundary_f(truth: NDArray[Any], prediction: NDArray[Any]) -> F64:
-    """F_t = 2 P R / (P + R) of the two boundaries, matched within r pixels (Perazzi 2016, 4.1).
+    """F_t = 2 P R / (P + R), boundaries matched within r pixels (Perazzi 2016, 4.1)
 
     r = ceil(0.008 * diagonal). P: share of predicted boundary pixels that lie within r (Euclidean)
-    of a true boundary pixel; R: the other way round. Both boundaries empty: 1; one of them: 0.
+    of a true boundary pixel; R: share of true boundary pixels within r of a predicted boundary
+    pixel. F_t is 1 if both boundaries are empty and 0 if exactly one is empty.
     truth, prediction (T, H, W) bool -> (T,) float64 in [0, 1]. Errors as `jaccard`.
     """
     truth, prediction = _pair(truth, prediction)
@@ -61,9 +62,10 @@ def boundary_f(truth: NDArray[Any], prediction: NDArray[Any]) -> F64:
 
 
 def frame_scores(truth: Bool, prediction: Bool) -> tuple[float, float]:
-    """J and F of one frame, (H, W) bool each: `jaccard` and `boundary_f`, cropped only once.
+    """Compute J and F of one frame, truth and prediction (H, W) bool.
 
-    Raises ValueError where the shapes differ or are not two-dimensional.
+    Equals `jaccard` and `boundary_f`; the masks are cropped once for both.
+    Raises ValueError if the shapes differ or are not two-dimensional.
     """
     if truth.ndim != 2 or truth.shape != prediction.shape:
         raise ValueError(
@@ -74,11 +76,11 @@ def frame_scores(truth: Bool, prediction: Bool) -> tuple[float, float]:
 
 
 def statistics(frames: NDArray[Any]) -> Statistics:
-    """Mean, recall and decay of (T,) frame values, T >= 1.
+    """Compute mean, recall and decay of values per frame (T,), T >= 1.
 
-    Decay bins as the toolkit cuts them: five edges spread evenly over 1..T, rounded, neighbouring
-    bins sharing their edge frame. The toolkit keeps the edges as 8-bit numbers, which wrap from
-    257 frames on; ours do not.
+    The decay bins are the toolkit's: five edges spread evenly over 1..T, rounded, where
+    neighbouring bins share an edge frame. The toolkit stores edges as 8-bit numbers, which wrap
+    from 257 frames on; ours do not. Raises ValueError on another shape.
     """
     values = np.asarray(frames, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
@@ -94,10 +96,11 @@ def statistics(frames: NDArray[Any]) -> Statistics:
 
 
 def boundary_map(mask: Bool) -> Bool:
-    """Pixels of (H, W) that differ from their right, lower or lower-right neighbour.
+    """Mark the pixels of (H, W) that differ from the right, lower or diagonal pixel.
 
-    The last row looks right only, the last column down only, the last pixel is never boundary: one
-    pixel wide, as the toolkit's seg2bmap.
+    The last row is compared with the pixel to the right only, the last column with the pixel below
+    only, and the last pixel is never boundary, as in the toolkit's seg2bmap. Boundaries are one
+    pixel wide.
     """
     edge = np.zeros_like(mask)
     right = mask[:, :-1] ^ mask[:, 1:]
@@ -109,11 +112,11 @@ def boundary_map(mask: Bool) -> Bool:
 
 
 def within(pixels: Bool, radius: int) -> Bool:
-    """Pixels of (H, W) that lie within `radius` (Euclidean) of one that is set.
+    """Mark the pixels of (H, W) within `radius` (Euclidean) of a set pixel.
 
-    A disk is a row of half-width floor(sqrt(r^2 - d^2)) at each distance d above and below its
-    centre. From the poles to the middle these rows only get wider, so each is made of the one
-    before, and all of them together cost about 3 r passes instead of the disk's pi r^2.
+    This dilates by a disk. At each distance d above and below the disk's centre lies a row of
+    half-width floor(sqrt(r^2 - d^2)). From the poles to the centre the rows only get wider, so each
+    row's dilation extends that of the row before: about 3 r passes in all instead of pi r^2.
     """
     height, width = pixels.shape
     stride = width + radius  # the margin of one row's left is that of the row above's right
@@ -151,14 +154,14 @@ def _boundary(truth: Bool, prediction: Bool, radius: int) -> float:
 
 
 def _tolerance(shape: tuple[int, ...]) -> int:
-    """The radius r of F, for frames of (H, W)."""
+    """Return the matching radius r of F in pixels, for frames of `shape` (H, W)."""
     return int(np.ceil(BOUNDARY_TOLERANCE * np.linalg.norm(shape)))
 
 
 def _cropped(truth: Bool, prediction: Bool) -> tuple[Bool, Bool]:
-    """Both masks on the box that holds them and one pixel around it, clipped to the frame.
+    """Crop both masks to their joint bounding box and a margin of one pixel.
 
-    All their pixels and all their boundary pixels lie there, and only those are counted or matched.
+    J and F count and match set pixels and boundary pixels alone, and all of them lie in that crop.
     """
     union = truth | prediction
     rows = _span(union, axis=1)
@@ -167,7 +170,10 @@ def _cropped(truth: Bool, prediction: Bool) -> tuple[Bool, Bool]:
 
 
 def _span(mask: Bool, axis: int) -> slice:
-    """Where the mask, seen along `axis`, is set, and one place on each side; empty if nowhere."""
+    """Return the span of set pixels along the other axis, and a margin of 1.
+
+    axis: the axis that is reduced. The slice is empty if no pixel is set.
+    """
     places = np.flatnonzero(mask.any(axis=axis))
     return slice(max(places[0] - 1, 0), places[-1] + 2) if len(places) else slice(0)
 

@@ -1,4 +1,4 @@
-"""Masks painted over frames, to be looked at: strips of frames with prediction and truth."""
+"""Save a picture of a video's frames with the predicted and the true masks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def save_strip(
     stride: int = 1,
     frames: int = 4,
 ) -> None:
-    """Run `model` over a video and save `frames` of it as PNG: predictions above, truth below.
+    """Run `model` over a video and save some frames: predictions above, truth below.
 
-    Frames are spread evenly from the first, whose mask is given, to the last visited; where there
-    is no truth the bare frame stands. Height and stride as in `runner.evaluate`.
+    The picture shows `frames` frames, spread evenly from the first, whose mask is given, to the
+    last visited. A frame without a true mask is shown bare. height, stride: as in
+    `runner.evaluate`. Writes a PNG.
     """
     visited = visited_frames(sequence, stride)
     shown = {visited[round(i)] for i in np.linspace(0, len(visited) - 1, frames)}
@@ -41,9 +42,10 @@ def save_strip(
         frame = scaled_frame(sequence, number, height)
         answer = segmenter.step(frame_tensor(frame), given_mask(sequence, number, height))
         if number in shown:
-            known = number == 0 or number in sequence.judged
+            has_truth = number == 0 or number in sequence.judged
             above.append(overlay(frame, answer.cpu().numpy()))
-            below.append(overlay(frame, scaled_mask(sequence, number, height)) if known else frame)
+            truth = scaled_mask(sequence, number, height) if has_truth else None
+            below.append(frame if truth is None else overlay(frame, truth))
     rows = [strip(above), strip(below)]
     gap = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
-"""A segmenter run over videos, and its scores by the protocol of DAVIS or of YouTube-VOS.
+"""Run a segmenter over videos and score the masks as DAVIS or YouTube-VOS does.
 
-DAVIS: the first frame's mask is given; objects are its ids. The first and the last frame of a video
-are not scored; J and F are means over a video's frames, then over all objects (DAVIS-2017,
-Pont-Tuset et al., arXiv:1704.00675, section 3; with one object a video that is DAVIS-2016's mean
-over videos). YouTube-VOS (arXiv:1809.03327): each object is given in the frame where it begins and
-scored on the labelled frames after that one; only train has them, other splits have no scores here.
-Its server's G is the mean of four: J and F of the objects of categories seen in training, and of
-those unseen. It comes out where the videos know of each object which it is, as offline_val's do.
+DAVIS: the mask of the first frame is given and its ids are the objects. The first and the last
+frame of a video are not scored; J and F are means over a video's frames, then over all objects
+(DAVIS-2017, Pont-Tuset et al., arXiv:1704.00675, section 3; with one object per video this equals
+DAVIS-2016's mean over videos). YouTube-VOS (arXiv:1809.03327): each object is given in the frame
+where the object begins and scored on later labelled frames. Only train has these, so other splits
+have no scores here. The server's G is the mean of four numbers: J and F of the objects of
+categories seen in training, and of those unseen. G is computed if the videos tell which objects are
+unseen, as those of offline_val do.
 """
 
 from __future__ import annotations
@@ -35,20 +36,23 @@ from vosmodels.evaluation.scores import Scores, SequenceScore, Tally
 from vosmodels.support.processes import helpers
 from vosmodels.types import U8, ScoredVideo, Segmenter
 
-FRAMES_A_WORKER = 1500  # fewer are read and scored sooner than another process has started
+FRAMES_A_WORKER = 1500  # fewer are read and scored in less time than another process starts in
 
-Place = TypeVar("Place", int, str)  # of a frame in its video: its number or its file's stem
+Place = TypeVar("Place", int, str)  # a frame's place in its video: its number or its file's stem
 OnScored = Callable[[U8, U8, Sequence[int]], None]
 
 
 class FirstFrameCopy:
-    """The anchor row of every table: the given masks again on every frame."""
+    """The baseline row of every table: repeats the given masks on every frame."""
 
     def __init__(self) -> None:
         self._mask: Tensor | None = None
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Raises ValueError where the first frame comes without a mask."""
+        """Return the given ids (H, W); ValueError if the first frame has no mask.
+
+        A later `mask` adds its objects to those given before.
+        """
         if mask is not None and self._mask is not None:
             self._mask = torch.where(mask > 0, mask, self._mask)
         elif mask is not None:
@@ -67,16 +71,18 @@ def evaluate(
     on_mask: Callable[[str, int, U8], None] | None = None,
     on_scored: OnScored | None = None,
 ) -> Scores:
-    """Run a new segmenter over each video and score what it says.
+    """Run a new segmenter over each video and score the predicted masks.
 
-    height: frames and masks are scaled down to so many rows, aspect kept; None is full size.
-    stride: every so-manieth frame is visited and those where an object begins, the others do not
-    exist; scored are the visited ones after the first, in DAVIS without the last.
-    on_mask(name, frame number, (H, W) uint8 ids) sees every visited frame's answer;
-    on_scored(truth, answer, object ids) every frame that counts, with those it counts for.
+    height: scale frames and masks down to so many rows, keeping the aspect; None is full size.
+    stride: evaluate every `stride`-th frame and each frame where an object first appears; skip the
+    rest. The visited frames after the first are scored, in DAVIS without the last.
+    on_mask(name, frame number, ids (H, W) uint8) is called with the prediction on every visited
+    frame; on_scored(truth, prediction, object ids) on every scored frame, with the objects scored
+    on that frame.
 
-    Raises InputError on a video without objects in frame 0, of frames of several sizes, or of DAVIS
-    with fewer than three visited frames; ValueError on no videos or sizes below one.
+    Raises InputError on a video without objects in frame 0, with frames of several sizes, or, in
+    DAVIS, with fewer than three visited frames; ValueError on no videos, or a height or stride
+    below one.
     """
     if not sequences or stride < 1 or (height is not None and height < 1):
         raise ValueError(
@@ -96,19 +102,19 @@ def evaluate(
         scored = set(visited if sequence.last_counts else visited[:-1]) & set(sequence.judged)
         size = None
         for number in visited:
-            given = given_mask(sequence, number, height)
-            seen = frame_tensor(scaled_frame(sequence, number, height))
-            size = size or seen.shape
-            if seen.shape != size:
+            mask = given_mask(sequence, number, height)
+            frame = frame_tensor(scaled_frame(sequence, number, height))
+            size = size or frame.shape
+            if frame.shape != size:
                 raise InputError(
-                    f"{sequence.name}: frame {number} is {seen.shape[2]}x{seen.shape[1]}, the "
+                    f"{sequence.name}: frame {number} is {frame.shape[2]}x{frame.shape[1]}, the "
                     f"first {size[2]}x{size[1]}; a video has one size: scale its frames and masks"
                 )
             start = time.perf_counter()
-            answer = segmenter.step(seen, given).cpu()  # waits for the device
+            prediction = segmenter.step(frame, mask).cpu()  # waits for the device
             seconds += time.perf_counter() - start
             frames += 1
-            ids = answer.numpy().astype(np.uint8)
+            ids = prediction.numpy().astype(np.uint8)
             if on_mask is not None:
                 on_mask(sequence.name, number, ids)
             if number in scored and (followed := _following(begins, number)):
@@ -122,21 +128,22 @@ def evaluate(
 
 
 def _following(begins: Mapping[int, Place], place: Place) -> list[int]:
-    """The objects that began before a frame, by number or by stem."""
+    """Return the objects that began before the frame at `place`."""
     return [i for i, first in begins.items() if first < place]
 
 
 def score_folders(
     masks: Path, annotations: Path, *, merge: bool = False, workers: int | None = None
 ) -> Scores:
-    """Scores of masks on disk: in both folders a folder of PNG for each video.
+    """Score masks on disk; both folders hold a folder of PNG masks for each video.
 
-    Scored are the videos found in `masks`, on the frames that count among those in `annotations`:
-    of DAVIS all but the first and the last, which need no mask; of YouTube-VOS, known by the
-    meta.json beside `annotations`, those it lists. merge: all ids are one object (DAVIS-2016).
-    workers: processes that score a video each, 1 is this one; None is one for each usable core, as
-    far as there are frames enough to pay for its start. The scores and their order are the same.
-    Raises InputError that names all missing folders and frames at once, and masks of another size,
+    The videos in `masks` are scored on the annotated frames that the benchmark scores. DAVIS: all
+    but the first and the last, for which no mask is needed. YouTube-VOS, recognised by the
+    meta.json beside `annotations`: the frames that meta.json lists. merge: all ids are one object
+    (DAVIS-2016). workers: number of processes, 1 for this process alone; None for one per usable
+    core, as far as FRAMES_A_WORKER frames are there for each. The number of workers changes neither
+    the scores nor their order.
+    Raises InputError that names all missing folders and frames at once, or a mask of another size;
     ValueError on fewer than one worker.
     """
     if workers is not None and workers < 1:
@@ -163,7 +170,7 @@ def score_folders(
 def _score_videos(
     masks: Path, videos: Sequence[AnnotatedVideo], workers: int
 ) -> list[SequenceScore]:
-    """Every video's scores, in their order."""
+    """Score every video; returns the scores in the order of `videos`."""
     folders = [masks / video.name for video in videos]
     if workers < 2:
         return list(map(_score_folder, folders, videos))

@@ -1,4 +1,4 @@
-"""J and F of objects, videos and sets, as they gather frame after frame and as JSON."""
+"""Collect J and F per frame, average over objects and videos, and convert to JSON."""
 
 from __future__ import annotations
 
@@ -26,26 +26,30 @@ class ObjectScore:
 
     @property
     def j(self) -> float:
+        """Return the mean J over frames."""
         return float(np.mean(self.j_frames))
 
     @property
     def f(self) -> float:
+        """Return the mean F over frames."""
         return float(np.mean(self.f_frames))
 
     @property
     def j_statistics(self) -> Statistics:
+        """Return mean, recall and decay of J."""
         return statistics(np.array(self.j_frames))
 
     @property
     def f_statistics(self) -> Statistics:
+        """Return mean, recall and decay of F."""
         return statistics(np.array(self.f_frames))
 
 
 @dataclass(frozen=True)
 class SequenceScore:
-    """Scores of one video by object id; j, f, jf are means over its objects.
+    """The scores of one video by object id; j, f, jf are means over the objects.
 
-    unseen: as the `ScoredVideo` has it.
+    unseen: as in `ScoredVideo`.
     """
 
     name: str
@@ -54,23 +58,26 @@ class SequenceScore:
 
     @property
     def j(self) -> float:
+        """Return the mean J over the video's objects."""
         return float(np.mean([score.j for score in self.objects.values()]))
 
     @property
     def f(self) -> float:
+        """Return the mean F over the video's objects."""
         return float(np.mean([score.f for score in self.objects.values()]))
 
     @property
     def jf(self) -> float:
+        """Return J&F, the mean of `j` and `f`."""
         return (self.j + self.f) / 2
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of several videos; j, f, jf are means over all objects, not over videos.
+    """The scores of several videos; j, f, jf are means over all objects, not videos.
 
-    sequences: those with anything to score; the means raise InputError where there is none.
-    fps: frames a second of segmentation alone; None where masks were scored that were there.
+    sequences: the videos with a scored frame; the means raise InputError if there is none.
+    fps: frames per second of the segmenter alone; None if the masks came from disk.
     """
 
     sequences: tuple[SequenceScore, ...]
@@ -78,21 +85,25 @@ class Scores:
 
     @property
     def j(self) -> float:
+        """Return the mean J over all objects. Raises InputError if there is none."""
         return float(np.mean([score.j for score in self._objects()]))
 
     @property
     def f(self) -> float:
+        """Return the mean F over all objects. Raises InputError if there is none."""
         return float(np.mean([score.f for score in self._objects()]))
 
     @property
     def jf(self) -> float:
+        """Return J&F, the mean of `j` and `f`. Raises InputError if there is no object."""
         return (self.j + self.f) / 2
 
     @property
     def seen_unseen(self) -> dict[str, float] | None:
-        """j_seen, f_seen, j_unseen, f_unseen, means over objects, and g, the mean of the four.
+        """Return YouTube-VOS's j_seen, f_seen, j_unseen, f_unseen and their mean g.
 
-        None where a video does not know which objects are unseen, or either kind is missing.
+        The four are means over objects. None if a video does not tell which objects are unseen, or
+        if no object is seen, or none unseen.
         """
         kinds: dict[str, list[ObjectScore]] = {"seen": [], "unseen": []}
         for sequence in self.sequences:
@@ -109,10 +120,10 @@ class Scores:
         return four | {"g": sum(four.values()) / 4}
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: `mean`, `sequences` by name, `objects` by id in each, `fps` if measured.
+        """Return the scores as a JSON-able mapping; inverse of `from_dict`.
 
-        `mean` is None where nothing was scored. Where they are known, `seen_unseen`, and each
-        sequence's `unseen` ids.
+        Keys: `mean` (None if nothing was scored); `sequences` by name, each with `objects` by id
+        and, if known, the `unseen` ids; `seen_unseen` if known; `fps` if measured.
         """
         mean = {"j": self.j, "f": self.f, "jf": self.jf} if self.sequences else None
         result: dict[str, Any] = {
@@ -139,7 +150,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """Inverse of `as_dict`; means and statistics are computed again from the frames."""
+        """Read the mapping of `as_dict`, computing means and statistics from the frames."""
         return cls(
             tuple(
                 SequenceScore(
@@ -162,7 +173,7 @@ class Scores:
 
 
 class Tally:
-    """J and F of each object, frame after frame: no video is held in memory."""
+    """A running list of J and F per object, so that no video is held in memory."""
 
     def __init__(self, ids: Iterable[int]) -> None:
         self.ids = tuple(ids)
@@ -172,14 +183,17 @@ class Tally:
     def add(
         self, truth: NDArray[Any], prediction: NDArray[Any], ids: Iterable[int] | None = None
     ) -> None:
-        """One frame; ids: the objects it counts for, by default all."""
+        """Score one frame, truth and prediction (H, W) ids.
+
+        ids: the objects that are scored on the frame; None for all.
+        """
         for i in self.ids if ids is None else ids:
             j, f = frame_scores(truth == i, prediction == i)
             self._j[i].append(j)
             self._f[i].append(f)
 
     def scores(self) -> dict[int, ObjectScore]:
-        """By object id; without those no frame counted for."""
+        """Return the scores by object id, leaving out objects that no frame scored."""
         return {
             i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in self.ids if self._j[i]
         }

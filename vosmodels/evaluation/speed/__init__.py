@@ -1,1 +1,1 @@
-"""Time a model on random video and tabulate the result."""
+"""Time a model on random video and tabulate the results."""

@@ -1,4 +1,4 @@
-"""`python -m vosmodels.evaluation.speed`: how fast a model follows objects, and in what memory."""
+"""Run `python -m vosmodels.evaluation.speed`: time a model and measure its memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MODULE = "vosmodels.evaluation.speed"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = cli.parser(
         MODULE,
         "Time a model on random video; prints JSON.",
@@ -93,16 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return asdict(run(frames=args.frames or SHORT, objects=args.objects or 1))
         if args.queues:
             run = partial(run, mem_every=1)
-        made = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
+        table = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
         if not args.json:
-            _print(made)
-        return {**made, "rows": rows(made)}
+            _print(table)
+        return {**table, "rows": rows(table)}
 
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
 
 
 def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -> Mapping[str, Any]:
-    """What a table is of, and where it is made."""
+    """Return a table's header: model, cells to time, command, commit, machine, date."""
     from vosmodels.evaluation.speed import timing
     from vosmodels.support import provenance
 
@@ -127,10 +127,10 @@ def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -
 
 
 def _checked(args: argparse.Namespace) -> tuple[int, int]:
-    """The size. Raises UsageError with all that is wrong."""
+    """Return --size as (H, W). Raises UsageError listing all problems of the options."""
     problems = []
-    found = re.fullmatch(r"(\d+)x(\d+)", args.size)
-    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
     objects = max(OBJECTS) if args.durations and args.objects is None else args.objects
     if min(size) < 16:
         problems.append(f"--size {args.size}: HEIGHTxWIDTH, 16 or more each, such as 480x910")
@@ -156,7 +156,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     if problems:
         raise UsageError("\n".join(problems))
     if args.model:
-        registry.config(args.model)  # an unknown name is told before anything heavy is loaded
+        registry.config(args.model)  # refuses an unknown name before torch is imported
     return size
 
 
@@ -168,21 +168,21 @@ def _model(args: argparse.Namespace) -> VideoModel:
     return load_model(Path(args.checkpoint))[0]
 
 
-def _print(made: Mapping[str, Any]) -> None:
+def _print(table: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"{model(made)}: {made['parameters'] / 1e6:.1f} M parameters. {title(made)}",
+    grid = Table(
+        title=f"{model(table)}: {table['parameters'] / 1e6:.1f} M parameters. {title(table)}",
         title_justify="left",
     )
-    found = rows(made)
-    varied = [key for key in ("queue", "objects", "frames") if key in found[0]]
+    lines = rows(table)
+    varied = [key for key in ("queue", "objects", "frames") if key in lines[0]]
     for column in (*varied, *FIGURES):
-        table.add_column(column, justify="right")
-    for row in found:
-        table.add_row(*(str(row[key]) for key in varied), *(f"{row[key]:.1f}" for key in FIGURES))
-    Console(highlight=False, soft_wrap=True, width=100).print(table)
+        grid.add_column(column, justify="right")
+    for line in lines:
+        grid.add_row(*(str(line[key]) for key in varied), *(f"{line[key]:.1f}" for key in FIGURES))
+    Console(highlight=False, soft_wrap=True, width=100).print(grid)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Tables of speed: MobileVOS, arXiv:2303.07815, Table 4 and the latencies of Figure 4.
+"""Fill, read and print the speed tables of MobileVOS (arXiv:2303.07815).
 
-A table is a plain mapping, as it stands in its file: what was timed, where and by which command,
-and `runs`, each a cell (frames, objects, and in `queues` the queue) with its figures. Every cell is
-run three times, all cells once before any a second time, so that a slow spell meets them all.
+Table 4 times short and long videos, Figure 4 lengths of the memory.
+A table is a plain mapping, the same in memory and in its file: the model, device and command, the
+`cells`, and `runs`. A run is a cell (frames, objects and, in `queues`, the queue) with its figures.
+Every cell is run three times, in three rounds over all cells, so that a slow spell of the machine
+affects all cells alike.
 """
 
 from __future__ import annotations
@@ -30,71 +32,78 @@ QUEUES: tuple[int | str, ...] = (1, 2, 5, 10, 20, "all")
 PRECISIONS = ("fp32", "bf16")
 FIGURES = ("median_ms", "p95_ms", "fps")
 TITLES = {"durations": "Short and long videos", "queues": "Lengths of the memory"}
-ADDRESS = ("command", "date")  # what may differ where a table is continued
+ADDRESS = ("command", "date")  # entries that may differ when a table is continued
 
 
 def duration_cells(objects: Sequence[int]) -> list[Cell]:
-    """A short and a long video for each number of objects."""
+    """List the cells of Table 4: a short and a long video for each number of objects."""
     return [{"objects": k, "frames": n} for k in objects for n in (SHORT, LONG)]
 
 
 def queue_cells(objects: int, frames: int) -> list[Cell]:
-    """Queues of 1 to 20 frames, full when the clock starts, and every frame remembered."""
+    """List the cells of Figure 4: queues of 1 to 20 frames and a memory of all.
+
+    A queue is full when the timing starts.
+    """
     return [{"queue": queue, "objects": objects, "frames": frames} for queue in QUEUES]
 
 
 def fill(head: Table, run: Callable[..., Speed], out: Path | None = None) -> Table:
-    """`head`, which has the table's `cells`, with `runs`: those in `out`, and the missing ones.
+    """Run the missing runs of a table and return `head` with all `runs`.
 
-    Each is in `out` as soon as it is done. Raises InputError where `out` holds another table.
+    head: the table without `runs`. out: a file whose runs are taken over and that every new run is
+    written to as soon as the run is done. Raises InputError if `out` holds another table.
     """
-    made = {**head, "runs": _begun(head, out)}
+    table = {**head, "runs": _begun(head, out)}
     schedule = [cell for _ in range(RUNS) for cell in head["cells"]]
     for number, cell in enumerate(schedule):
-        if number < len(made["runs"]):
+        if number < len(table["runs"]):
             continue
         speed = run(**cell)
-        made["runs"].append({**cell, **{figure: getattr(speed, figure) for figure in FIGURES}})
+        table["runs"].append({**cell, **{figure: getattr(speed, figure) for figure in FIGURES}})
         if out is not None:
-            write_json(out, made)
+            write_json(out, table)
         logger.info(
             "%s: %.1f frames a second; %d of %d runs, about %.0f min left",
             ", ".join(f"{name} {value}" for name, value in cell.items()),
             speed.fps,
             number + 1,
             len(schedule),
-            _seconds_left(made["runs"], schedule) / 60,
+            _seconds_left(table["runs"], schedule) / 60,
         )
-    return made
+    return table
 
 
 def _begun(head: Table, out: Path | None) -> list[dict[str, Any]]:
     if out is None or not out.exists():
         return []
-    known = read(out)
+    earlier = read(out)
     for name, value in head.items():
-        if name not in ADDRESS and known.get(name) != value:
+        if name not in ADDRESS and earlier.get(name) != value:
             raise InputError(
-                f"{out}: holds runs with {name} {known.get(name)}, not {value}; "
+                f"{out}: holds runs with {name} {earlier.get(name)}, not {value}; "
                 "move that file away, or give another --out"
             )
-    return list(known["runs"])
+    return list(earlier["runs"])
 
 
 def _seconds_left(runs: Sequence[Mapping[str, Any]], schedule: Sequence[Cell]) -> float:
-    """As long as each cell took before; one that is new, a frame as long as the latest."""
-    left = 0.0
+    """Estimate the seconds left, from a cell's first fps or else the latest run's fps."""
+    seconds = 0.0
     for cell in schedule[len(runs) :]:
         before = [run["fps"] for run in runs if cell.items() <= run.items()]
-        left += cell["frames"] / (before or [runs[-1]["fps"]])[0]
-    return left
+        seconds += cell["frames"] / (before or [runs[-1]["fps"]])[0]
+    return seconds
 
 
 def read(path: Path, *, whole: bool = False) -> Table:
-    """A table from its file; whole: with all its runs. Raises InputError."""
+    """Read a table from its file.
+
+    Raises InputError if the file is not such a table or, with `whole`, lacks runs.
+    """
     try:
         table: Table = json.loads(path.read_text())
-        done, wanted = len(table["runs"]), RUNS * len(table["cells"])
+        done, total = len(table["runs"]), RUNS * len(table["cells"])
         command = table["command"]
         TITLES[table["table"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -102,38 +111,41 @@ def read(path: Path, *, whole: bool = False) -> Table:
             f"{path}: not a table of speed ({type(error).__name__}: {error}); write it with: "
             f"python -m vosmodels.evaluation.speed --model NAME --durations --out {path}"
         ) from None
-    if whole and done < wanted:
-        raise InputError(f"{path}: {done} of {wanted} runs; go on with: {command}")
+    if whole and done < total:
+        raise InputError(f"{path}: {done} of {total} runs; go on with: {command}")
     return table
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
-    """Of each cell that has run: the mean fps with those of its runs, the medians of the rest."""
-    found = []
+    """Sum up each cell that has run: mean fps, fps per run, medians of other figures."""
+    lines = []
     for cell in table["cells"]:
         runs = [run for run in table["runs"] if cell.items() <= run.items()]
         if runs:
             values = {name: [run[name] for run in runs] for name in FIGURES}
             middle = {name: median(values[name]) for name in ("median_ms", "p95_ms")}
-            found.append({**cell, **middle, "fps": fmean(values["fps"]), "fps_runs": values["fps"]})
-    return found
+            lines.append({**cell, **middle, "fps": fmean(values["fps"]), "fps_runs": values["fps"]})
+    return lines
 
 
 def title(table: Table) -> str:
-    """What was timed, on what."""
+    """Return the table's title: the kind of table, the frame size and the device."""
     size, device = table["size"], table["device"]
     return f"{TITLES[table['table']]} of {size} on {device}"
 
 
 def model(table: Table) -> str:
-    """Which model, and how it was run where that is not the plain way."""
+    """Return the model's name, with its precision and CUDA graph if not the default."""
     graph = ["graph"] if table["graph"] else []
     half = [] if table["precision"] == "fp32" else [table["precision"]]
     return ", ".join([table["model"], *half, *graph])
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """For the README: those of one kind, size and device under each other; below, the addresses."""
+    """Render tables as markdown, grouped by kind, size and device.
+
+    Below each group stand the command, commit, machine and date of its tables.
+    """
     groups: dict[str, list[Table]] = {}
     for table in tables:
         groups.setdefault(title(table), []).append(table)
@@ -154,8 +166,8 @@ def _durations(tables: Sequence[Table]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for table in tables:
-        found = rows(table)
-        for short, long in zip(found[::2], found[1::2], strict=True):
+        lengths = rows(table)
+        for short, long in zip(lengths[::2], lengths[1::2], strict=True):
             cells = [model(table), f"{table['parameters'] / 1e6:.1f}", str(short["objects"])]
             for row in (short, long):
                 low, high = min(row["fps_runs"]), max(row["fps_runs"])

@@ -1,4 +1,4 @@
-"""A model timed on random video, and the memory it takes."""
+"""Time a model on random video and measure the memory of the run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from vosmodels.model import VideoModel
 from vosmodels.support import provenance
 from vosmodels.support.seeding import generator
 
-WARM_UP = 3  # frames before the clock starts, and as many as fill the memory
-PICTURES = 8  # random frames, shown again and again
+WARM_UP = 3  # least frames before the timing starts; a longer queue is filled first
+PICTURES = 8  # random frames, repeated in turn
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SAMPLE_S = 0.005  # between two looks at the process's memory
+SAMPLE_S = 0.005  # seconds between two samples of the process's memory
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One video of random frames on one device.
+    """The speed of a model on one video of random frames on one device.
 
-    median_ms, p95_ms: of a predicted frame; fps: predicted frames over all their seconds; peak_mib:
-    memory above the loaded model and the pictures, of the process (CPU) or of the device.
+    median_ms, p95_ms: time per predicted frame; fps: predicted frames / sum of their seconds;
+    peak_mib: largest memory above the loaded model and the pictures, of the process (CPU) or of the
+    device.
     """
 
     median_ms: float
@@ -46,14 +47,14 @@ class Speed:
 
 
 def random_video(height: int, width: int, objects: int) -> tuple[list[Tensor], Tensor]:
-    """Frames (3, H, W), to be repeated, and ids (H, W) of vertical stripes, one an object."""
+    """Draw PICTURES frames (3, H, W) and ids (H, W) of one vertical stripe per object."""
     rng = generator(0, "speed")
     frames = [torch.rand(3, height, width, generator=rng) for _ in range(PICTURES)]
     ids = torch.zeros(height, width, dtype=torch.int64)
     stripe = width // (2 * objects)
     for k in range(objects):
-        left = 2 * k * stripe
-        ids[height // 4 : 3 * height // 4, left : left + stripe] = k + 1
+        x = 2 * k * stripe
+        ids[height // 4 : 3 * height // 4, x : x + stripe] = k + 1
     return frames, ids
 
 
@@ -67,9 +68,10 @@ def measure(
     precision: str = "fp32",
     **options: Any,
 ) -> Speed:
-    """Time `frames` predicted frames after a warm-up, in which a queue fills. The model is folded,
-    put on the device and run as `VideoSegmenter` runs it; reading frames is not in the time.
-    options: of the propagator.
+    """Time `frames` predicted frames after a warm-up that fills the queue.
+
+    size: (H, W) of the frames. The model is folded, put on the device and run by `VideoSegmenter`;
+    the time to read frames is not counted. options: of the propagator.
     """
     ready = for_inference(model, dtype=DTYPES[precision]).to(device)
     pictures, ids = random_video(*size, objects)
@@ -105,19 +107,19 @@ def measure(
 
 
 def parameters(model: VideoModel) -> int:
-    """How many numbers are learnt."""
+    """Count the model's learnt numbers."""
     return sum(p.numel() for p in model.parameters())
 
 
 def device_name(device: str) -> str:
-    """The GPU, or the processor and the threads that torch uses of it."""
+    """Name the GPU, or the processor and the number of threads that torch uses."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{provenance.processor()}, {torch.get_num_threads()} threads"
 
 
 class ProcessPeak:
-    """Largest resident memory of this process while it is open, above what it was at the start."""
+    """A context that records this process's peak resident memory, above that at entry."""
 
     def __enter__(self) -> Self:
         self.peak = 0
@@ -133,7 +135,7 @@ class ProcessPeak:
         self._thread.join()
 
     def look(self) -> None:
-        """Take note of the memory now."""
+        """Raise `peak` to the memory in use now, if that is larger."""
         self.peak = max(self.peak, self._process.memory_info().rss - self._start)
 
     def _watch(self) -> None:
@@ -142,7 +144,7 @@ class ProcessPeak:
 
 
 class DevicePeak:
-    """The same for the memory that torch has on a CUDA device."""
+    """A context that records the peak of torch's memory on a CUDA device, above entry."""
 
     def __init__(self, device: str) -> None:
         self.peak = 0
@@ -158,4 +160,4 @@ class DevicePeak:
 
 
 def _nothing() -> None:
-    """A CPU has finished when it answers."""
+    """Wait for nothing: a call on a CPU returns when its work is done."""
