@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         cli.check_rows(args.height)
         if args.masks and args.annotations and not (args.checkpoint or args.height):
+            for folder in (args.masks, args.annotations):
+                cli.check_exists(folder, "folder", "give one with a folder of PNG for each video")
             from vosmodels.evaluation.runner import score_folders
 
             within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
@@ -79,16 +81,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     from orchestrator.config.sections import DataConfig
+    from orchestrator.tracking.checkpoint_refs import find
+
+    data = DataConfig(root=args.data)
+    if not data.generated:
+        cli.check_exists(Path(data.root), "folder", "give the root of a dataset, or: generated")
+    source = find(args.checkpoint, args.tracking_uri)
+
     from orchestrator.execution.scoring import segmenters_of
     from orchestrator.planning.datasets import sequences
-    from orchestrator.tracking.checkpoint_refs import find
     from vosmodels import checkpoint
     from vosmodels.data.masks import write_palette
     from vosmodels.evaluation.runner import evaluate
 
-    source = find(args.checkpoint, args.tracking_uri)
     segmenters = segmenters_of(checkpoint.load_model(source.path)[0], args.height)
-    videos = sequences(DataConfig(root=args.data), args.split)
+    videos = sequences(data, args.split)
     by_name = {video.name: video for video in videos}
 
     def keep(name: str, number: int, ids: U8) -> None:

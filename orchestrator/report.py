@@ -34,15 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.source.startswith(SCHEME):
             return _experiment(args)
         if Path(args.source).is_file():
-            from orchestrator.reporting.seed_tables import show
             from orchestrator.reporting.seeds import read
 
             table = read(Path(args.source))
+            from orchestrator.reporting.seed_tables import show
+
             if not args.json:
                 show(table)
             return {**table.as_dict(), "rows": [line.as_dict() for line in table.lines()]}
+        cli.check_exists(
+            Path(args.source),
+            "file or folder",
+            f"give {SCHEME}EXPERIMENT, a table's .json, or a folder of results with --readme",
+        )
         if args.readme is None:
             raise ConfigError(["a folder of results needs --readme FILE.md"])
+        cli.check_exists(args.readme, "file", "give the Markdown file whose Results to rewrite")
         from orchestrator.reporting import readme
 
         rewritten = readme.rewrite(Path(args.source), args.readme)

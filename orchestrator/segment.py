@@ -36,13 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     cli.check_rows(args.height)
+    cli.check_exists(args.video, "file or folder", "give a film or a folder of pictures")
+    cli.check_exists(args.mask, "file", "give the mask of the first frame, a palette PNG")
     from orchestrator.tracking.checkpoint_refs import find
+
+    source = find(args.checkpoint, args.tracking_uri)
+
     from vosmodels.checkpoint import load_model
     from vosmodels.data.masks import read_mask
     from vosmodels.inference import VideoSegmenter, film, for_inference
     from vosmodels.inference.scaled import ScaledSegmenter
 
-    source = find(args.checkpoint, args.tracking_uri)
     model, _ = load_model(source.path)
     out = args.out or args.video.with_name(f"{args.video.stem}-masks")
     first = read_mask(args.mask)

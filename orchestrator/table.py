@@ -53,15 +53,16 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     if any(word.split("=")[0].strip() == "seed" for word in args.overrides):
         raise ConfigError(["command line: seed: varies within a table; use --seeds"])
     configs = [load(args.file, [*args.overrides, f"seed={seed}"]) for seed in args.seeds]
-    from orchestrator import pipeline
-    from orchestrator.reporting.seed_tables import show
     from orchestrator.reporting.seeds import SeedTable, read
-    from vosmodels.support.provenance import command_line
 
     out = args.out or args.file.parent / "results" / f"{configs[0].name}.json"
     table = read(out) if out.exists() else SeedTable(configs[0].name, {})
     for config in configs:
         table.expect(config.model_dump(mode="json"))
+    from orchestrator import pipeline
+    from orchestrator.reporting.seed_tables import show
+    from vosmodels.support.provenance import command_line
+
     todo = [config for config in configs if not table.has(config)]
     if args.dry_run:
         return _dry_run(table, todo, args)

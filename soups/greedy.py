@@ -52,20 +52,28 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         raise ConfigError(
             [f"--runs {args.runs}: a folder needs --data, and has no --sweep, --include-soups"]
         )
+    if folder:
+        cli.check_exists(
+            Path(args.runs),
+            "folder",
+            f"give one with *.safetensors checkpoints, or {SCHEME}EXPERIMENT",
+        )
     from orchestrator.tracking.mlflow_reader import Catalogue
     from orchestrator.tracking.mlflow_store import Connection, locate
     from orchestrator.tracking.mlflow_writer import Tracker
     from orchestrator.tracking.storage import Storage
+
+    uri = args.tracking_uri
+    if not folder:
+        connection = Connection(locate(uri, Path(STORAGE)), create=False)
     from soups.recipe import config_of_folder, make_soup
     from soups.sources import from_experiment, from_folder
 
-    uri = args.tracking_uri
     if folder:
         pool = from_folder(Path(args.runs))
         config = config_of_folder(Path(args.runs), pool, args.data, args.split)
         tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
-        connection = Connection(locate(uri, Path(STORAGE)), create=False)
         tracker, catalogue = Tracker(connection), Catalogue(connection)
         name = args.runs.removeprefix(SCHEME)
         pool = from_experiment(catalogue, name, args.sweep, include_soups=args.include_soups)

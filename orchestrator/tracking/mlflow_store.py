@@ -130,13 +130,14 @@ def _connect(store: Store, create: bool) -> Any:
             f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
             "another store with --tracking-uri"
         )
+    if database is None:
+        probe(store.uri)
     # MLflow reads these: no usage statistics, and no progress bars between our progress lines.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     if database is None:
-        probe(store.uri)
         return MlflowClient(store.uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):

@@ -15,7 +15,9 @@ from orchestrator.reporting import readme as readme_results
 from soups import greedy
 from tests.stores import WARNING, empty_store
 from vosmodels import checkpoint, registry
+from vosmodels.data.check import __main__ as check
 from vosmodels.data.masks import write_palette
+from vosmodels.evaluation.speed import __main__ as speed
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
@@ -203,6 +205,29 @@ def test_a_store_that_is_not_there_is_named_by_every_reader(refused, tmp_path):
         (evaluate.main, ("--checkpoint", "mlflow:omega", "--data", "generated")),
     ):
         assert "mlflow.db" in refused(main, *words)
+
+
+def test_a_path_that_is_not_there_is_named_by_every_command(refused, sweep_file):
+    checkpoint, data = ("--checkpoint", sweep_file), ("--data", "generated")
+    for main, words in (
+        (evaluate.main, (*checkpoint, "--data", "nosuch")),
+        (evaluate.main, ("--masks", "nosuch", "--annotations", sweep_file.parent)),
+        (evaluate.main, ("--masks", sweep_file.parent, "--annotations", "nosuch")),
+        (segment.main, (*checkpoint, "--video", "nosuch", "--mask", sweep_file)),
+        (segment.main, (*checkpoint, "--video", sweep_file, "--mask", "nosuch")),
+        (report.main, ("nosuch",)),
+        (report.main, (sweep_file.parent, "--readme", "nosuch")),
+        (greedy.main, ("--runs", "nosuch", *data)),
+        (check.main, ("nosuch",)),
+        (speed.main, ("--checkpoint", "nosuch")),
+    ):
+        assert refused(main, *words).startswith("error: nosuch: no such f")
+
+
+def test_an_unknown_model_is_told_with_all_else(refused):
+    told = refused(speed.main, "--model", "stcm", "--size", "3", code=2)
+    assert "--size 3" in told
+    assert "did you mean 'stcn'?" in told
 
 
 def test_a_folder_without_checkpoints_makes_no_soup(refused, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vosmodels.errors import InputError, UsageError
@@ -18,6 +19,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OURS = ("orchestrator", "vosmodels", "soups")
 # Libraries that tell at INFO or WARNING what a person running a command need not know.
 QUIET = ("mlflow", "alembic")
+EXISTS = {"file": Path.is_file, "folder": Path.is_dir, "file or folder": Path.exists}
 
 Result = Mapping[str, Any] | None
 Work = Callable[[argparse.Namespace], Result]
@@ -60,6 +62,15 @@ def check_rows(rows: int | None) -> None:
     """Raise UsageError for a --height that a network cannot see."""
     if rows is not None and rows < FEWEST_ROWS:
         raise UsageError(f"--height {rows}: rows for the network to see, {FEWEST_ROWS} or more")
+
+
+def check_exists(path: Path, kind: str, remedy: str) -> None:
+    """Raise InputError where no `kind` of EXISTS lies at `path`.
+
+    A command asks before it loads the libraries that read the path, which takes seconds.
+    """
+    if not EXISTS[kind](path):
+        raise InputError(f"{path}: no such {kind}; {remedy}")
 
 
 def run(

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 RESULTS = "sweeps/results"  # figures are no code: a new one changes no commit
 
 
@@ -37,6 +35,8 @@ def commit() -> str:
 
 def machine() -> str:
     """Cores this process may use, processor, GPUs, and torch."""
+    import torch  # here: results are read and printed without it
+
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}"
     return ", ".join([cores, *gpus, f"torch {torch.__version__}"])

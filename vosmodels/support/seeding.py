@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*parts: int | str) -> int:
@@ -18,6 +21,8 @@ def seed_of(*parts: int | str) -> int:
 
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU torch generator, e.g. generator(seed, "pixels", sample, frame, slot)."""
+    import torch  # here: numpy's generators are drawn from without it
+
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
@@ -32,6 +37,8 @@ def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
 
     For layers that take no generator, such as nn.Dropout.
     """
+    import torch
+
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.workers is not None and args.workers < 1:
             raise UsageError(f"--workers {args.workers}: 1 or more")
+        cli.check_exists(args.root, "folder", "give the root of a dataset")
         from vosmodels.data.check.inventory import open_folder
         from vosmodels.data.check.summary import look_at, show, summarise
 

@@ -153,10 +153,15 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
             f"--checkpoint {args.checkpoint}: a file is wanted; get it with: "
             f"python -m orchestrator.fetch {args.checkpoint} student.safetensors"
         )
+    if args.model:
+        try:
+            registry.config(args.model)
+        except InputError as error:
+            problems.append(f"--model: {error}")
     if problems:
         raise UsageError("\n".join(problems))
-    if args.model:
-        registry.config(args.model)  # refuses an unknown name before torch is imported
+    if args.checkpoint:
+        cli.check_exists(Path(args.checkpoint), "file", "give a checkpoint (.safetensors)")
     return size
 
 
