@@ -14,6 +14,7 @@ from rich.console import Console
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import forecast
@@ -185,15 +186,10 @@ def _soup(
 
 
 def _protocol(config: SweepConfig) -> str:
-    data = config.data
-    told = (
-        f"{data.root} {split_file.label(data.select)}, at most {data.select_height} px high, "
-        f"stride {data.select_stride}"
-    )
-    if not data.report:
-        return told
-    seen = f", of which the network sees {data.report_height} rows" if data.report_height else ""
-    return f"{told}; report {split_file.label(data.report)} at full size, every frame{seen}"
+    """Say what the table's scores were measured on."""
+    report = ScoringProtocol.for_report(config.data)
+    select = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
+    return f"{select}; report {report.describe()}" if report else select
 
 
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:

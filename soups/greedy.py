@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import ConfigError
 from orchestrator.config.loading import changed
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import STORAGE
 from vosmodels.support import cli
 
@@ -107,8 +108,7 @@ def _print(made: SoupResult, config: RunConfig, pool: Pool, tracker: Tracker) ->
     out = Console(highlight=False, width=max(100, Console().width))
     if made.existing:
         out.print("this pool has a soup already; --again searches anew")
-    data = config.data
-    told = f"{data.root} {data.select} at {data.select_height} px, stride {data.select_stride}"
+    told = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
     out.print(f"{config.name}, sweep {pool.sweep}: J&F on {told}", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for heading in ("checkpoint", "soup without", "with it", ""):

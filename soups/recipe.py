@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import canonical, digest
 from orchestrator.config.loading import changed
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
+from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
@@ -48,7 +50,7 @@ class SelectJudge:
 
     def __init__(self, config: RunConfig, storage: Storage) -> None:
         self._student = config.student
-        self._scorer = Scorer.for_select(storage, config.data)
+        self._scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
 
     def score(self, weights: Weights) -> Scores:
         return self._scorer.score(student_of(self._student, weights))
@@ -220,13 +222,12 @@ def _job(
     ledger: Ledger, ingredients: Sequence[Ingredient], config: RunConfig, again: bool
 ) -> tuple[JobRecord, bool]:
     """The ledger's job of this soup, and whether it is done already."""
-    data = config.data
     shaped_by = {
         "role": "soup",
         "recipe": RECIPE,
         "name": config.name,
         "pool": _pool(ingredients),
-        "data": [data.root, data.select, data.select_height, data.select_stride],
+        "select": protocol_key(ScoringProtocol.for_select(config.data)),
         "min_delta": config.soup.min_delta,
     }
     attempt, found = 0, None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from orchestrator.config import RunConfig
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import TrainConfig
 from orchestrator.execution.driver import unfinished
 from orchestrator.planning.datasets import sequences
@@ -56,16 +57,17 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
             whole = sum(t * s.train.steps for t, s in zip(times, jobs[0].stages, strict=True))
             rates[role] = whole / max(1, jobs[0].steps)
             seconds[role] = rounds * whole
-    data, trials = config.data, [job for job in left if job.role == "trial"]
-    select = _pixels(config, data.select, data.select_height, data.select_stride)
+    trials = [job for job in left if job.role == "trial"]
+    select = _pixels(ScoringProtocol.for_select(config.data))
     rates["million pixels"] = pixel_seconds(left[-1]) * 1e6
     one_score = select * rates["million pixels"] / 1e6
     checkpoints = sum(_checkpoints(job) for job in left)
     seconds["scoring"] = checkpoints * one_score / placement.at_once
-    if data.report:
+    if report := ScoringProtocol.for_report(config.data):
         rows = len(plan.trials) + 3  # and untrained, stem, soup
-        full = _pixels(config, data.report, data.report_height, 1)
-        seconds["scoring"] += rows * full * rates["million pixels"] / 1e6 / placement.at_once
+        seconds["scoring"] += (
+            rows * _pixels(report) * rates["million pixels"] / 1e6 / placement.at_once
+        )
     if config.soup.after_sweep:
         seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score
     told = ", ".join(
@@ -82,13 +84,13 @@ def _checkpoints(job: Job) -> int:
     return sum(math.ceil(s.train.steps / s.train.checkpoint_every) for s in job.stages)
 
 
-def _pixels(config: RunConfig, split: str, height: int | None, stride: int) -> float:
-    """Pixels the network sees when a split is scored once."""
-    total = 0.0
-    for video in sequences(config.data, split):
+def _pixels(protocol: ScoringProtocol) -> float:
+    """Count the pixels the network sees when the protocol's videos are scored once."""
+    total, height = 0.0, protocol.rows or protocol.height
+    for video in sequences(protocol.data, protocol.split):
         rows, columns = video.mask(0).shape
         scale = min(1.0, height / rows) ** 2 if height else 1.0
-        total += math.ceil(len(video) / stride) * rows * columns * scale
+        total += math.ceil(len(video) / protocol.stride) * rows * columns * scale
     return total
 
 

@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.planning.datasets import training_clips
 from orchestrator.planning.plan import Job, Role
@@ -82,7 +83,8 @@ def _reset_torch_globals(threads: int) -> None:
 
 def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | None) -> None:
     started = time.monotonic()
-    scorer = Scorer.for_select(storage, job.config.data) if record else None
+    select = ScoringProtocol.for_select(job.config.data)
+    scorer = Scorer(storage, select) if record else None
     model, ancestor = _starting_model(job, storage)
     teacher = _teacher(job, storage)
     state = TrainingState(_trainee(job, model, teacher).to(workers.device), job.stages[0].train)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from orchestrator.config.content_key import digest
-from orchestrator.config.sections import DataConfig, ModelConfig
-from orchestrator.planning.datasets import fingerprint, scored_sequences
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.config.sections import ModelConfig
+from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
@@ -36,40 +37,23 @@ Segmenters = Callable[[], Segmenter]  # a new one for each video
 
 
 class Scorer:
-    """Scores on one split: `for_select` (scaled to a height, every so many frames) or `for_report`
-    (every frame at full size, of which the network sees `rows`, and where wrong pixels lie)."""
+    """Score weights by one protocol, and keep the scores under a storage folder.
+
+    errors: count where wrong pixels lie too, which reports do and choosing does not.
+    """
 
     def __init__(
-        self,
-        storage: Storage,
-        data: DataConfig,
-        split: str,
-        *,
-        height: int | None = None,
-        stride: int = 1,
-        rows: int | None = None,
-        errors: bool = False,
+        self, storage: Storage, protocol: ScoringProtocol, *, errors: bool = False
     ) -> None:
         self.storage = storage
-        self.split = split
+        self.protocol = protocol
         self.errors = errors
-        self.height = height
-        self.stride = stride
-        self.rows = rows
-        self.videos: Sequence[ScoredVideo] = scored_sequences(data, split)
-        self._protocol = [fingerprint(data, split), height, stride, *([rows] if rows else [])]
-
-    @classmethod
-    def for_select(cls, storage: Storage, data: DataConfig) -> Scorer:
-        return cls(storage, data, data.select, height=data.select_height, stride=data.select_stride)
-
-    @classmethod
-    def for_report(cls, storage: Storage, data: DataConfig, split: str) -> Scorer:
-        return cls(storage, data, split, rows=data.report_height, errors=True)
+        self.videos: Sequence[ScoredVideo] = scored_videos(protocol)
+        self._key = protocol_key(protocol)
 
     def score(self, model: VideoModel) -> Scores:
         """Run the model over every video."""
-        return self._run(segmenters_of(model, self.rows))
+        return self._run(segmenters_of(model, self.protocol.rows))
 
     def copy(self) -> Scores:
         """The anchor: the first frame's mask copied to every frame."""
@@ -77,7 +61,7 @@ class Scorer:
 
     def checkpoint(self, sha256: str, load: Callable[[], VideoModel]) -> Scores:
         """Scores of a checkpoint; it is loaded only where they are not known yet."""
-        return self._once(sha256, lambda: segmenters_of(load(), self.rows))
+        return self._once(sha256, lambda: segmenters_of(load(), self.protocol.rows))
 
     def boundary(self, name: str) -> Mapping[str, int]:
         """`BoundaryErrors` of what has been scored under a name; empty where not counted."""
@@ -86,11 +70,16 @@ class Scorer:
 
     def picture(self, model: VideoModel, path: Path) -> None:
         """Write predicted masks of the first video: a strip of frames, truth below."""
-        save_strip(path, model, self.videos[0], height=self.height, stride=self.stride)
+        protocol = self.protocol
+        save_strip(path, model, self.videos[0], height=protocol.height, stride=protocol.stride)
 
     def remember(self, sha256: str, scores: Scores) -> None:
         """Keep scores for `checkpoint`, under the name of the weights they belong to."""
         write_json(self._path(sha256), scores.as_dict())
+
+    def task(self, sha256: str, model: ModelConfig) -> Task:
+        """Return the work of scoring a checkpoint by this protocol, for `score_all`."""
+        return Task(sha256, model, self.storage, self.protocol, self.errors)
 
     def known(self, name: str) -> Scores | None:
         """The scores of a checkpoint, or of the copy, that are on disk."""
@@ -108,7 +97,11 @@ class Scorer:
 
     def _run(self, segmenters: Segmenters, on_scored: OnScored | None = None) -> Scores:
         return evaluate(
-            segmenters, self.videos, height=self.height, stride=self.stride, on_scored=on_scored
+            segmenters,
+            self.videos,
+            height=self.protocol.height,
+            stride=self.protocol.stride,
+            on_scored=on_scored,
         )
 
     def _kept(self, name: str) -> Mapping[str, Any] | None:
@@ -118,7 +111,7 @@ class Scorer:
         return None if lacks else kept
 
     def _path(self, name: str) -> Path:
-        return self.storage.scores / f"{digest([name, *self._protocol])}.json"
+        return self.storage.scores / f"{digest([name, *self._key])}.json"
 
 
 def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
@@ -131,21 +124,18 @@ def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
 
 @dataclass(frozen=True)
 class Task:
-    """A checkpoint that lacks its scores, and how to get them."""
+    """A checkpoint that lacks its scores, and how to get them; it goes to another process."""
 
     sha256: str
     model: ModelConfig
     storage: Storage
-    data: DataConfig
-    report: str | None  # the split to report on; None: choosing on the select split
+    protocol: ScoringProtocol
+    errors: bool
 
     def run(self, threads: int) -> None:
         """Score the checkpoint and keep the scores."""
         torch.set_num_threads(threads)
-        if self.report is None:
-            scorer = Scorer.for_select(self.storage, self.data)
-        else:
-            scorer = Scorer.for_report(self.storage, self.data, self.report)
+        scorer = Scorer(self.storage, self.protocol, errors=self.errors)
         tensors, _ = checkpoint.read(self.storage.checkpoint(self.sha256))
         scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors))
 

@@ -83,17 +83,6 @@ def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     return _folder(_own(data, split)).sequences(split)
 
 
-def scored_sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
-    """As `sequences`, of a split that has anything to score; InputError otherwise."""
-    videos = sequences(data, split)
-    if any(max(video.judged, default=0) > 0 for video in videos):
-        return videos
-    raise InputError(
-        f"{data.root}: split {split!r} has nothing to score, as its masks only give the objects; "
-        "take a split whose frames are labelled"
-    )
-
-
 def fingerprint(data: DataConfig, split: str) -> str:
     """Changes when the split's content does; part of the key of whatever it shaped."""
     if not data.generated:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import content, digest
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import MODEL, Config, LossConfig, ModelConfig, TrainConfig
 from orchestrator.config.stages import ImagesConfig, VideosConfig
-from orchestrator.planning.datasets import Stage, clips_fingerprint, fingerprint, staged
+from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
+from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
 from vosmodels.data import split_file
 from vosmodels.errors import InputError
@@ -238,14 +240,12 @@ class _Planner:
         needs: dict[Role, str] = {"stem": stem.key}
         if taught and teacher:
             needs["teacher"] = teacher.key
-        data = config.data
-        select = [fingerprint(data, data.select), data.select_height, data.select_stride]
         shaped_by = {
             "role": "trial",
             "name": config.name,
             "needs": needs,
             "teacher": _model(config.teacher) if taught and not teacher else None,
-            "select": select,
+            "select": protocol_key(ScoringProtocol.for_select(config.data)),
             "loss": config.loss,
             "checkpoint_every": config.train.checkpoint_every,
             "seed": config.seed,

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config import RunConfig
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import ModelConfig
-from orchestrator.planning.datasets import scored_sequences, staged, training_clips
+from orchestrator.planning.datasets import staged, training_clips
+from orchestrator.planning.protocol import scored_videos
 from vosmodels import registry
 from vosmodels.backbones import load_backbone
 from vosmodels.checkpoint import load_weights
@@ -43,10 +45,10 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
             name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
         for part in stage.apart():
             yield name, partial(training_clips, part, config.seed)
-    for key in ("select", "report"):
-        split = getattr(data, key)
-        if isinstance(split, str):
-            yield f"data.{key} {split!r}", partial(scored_sequences, data, split)
+    select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
+    for key, protocol in (("select", select), ("report", report)):
+        if protocol is not None:
+            yield f"data.{key} {protocol.split!r}", partial(scored_videos, protocol)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):

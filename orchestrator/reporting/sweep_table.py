@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from orchestrator.config import SweepConfig
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import (
     BOUNDARY,
     FIRST_FRAME_COPY,
@@ -48,9 +49,9 @@ class SweepTable:
         self.config = config
         self.storage = storage
         self.ledger = Ledger(storage.root)
-        self.select = Scorer.for_select(storage, config.data)
-        report = config.data.report
-        self.report = Scorer.for_report(storage, config.data, report) if report else None
+        self.select = Scorer(storage, ScoringProtocol.for_select(config.data))
+        report = ScoringProtocol.for_report(config.data)
+        self.report = Scorer(storage, report, errors=True) if report else None
 
     def rows(self) -> list[Row]:
         """Anchors, teacher, and the best checkpoint by select J&F of every trial; what lacks its
@@ -102,9 +103,7 @@ class SweepTable:
         for entry in entries:
             for scorer in (self.select, self.report if entry.role != "teacher" else None):
                 if scorer is not None and scorer.known(entry.made.sha256) is None:
-                    report = self.config.data.report if scorer is self.report else None
-                    made = entry.made.sha256, entry.job.model, self.storage, self.config.data
-                    tasks.append(Task(*made, report))
+                    tasks.append(scorer.task(entry.made.sha256, entry.job.model))
         return tasks
 
     def soup(self, sha256: str, note: str) -> Row:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.content_key import digest
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.config.sections import DataConfig
 from orchestrator.tracking.events import (
     Checkpoint,
     Done,
@@ -88,19 +90,25 @@ def checkpoint_record(model: Any) -> CheckpointRecord | None:
 
 
 def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
-    """Return the dataset of a `select/...` or `report/...` metric, None for others.
+    """Name what a `select/...` or `report/...` metric of a run was measured on, None for others.
 
-    The digest covers root, split and scoring protocol of the run's config.
+    The digest is of root, split, height and stride, rows. The run's config is as the ledger has
+    it: a job keeps its first, so a report split named later is `report`.
     """
-    split = metric.partition("/")[0]
-    if split not in ("select", "report"):
+    kind = metric.partition("/")[0]
+    if kind not in ("select", "report"):
         return None
-    data = config.get("data", {})
-    root, part = str(data.get("root", "")), str(data.get(split) or split)
-    keys = ("select_height", "select_stride") if split == "select" else ("report_height",)
-    protocol = [data[key] for key in keys if data.get(key) is not None]
+    values = dict(config["data"])
+    values["report"] = values.get("report") or "report"
+    data = DataConfig.model_construct(**values)  # checked when the job began
+    of = ScoringProtocol.for_select if kind == "select" else ScoringProtocol.for_report
+    protocol = of(data)
+    assert protocol is not None  # report has a name here
+    scaled = [] if protocol.height is None else [protocol.height, protocol.stride]
+    rows = [protocol.rows] if protocol.rows else []
     return Dataset(
-        f"{Path(root).name or root}-{split_file.label(part)}", digest([root, part, protocol])
+        f"{Path(data.root).name or data.root}-{split_file.label(protocol.split)}",
+        digest([data.root, protocol.split, [*scaled, *rows]]),
     )
 
 

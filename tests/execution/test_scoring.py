@@ -4,16 +4,29 @@ import json
 
 import pytest
 
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import DataConfig
 from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence
+from orchestrator.planning import protocol as opened
 from orchestrator.tracking.storage import Storage
 from tests.model_tools import fill_from_names
 from vosmodels import registry
+from vosmodels.evaluation.scores import Scores
 
 
 @pytest.fixture
 def data(davis17_root):
     return DataConfig(root=str(davis17_root), select="val", report="train", train="all")
+
+
+def reporting(storage, data):
+    protocol = ScoringProtocol.for_report(data)
+    assert protocol is not None
+    return Scorer(storage, protocol, errors=True)
+
+
+def choosing_by(storage, data):
+    return Scorer(storage, ScoringProtocol.for_select(data))
 
 
 def kept(storage):
@@ -23,12 +36,12 @@ def kept(storage):
 
 def test_a_report_also_counts_where_wrong_pixels_lie_and_choosing_does_not(tmp_path, data):
     storage = Storage(tmp_path / "report")
-    report = Scorer.for_report(storage, data, "train")
+    report = reporting(storage, data)
     assert report.known(FIRST_FRAME_COPY) is None
     report.copy()
     counts = report.boundary(FIRST_FRAME_COPY)
     assert counts["masks"] == sum(len(video.begins) * (len(video) - 2) for video in report.videos)
-    choosing = Scorer.for_select(Storage(tmp_path / "select"), data)
+    choosing = choosing_by(Storage(tmp_path / "select"), data)
     choosing.copy()
     assert choosing.known(FIRST_FRAME_COPY) is not None
     assert choosing.boundary(FIRST_FRAME_COPY) == {}
@@ -36,20 +49,33 @@ def test_a_report_also_counts_where_wrong_pixels_lie_and_choosing_does_not(tmp_p
 
 def test_scores_are_read_again_and_those_of_a_report_without_counts_computed_anew(tmp_path, data):
     storage = Storage(tmp_path)
-    first = Scorer.for_report(storage, data, "train").copy()
+    first = reporting(storage, data).copy()
     values = json.loads(kept(storage).read_text())
     kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
-    assert Scorer.for_report(storage, data, "train").copy().fps == 7.0
+    assert reporting(storage, data).copy().fps == 7.0
     del values["boundary"]["added"]
     kept(storage).write_text(json.dumps(values | {"fps": 7.0}))
-    again = Scorer.for_report(storage, data, "train").copy()
+    again = reporting(storage, data).copy()
     assert again.fps != 7.0
     assert again.sequences == first.sequences
     assert "added" in json.loads(kept(storage).read_text())["boundary"]
 
 
+def test_scores_lie_where_earlier_versions_kept_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(opened, "fingerprint", lambda data, split: f"content of {split}")
+    scores = Scores((), None)
+    for data, name in (
+        (DataConfig(report="test"), "271e1a53e2dab1fa"),
+        (DataConfig(report="test", report_height=480), "29d9965963c81ac8"),
+    ):
+        reporting(Storage(tmp_path), data).remember("abc", scores)
+        assert (tmp_path / "scores" / f"{name}.json").exists()
+    choosing_by(Storage(tmp_path), data).remember("abc", scores)
+    assert (tmp_path / "scores" / "c5dcd051d74258b6.json").exists()
+
+
 def test_scores_by_video_say_of_how_many_objects(tmp_path, data):
-    scores = Scorer.for_report(Storage(tmp_path), data, "train").copy()
+    scores = reporting(Storage(tmp_path), data).copy()
     told = per_sequence(scores)
     mean = sum(v["j"] * v["objects"] for v in told.values()) / sum(
         v["objects"] for v in told.values()
@@ -64,11 +90,11 @@ def test_a_report_from_fewer_rows_is_kept_apart_and_scored_at_full_size(tmp_path
     storage = Storage(tmp_path)
     few = data.model_copy(update={"report_height": 32})
     for config in (data, few):
-        Scorer.for_report(storage, config, "train").checkpoint("abc", lambda: model)
-    whole, fewer = (Scorer.for_report(storage, c, "train").known("abc") for c in (data, few))
+        reporting(storage, config).checkpoint("abc", lambda: model)
+    whole, fewer = (reporting(storage, c).known("abc") for c in (data, few))
     assert whole is not None and fewer is not None
     assert whole.sequences != fewer.sequences
-    counts = [Scorer.for_report(storage, c, "train").boundary("abc") for c in (data, few)]
+    counts = [reporting(storage, c).boundary("abc") for c in (data, few)]
     assert counts[0]["masks"] == counts[1]["masks"]
-    copies = [Scorer.for_report(storage, c, "train").copy().sequences for c in (data, few)]
+    copies = [reporting(storage, c).copy().sequences for c in (data, few)]
     assert copies[0] == copies[1]  # what the network sees is not what is scored

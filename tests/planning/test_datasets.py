@@ -12,7 +12,6 @@ from orchestrator.planning.datasets import (
     _open_images,
     clips_fingerprint,
     fingerprint,
-    scored_sequences,
     sequences,
     staged,
     training_clips,
@@ -78,13 +77,6 @@ def test_youtubevos_clips_are_made_of_labelled_frames_alone(youtubevos_root):
         one, other = before.sample(index), after.sample(index)
         assert one.frames.equal(other.frames)
         assert one.masks.equal(other.masks)
-
-
-def test_a_split_that_only_gives_objects_is_refused_where_scores_are_wanted(youtubevos_root):
-    data = DataConfig(root=str(youtubevos_root))
-    assert len(scored_sequences(data, "train")) == 2
-    with pytest.raises(InputError, match="split 'valid' has nothing to score"):
-        scored_sequences(data, "valid")
 
 
 def still_images(root, count):

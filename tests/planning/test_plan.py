@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.planning import datasets, protocol
 from orchestrator.planning.plan import located, plan_sweep
 from tests.conftest import SPLITS
 from vosmodels.errors import InputError
@@ -44,6 +45,13 @@ def test_a_sweep_is_a_teacher_a_stem_and_the_grid():
 
 def test_the_same_configuration_has_the_same_keys():
     assert keys(plan().jobs) == keys(BASE.jobs)
+
+
+def test_trials_have_the_keys_of_earlier_versions(monkeypatch):
+    """A trial trained before is done: its key changes only with plan.RECIPE."""
+    for module in (datasets, protocol):
+        monkeypatch.setattr(module, "fingerprint", lambda data, split: f"content of {split}")
+    assert keys(plan(data={"report": "test"}).trials) == ["9b195c0397345b79", "2850993d65bed4ce"]
 
 
 def test_extending_the_grid_keeps_what_was_there():

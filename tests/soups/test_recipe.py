@@ -12,6 +12,8 @@ from torch import Tensor
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.sections import DataConfig
+from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
@@ -80,12 +82,12 @@ class Kitchen:
         self.tracker.project(job)
         self.judge.calls = 0
 
-    def cook(self, *, again: bool = False) -> recipe.SoupResult:
+    def cook(self, *, again: bool = False, data: DataConfig | None = None) -> recipe.SoupResult:
         pool = from_experiment(self.catalogue, "omega")
         assert pool.config is not None
         return recipe.make_soup(
             pool,
-            pool.config,
+            pool.config.model_copy(update={"data": data or pool.config.data}),
             storage=self.storage,
             tracker=self.tracker,
             again=again,
@@ -182,6 +184,20 @@ def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
         kitchen.cook(again=True)
     assert kitchen.cook().key == made.key
+
+
+def test_a_soup_is_made_anew_when_the_videos_change_under_the_same_path(
+    kitchen: Kitchen, davis_root: Path
+):
+    data = DataConfig(root=str(davis_root))
+    first = kitchen.cook(data=data)
+    assert kitchen.cook(data=data).key == first.key
+    picture = next((davis_root / "JPEGImages" / "480p" / "cat").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"0")
+    _open_davis.cache_clear()  # the next command is another process
+    again = kitchen.cook(data=data)
+    assert not again.existing
+    assert again.key != first.key
 
 
 def uri(kitchen: Kitchen) -> list[str]:

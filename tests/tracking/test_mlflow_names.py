@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from orchestrator.config import RunConfig
+from orchestrator.config.sections import DataConfig
 from orchestrator.tracking.events import Checkpoint, Evaluated, Gradients, Losses, Souped, Speed
 from orchestrator.tracking.mlflow_names import (
+    Dataset,
     checkpoint_metrics,
     csv_table,
     dataset_of,
@@ -57,6 +60,25 @@ def test_a_dataset_is_known_by_root_split_and_protocol():
     assert dataset_of("select/jf", rows) == select
     assert dataset_of("report/jf", rows) != dataset_of("report/jf", CONFIG)
     assert dataset_of("train/loss_total", CONFIG) is None
+
+
+def test_datasets_have_the_names_and_digests_of_earlier_versions():
+    reported = DataConfig(report="test")
+    rows = DataConfig(report="test", report_height=480)
+    other = DataConfig(
+        root="/a/davis", select="fit", report="val", select_height=128, select_stride=3
+    )
+    for data, metric, dataset in (
+        (DataConfig(), "select/jf", ("generated-val", "6688021a2ada9aa2")),
+        (reported, "report/j", ("generated-test", "86c40ee07a0ef3e3")),
+        (rows, "report/j", ("generated-test", "11b911c4085b0e23")),
+        # of a trial that began before its sweep named a report split
+        (DataConfig(), "report/j", ("generated-report", "8f089f36f0709ef8")),
+        (other, "select/jf", ("davis-fit", "1cfe86f2fa898aa9")),
+        (other, "report/j", ("davis-val", "aa0060527af8113f")),
+    ):
+        config = RunConfig(name="omega", data=data).model_dump(mode="json")
+        assert dataset_of(metric, config) == Dataset(*dataset), (data, metric)
 
 
 def test_nested_sections_become_dotted_text():

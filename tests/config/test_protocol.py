@@ -1,0 +1,49 @@
+"""How weights are scored, as the configuration says it."""
+
+import pytest
+
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.config.sections import PROTOCOL, DataConfig
+
+DATA = DataConfig(root="/videos", layout="davis", report="test")
+
+
+def conditions(data):
+    """Select's and report's conditions, without the data section they come from."""
+    protocols = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
+    return [p and (p.split, p.height, p.stride, p.rows) for p in protocols]
+
+
+def test_select_is_scaled_and_strided_and_a_report_is_whole():
+    assert conditions(DATA) == [("val", 240, 2, None), ("test", None, 1, None)]
+
+
+def test_without_a_report_split_there_is_no_report_protocol():
+    assert ScoringProtocol.for_report(DataConfig()) is None
+
+
+@pytest.mark.parametrize("key", sorted(set(DataConfig.model_fields)))
+def test_the_keys_that_no_sweep_may_vary_are_those_a_protocol_is_made_of(key):
+    other = {"select": "fit", "report": "hidden", "max_objects": 1, "root": "/others"}
+    changed = DATA.model_copy(update={key: other.get(key, 48)})
+    assert (conditions(changed) != conditions(DATA)) == (key in PROTOCOL)
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({}, ["val, at most 240 px high, stride 2", "test at full size, every frame"]),
+        (
+            {"select_height": 96, "select_stride": 1, "report_height": 480},
+            [
+                "val, at most 96 px high, stride 1",
+                "test at full size, every frame, of which the network sees 480 rows",
+            ],
+        ),
+    ],
+)
+def test_a_protocol_is_described_in_words(update, words):
+    data = DATA.model_copy(update=update)
+    report = ScoringProtocol.for_report(data)
+    assert report is not None
+    assert [ScoringProtocol.for_select(data).describe(), report.describe()] == words

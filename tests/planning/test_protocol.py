@@ -1,0 +1,44 @@
+"""The videos of a scoring protocol, and the key of what they hold."""
+
+import pytest
+
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.config.sections import DataConfig
+from orchestrator.planning import protocol as opened
+from orchestrator.planning.protocol import protocol_key, scored_videos
+from vosmodels.errors import InputError
+
+
+def test_a_split_that_only_gives_objects_is_refused_where_scores_are_wanted(youtubevos_root):
+    data = DataConfig(root=str(youtubevos_root))
+    assert len(scored_videos(ScoringProtocol(data, "train"))) == 2
+    with pytest.raises(InputError, match="split 'valid' has nothing to score"):
+        scored_videos(ScoringProtocol(data, "valid"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "conditions"),
+    [
+        (ScoringProtocol(DataConfig(), "val", height=240, stride=2), [240, 2]),
+        (ScoringProtocol(DataConfig(), "test"), [None, 1]),
+        (ScoringProtocol(DataConfig(), "test", rows=480), [None, 1, 480]),
+    ],
+)
+def test_a_key_holds_content_height_and_stride_and_rows_where_they_are_set(
+    monkeypatch, protocol, conditions
+):
+    monkeypatch.setattr(opened, "fingerprint", lambda data, split: f"content of {split}")
+    assert protocol_key(protocol) == [f"content of {protocol.split}", *conditions]
+
+
+def test_a_key_follows_the_videos_and_not_their_folder(davis_root):
+    def key(root):
+        return protocol_key(ScoringProtocol.for_select(DataConfig(root=str(root))))
+
+    before = key(davis_root)
+    moved = davis_root.rename(davis_root.with_name("moved"))
+    assert key(moved) == before
+    grown = moved.rename(moved.with_name("grown"))  # another name: a folder is read once
+    picture = next((grown / "JPEGImages" / "480p" / "cat").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"0")
+    assert key(grown) != before
