@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     from vosmodels.data.masks import write_palette
     from vosmodels.evaluation.runner import evaluate
 
-    segmenters = segmenters_of(checkpoint.load_model(source.path)[0], args.height)
+    segmenters = segmenters_of(checkpoint.load_model(source.path), args.height)
     videos = sequences(data, args.split)
     by_name = {video.name: video for video in videos}
 

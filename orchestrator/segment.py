@@ -47,7 +47,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.inference import VideoSegmenter, film, for_inference
     from vosmodels.inference.scaled import ScaledSegmenter
 
-    model, _ = load_model(source.path)
+    model = load_model(source.path)
     out = args.out or args.video.with_name(f"{args.video.stem}-masks")
     first = read_mask(args.mask)
     frames, rate = film.open_video(args.video)

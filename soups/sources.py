@@ -116,7 +116,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _loader(path: Callable[[], Path]) -> Callable[[], Weights]:
-    return lambda: checkpoint.read(path())[0]
+    return lambda: checkpoint.read_tensors(path())
 
 
 def _one_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:

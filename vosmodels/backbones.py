@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vosmodels.errors import InputError
-from vosmodels.support.tensors import read_tensors
+from vosmodels.support.tensors import read_weights_file
 from vosmodels.types import Features
 
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple
         )
     key_encoder = settled[0]
     if isinstance(source, Path):
-        tensors = read_tensors(source)
+        tensors = read_weights_file(source)
         encoders = [e for e in encoders if e.architecture == key_encoder.architecture]
         fills = [_fitting(e, tensors, str(source)) for e in encoders]
     else:

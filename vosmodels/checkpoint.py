@@ -24,7 +24,7 @@ from vosmodels import registry
 from vosmodels.errors import InputError
 from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import write_whole
-from vosmodels.support.tensors import read_tensors
+from vosmodels.support.tensors import read_weights_file
 
 VERSION = 1
 METADATA_KEY = "vos"
@@ -89,7 +89,11 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
 
 
 def read_info(path: Path) -> CheckpointInfo:
-    """What a checkpoint says of itself; its tensors are not read. Raises InputError as `read`."""
+    """Read what a checkpoint says of itself, not its tensors.
+
+    Raises InputError: missing or unreadable file, weights without our description, another format
+    version.
+    """
     info = _stored_info(path)
     if info is None:
         raise InputError(
@@ -99,13 +103,13 @@ def read_info(path: Path) -> CheckpointInfo:
     return info
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
-    """Tensors and description of one checkpoint.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint; a file named by its sha256 must match that name.
 
-    Raises InputError: missing or corrupt file (a file named by its sha256 must match it), weights
-    without our description, another format version.
+    Raises InputError: as `read_info`, and for a file that does not match. Weights files of other
+    projects are read by `load_weights`.
     """
-    info = read_info(path)
+    read_info(path)  # refuses what is no checkpoint
     if SHA256_NAME.fullmatch(path.stem):
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != path.stem:
@@ -113,18 +117,22 @@ def read(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
                 f"{path}: corrupt: its sha256 is {found[:12]}..., not the one it is named by; "
                 f"delete it and fetch or train it again"
             )
-    return read_tensors(path), info
+    return read_weights_file(path)
 
 
-def load_model(path: Path) -> tuple[VideoModel, CheckpointInfo]:
-    """The model of a checkpoint, on the CPU and in eval mode. Raises InputError as `read` does."""
-    tensors, info = read(path)
+def load_model(path: Path | str) -> VideoModel:
+    """Build the model of a checkpoint, on the CPU and in eval mode.
+
+    Raises InputError as `read_tensors`, and for a model this version does not know.
+    """
+    path = Path(path)
+    tensors, info = read_tensors(path), read_info(path)
     try:
         model = registry.build(info.name, seed=0, **info.config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     _load(model, tensors, path, info)
-    return model, info
+    return model
 
 
 def load_weights(model: VideoModel, path: Path) -> CheckpointInfo | None:
@@ -136,7 +144,7 @@ def load_weights(model: VideoModel, path: Path) -> CheckpointInfo | None:
     it was.
     """
     info = _stored_info(path) if path.suffix == ".safetensors" else None
-    tensors = read_tensors(path) if info is None else read(path)[0]
+    tensors = read_weights_file(path) if info is None else read_tensors(path)
     _load(model, model.adapt_weights(tensors), path, info)
     return info
 

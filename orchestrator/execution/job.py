@@ -234,8 +234,7 @@ def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]
     """The model a job starts from, and the sha256 of the checkpoint that is its ancestor."""
     if job.role == "trial":
         sha256, path = _last_checkpoint(job, "stem", storage)
-        tensors, _ = checkpoint.read(path)
-        return student_of(job.config.student, tensors), sha256
+        return student_of(job.config.student, checkpoint.read_tensors(path)), sha256
     config = job.model
     model = registry.build(config.name, seed=seed_of(job.seed, job.role), **config.options)
     if config.weights is not None:
@@ -254,7 +253,7 @@ def _teacher(job: Job, storage: Storage) -> VideoModel | None:
     config = job.config.teacher
     if "teacher" in job.needs:
         _, path = _last_checkpoint(job, "teacher", storage)
-        model, _ = checkpoint.load_model(path)
+        model = checkpoint.load_model(path)
     else:
         assert config.weights is not None  # the plan has made a teacher job otherwise
         model = registry.build(config.name, seed=0, **config.options)

@@ -136,7 +136,7 @@ class Task:
         """Score the checkpoint and keep the scores."""
         torch.set_num_threads(threads)
         scorer = Scorer(self.storage, self.protocol, errors=self.errors)
-        tensors, _ = checkpoint.read(self.storage.checkpoint(self.sha256))
+        tensors = checkpoint.read_tensors(self.storage.checkpoint(self.sha256))
         scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors))
 
 

@@ -159,8 +159,7 @@ class SweepTable:
 
     def _loader(self, sha256: str, job: Job) -> Any:
         def load() -> VideoModel:
-            tensors, _ = checkpoint.read(self.storage.checkpoint(sha256))
-            return student_of(job.model, tensors)
+            return student_of(job.model, checkpoint.read_tensors(self.storage.checkpoint(sha256)))
 
         return load
 

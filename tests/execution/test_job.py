@@ -87,7 +87,8 @@ def test_every_job_ends_done_with_its_checkpoints_on_disk(ran):
         assert log.state == "done"
         assert [made.step for made in log.checkpoints()] == steps[job.role]
         for made in log.checkpoints():
-            tensors, info = checkpoint.read(storage.root / made.path)
+            path = storage.root / made.path
+            tensors, info = checkpoint.read_tensors(path), checkpoint.read_info(path)
             assert info.scores == made.scores
             assert info.name == job.model.name
             assert not [key for key in tensors if key.startswith(("embedding", "trainee"))]
@@ -127,12 +128,12 @@ def test_trials_start_from_the_same_stem_and_part_ways(ran):
 
 def test_statistics_are_calibrated_once_and_the_same_in_all_that_follow(ran):
     plan, storage = ran
-    stem = checkpoint.read(storage.checkpoint(sums(storage, plan.stems[0])[0]))[0]
+    stem = checkpoint.read_tensors(storage.checkpoint(sums(storage, plan.stems[0])[0]))
     means = [key for key in stem if key.endswith("running_mean")]
     assert len(means) > 50
     assert any(stem[key].abs().max() > 1e-3 for key in means)
     for trial in plan.trials:
-        tensors = checkpoint.read(storage.checkpoint(sums(storage, trial)[-1]))[0]
+        tensors = checkpoint.read_tensors(storage.checkpoint(sums(storage, trial)[-1]))
         for key in stem:
             if "running_" in key:
                 assert torch.equal(tensors[key], stem[key]), key

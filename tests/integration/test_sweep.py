@@ -82,7 +82,8 @@ def test_trials_descend_from_the_stem_and_their_files_say_so(finished):
     (trial,) = [job for job in jobs(sweep, "trial") if job.state == "done"]
     assert [made.step for made in trial.checkpoints()] == [10, 20]
     for made in trial.checkpoints():
-        tensors, info = checkpoint.read(sweep.storage / made.path)
+        path = sweep.storage / made.path
+        tensors, info = checkpoint.read_tensors(path), checkpoint.read_info(path)
         assert info.ancestor == ancestor
         assert info.step == made.step
         assert info.scores["jf"] == made.scores["jf"]
@@ -162,8 +163,8 @@ def test_fetch_writes_the_file_that_the_name_stands_for(finished, tmp_path):
     sweep, _ = finished
     answer(sweep.command("orchestrator.fetch", "mlflow:tiny", str(tmp_path / "x"), "--json"))
     (tmp_path / "x").rename(tmp_path / "x.safetensors")
-    model, info = checkpoint.load_model(tmp_path / "x.safetensors")
-    assert info.name == "mobilevos_mobilenetv2_noaspp"
+    model = checkpoint.load_model(tmp_path / "x.safetensors")
+    assert model.name == "mobilevos_mobilenetv2_noaspp"
     assert not model.training
 
 
@@ -249,7 +250,7 @@ def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
     results = answer(done)
     untrained = next(row for row in results["rows"] if row["name"] == "untrained student")
     given, began = (
-        checkpoint.read(copied.storage / "checkpoints" / f"{sha256}.safetensors")[0]
+        checkpoint.read_tensors(copied.storage / "checkpoints" / f"{sha256}.safetensors")
         for sha256 in (student.sha256, untrained["sha256"])
     )
     assert given.keys() == began.keys()
@@ -280,7 +281,7 @@ def test_two_workers_have_the_losses_of_one(finished, tmp_path):
         for name in ("total", "ce", "dice", "logit", "repr"):
             assert b.values[name] == pytest.approx(a.values[name], rel=1e-4, abs=1e-4), name
     ours, theirs = (
-        checkpoint.read(s.storage / job.checkpoints()[-1].path)[0]
+        checkpoint.read_tensors(s.storage / job.checkpoints()[-1].path)
         for s, job in ((unbroken, one), (sweep, two))
     )
     gap = max(float((ours[key].double() - theirs[key].double()).abs().max()) for key in ours)

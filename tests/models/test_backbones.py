@@ -12,7 +12,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from tests.model_tools import SHARED, network, textured_frames
 from vosmodels.backbones import KeyEncoder, MobileNetV2Encoder, ResNetEncoder, load_backbone
 from vosmodels.errors import InputError
-from vosmodels.support.tensors import read_tensors
+from vosmodels.support.tensors import read_weights_file
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +174,16 @@ def test_imagenet_fills_both_encoders_by_architecture(
     torch.testing.assert_close(filled.detach(), mobilenet["features.1.conv.0.0.weight"])
 
 
-def test_read_tensors_names_a_missing_file(tmp_path: Path):
+def test_read_weights_file_names_a_missing_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"absent\.pth: no such file"):
-        read_tensors(tmp_path / "absent.pth")
+        read_weights_file(tmp_path / "absent.pth")
 
 
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth", "empty.pth"])
-def test_read_tensors_names_a_corrupt_file(tmp_path: Path, name: str):
+def test_read_weights_file_names_a_corrupt_file(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"PK\x03\x04 not weights")
     with pytest.raises(InputError, match=name):
-        read_tensors(tmp_path / name)
+        read_weights_file(tmp_path / name)
 
 
 class _Bomb:
@@ -194,34 +194,34 @@ class _Bomb:
         return Path.touch, (self.target,)
 
 
-def test_read_tensors_refuses_a_pickle_with_code_and_never_runs_it(tmp_path: Path):
+def test_read_weights_file_refuses_a_pickle_with_code_and_never_runs_it(tmp_path: Path):
     torch.save({"weight": _Bomb(tmp_path / "ran")}, tmp_path / "bomb.pth")
     with pytest.raises(InputError, match=r"bomb\.pth: refused.*safetensors"):
-        read_tensors(tmp_path / "bomb.pth")
+        read_weights_file(tmp_path / "bomb.pth")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_read_tensors_takes_weights_saved_beside_an_optimizer_and_wrapped_names(
+def test_read_weights_file_takes_weights_saved_beside_an_optimizer_and_wrapped_names(
     tmp_path: Path, key: str
 ):
     weights = {"module.a.weight": torch.arange(3.0), "module.b": torch.ones(2)}
     saved = {key: weights, "optimizer": {"state": {0: {"step": 3}}}, "epoch": 7}
     torch.save(saved, tmp_path / "run.pth")
-    tensors = read_tensors(tmp_path / "run.pth")
+    tensors = read_weights_file(tmp_path / "run.pth")
     assert list(tensors) == ["a.weight", "b"]
     assert torch.equal(tensors["a.weight"], torch.arange(3.0))
 
 
-def test_read_tensors_keeps_a_module_that_is_only_some_names_own(tmp_path: Path):
+def test_read_weights_file_keeps_a_module_that_is_only_some_names_own(tmp_path: Path):
     torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "run.pth")
-    assert list(read_tensors(tmp_path / "run.pth")) == ["module.a", "b"]
+    assert list(read_weights_file(tmp_path / "run.pth")) == ["module.a", "b"]
 
 
-def test_read_tensors_says_what_a_file_of_something_else_holds(tmp_path: Path):
+def test_read_weights_file_says_what_a_file_of_something_else_holds(tmp_path: Path):
     torch.save({"step": 3, "weights": {"a": torch.zeros(1)}}, tmp_path / "run.pth")
     with pytest.raises(InputError, match=r"run\.pth: holds a dict"):
-        read_tensors(tmp_path / "run.pth")
+        read_weights_file(tmp_path / "run.pth")
 
 
 def test_load_backbone_reads_the_shared_imagenet_weights():

@@ -104,7 +104,7 @@ def test_a_soup_is_a_checkpoint_with_its_scores_ancestor_and_the_averaged_weight
     kitchen: Kitchen,
 ):
     made = kitchen.cook()
-    tensors, info = checkpoint.read(made.path)
+    tensors, info = checkpoint.read_tensors(made.path), checkpoint.read_info(made.path)
     assert tensors["w"].item() == 0.5  # of 0 and 1; 5 is left out
     assert (info.ancestor, info.step) == ("stem", 20)
     assert info.scores["jf"] == pytest.approx(0.9)

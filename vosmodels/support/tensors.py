@@ -18,11 +18,12 @@ STATE_DICTS = ("state_dict", "model")  # keys under which training scripts save 
 WRAPPER = "module."
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or a torch file (weights only: code in it is never run).
+def read_weights_file(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of any .safetensors or torch file; code in it is never run.
 
     A torch file may hold the weights alone, or under `state_dict` or `model` beside an optimizer's
     state, as training scripts save them; `module.` in front of every name is taken off.
+    Checkpoints of this project are read by `vosmodels.checkpoint`, which checks them too.
     Raises InputError: file missing, corrupt, holding code, or not a plain dict of tensors.
     """
     if not path.is_file():

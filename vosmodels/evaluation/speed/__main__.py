@@ -170,7 +170,7 @@ def _model(args: argparse.Namespace) -> VideoModel:
         return registry.build(args.model, seed=0)
     from vosmodels.checkpoint import load_model
 
-    return load_model(Path(args.checkpoint))[0]
+    return load_model(args.checkpoint)
 
 
 def _print(table: Mapping[str, Any]) -> None:
