@@ -201,7 +201,7 @@ def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     # Where there is no terminal rich takes 80 columns, which is too few for the report's.
     out = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
-    out.print(results.table())
+    out.print(results.grid().terminal())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
         out.print(f"best by {split_file.label(config.data.select)} J&F: {chosen[0].name}")

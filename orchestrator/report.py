@@ -76,7 +76,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
     if not args.json:
         out = Console(highlight=False, width=max(120, Console().width))
         out.print(f"sweep {sweep} of {name}, {results.date}, commit {results.commit}")
-        out.print(results.table())
+        out.print(results.grid().terminal())
         if args.out:
             out.print(f"written to {args.out}")
     return results.as_dict()

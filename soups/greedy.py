@@ -103,25 +103,25 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _print(made: SoupResult, config: RunConfig, pool: Pool, tracker: Tracker) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from vosmodels.support.grid import Grid
 
     out = Console(highlight=False, width=max(100, Console().width))
     if made.existing:
         out.print("this pool has a soup already; --again searches anew")
     told = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
     out.print(f"{config.name}, sweep {pool.sweep}: J&F on {told}", soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("checkpoint", "soup without", "with it", ""):
-        table.add_column(heading, justify="right" if heading.endswith(("out", "it")) else "left")
-    for turn in made.decisions:
-        before = turn["score_before"]
-        table.add_row(
+    rows = [
+        [
             turn["name"],
-            "" if before is None else f"{before:.4f}",
+            "" if turn["score_before"] is None else f"{turn['score_before']:.4f}",
             f"{turn['score_with']:.4f}",
             "in" if turn["accepted"] else "out",
-        )
-    out.print(table)
+        ]
+        for turn in made.decisions
+    ]
+    grid = Grid(["checkpoint", "soup without", "with it", ""], rows, left=(0, 3))
+    out.print(grid.terminal())
     for label, key in (("best single", "best_single_jf"), ("uniform soup", "uniform_jf")):
         out.print(f"{label:14} {made.scores[key]:.4f}")
     out.print(f"{'greedy soup':14} {made.scores['jf']:.4f}  of {len(made.ingredients)}")

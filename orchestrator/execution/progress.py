@@ -18,6 +18,7 @@ from rich.table import Table
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
+from vosmodels.support.grid import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +93,8 @@ class ProgressWatcher:
                 return
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("job", "state", "step", "steps/s", "data", "left", "J&F"):
-            table.add_column(heading, justify="left" if heading in ("job", "state") else "right")
-        for job in self.jobs:
-            table.add_row(*self._row(job))
-        return table
+        head = ("job", "state", "step", "steps/s", "data", "left", "J&F")
+        return Grid(head, [self._row(job) for job in self.jobs], left=(0, 1)).terminal()
 
     def _row(self, job: Job) -> tuple[str, ...]:
         record = self.records[job.key]

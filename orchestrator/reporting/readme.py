@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.reporting import benchmarks
 from orchestrator.reporting.results import Results
 from orchestrator.reporting.seed_tables import markdown
 from orchestrator.reporting.seeds import read
@@ -29,13 +30,13 @@ def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     speeds = [path for path in files if path.name.startswith(SPEED)]
-    benchmarks = [path for path in files if path.name.startswith(BENCHMARK)]
-    sweeps = [path for path in files if path not in (*speeds, *benchmarks)]
+    benchmark_files = [path for path in files if path.name.startswith(BENCHMARK)]
+    sweeps = [path for path in files if path not in (*speeds, *benchmark_files)]
     sections = [_section(path, readme) for path in sweeps]
     if speeds:
         read_whole = [tables.read(path, whole=True) for path in speeds]
         sections.append(tables.markdown(read_whole))
-    sections += [_benchmark(path) for path in benchmarks]
+    sections += [benchmarks.markdown(path) for path in benchmark_files]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     return {"readme": str(readme), "results": [path.name for path in files]}
 
@@ -54,39 +55,3 @@ def _section(path: Path, readme: Path) -> str:
     figure = path.with_suffix(".png")
     seen = os.path.relpath(figure, readme.parent) if figure.exists() else None
     return markdown(read(path), seen)
-
-
-def _benchmark(path: Path) -> str:
-    """Rounds, claims and address of one benchmark, as Markdown."""
-    try:
-        made = json.loads(path.read_text())
-        lines = [
-            f"**{made['benchmark']}**",
-            "",
-            "| claim | measured | target | |",
-            "|---|---:|---:|---|",
-        ]
-        for claim in made["claims"]:
-            bound = "at most" if claim["at_most"] else "at least"
-            verdict = "holds" if claim["holds"] else "**falls short**"
-            target = f"{bound} {claim['target']:.3g}"
-            lines.append(f"| {claim['name']} | {claim['value']:.3g} | {target} | {verdict} |")
-        lines += [
-            "",
-            "| | CPU s, median (range) | wall s, median (range) | rounds |",
-            "|---|---:|---:|---:|",
-        ]
-        for row in made["rows"]:
-            cpu, wall = (
-                f"{row[f'{clock}_median_s']:.3g} "
-                f"({row[f'{clock}_min_s']:.3g} to {row[f'{clock}_max_s']:.3g})"
-                for clock in ("cpu", "wall")
-            )
-            lines.append(f"| {row['name']} | {cpu} | {wall} | {len(row['cpu'])} |")
-        address = (made["command"], made["commit"], made["machine"], made["date"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path}: not the results of a benchmark ({error}); "
-            f"write it with: python -m tests.benchmarks.NAME --out {path}"
-        ) from None
-    return "\n".join([*lines, "", "`{}` · commit {} · {} · {}".format(*address)])

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.table import Table
-
 from vosmodels.support import provenance
+from vosmodels.support.grid import Grid
 
 COPY = "first-frame copy"  # the name of that row
 MARGIN = 0.10  # of J: a student this close to the copy has not learnt to follow
@@ -59,20 +58,17 @@ class Results:
     def from_dict(cls, values: Mapping[str, Any]) -> Results:
         return cls(**{**values, "rows": tuple(Row(**row) for row in values["rows"])})
 
-    def table(self) -> Table:
-        """For a terminal; best select J&F first within trials and soups."""
+    def grid(self) -> Grid:
+        """Lay out all rows with their seconds and notes, in the order of `ordered`."""
         reported = any(row.report for row in self.rows)
-        table = Table(title=f"{self.name}: {self.protocol}", title_justify="left", box=None)
-        table.caption, table.caption_justify = shortfall(self.rows) or None, "left"
-        columns = ["", "step", "J", "F", "J&F"] + (["report J", "F", "J&F"] if reported else [])
-        for index, heading in enumerate([*columns, "seconds", ""]):
-            table.add_column(heading, justify="right" if 0 < index <= len(columns) else "left")
+        head = ["", *_head(reported), "seconds", ""]
+        rows = []
         for row in ordered(self.rows):
-            cells = [row.name, "" if row.step is None else str(row.step), *_three(row.select)]
-            cells += _three(row.report) if reported else []
-            cells += ["" if row.seconds is None else f"{row.seconds:.0f}", row.note]
-            table.add_row(*cells)
-        return table
+            seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
+            rows.append([row.name, *_cells(row, reported), seconds, row.note])
+        note = shortfall(self.rows)
+        title = f"{self.name}: {self.protocol}"
+        return Grid(head, rows, title, notes=[note] if note else [], left=(0, len(head) - 1))
 
     def cost(self) -> str:
         """What this run took; of a peak that was not measured nothing, as where nothing ran."""
@@ -82,20 +78,12 @@ class Results:
     def markdown(self) -> str:
         """For the README: the same rows, and their address below."""
         reported = any(row.report for row in self.rows)
-        head = ["row", "step", "J", "F", "J&F"] + (["report J", "F", "J&F"] if reported else [])
-        lines = [
-            f"**{self.name}**: {self.protocol}",
-            "",
-            "| " + " | ".join(head) + " |",
-            "|---" + "|---:" * (len(head) - 1) + "|",
+        rows = [
+            [row.name + (f" ({row.note})" if row.note else ""), *_cells(row, reported)]
+            for row in ordered(self.rows)
         ]
-        for row in ordered(self.rows):
-            cells = [row.name + (f" ({row.note})" if row.note else "")]
-            cells += ["" if row.step is None else str(row.step), *_three(row.select)]
-            cells += _three(row.report) if reported else []
-            lines.append("| " + " | ".join(cells) + " |")
-        if short := shortfall(self.rows):
-            lines += ["", f"**{short}**"]
+        note = shortfall(self.rows)
+        grid = Grid(["row", *_head(reported)], rows, notes=[f"**{note}**"] if note else [])
         trained = sum(row.seconds or 0.0 for row in self.rows)
         largest = max((row.peak_mib or 0.0 for row in self.rows), default=0.0)
         memory = f", {largest / 1024:.1f} GiB the largest" if largest else ""
@@ -103,12 +91,11 @@ class Results:
             f"jobs {trained / 60:.1f} min in all{memory}; this run {self.seconds / 60:.1f} min"
         )
         seed = self.config.get("seed", 0)
-        lines += [
-            "",
+        address = (
             f"`{self.command}` · seed {seed} · commit {self.commit} · {self.machine} · "
-            f"{self.placement} · {minutes} · {self.date}",
-        ]
-        return "\n".join(lines)
+            f"{self.placement} · {minutes} · {self.date}"
+        )
+        return "\n\n".join([f"**{self.name}**: {self.protocol}", grid.markdown(), address])
 
 
 ROLES = ("anchor", "teacher", "trial", "soup")
@@ -143,5 +130,12 @@ def shortfall(rows: Sequence[Row]) -> str:
     )
 
 
-def _three(scores: Mapping[str, Any]) -> list[str]:
-    return [f"{scores[key]:.3f}" if key in scores else "" for key in ("j", "f", "jf")]
+def _head(reported: bool) -> list[str]:
+    return ["step", "J", "F", "J&F", *(["report J", "F", "J&F"] if reported else [])]
+
+
+def _cells(row: Row, reported: bool) -> list[str]:
+    """The cells under `_head`, empty where a row lacks a score."""
+    splits = (row.select, row.report) if reported else (row.select,)
+    scores = [f"{s[m]:.3f}" if m in s else "" for s in splits for m in ("j", "f", "jf")]
+    return ["" if row.step is None else str(row.step), *scores]

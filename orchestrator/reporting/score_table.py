@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
+from vosmodels.support.grid import Grid
 
 
-def show_scores(scores: Scores, told: str) -> None:
-    table = Table(box=None)
-    for index, heading in enumerate(("video", "object", "J", "F", "J&F")):
-        table.add_column(heading, justify="left" if index == 0 else "right")
-    for video in scores.sequences:
-        for number, one in video.objects.items():
-            three = (f"{value:.3f}" for value in (one.j, one.f, (one.j + one.f) / 2))
-            table.add_row(video.name, str(number), *three)
+def show_scores(scores: Scores, source: str) -> None:
+    """Print the scores of objects and their means, or why there are none; source: what was scored.
+
+    fps is shown where frames were segmented rather than read as masks.
+    """
     out = Console(highlight=False, soft_wrap=True)  # paths stay whole
-    out.print(told)
-    if scores.sequences:
-        table.add_row("mean", "", *(f"{value:.3f}" for value in (scores.j, scores.f, scores.jf)))
-        if four := scores.seen_unseen:
-            for kind in ("seen", "unseen"):
-                j, f = four[f"j_{kind}"], four[f"f_{kind}"]
-                table.add_row(kind, "", *(f"{value:.3f}" for value in (j, f, (j + f) / 2)))
-            table.add_row("G, mean of the four", "", "", "", f"{four['g']:.3f}")
-        out.print(table)
-    else:
-        out.print(ON_THE_SERVER)
+    out.print(source)
+    out.print(_grid(scores).terminal() if scores.sequences else ON_THE_SERVER)
     if scores.fps is not None:
         out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
+
+
+def _grid(scores: Scores) -> Grid:
+    """Lay out every object, then the means over all, over seen and over unseen objects."""
+    rows = [
+        [video.name, str(number), *_three(score.j, score.f)]
+        for video in scores.sequences
+        for number, score in video.objects.items()
+    ]
+    rows.append(["mean", "", *_three(scores.j, scores.f)])
+    if means := scores.seen_unseen:
+        for kind in ("seen", "unseen"):
+            rows.append([kind, "", *_three(means[f"j_{kind}"], means[f"f_{kind}"])])
+        rows.append(["G, mean of the four", "", "", "", f"{means['g']:.3f}"])
+    return Grid(["video", "object", "J", "F", "J&F"], rows)
+
+
+def _three(j: float, f: float) -> list[str]:
+    return [f"{value:.3f}" for value in (j, f, (j + f) / 2)]

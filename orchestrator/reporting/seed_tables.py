@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
-from rich.table import Table
 
 from orchestrator.reporting.results import shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from vosmodels.evaluation.bootstrap import LEVEL
 from vosmodels.evaluation.boundary_errors import DISTANCES
+from vosmodels.support.grid import Grid
 
 MIN_SEEDS = 3  # below that a row says how many it has
 FEW = 5  # videos: an interval over no more than these says little
 
 
 def show(comparison: SeedTable) -> None:
-    """Print the tables, each with the lines that belong to it."""
+    """Print the tables of scores and of boundary errors."""
     out = Console(highlight=False, soft_wrap=True, width=max(210, Console().width))
     lines = comparison.lines()
-    out.print(_rich(_grid(comparison, lines), _title(comparison)))
-    for note in _notes(comparison, lines):
-        out.print(note)
-    if counted := _boundary(lines):
-        out.print(_rich(counted))
-        out.print(BOUNDARY_NOTE)
+    for grid in (_scores(comparison, lines), _boundary(lines)):
+        if grid:
+            out.print(grid.terminal())
 
 
 def markdown(comparison: SeedTable, picture: str | None = None) -> str:
@@ -34,15 +32,16 @@ def markdown(comparison: SeedTable, picture: str | None = None) -> str:
     picture: a path to the figure, as seen from the README.
     """
     lines = comparison.lines()
-    parts = [f"**{_title(comparison)}**", _pipes(_grid(comparison, lines))]
-    parts += [note.replace("FAILED", "**FAILED**") for note in _notes(comparison, lines)]
-    if counted := _boundary(lines):
-        parts += [_pipes(counted), BOUNDARY_NOTE]
+    scores = _scores(comparison, lines)
+    notes = [note.replace("FAILED", "**FAILED**") for note in scores.notes]
+    parts = [replace(scores, notes=notes).markdown()]
+    if errors := _boundary(lines):
+        parts.append(errors.markdown())
     if picture:
         parts.append(f"![{comparison.name}]({picture})")
     if by_video := _videos(lines):
         parts.append("<details><summary>Differences by video</summary>")
-        parts += [_pipes(by_video), "</details>"]
+        parts += [by_video.markdown(), "</details>"]
     return "\n\n".join([*parts, *_addresses(comparison)])
 
 
@@ -58,11 +57,12 @@ def _title(comparison: SeedTable) -> str:
     return f"{comparison.name}: {runs[-1].protocol}" if runs else f"{comparison.name}: no seed yet"
 
 
-def _grid(comparison: SeedTable, lines: Sequence[SeedRow]) -> list[list[str]]:
-    """Heading and rows as text."""
+def _scores(comparison: SeedTable, lines: Sequence[SeedRow]) -> Grid:
+    """Lay out scores with their spread, and differences to the baseline."""
     reported = comparison.split == "report"
     head = ["row", "seeds", "step", "J", "F", "J&F"] + ["report J", "F", "J&F"] * reported
-    grid = [[*head, "seconds", "difference", f"{LEVEL:.0%} interval", "videos + / - / 0"]]
+    head += ["seconds", "difference", f"{LEVEL:.0%} interval", "videos + / - / 0"]
+    rows = []
     most = max([MIN_SEEDS, len(comparison.runs)])
     for line in lines:
         count = len(line.seeds)
@@ -71,8 +71,8 @@ def _grid(comparison: SeedTable, lines: Sequence[SeedRow]) -> list[list[str]]:
         for split in ("select", "report") if reported else ("select",):
             cells += [_score(line, split, measure) for measure in ("j", "f", "jf")]
         cells.append("" if line.mean.seconds is None else f"{line.mean.seconds:.0f}")
-        grid.append([*cells, *_difference(line)])
-    return grid
+        rows.append([*cells, *_difference(line)])
+    return Grid(head, rows, _title(comparison), _notes(comparison, lines))
 
 
 def _score(line: SeedRow, split: str, measure: str) -> str:
@@ -113,22 +113,24 @@ def _notes(comparison: SeedTable, lines: Sequence[SeedRow]) -> list[str]:
     return [*notes, text]
 
 
-def _boundary(lines: Sequence[SeedRow]) -> list[list[str]]:
+def _boundary(lines: Sequence[SeedRow]) -> Grid | None:
     """Shares of wrong pixels near the true boundary, and of those the object does not have, unless
-    all reports are older than that count; empty where nothing was counted."""
+    all reports are older than that count; None where nothing was counted."""
     found = [(line.mean.name, line.mean.report.get("boundary")) for line in lines]
     counted = [(name, counts) for name, counts in found if counts and counts["wrong"]]
     kinds = {str(d): f"within {d} px" for d in DISTANCES}
     if any("added" in counts for _, counts in counted):
         kinds["added"] = "added"
-    grid = []
+    rows = []
     for name, counts in counted:
         shares = [f"{counts[k] / counts['wrong']:.1%}" if k in counts else "" for k in kinds]
-        grid.append([name, *shares, f"{counts['wrong'] / counts['masks']:.0f}"])
-    return [["report", *kinds.values(), "wrong px"], *grid] if grid else []
+        rows.append([name, *shares, f"{counts['wrong'] / counts['masks']:.0f}"])
+    if not rows:
+        return None
+    return Grid(["report", *kinds.values(), "wrong px"], rows, notes=[BOUNDARY_NOTE])
 
 
-def _videos(lines: Sequence[SeedRow]) -> list[list[str]]:
+def _videos(lines: Sequence[SeedRow]) -> Grid | None:
     found = [(line.mean.name, line.difference) for line in lines if line.difference]
     videos = dict.fromkeys(video for _, paired in found for video in paired.per_sequence)
     rows = [
@@ -138,7 +140,7 @@ def _videos(lines: Sequence[SeedRow]) -> list[list[str]]:
         ]
         for video in videos
     ]
-    return [["video", *(name for name, _ in found)], *rows] if rows else []
+    return Grid(["video", *(name for name, _ in found)], rows) if rows else None
 
 
 def _addresses(comparison: SeedTable) -> list[str]:
@@ -151,20 +153,3 @@ def _addresses(comparison: SeedTable) -> list[str]:
             f"· jobs {trained / 60:.1f} min in all · {run.date}"
         )
     return made
-
-
-def _rich(grid: Sequence[Sequence[str]], title: str | None = None) -> Table:
-    """A terminal's table; the first column to the left."""
-    head, *rows = grid
-    table = Table(title=title, title_justify="left", box=None)
-    for number, heading in enumerate(head):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for cells in rows:
-        table.add_row(*cells)
-    return table
-
-
-def _pipes(grid: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left."""
-    head, *rows = ["| " + " | ".join(cells) + " |" for cells in grid]
-    return "\n".join([head, "|---" + "|---:" * (len(grid[0]) - 1) + "|", *rows])

@@ -55,7 +55,7 @@ def test_json_and_back_is_the_same():
 def test_the_terminal_table_shows_report_columns_only_where_there_is_a_report():
     def shown(made):
         text = io.StringIO()
-        Console(width=200, file=text).print(made.table())
+        Console(width=200, file=text).print(made.grid().terminal())
         return text.getvalue()
 
     assert "report J" in shown(results())

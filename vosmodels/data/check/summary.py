@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from vosmodels.data.check.inspection import Facts, Item
 from vosmodels.data.check.inventory import Folder
+from vosmodels.support.grid import Grid
 from vosmodels.support.processes import helpers
 
 TELL_S = 5.0  # seconds between two lines of progress
@@ -125,15 +125,13 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:
-    table = _table("split", "videos", "frames", "labelled", "objects")
-    table.add_column("ids")
-    table.add_column("size")
+    counts = ("videos", "frames", "labelled", "objects")
+    rows = []
     for name, split in splits.items():
-        numbers = (str(split[key]) for key in ("videos", "frames", "labelled", "objects"))
         as_one = split["merged"] and len(split["ids"]) > 1
         ids = _ranges(split["ids"]) + (" as one" if as_one else "")
-        table.add_row(name, *numbers, ids, _span(split["sizes"]))
-    out.print(table)
+        rows.append([name, *(str(split[key]) for key in counts), ids, _span(split["sizes"])])
+    out.print(Grid(["split", *counts, "ids", "size"], rows, left=(0, 5, 6)).terminal())
     for name, split in splits.items():
         if split["first_masks_only"]:
             out.print(f"{name}: only first frames have masks: nothing to train on or to score")
@@ -143,22 +141,14 @@ def _print_images(out: Console, sets: Mapping[str, Mapping[str, Any]]) -> None:
     several = len(sets) > 1
     for name, images in sets.items():
         out.print(f"licence{f' of {name}' if several else ''}: {images['licence']}")
-    table = _table("set", "folders", "images", "masks")
-    table.add_column("size")
-    for name, images in sets.items():
-        numbers = (str(images[key]) for key in ("folders", "images", "masks"))
-        table.add_row(name, *numbers, _span(images["sizes"]))
-    out.print(table)
+    counts = ("folders", "images", "masks")
+    rows = [
+        [name, *(str(images[key]) for key in counts), _span(images["sizes"])]
+        for name, images in sets.items()
+    ]
+    out.print(Grid(["set", *counts, "size"], rows, left=(0, 4)).terminal())
     if several:
         out.print("several sets: data.static takes a list of their folders")
-
-
-def _table(name: str, *numbers: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(name)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    return table
 
 
 def _span(sizes: Iterable[Sequence[int]]) -> str:

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 from vosmodels import registry
 from vosmodels.errors import InputError, UsageError
 from vosmodels.evaluation.speed.tables import (
-    FIGURES,
     LONG,
     OBJECTS,
     PRECISIONS,
     SHORT,
     duration_cells,
     fill,
-    model,
+    grid,
     queue_cells,
     rows,
-    title,
 )
 from vosmodels.support import cli
 
@@ -95,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = partial(run, mem_every=1)
         table = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
         if not args.json:
-            _print(table)
+            from rich.console import Console
+
+            out = Console(highlight=False, soft_wrap=True, width=100)
+            out.print(grid(table).terminal(ruled=True))
         return {**table, "rows": rows(table)}
 
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
@@ -171,23 +172,6 @@ def _model(args: argparse.Namespace) -> VideoModel:
     from vosmodels.checkpoint import load_model
 
     return load_model(args.checkpoint)
-
-
-def _print(table: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(
-        title=f"{model(table)}: {table['parameters'] / 1e6:.1f} M parameters. {title(table)}",
-        title_justify="left",
-    )
-    lines = rows(table)
-    varied = [key for key in ("queue", "objects", "frames") if key in lines[0]]
-    for column in (*varied, *FIGURES):
-        grid.add_column(column, justify="right")
-    for line in lines:
-        grid.add_row(*(str(line[key]) for key in varied), *(f"{line[key]:.1f}" for key in FIGURES))
-    Console(highlight=False, soft_wrap=True, width=100).print(grid)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import write_json
+from vosmodels.support.grid import Grid
 
 if TYPE_CHECKING:
     from vosmodels.evaluation.speed.timing import Speed
@@ -32,7 +33,8 @@ QUEUES: tuple[int | str, ...] = (1, 2, 5, 10, 20, "all")
 PRECISIONS = ("fp32", "bf16")
 FIGURES = ("median_ms", "p95_ms", "fps")
 TITLES = {"durations": "Short and long videos", "queues": "Lengths of the memory"}
-ADDRESS = ("command", "date")  # entries that may differ when a table is continued
+QUEUES_INTRO = "Milliseconds a frame, median (p95), by how many frames are remembered:"
+ADDRESS = ("command", "date")  # what may differ where a table is continued
 
 
 def duration_cells(objects: Sequence[int]) -> list[Cell]:
@@ -151,41 +153,53 @@ def markdown(tables: Sequence[Table]) -> str:
         groups.setdefault(title(table), []).append(table)
     sections = []
     for name, group in groups.items():
-        lines = (_durations if group[0]["table"] == "durations" else _queues)(group)
         addresses = [
             "`{command}` · commit {commit} · {machine} · {date}".format(**table) for table in group
         ]
-        sections += [f"**{name}**", "\n".join(lines), *addresses]
+        sections.append(f"**{name}**")
+        if group[0]["table"] == "durations":
+            sections.append(_durations(group).markdown())
+        else:
+            sections += [QUEUES_INTRO, _queues(group).markdown()]
+        sections += addresses
     return "\n\n".join(sections)
 
 
-def _durations(tables: Sequence[Table]) -> list[str]:
-    of_one = "FPS (runs) | ms, median | p95"
-    lines = [
-        f"| model | M | objects | {SHORT} frames: {of_one} | {LONG} frames: {of_one} |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for table in tables:
-        lengths = rows(table)
-        for short, long in zip(lengths[::2], lengths[1::2], strict=True):
-            cells = [model(table), f"{table['parameters'] / 1e6:.1f}", str(short["objects"])]
-            for row in (short, long):
-                low, high = min(row["fps_runs"]), max(row["fps_runs"])
-                cells.append(f"{row['fps']:.3g} ({low:.3g} to {high:.3g})")
-                cells += [f"{row['median_ms']:.0f}", f"{row['p95_ms']:.0f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def grid(table: Table) -> Grid:
+    """Lay out the figures of one table's cells, as its command prints them."""
+    cells = rows(table)
+    varied = [key for key in ("queue", "objects", "frames") if key in cells[0]]
+    return Grid(
+        [*varied, *FIGURES],
+        [[str(c[key]) for key in varied] + [f"{c[key]:.1f}" for key in FIGURES] for c in cells],
+        title=f"{model(table)}: {table['parameters'] / 1e6:.1f} M parameters. {title(table)}",
+        left=(),
+    )
 
 
-def _queues(tables: Sequence[Table]) -> list[str]:
-    queues = [cell["queue"] for cell in tables[0]["cells"]]
-    lines = [
-        "Milliseconds a frame, median (p95), by how many frames are remembered:",
-        "",
-        f"| model | {' | '.join(map(str, queues))} |",
-        "|---" + "|---:" * len(queues) + "|",
-    ]
+def _durations(tables: Sequence[Table]) -> Grid:
+    """Lay out models and numbers of objects, the short video beside the long one."""
+    figures = ("FPS (runs)", "ms, median", "p95")
+    head = [f"{SHORT} frames: {figures[0]}", *figures[1:]]
+    head += [f"{LONG} frames: {figures[0]}", *figures[1:]]
+    lines = []
     for table in tables:
-        cells = [f"{row['median_ms']:.0f} ({row['p95_ms']:.0f})" for row in rows(table)]
-        lines.append(f"| {model(table)} | {' | '.join(cells)} |")
-    return lines
+        cells = rows(table)
+        for short, long in zip(cells[::2], cells[1::2], strict=True):
+            line = [model(table), f"{table['parameters'] / 1e6:.1f}", str(short["objects"])]
+            for cell in (short, long):
+                low, high = min(cell["fps_runs"]), max(cell["fps_runs"])
+                line.append(f"{cell['fps']:.3g} ({low:.3g} to {high:.3g})")
+                line += [f"{cell['median_ms']:.0f}", f"{cell['p95_ms']:.0f}"]
+            lines.append(line)
+    return Grid(["model", "M", "objects", *head], lines)
+
+
+def _queues(tables: Sequence[Table]) -> Grid:
+    """Lay out models by the number of frames that are remembered."""
+    queues = [str(cell["queue"]) for cell in tables[0]["cells"]]
+    lines = [
+        [model(table), *(f"{c['median_ms']:.0f} ({c['p95_ms']:.0f})" for c in rows(table))]
+        for table in tables
+    ]
+    return Grid(["model", *queues], lines)
