@@ -254,7 +254,7 @@ def run_seeds(
         table = table.with_run(Results.from_dict(results))
         write_json(out, table.as_dict())
         files = [out]
-        if any(row.mean.role == "trial" for row in table.lines()):
+        if any(row.mean.role == "trial" for row in table.rows()):
             files.append(out.with_suffix(".png"))
             draw(table, files[-1])
         store = locate(tracking_uri or config.tracking.uri, config.storage_root)

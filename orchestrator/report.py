@@ -34,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.source.startswith(SCHEME):
             return _experiment(args)
         if Path(args.source).is_file():
-            from orchestrator.reporting.seeds import read
+            from orchestrator.reporting.seeds import SeedTable
 
-            table = read(Path(args.source))
+            table = SeedTable.read(Path(args.source))
             from orchestrator.reporting.seed_tables import show
 
             if not args.json:
                 show(table)
-            return {**table.as_dict(), "rows": [line.as_dict() for line in table.lines()]}
+            return {**table.as_dict(), "rows": [row.as_dict() for row in table.rows()]}
         cli.check_exists(
             Path(args.source),
             "file or folder",

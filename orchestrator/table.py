@@ -53,10 +53,10 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     if any(word.split("=")[0].strip() == "seed" for word in args.overrides):
         raise ConfigError(["command line: seed: varies within a table; use --seeds"])
     configs = [load(args.file, [*args.overrides, f"seed={seed}"]) for seed in args.seeds]
-    from orchestrator.reporting.seeds import SeedTable, read
+    from orchestrator.reporting.seeds import SeedTable
 
     out = args.out or args.file.parent / "results" / f"{configs[0].name}.json"
-    table = read(out) if out.exists() else SeedTable(configs[0].name, {})
+    table = SeedTable.read(out) if out.exists() else SeedTable(configs[0].name, {})
     for config in configs:
         table.expect(config.model_dump(mode="json"))
     from orchestrator import pipeline
@@ -74,7 +74,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
         command=command_line(MODULE, typed),
         tracking_uri=args.tracking_uri,
     )
-    rows = [row.as_dict() for row in table.lines()]
+    rows = [row.as_dict() for row in table.rows()]
     answer = {"table": table.name, "seeds": sorted(table.runs), "rows": rows, "file": str(out)}
     if not args.json:
         show(table)

@@ -1,8 +1,11 @@
 """Results of small sweeps, made by hand, for whatever compares or shows them."""
 
+from dataclasses import replace
+
 from orchestrator.config import SweepConfig
 from orchestrator.config.loading import resolve
 from orchestrator.reporting.results import Results, Row
+from orchestrator.reporting.split_scores import ErrorCounts, SplitScores, VideoScores
 
 VIDEOS = {"ant": 1, "bee": 2, "cat": 1}  # objects
 
@@ -19,24 +22,33 @@ def scores(*values):
     """J = F = these on the videos, their mean over objects, and errors near the boundary."""
     mean = sum(v * n for v, n in zip(values, VIDEOS.values(), strict=True)) / sum(VIDEOS.values())
     videos = {
-        name: {"j": value, "f": value, "objects": count}
+        name: VideoScores(value, value, count)
         for (name, count), value in zip(VIDEOS.items(), values, strict=True)
     }
-    near = {"1": 10, "2": 20, "4": 30, "8": 40, "wrong": 80, "added": 60, "masks": 4}
-    return {"j": mean, "f": mean, "jf": mean, "sequences": videos, "boundary": near}
+    errors = ErrorCounts({1: 10, 2: 20, 4: 30, 8: 40}, wrong=80, masks=4, added=60)
+    return SplitScores(mean, mean, mean, videos, errors)
+
+
+def both(*values):
+    """The same scores on select and on report."""
+    return {"select": scores(*values), "report": scores(*values)}
+
+
+def unreported(row):
+    """The row with its select scores alone."""
+    return replace(row, scores={"select": row.scores["select"]})
 
 
 def run(seed=0, plain=(0.5, 0.6, 0.7), taught=(0.6, 0.6, 0.6), copied=(0.1, 0.2, 0.3), **changes):
     """What a seed's sweep left; a row without a report has scores of select alone."""
     made = config(seed)
     rows = [
-        Row("first-frame copy", "anchor", scores(*copied), scores(*copied)),
-        Row("plain", "trial", scores(*plain), scores(*plain), step=80, seconds=60.0),
+        Row("first-frame copy", "anchor", both(*copied)),
+        Row("plain", "trial", both(*plain), step=80, seconds=60.0),
         Row(
             "taught",
             "trial",
-            scores(*taught),
-            scores(*taught),
+            both(*taught),
             step=40 + 40 * (seed % 2),
             seconds=90.0 + seed,
             baseline="plain",

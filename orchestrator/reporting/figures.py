@@ -1,6 +1,6 @@
-"""Figures of a comparison: the score of every seed, its course in training, and where errors lie.
+"""Draw a table of several seeds: scores, their course in training, and boundary errors.
 
-The last two are what the paper's Figures 5 and 2 are about.
+The course and the errors are what Figures 5 and 2 of MobileVOS (arXiv:2303.07815) show.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from orchestrator.reporting.results import COPY
 from orchestrator.reporting.seeds import SeedRow, SeedTable
+from orchestrator.reporting.split_scores import ErrorCounts
 from vosmodels.evaluation.boundary_errors import DISTANCES
 
 PANEL = (5.0, 3.8)  # inches
@@ -23,55 +24,57 @@ DPI = 110
 Panel = Callable[[Axes, SeedTable, "Mapping[str, SeedRow]"], None]
 
 
-def draw(comparison: SeedTable, path: Path) -> None:
-    """Write the panels that there is anything for, side by side, as PNG. No date is in the file:
-    the same results make the same picture. ValueError where there is no trial yet."""
-    trials = {line.mean.name: line for line in comparison.lines() if line.mean.role == "trial"}
+def draw(table: SeedTable, path: Path) -> None:
+    """Write the panels for which there are numbers, side by side, as one PNG.
+
+    The file holds no date, so the same results make the same bytes. Raises ValueError where the
+    table has no trial yet.
+    """
+    trials = {row.mean.name: row for row in table.rows() if row.mean.role == "trial"}
     if not trials:
-        raise ValueError(f"{comparison.name}: no trial to draw")
+        raise ValueError(f"{table.name}: no trial to draw")
     panels: list[Panel] = [_scores]
-    if any(row.curve for run in comparison.runs.values() for row in run.rows):
+    if any(row.curve for run in table.runs.values() for row in run.rows):
         panels.append(_course)
-    if any(line.mean.report.get("boundary") for line in trials.values()):
+    if any(_error_counts(row) for row in trials.values()):
         panels.append(_errors)
     figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
     for number, panel in enumerate(panels, 1):
-        panel(figure.add_subplot(1, len(panels), number), comparison, trials)
+        panel(figure.add_subplot(1, len(panels), number), table, trials)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def _scores(axes: Axes, comparison: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """A dot for every seed, a line for their mean, dashed what copying the first mask scores."""
-    for place, (name, line) in enumerate(trials.items()):
+def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+    """Plot J of every seed as a dot, its mean as a line, and the first-frame copy's as dashes."""
+    split = table.split
+    for place, (name, trial) in enumerate(trials.items()):
         scores = [
-            getattr(row, comparison.split)["j"]
-            for run in comparison.runs.values()
+            row.scores[split].j
+            for run in table.runs.values()
             for row in run.rows
-            if row.name == name and getattr(row, comparison.split)
+            if row.name == name and split in row.scores
         ]
         axes.plot(scores, [place] * len(scores), "o", color=_colour(place), alpha=0.7)
-        if mean := getattr(line.mean, comparison.split).get("j"):
+        if split in trial.mean.scores:
+            mean = trial.mean.scores[split].j
             axes.plot([mean, mean], [place - 0.3, place + 0.3], color=_colour(place))
-    copies = [
-        getattr(line.mean, comparison.split).get("j")
-        for line in comparison.lines()
-        if line.mean.name == COPY
-    ]
-    for copied in filter(None, copies):
-        axes.axvline(copied, color="grey", linestyle="--", linewidth=1)
-        axes.text(copied, len(trials) - 0.45, f" {COPY}", color="grey", fontsize="small")
+    for row in table.rows():
+        if row.mean.name == COPY and split in row.mean.scores:
+            j = row.mean.scores[split].j
+            axes.axvline(j, color="grey", linestyle="--", linewidth=1)
+            axes.text(j, len(trials) - 0.45, f" {COPY}", color="grey", fontsize="small")
     axes.set_yticks(range(len(trials)), list(trials))
     for place, label in enumerate(axes.get_yticklabels()):  # the legend of all panels
         label.set_color(_colour(place))
     axes.set_ylim(len(trials) - 0.3, -0.5)
-    axes.set_xlabel(f"{comparison.split} J, a dot for each seed")
+    axes.set_xlabel(f"{split} J, a dot for each seed")
 
 
-def _course(axes: Axes, comparison: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Select J of every checkpoint over its trial's seconds, which are spread evenly over steps."""
+def _course(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+    """Plot select J of every checkpoint over its trial's seconds, spread evenly over the steps."""
     for place, name in enumerate(trials):
-        for run in comparison.runs.values():
+        for run in table.runs.values():
             for row in run.rows:
                 if row.name == name and row.curve and row.seconds:
                     last = row.curve[-1][0]
@@ -82,20 +85,23 @@ def _course(axes: Axes, comparison: SeedTable, trials: Mapping[str, SeedRow]) ->
     axes.set_ylabel("select J")
 
 
-def _errors(axes: Axes, comparison: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Bars of wrong pixels within each distance, as shares of all that are wrong."""
-    counted = {n: line for n, line in trials.items() if line.mean.report.get("boundary")}
-    width = 0.8 / len(counted)
-    for place, (name, line) in enumerate(counted.items()):
-        counts = line.mean.report["boundary"]
-        shares = [counts[str(d)] / max(counts["wrong"], 1) for d in DISTANCES]
-        places = [x + (place - (len(counted) - 1) / 2) * width for x in range(len(DISTANCES))]
-        colour = _colour(list(trials).index(name))
-        axes.bar(places, shares, width, color=colour)
+def _errors(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+    """Draw bars of the wrong pixels within each distance, as shares of all wrong pixels."""
+    counts = {name: errors for name, row in trials.items() if (errors := _error_counts(row))}
+    width = 0.8 / len(counts)
+    for place, (name, errors) in enumerate(counts.items()):
+        shares = [errors.within[distance] / max(errors.wrong, 1) for distance in DISTANCES]
+        places = [x + (place - (len(counts) - 1) / 2) * width for x in range(len(DISTANCES))]
+        axes.bar(places, shares, width, color=_colour(list(trials).index(name)))
     axes.set_xticks(range(len(DISTANCES)), [f"{d} px" for d in DISTANCES])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distance from the true boundary, at most")
     axes.set_ylabel("share of wrong pixels")
+
+
+def _error_counts(row: SeedRow) -> ErrorCounts | None:
+    report = row.mean.scores.get("report")
+    return report.errors if report else None
 
 
 def _colour(place: int) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.reporting import benchmarks
 from orchestrator.reporting.results import Results
 from orchestrator.reporting.seed_tables import markdown
-from orchestrator.reporting.seeds import read
+from orchestrator.reporting.seeds import SeedTable
 from vosmodels.errors import InputError
 from vosmodels.evaluation.speed import tables
 
@@ -54,4 +54,4 @@ def _section(path: Path, readme: Path) -> str:
         ) from None
     figure = path.with_suffix(".png")
     seen = os.path.relpath(figure, readme.parent) if figure.exists() else None
-    return markdown(read(path), seen)
+    return markdown(SeedTable.read(path), seen)

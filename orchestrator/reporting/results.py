@@ -1,30 +1,32 @@
-"""What a finished sweep has to say: its rows, and the address of every number in them."""
+"""Hold the rows of a finished sweep and where they come from, and lay them out as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitScores
 from vosmodels.support import provenance
 from vosmodels.support.grid import Grid
 
-COPY = "first-frame copy"  # the name of that row
-MARGIN = 0.10  # of J: a student this close to the copy has not learnt to follow
+ROLES = ("anchor", "teacher", "trial", "soup")  # as they stand in files; anchor: a baseline row
+COPY = "first-frame copy"  # the name of that baseline row
+MARGIN = 0.10  # of J: a student closer than this to the first-frame copy has not learnt to follow
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. role: anchor, teacher, trial or soup; select and report hold j, f, jf
-    and per-sequence scores under "sequences", report also `BoundaryErrors` under "boundary".
+    """Hold one row of a sweep's table.
 
-    baseline: the row a trial is compared with; curve: (step, select J) of a trial's checkpoints.
+    role: one of ROLES; scores: by split, without the splits on which the row was not scored;
+    seconds, peak_mib: of the job that made the checkpoint; baseline: name of the row that a trial
+    is compared with; curve: (step, select J) of a trial's checkpoints.
     """
 
     name: str
     role: str
-    select: Mapping[str, Any] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[Split, SplitScores] = field(default_factory=dict)
     step: int | None = None
     sha256: str | None = None
     seconds: float | None = None
@@ -33,10 +35,28 @@ class Row:
     baseline: str | None = None
     curve: Sequence[tuple[int, float]] = ()
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields, each split under its own name, empty where it was not scored."""
+        values = {**vars(self)}
+        scores = values.pop("scores")
+        splits = {split: scores[split].as_dict() if split in scores else {} for split in SPLITS}
+        return {"name": values.pop("name"), "role": values.pop("role"), **splits, **values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
+        fields = {key: value for key, value in values.items() if key not in SPLITS}
+        scores = {s: SplitScores.from_dict(values[s]) for s in SPLITS if values.get(s)}
+        return cls(**fields, scores=scores)
+
 
 @dataclass(frozen=True)
 class Results:
-    """All rows of a sweep with where they come from; JSON by `as_dict`."""
+    """Hold all rows of a sweep with the command, configuration, code and machine that made them.
+
+    sweep: id of the sweep in MLflow; protocol: on what the rows are scored, in words; seconds,
+    peak_mib: of the whole run, whose jobs may have been done before; placement: workers, in words.
+    """
 
     name: str
     sweep: str
@@ -52,38 +72,40 @@ class Results:
     date: str = field(default_factory=provenance.today)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return everything as JSON-able values."""
+        return {**vars(self), "rows": [row.as_dict() for row in self.rows]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Results:
-        return cls(**{**values, "rows": tuple(Row(**row) for row in values["rows"])})
+        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
+        return cls(**{**values, "rows": tuple(Row.from_dict(row) for row in values["rows"])})
 
     def grid(self) -> Grid:
         """Lay out all rows with their seconds and notes, in the order of `ordered`."""
-        reported = any(row.report for row in self.rows)
-        head = ["", *_head(reported), "seconds", ""]
+        splits = self._splits()
+        head = ["", *_head(splits), "seconds", ""]
         rows = []
         for row in ordered(self.rows):
             seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-            rows.append([row.name, *_cells(row, reported), seconds, row.note])
+            rows.append([row.name, *_cells(row, splits), seconds, row.note])
         note = shortfall(self.rows)
         title = f"{self.name}: {self.protocol}"
         return Grid(head, rows, title, notes=[note] if note else [], left=(0, len(head) - 1))
 
     def cost(self) -> str:
-        """What this run took; of a peak that was not measured nothing, as where nothing ran."""
+        """Name the run's minutes, its peak memory where one was measured, and its placement."""
         peak = [f"peak {self.peak_mib / 1024:.1f} GiB"] if self.peak_mib else []
         return ", ".join([f"{self.seconds / 60:.1f} min", *peak, self.placement])
 
     def markdown(self) -> str:
-        """For the README: the same rows, and their address below."""
-        reported = any(row.report for row in self.rows)
+        """Return the table for a README, with its provenance below."""
+        splits = self._splits()
         rows = [
-            [row.name + (f" ({row.note})" if row.note else ""), *_cells(row, reported)]
+            [row.name + (f" ({row.note})" if row.note else ""), *_cells(row, splits)]
             for row in ordered(self.rows)
         ]
         note = shortfall(self.rows)
-        grid = Grid(["row", *_head(reported)], rows, notes=[f"**{note}**"] if note else [])
+        grid = Grid(["row", *_head(splits)], rows, notes=[f"**{note}**"] if note else [])
         trained = sum(row.seconds or 0.0 for row in self.rows)
         largest = max((row.peak_mib or 0.0 for row in self.rows), default=0.0)
         memory = f", {largest / 1024:.1f} GiB the largest" if largest else ""
@@ -97,45 +119,55 @@ class Results:
         )
         return "\n\n".join([f"**{self.name}**: {self.protocol}", grid.markdown(), address])
 
-
-ROLES = ("anchor", "teacher", "trial", "soup")
+    def _splits(self) -> tuple[Split, ...]:
+        """Name the splits that have columns: select always, report where any row has it."""
+        return SPLITS if any("report" in row.scores for row in self.rows) else ("select",)
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Anchors and teacher as they come, then trials, then soups, best select J&F first."""
+    """Sort rows by role; baseline rows and teacher keep their order, of trials and of soups the
+    best by select J&F comes first."""
 
     def place(row: Row) -> tuple[int, float]:
-        chosen = row.role in ("trial", "soup")
-        return ROLES.index(row.role), -float(row.select.get("jf", 0.0)) if chosen else 0.0
+        select = row.scores.get("select")
+        if row.role in ("trial", "soup") and select:
+            return ROLES.index(row.role), -select.jf
+        return ROLES.index(row.role), 0.0
 
     return sorted(rows, key=place)
 
 
 def shortfall(rows: Sequence[Row]) -> str:
-    """A line that says so where the best student (by select J&F) is hardly better than its anchor
-    on what is reported, else on select; empty where it is better, or there is nothing to compare.
+    """Say that the best student is hardly better than the first-frame copy, where that is so.
+
+    The best student is the one with the highest select J&F. It must exceed the copy's J by MARGIN
+    on report, or on select where one of the two has no report. Empty where it does, or where one
+    of them is missing.
     """
     copies = [row for row in rows if row.name == COPY]
-    students = [row for row in rows if row.role in ("trial", "soup") and row.select]
+    students = [row for row in rows if row.role in ("trial", "soup") and "select" in row.scores]
     if not copies or not students:
         return ""
-    best = max(students, key=lambda row: row.select["jf"])
-    split = "report" if best.report and copies[0].report else "select"
-    ours, copied = getattr(best, split)["j"], getattr(copies[0], split)["j"]
-    if ours - copied >= MARGIN:
+    best = max(students, key=lambda row: row.scores["select"].jf)
+    reported = "report" in best.scores and "report" in copies[0].scores
+    split: Split = "report" if reported else "select"
+    j, copy_j = best.scores[split].j, copies[0].scores[split].j
+    if j - copy_j >= MARGIN:
         return ""
     return (
-        f"FAILED, not a result: the best student, {best.name}, has {split} J {ours:.3f}, less than "
-        f"{100 * MARGIN:.0f} points above the {COPY}'s {copied:.3f}"
+        f"FAILED, not a result: the best student, {best.name}, has {split} J {j:.3f}, less than "
+        f"{100 * MARGIN:.0f} points above the {COPY}'s {copy_j:.3f}"
     )
 
 
-def _head(reported: bool) -> list[str]:
-    return ["step", "J", "F", "J&F", *(["report J", "F", "J&F"] if reported else [])]
+def _head(splits: Sequence[Split]) -> list[str]:
+    return ["step", "J", "F", "J&F", *(["report J", "F", "J&F"] if "report" in splits else [])]
 
 
-def _cells(row: Row, reported: bool) -> list[str]:
-    """The cells under `_head`, empty where a row lacks a score."""
-    splits = (row.select, row.report) if reported else (row.select,)
-    scores = [f"{s[m]:.3f}" if m in s else "" for s in splits for m in ("j", "f", "jf")]
-    return ["" if row.step is None else str(row.step), *scores]
+def _cells(row: Row, splits: Sequence[Split]) -> list[str]:
+    """Fill the cells under `_head`; those of a split without scores stay empty."""
+    cells = ["" if row.step is None else str(row.step)]
+    for split in splits:
+        scores = row.scores.get(split)
+        cells += [f"{scores.means[measure]:.3f}" if scores else "" for measure in MEASURES]
+    return cells

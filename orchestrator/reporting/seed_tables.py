@@ -1,4 +1,4 @@
-"""A comparison for a terminal and for the README."""
+"""Lay out a table of several seeds, for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,42 +9,13 @@ from rich.console import Console
 
 from orchestrator.reporting.results import shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
+from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split
 from vosmodels.evaluation.bootstrap import LEVEL
 from vosmodels.evaluation.boundary_errors import DISTANCES
 from vosmodels.support.grid import Grid
 
-MIN_SEEDS = 3  # below that a row says how many it has
-FEW = 5  # videos: an interval over no more than these says little
-
-
-def show(comparison: SeedTable) -> None:
-    """Print the tables of scores and of boundary errors."""
-    out = Console(highlight=False, soft_wrap=True, width=max(210, Console().width))
-    lines = comparison.lines()
-    for grid in (_scores(comparison, lines), _boundary(lines)):
-        if grid:
-            out.print(grid.terminal())
-
-
-def markdown(comparison: SeedTable, picture: str | None = None) -> str:
-    """For the README: the tables, every difference by video, and where each run comes from.
-
-    picture: a path to the figure, as seen from the README.
-    """
-    lines = comparison.lines()
-    scores = _scores(comparison, lines)
-    notes = [note.replace("FAILED", "**FAILED**") for note in scores.notes]
-    parts = [replace(scores, notes=notes).markdown()]
-    if errors := _boundary(lines):
-        parts.append(errors.markdown())
-    if picture:
-        parts.append(f"![{comparison.name}]({picture})")
-    if by_video := _videos(lines):
-        parts.append("<details><summary>Differences by video</summary>")
-        parts += [by_video.markdown(), "</details>"]
-    return "\n\n".join([*parts, *_addresses(comparison)])
-
-
+MIN_SEEDS = 3  # a row with fewer says how many it has
+FEW = 5  # videos: an interval over so many or fewer is called weak
 BOUNDARY_NOTE = (
     "Share of the wrong pixels of all scored frames and seeds within so many px of the true "
     "boundary, and of those added, where they were counted, the others being missed; wrong pixels "
@@ -52,104 +23,141 @@ BOUNDARY_NOTE = (
 )
 
 
-def _title(comparison: SeedTable) -> str:
-    runs = [comparison.runs[seed] for seed in sorted(comparison.runs)]
-    return f"{comparison.name}: {runs[-1].protocol}" if runs else f"{comparison.name}: no seed yet"
+def show(table: SeedTable) -> None:
+    """Print the scores and, where they were counted, the boundary errors."""
+    out = Console(highlight=False, soft_wrap=True, width=max(210, Console().width))
+    rows = table.rows()
+    for grid in (_scores(table, rows), _errors(rows)):
+        if grid:
+            out.print(grid.terminal())
 
 
-def _scores(comparison: SeedTable, lines: Sequence[SeedRow]) -> Grid:
-    """Lay out scores with their spread, and differences to the baseline."""
-    reported = comparison.split == "report"
-    head = ["row", "seeds", "step", "J", "F", "J&F"] + ["report J", "F", "J&F"] * reported
+def markdown(table: SeedTable, picture: str | None = None) -> str:
+    """Return both tables, every difference by video, and the provenance of each run.
+
+    picture: path of the figure, relative to the README.
+    """
+    rows = table.rows()
+    scores = _scores(table, rows)
+    notes = [note.replace("FAILED", "**FAILED**") for note in scores.notes]
+    parts = [replace(scores, notes=notes).markdown()]
+    if errors := _errors(rows):
+        parts.append(errors.markdown())
+    if picture:
+        parts.append(f"![{table.name}]({picture})")
+    if videos := _differences_by_video(rows):
+        parts.append("<details><summary>Differences by video</summary>")
+        parts += [videos.markdown(), "</details>"]
+    return "\n\n".join([*parts, *_provenance(table)])
+
+
+def _scores(table: SeedTable, rows: Sequence[SeedRow]) -> Grid:
+    """Lay out means with their spread, and differences to the baseline."""
+    splits = SPLITS if table.split == "report" else SPLITS[:1]
+    head = ["row", "seeds", "step", "J", "F", "J&F"]
+    head += ["report J", "F", "J&F"] if "report" in splits else []
     head += ["seconds", "difference", f"{LEVEL:.0%} interval", "videos + / - / 0"]
-    rows = []
-    most = max([MIN_SEEDS, len(comparison.runs)])
-    for line in lines:
-        count = len(line.seeds)
-        cells = [line.mean.name, str(count) if count == most else f"{count} of {most} seeds"]
-        cells.append(", ".join(map(str, dict.fromkeys(line.steps))))
-        for split in ("select", "report") if reported else ("select",):
-            cells += [_score(line, split, measure) for measure in ("j", "f", "jf")]
-        cells.append("" if line.mean.seconds is None else f"{line.mean.seconds:.0f}")
-        rows.append([*cells, *_difference(line)])
-    return Grid(head, rows, _title(comparison), _notes(comparison, lines))
+    full = max(MIN_SEEDS, len(table.runs))
+    lines = []
+    for row in rows:
+        count = len(row.seeds)
+        cells = [row.mean.name, str(count) if count == full else f"{count} of {full} seeds"]
+        cells.append(", ".join(map(str, dict.fromkeys(row.steps))))
+        cells += [_score(row, split, measure) for split in splits for measure in MEASURES]
+        cells.append("" if row.mean.seconds is None else f"{row.mean.seconds:.0f}")
+        lines.append([*cells, *_difference(row)])
+    return Grid(head, lines, _title(table), _notes(table, rows))
 
 
-def _score(line: SeedRow, split: str, measure: str) -> str:
-    scores = getattr(line.mean, split)
-    if measure not in scores:
+def _title(table: SeedTable) -> str:
+    if not table.runs:
+        return f"{table.name}: no seed yet"
+    return f"{table.name}: {table.runs[max(table.runs)].protocol}"
+
+
+def _score(row: SeedRow, split: Split, measure: Measure) -> str:
+    scores = row.mean.scores.get(split)
+    if scores is None:
         return ""
-    spread = line.spread.get((split, measure))
-    return f"{scores[measure]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+    spread = row.spread.get((split, measure))
+    return f"{scores.means[measure]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
 
 
-def _difference(line: SeedRow) -> list[str]:
-    paired = line.difference
+def _difference(row: SeedRow) -> list[str]:
+    paired = row.difference
     if paired is None:
         return ["", "", ""]
     signs = " / ".join(map(str, paired.signs))
     return [f"{paired.mean:+.3f}", f"{paired.low:+.3f} to {paired.high:+.3f}", signs]
 
 
-def _notes(comparison: SeedTable, lines: Sequence[SeedRow]) -> list[str]:
-    means = [line.mean for line in lines]
-    notes = [shortfall(means)] if shortfall(means) else []
-    compared = [line for line in lines if line.difference]
+def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
+    """Explain spread and differences, and say where they cannot carry a conclusion."""
+    failure = shortfall([row.mean for row in rows])
+    notes = [failure] if failure else []
+    compared = [(row.mean.baseline, row.difference) for row in rows if row.difference]
     if not compared:
         return notes
-    names = " or ".join(dict.fromkeys(str(line.mean.baseline) for line in compared))
-    counts = {len(line.difference.per_sequence) for line in compared if line.difference}
-    seeds = {line.difference.seeds for line in compared if line.difference}
-    drawn = "videos" if seeds == {1} else "videos and seeds"
+    names = " or ".join(dict.fromkeys(str(baseline) for baseline, _ in compared))
+    videos = max(len(paired.per_sequence) for _, paired in compared)
+    seeds = max(paired.seeds for _, paired in compared)
+    resampled = "videos" if seeds == 1 else "videos and seeds"
     text = (
-        f"± is the standard deviation over seeds. Differences in {comparison.split} J&F are to "
-        f"{names}, from the same seed, on {max(counts)} videos; their interval is a paired "
-        f"bootstrap over {drawn}."
+        f"± is the standard deviation over seeds. Differences in {table.split} J&F are to "
+        f"{names}, from the same seed, on {videos} videos; their interval is a paired "
+        f"bootstrap over {resampled}."
     )
-    if max(counts) <= FEW:
+    if videos <= FEW:
         text += " Over so few videos it says little."
-    if max(seeds) < MIN_SEEDS:
-        text += f" {max(seeds)} of {MIN_SEEDS} seeds: what another seed would change is not known."
+    if seeds < MIN_SEEDS:
+        text += f" {seeds} of {MIN_SEEDS} seeds: what another seed would change is not known."
     return [*notes, text]
 
 
-def _boundary(lines: Sequence[SeedRow]) -> Grid | None:
-    """Shares of wrong pixels near the true boundary, and of those the object does not have, unless
-    all reports are older than that count; None where nothing was counted."""
-    found = [(line.mean.name, line.mean.report.get("boundary")) for line in lines]
-    counted = [(name, counts) for name, counts in found if counts and counts["wrong"]]
-    kinds = {str(d): f"within {d} px" for d in DISTANCES}
-    if any("added" in counts for _, counts in counted):
-        kinds["added"] = "added"
-    rows = []
-    for name, counts in counted:
-        shares = [f"{counts[k] / counts['wrong']:.1%}" if k in counts else "" for k in kinds]
-        rows.append([name, *shares, f"{counts['wrong'] / counts['masks']:.0f}"])
-    if not rows:
+def _errors(rows: Sequence[SeedRow]) -> Grid | None:
+    """Lay out the shares of wrong pixels near the true boundary and of false positives.
+
+    None where nothing was counted; no column of false positives where no row has counted them.
+    """
+    counts = {
+        row.mean.name: row.mean.scores["report"].errors
+        for row in rows
+        if "report" in row.mean.scores
+    }
+    counted = [(name, errors) for name, errors in counts.items() if errors and errors.wrong]
+    if not counted:
         return None
-    return Grid(["report", *kinds.values(), "wrong px"], rows, notes=[BOUNDARY_NOTE])
+    added = any(errors.added is not None for _, errors in counted)
+    lines = []
+    for name, errors in counted:
+        kinds = [errors.within.get(distance) for distance in DISTANCES]
+        kinds += [errors.added] if added else []
+        shares = ["" if count is None else f"{count / errors.wrong:.1%}" for count in kinds]
+        lines.append([name, *shares, f"{errors.wrong / errors.masks:.0f}"])
+    head = ["report", *(f"within {distance} px" for distance in DISTANCES)]
+    head += ["added"] if added else []
+    return Grid([*head, "wrong px"], lines, notes=[BOUNDARY_NOTE])
 
 
-def _videos(lines: Sequence[SeedRow]) -> Grid | None:
-    found = [(line.mean.name, line.difference) for line in lines if line.difference]
-    videos = dict.fromkeys(video for _, paired in found for video in paired.per_sequence)
-    rows = [
-        [
-            video,
-            *(f"{p.per_sequence[video]:+.3f}" if video in p.per_sequence else "" for _, p in found),
-        ]
+def _differences_by_video(rows: Sequence[SeedRow]) -> Grid | None:
+    """Lay out every row's difference to its baseline, a column each; None where there is none."""
+    compared = [(row.mean.name, row.difference.per_sequence) for row in rows if row.difference]
+    videos = dict.fromkeys(video for _, differences in compared for video in differences)
+    lines = [
+        [video, *(f"{d[video]:+.3f}" if video in d else "" for _, d in compared)]
         for video in videos
     ]
-    return Grid(["video", *(name for name, _ in found)], rows) if rows else None
+    return Grid(["video", *(name for name, _ in compared)], lines) if lines else None
 
 
-def _addresses(comparison: SeedTable) -> list[str]:
-    made = []
-    for seed in sorted(comparison.runs):
-        run = comparison.runs[seed]
+def _provenance(table: SeedTable) -> list[str]:
+    """Name the command, code, machine and time of each seed's run."""
+    lines = []
+    for seed in sorted(table.runs):
+        run = table.runs[seed]
         trained = sum(row.seconds or 0.0 for row in run.rows)
-        made.append(
+        lines.append(
             f"seed {seed}: `{run.command}` · commit {run.commit} · {run.machine} · {run.placement} "
             f"· jobs {trained / 60:.1f} min in all · {run.date}"
         )
-    return made
+    return lines

@@ -1,9 +1,9 @@
-"""One sweep from several seeds: its rows side by side, and what each differs by from a baseline."""
+"""Average a sweep's rows over several seeds and compare each row with its baseline."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,41 +12,52 @@ from typing import Any
 from orchestrator.config import SweepConfig
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.results import ROLES, Results, Row
+from orchestrator.reporting.split_scores import (
+    MEASURES,
+    SPLITS,
+    Measure,
+    Split,
+    VideoScores,
+    mean,
+)
 from orchestrator.tracking.mlflow_names import flatten
 from vosmodels.errors import InputError
 from vosmodels.evaluation.bootstrap import Paired, compare
 from vosmodels.support.seeding import numpy_generator
 
-MEASURES = ("j", "f", "jf")
-SPLITS = ("select", "report")
-# What may differ from seed to seed of one table; the grid may grow.
+# Keys that may differ between the seeds of one table; its grid may grow.
 FREE = ("seed", "sweep.", "cluster.", "storage", "tracking.")
 
 
 @dataclass(frozen=True)
 class SeedRow:
-    """A row over its seeds. mean: scores are means, boundary counts sums; spread: sample standard
-    deviations by (split, measure), from two seeds on; difference: to the row `mean.baseline`."""
+    """Hold one row over its seeds.
+
+    mean: the row with scores averaged and error counts added up; spread: sample standard deviations
+    by (split, measure), from two seeds on; difference: to the row `mean.baseline`, None for a row
+    without one.
+    """
 
     mean: Row
-    spread: Mapping[tuple[str, str], float]
+    spread: Mapping[tuple[Split, Measure], float]
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
     difference: Paired | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: name, role, seeds, steps, seconds, baseline, means, spread, difference."""
+        """Return the means like a row's JSON, with seeds, steps, spread and difference."""
         paired = self.difference
         plus, minus, zero = paired.signs if paired else (0, 0, 0)
+        row = self.mean.as_dict()
         return {
-            "name": self.mean.name,
-            "role": self.mean.role,
+            "name": row["name"],
+            "role": row["role"],
             "seeds": list(self.seeds),
             "steps": list(self.steps),
-            "seconds": self.mean.seconds,
-            "baseline": self.mean.baseline,
-            "select": dict(self.mean.select),
-            "report": dict(self.mean.report),
+            "seconds": row["seconds"],
+            "baseline": row["baseline"],
+            "select": row["select"],
+            "report": row["report"],
             "spread": {" ".join(key): value for key, value in self.spread.items()},
             "difference": paired and {**vars(paired), "plus": plus, "minus": minus, "zero": zero},
         }
@@ -54,13 +65,13 @@ class SeedRow:
 
 @dataclass(frozen=True)
 class SeedTable:
-    """The results of a sweep by its top-level seed, each with a stem and a teacher of its own."""
+    """Hold a sweep's results by top-level seed; every seed has its own stem and teacher."""
 
     name: str
     runs: Mapping[int, Results]
 
     def as_dict(self) -> dict[str, Any]:
-        """For a file: nothing but the runs, from which all the rest is computed."""
+        """Return the runs as JSON-able values; everything else is computed from them."""
         return {
             "table": self.name,
             "seeds": sorted(self.runs),
@@ -69,136 +80,122 @@ class SeedTable:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SeedTable:
+        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
         runs = [Results.from_dict(run) for run in values["runs"]]
         return cls(values["table"], {run.config["seed"]: run for run in runs})
 
+    @classmethod
+    def read(cls, path: Path) -> SeedTable:
+        """Read a table from its JSON file. Raises InputError where it holds something else."""
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path}: not a table of several seeds ({type(error).__name__}: {error}); "
+                f"write it with: python -m orchestrator.table SWEEP.yaml --out {path}"
+            ) from None
+
     def has(self, config: SweepConfig) -> bool:
-        """True where the rows of the sweep are there, with all the scores they were to have."""
+        """Tell whether the seed of `config` has every row, with every score that it asks for."""
         run = self.runs.get(config.seed)
         if run is None:
             return False
-        wanted = {trial.name for trial in trials(config)}
-        whole = all(row.report for row in run.rows if row.role != "teacher")
+        names = {trial.name for trial in trials(config)}
+        reported = all("report" in row.scores for row in run.rows if row.role != "teacher")
         return (
-            wanted <= {row.name for row in run.rows}
-            and (whole or config.data.report is None)
+            names <= {row.name for row in run.rows}
+            and (reported or config.data.report is None)
             and (any(row.role == "soup" for row in run.rows) or not config.soup.after_sweep)
         )
 
     def expect(self, config: Mapping[str, Any]) -> None:
-        """InputError where another configuration made the runs that are here."""
+        """Raise InputError where the runs were made with another configuration."""
         ours = flatten(config)
         for seed, run in self.runs.items():
-            whole = SweepConfig.model_validate(run.config)  # with keys that are newer than it
-            theirs = flatten(whole.model_dump(mode="json"))
-            other = [
+            complete = SweepConfig.model_validate(run.config)  # an older file lacks newer keys
+            theirs = flatten(complete.model_dump(mode="json"))
+            differences = [
                 f"{key} {ours[key]} here, {theirs[key]} there"
                 for key in sorted(ours.keys() & theirs.keys())
                 if not key.startswith(FREE) and ours[key] != theirs[key]
             ]
-            if other:
+            if differences:
                 raise InputError(
                     f"seed {seed} of table {self.name} has another configuration: "
-                    f"{'; '.join(other)}; give this table another --out, or move that file away"
+                    f"{'; '.join(differences)}; give this table another --out, or move that file "
+                    "away"
                 )
 
     def with_run(self, results: Results) -> SeedTable:
-        """With the results of one more seed, or newer ones of a seed that is here."""
+        """Return a table in which these results are added or replace those of the same seed."""
         return SeedTable(self.name, {**self.runs, results.config["seed"]: results})
 
     @property
-    def split(self) -> str:
-        """The split that differences are of: what is reported, where anything is."""
+    def split(self) -> Split:
+        """The split on which rows are compared: report where any run has one, else select."""
         reported = any(run.config["data"]["report"] for run in self.runs.values())
         return "report" if reported else "select"
 
-    def lines(self) -> list[SeedRow]:
-        """Anchors, teacher, trials, soup; within a role in the order of the sweep."""
+    def rows(self) -> list[SeedRow]:
+        """Average every row over its seeds; sorted by role, then in the order of the sweep."""
         by_name: dict[str, dict[int, Row]] = {}
         for seed in sorted(self.runs):
             for row in self.runs[seed].rows:
                 by_name.setdefault(row.name, {})[seed] = row
-        made = [self._line(rows, by_name) for rows in by_name.values()]
-        return sorted(made, key=lambda line: ROLES.index(line.mean.role))
+        rows = [self._row(by_seed, by_name) for by_seed in by_name.values()]
+        return sorted(rows, key=lambda row: ROLES.index(row.mean.role))
 
-    def _line(self, rows: Mapping[int, Row], by_name: Mapping[str, Mapping[int, Row]]) -> SeedRow:
-        *_, last = rows.values()
-        seconds = [row.seconds for row in rows.values() if row.seconds is not None]
-        mean = Row(
-            last.name,
-            last.role,
-            _mean([row.select for row in rows.values()]),
-            _mean([row.report for row in rows.values()]),
-            seconds=fmean(seconds) if seconds else None,
-            baseline=last.baseline,
-        )
-        spread = {
-            (split, measure): stdev(values)
-            for split in SPLITS
-            for measure in MEASURES
-            if len(values := _values(rows.values(), split, measure)) > 1
+    def _row(self, by_seed: Mapping[int, Row], by_name: Mapping[str, Mapping[int, Row]]) -> SeedRow:
+        rows = list(by_seed.values())
+        last = rows[-1]
+        scores = {
+            split: [row.scores[split] for row in rows if split in row.scores] for split in SPLITS
         }
-        theirs = by_name.get(last.baseline or "", {})
+        seconds = [row.seconds for row in rows if row.seconds is not None]
         return SeedRow(
-            mean,
-            spread,
-            tuple(rows),
-            tuple(row.step for row in rows.values() if row.step is not None),
-            self._difference(last.name, rows, theirs),
+            mean=Row(
+                last.name,
+                last.role,
+                {split: mean(values) for split, values in scores.items() if values},
+                seconds=fmean(seconds) if seconds else None,
+                baseline=last.baseline,
+            ),
+            spread={
+                (split, measure): stdev(s.means[measure] for s in values)
+                for split, values in scores.items()
+                for measure in MEASURES
+                if len(values) > 1
+            },
+            seeds=tuple(by_seed),
+            steps=tuple(row.step for row in rows if row.step is not None),
+            difference=self._difference(last.name, by_seed, by_name.get(last.baseline or "", {})),
         )
 
     def _difference(
-        self, name: str, ours: Mapping[int, Row], theirs: Mapping[int, Row]
+        self, name: str, ours: Mapping[int, Row], baseline: Mapping[int, Row]
     ) -> Paired | None:
-        """In J&F on `split`, over the seeds that both rows have."""
+        """Compare J&F on `split` by video, over the seeds that have scores of both rows."""
         pairs = [
-            (_sequences(row, self.split), _sequences(theirs[seed], self.split))
+            (a, b)
             for seed, row in ours.items()
-            if seed in theirs
+            if seed in baseline
+            and (a := _videos(row, self.split))
+            and (b := _videos(baseline[seed], self.split))
         ]
-        pairs = [(a, b) for a, b in pairs if a and b]
         if not pairs:
             return None
-        weights = {video: float(told.get("objects", 1)) for video, told in pairs[0][0].items()}
-        a, b = zip(*([_jf(side) for side in pair] for pair in pairs), strict=True)
-        return compare(a, b, weights, numpy_generator(0, "bootstrap", name))
+        weights = {video: float(scores.objects) for video, scores in pairs[0][0].items()}
+        return compare(
+            [_jf(a) for a, _ in pairs],
+            [_jf(b) for _, b in pairs],
+            weights,
+            numpy_generator(0, "bootstrap", name),
+        )
 
 
-def read(path: Path) -> SeedTable:
-    """The table in a file; InputError where it holds something else."""
-    try:
-        return SeedTable.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path}: not a table of several seeds ({type(error).__name__}: {error}); "
-            f"write it with: python -m orchestrator.table SWEEP.yaml --out {path}"
-        ) from None
+def _videos(row: Row, split: Split) -> Mapping[str, VideoScores]:
+    return row.scores[split].sequences if split in row.scores else {}
 
 
-def _sequences(row: Row, split: str) -> Mapping[str, Mapping[str, float]]:
-    found: Mapping[str, Mapping[str, float]] = getattr(row, split).get("sequences", {})
-    return found
-
-
-def _jf(sequences: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {name: (scores["j"] + scores["f"]) / 2 for name, scores in sequences.items()}
-
-
-def _values(rows: Iterable[Row], split: str, measure: str) -> list[float]:
-    return [getattr(row, split)[measure] for row in rows if measure in getattr(row, split)]
-
-
-def _mean(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of those that are there: means of j, f, jf, sums of boundary counts."""
-    there = [one for one in scores if one]
-    if not there:
-        return {}
-    made: dict[str, Any] = {key: fmean(one[key] for one in there) for key in MEASURES}
-    counts = [one["boundary"] for one in there if one.get("boundary")]
-    if counts:
-        made["boundary"] = {
-            key: sum(one[key] for one in counts)
-            for key in counts[0]
-            if all(key in one for one in counts)  # older reports lack some
-        }
-    return made
+def _jf(videos: Mapping[str, VideoScores]) -> dict[str, float]:
+    return {name: scores.jf for name, scores in videos.items()}

@@ -10,11 +10,9 @@ from typing import Any
 from orchestrator.config import SweepConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import (
-    BOUNDARY,
     FIRST_FRAME_COPY,
     Scorer,
     Task,
-    per_sequence,
     score_all,
     student_of,
     summary,
@@ -23,6 +21,7 @@ from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.results import COPY, Row
+from orchestrator.reporting.split_scores import Split, SplitScores
 from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -70,9 +69,9 @@ class SweepTable:
 
     def so_far(self) -> list[Row]:
         """The rows whose select scores are known, with what is known of their report."""
-        copy = Row(COPY, "anchor", *self._scores(FIRST_FRAME_COPY))
+        copy = Row(COPY, "anchor", self._scores(FIRST_FRAME_COPY))
         rows = [copy, *(self._row(entry) for entry in self._entries())]
-        return [row for row in rows if row.select]
+        return [row for row in rows if "select" in row.scores]
 
     def _entries(self) -> list[_Entry]:
         found = []
@@ -112,19 +111,20 @@ class SweepTable:
         for scorer in (self.select, self.report):
             if scorer:
                 scorer.checkpoint(sha256, load)
-        return Row("greedy soup", "soup", *self._scores(sha256), sha256=sha256, note=note)
+        return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
 
     def _row(self, entry: _Entry) -> Row:
         job, made = entry.job, entry.made
-        select, report = self._scores(made.sha256)
+        scores = self._scores(made.sha256)
+        if entry.role == "teacher":
+            scores.pop("report", None)
         record = self.ledger.job(job.key)
         done = record.done()
         whole = done if job.role != "stem" or made.step == job.steps else None
         return Row(
             entry.name,
             entry.role,
-            select,
-            report if entry.role != "teacher" else {},
+            scores,
             step=made.step,
             sha256=made.sha256,
             seconds=whole.seconds if whole else None,
@@ -136,17 +136,15 @@ class SweepTable:
             else (),
         )
 
-    def _scores(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is known of a checkpoint, or of the copy, on the select and the report split."""
-
-        def known(scorer: Scorer | None) -> dict[str, Any]:
+    def _scores(self, name: str) -> dict[Split, SplitScores]:
+        """Look up what is known of a checkpoint, or of the copy, by split."""
+        scorers: dict[Split, Scorer | None] = {"select": self.select, "report": self.report}
+        known: dict[Split, SplitScores] = {}
+        for split, scorer in scorers.items():
             scores = scorer.known(name) if scorer else None
-            return {**summary(scores), "sequences": per_sequence(scores)} if scores else {}
-
-        report = known(self.report)
-        if self.report and report:
-            report[BOUNDARY] = dict(self.report.boundary(name))
-        return known(self.select), report
+            if scorer and scores:
+                known[split] = SplitScores.of(scores, scorer.boundary(name))
+        return known
 
     def _record(self, job: Job, made: Checkpoint, scorer: Scorer) -> None:
         """Report scores go to the ledger too, so that MLflow shows them."""

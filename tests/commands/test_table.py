@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from orchestrator import pipeline, table
-from orchestrator.reporting.seeds import read
+from orchestrator.reporting.seeds import SeedTable
 from tests import tables
 from vosmodels.support.cli import CommandFailed
 
@@ -34,7 +34,7 @@ class Runs:
         if config.seed in self.fails:
             made = replace(made, rows=made.rows[:-1])
         for count in range(1, len(made.rows) + 1):
-            keep(replace(made, rows=[replace(r, report={}) for r in made.rows[:count]]))
+            keep(replace(made, rows=[tables.unreported(row) for row in made.rows[:count]]))
             self.partly.append(json.loads(self.out.read_text()))
         if config.seed in self.fails:
             raise CommandFailed(made.as_dict())
@@ -82,7 +82,7 @@ def test_seeds_that_are_there_are_not_run_again_and_others_are_added(runs):
     assert table.main(["t.yaml", "--seeds", "0,4"]) == 0
     assert table.main(["t.yaml", "--seeds", "0,1,4"]) == 0
     assert runs.seeds == [0, 4, 1]
-    assert sorted(read(runs.out).runs) == [0, 1, 4]
+    assert sorted(SeedTable.read(runs.out).runs) == [0, 1, 4]
 
 
 def test_a_failed_trial_leaves_the_other_seeds_alone_and_is_tried_again(runs, capsys):

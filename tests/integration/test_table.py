@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.reporting.seeds import read
+from orchestrator.reporting.seeds import SeedTable
 from orchestrator.tracking.events import Evaluated
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
@@ -59,8 +59,8 @@ def test_a_table_that_was_interrupted_keeps_its_rows_and_is_completed(words):
     os.killpg(process.pid, signal.SIGINT)
     told = process.communicate(timeout=300)[1].decode()
     assert "run the same command again to continue" in told
-    assert list(read(out).runs) == [0]
-    before = {row.name for row in read(out).runs[0].rows}
+    assert list(SeedTable.read(out).runs) == [0]
+    before = {row.name for row in SeedTable.read(out).runs[0].rows}
     assert before
     done = answer(command("orchestrator.table", *line, "--seeds", "0,1", "--json", timeout=1200))
     rows = {row["name"]: row for row in done["rows"]}
@@ -74,7 +74,7 @@ def test_a_table_that_was_interrupted_keeps_its_rows_and_is_completed(words):
 
 def test_seeds_have_their_own_teacher_and_stem_in_one_experiment(words):
     sweep, out, _ = words
-    runs = read(out).runs
+    runs = SeedTable.read(out).runs
     stems = {row.sha256 for run in runs.values() for row in run.rows if row.name.startswith("stem")}
     teachers = {row.sha256 for run in runs.values() for row in run.rows if row.role == "teacher"}
     assert len(stems) == len(teachers) == 2

@@ -8,7 +8,7 @@ from PIL import Image
 
 from orchestrator.reporting import figures
 from orchestrator.reporting.seeds import SeedTable
-from tests.tables import run
+from tests.tables import run, unreported
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_panels_hold_every_seed_the_course_and_the_shares(drawn):
 
 def test_only_what_is_there_is_drawn(drawn):
     one = run(0)
-    rows = [replace(row, curve=(), report={}) for row in one.rows]
+    rows = [replace(unreported(row), curve=()) for row in one.rows]
     axes, _ = drawn(replace(one, rows=rows))
     assert len(axes) == 1
 

@@ -9,21 +9,29 @@ from rich.console import Console
 from orchestrator import report
 from orchestrator.reporting import readme as readme_results
 from orchestrator.reporting.results import Results, Row, ordered, shortfall
+from orchestrator.reporting.split_scores import SplitScores
 from tests.benchmarks.rounds import Claim, Timing
 from tests.benchmarks.rounds import report as benchmark
+from tests.tables import unreported
 
 
-def three(jf):
-    return {"j": jf + 0.01, "f": jf - 0.01, "jf": jf}
+def scores(select, report=None):
+    """J a point above J&F and F a point below, on select and, where given, on report."""
+    by_split = {"select": select, "report": report}
+    return {
+        split: SplitScores(jf + 0.01, jf - 0.01, jf)
+        for split, jf in by_split.items()
+        if jf is not None
+    }
 
 
 def results(**changes):
     rows = [
-        Row("first-frame copy", "anchor", three(0.2), three(0.25)),
-        Row("omega=0.0", "trial", three(0.5), three(0.45), step=80, seconds=61.2),
-        Row("omega=1.0", "trial", three(0.6), three(0.55), step=40, baseline="stem"),
-        Row("greedy soup", "soup", three(0.61), three(0.56), note="2 ingredients"),
-        Row("teacher", "teacher", three(0.7)),
+        Row("first-frame copy", "anchor", scores(0.2, 0.25)),
+        Row("omega=0.0", "trial", scores(0.5, 0.45), step=80, seconds=61.2),
+        Row("omega=1.0", "trial", scores(0.6, 0.55), step=40, baseline="stem"),
+        Row("greedy soup", "soup", scores(0.61, 0.56), note="2 ingredients"),
+        Row("teacher", "teacher", scores(0.7)),
     ]
     values: dict[str, Any] = {
         "name": "omega",
@@ -42,7 +50,7 @@ def results(**changes):
     return Results(**(values | changes))
 
 
-def test_rows_stand_anchors_first_and_the_best_of_a_role_before_the_others():
+def test_baseline_rows_stand_first_and_the_best_of_a_role_before_the_others():
     names = [row.name for row in ordered(results().rows)]
     assert names == ["first-frame copy", "teacher", "omega=1.0", "omega=0.0", "greedy soup"]
 
@@ -59,7 +67,7 @@ def test_the_terminal_table_shows_report_columns_only_where_there_is_a_report():
         return text.getvalue()
 
     assert "report J" in shown(results())
-    bare = [Row(row.name, row.role, row.select) for row in results().rows]
+    bare = [unreported(row) for row in results().rows]
     text = shown(results(rows=bare))
     assert "report J" not in text
     assert "0.610" in text
@@ -73,19 +81,18 @@ def test_markdown_gives_every_number_its_address():
         assert part in text
     assert "jobs 1.0 min in all; this run 1.5 min" in text
     assert "2026-01-02" in text
-    weighed = results(rows=[Row("a", "trial", three(0.5), seconds=60.0, peak_mib=3072.0)])
+    weighed = results(rows=[Row("a", "trial", scores(0.5), seconds=60.0, peak_mib=3072.0)])
     assert "jobs 1.0 min in all, 3.0 GiB the largest; this run" in weighed.markdown()
 
 
 def test_a_best_student_near_the_first_frame_copy_is_no_result():
     """The best on select is judged by its report: 0.55 + 0.01 against 0.25 + 0.01."""
     assert shortfall(results().rows) == ""
-    rows = [*results().rows[1:], Row("first-frame copy", "anchor", three(0.2), three(0.47))]
+    rows = [*results().rows[1:], Row("first-frame copy", "anchor", scores(0.2, 0.47))]
     told = shortfall(rows)
     assert "greedy soup, has report J 0.570, less than 10 points above" in told
     assert f"**{told}**" in results(rows=rows).markdown()
-    unreported = [Row(row.name, row.role, row.select) for row in rows]
-    assert shortfall(unreported) == ""
+    assert shortfall([unreported(row) for row in rows]) == ""
     assert shortfall(rows[:-1]) == ""
     assert shortfall(rows[-1:]) == ""
 

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator import report
 from orchestrator.reporting import readme as readme_results
+from orchestrator.reporting.results import Results
 from orchestrator.reporting.seed_tables import markdown, show
 from orchestrator.reporting.seeds import SeedTable
 from tests.tables import run
@@ -67,10 +68,10 @@ def test_shares_of_wrong_pixels_near_the_boundary_stand_below():
     text = markdown(THREE)
     shares = text.split("within 8 px")[1]
     assert row(shares, "taught") == ["taught", "12.5%", "25.0%", "37.5%", "50.0%", "75.0%", "20"]
-    older = run(0)
-    for one in older.rows:
-        del one.report["boundary"]["added"]
-    shares = markdown(table(older)).split("within 8 px")[1]
+    older = run(0).as_dict()
+    for one in older["rows"]:
+        del one["report"]["boundary"]["added"]
+    shares = markdown(table(Results.from_dict(older))).split("within 8 px")[1]
     assert row(shares, "taught") == ["taught", "12.5%", "25.0%", "37.5%", "50.0%", "20"]
 
 
