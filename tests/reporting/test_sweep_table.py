@@ -1,0 +1,102 @@
+"""Rows of a sweep whose jobs are done: what is scored for them, and what is not."""
+
+import pytest
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.planning.datasets import scored_sequences
+from orchestrator.planning.placement import cores
+from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.reporting.sweep_table import SweepTable
+from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Started
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.storage import Storage
+from tests.conftest import write_davis
+from vosmodels import checkpoint, registry
+from vosmodels.evaluation.boundary_errors import BoundaryErrors
+from vosmodels.evaluation.runner import FirstFrameCopy, evaluate
+
+
+def end(job, storage, step):
+    """Write a checkpoint of untrained weights, and the ledger of a job that made it and ended."""
+    model = registry.build(job.model.name, seed=0, **job.model.options)
+    scores = {"j": 0.25, "f": 0.75, "jf": 0.5}
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=step, scores=scores)
+    path, sha256 = checkpoint.write(storage.checkpoints, model.state_dict(), info)
+    record = Ledger(storage.root).job(job.key)
+    with record.claim():
+        record.write(Started(role=job.role, name=job.name, sweep="s", config={}))
+        record.write(Checkpoint(step=step, sha256=sha256, path=path.name, scores=scores))
+        record.write(Done(seconds=60.0 + step, peak_mib=100.0))
+    return record
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    root = write_davis(folder / "davis", 2017)
+    (root / "ImageSets" / "2017" / "test.txt").write_text("ant\n")
+    config = located(
+        SweepConfig.model_validate(
+            {
+                "name": "tiny",
+                "data": {"root": str(root), "report": "test", "select_height": 32},
+                "student": {"name": "mobilevos_mobilenetv2_noaspp"},
+                "stem": {"steps": 1},
+                "sweep": {"parameters": {"loss.omega": [0.5]}},
+            }
+        )
+    )
+    plan = plan_sweep(config, sweep_id(config), threads=cores())  # all scoring in this process
+    storage = Storage(folder / "results")
+    table = SweepTable(plan, config, storage)
+    assert table.so_far() == []
+    records = {job.role: end(job, storage, job.steps) for job in plan.jobs}
+    return table, table.rows(), records
+
+
+def test_rows_have_both_splits_except_the_teacher_that_is_scored_for_choosing_alone(sweep):
+    _, rows, _ = sweep
+    assert {row.name: list(row.scores) for row in rows} == {
+        "first-frame copy": ["select", "report"],
+        "stem: cross-entropy only": ["select", "report"],
+        "teacher": ["select"],
+        "omega=0.5": ["select", "report"],
+    }
+    assert [row.role for row in rows] == ["anchor", "anchor", "teacher", "trial"]
+
+
+def test_the_copy_scores_what_an_evaluation_of_it_scores(sweep):
+    table, rows, _ = sweep
+    errors = BoundaryErrors()
+    videos = scored_sequences(table.config.data, "test")
+    scores = evaluate(lambda: FirstFrameCopy(), videos, on_scored=errors.add)
+    report = rows[0].scores["report"]
+    assert report.means == {"j": scores.j, "f": scores.f, "jf": scores.jf}
+    assert report.errors.as_dict() == errors.as_dict()
+    assert {name: s.objects for name, s in report.sequences.items()} == {"ant": 2}
+    assert rows[0].scores["select"].errors is None
+
+
+def test_a_trial_has_step_cost_curve_and_baseline_and_its_report_is_in_the_ledger(sweep):
+    table, rows, records = sweep
+    trial = rows[-1]
+    steps = table.plan.trials[0].steps
+    assert (trial.step, trial.seconds, trial.peak_mib) == (steps, 60.0 + steps, 100.0)
+    assert trial.curve == [(steps, 0.25)]
+    assert trial.baseline == "stem: cross-entropy only"
+    (event,) = records["trial"].of(Evaluated)
+    assert (event.split, event.scores) == ("report", trial.scores["report"].means)
+    assert not records["teacher"].of(Evaluated)
+
+
+def test_what_is_known_is_read_and_not_scored_again(sweep, monkeypatch):
+    table, rows, _ = sweep
+    monkeypatch.setattr(checkpoint, "read", None)
+    assert SweepTable(table.plan, table.config, table.storage).rows() == rows
+
+
+def test_a_soup_is_a_row_with_both_splits_and_its_note(sweep):
+    table, rows, _ = sweep
+    soup = table.soup(rows[-1].sha256, "1 of 1")
+    assert (soup.role, soup.note, soup.scores) == ("soup", "1 of 1", rows[-1].scores)
