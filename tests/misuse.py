@@ -17,6 +17,7 @@ COMMANDS = (
     "soups.greedy",
     "vosmodels.data.check",
     "vosmodels.evaluation.speed",
+    "orchestrator.config.reference",
 )
 
 HELP = "help"
@@ -188,5 +189,11 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "reference to a store": "--checkpoint mlflow:omega",
         "graph on a CPU": "--model stcn --graph",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors",
+    },
+    "orchestrator.config.reference": {
+        "no page": "",
+        "unknown flag": "other.json --nosuch",
+        "missing page (exit 1)": "nosuch.md",
+        "no markers (exit 1)": "other.json",
     },
 }

@@ -43,7 +43,9 @@ def _side(value: int) -> int:
 
 
 CROP_MULTIPLE = 16
-Crop = Annotated[int, Number, Field(ge=16), AfterValidator(_side)]  # px
+Crop = Annotated[  # px
+    int, Number, Field(ge=16), AfterValidator(_side), "a multiple of 16, or one more"
+]
 Name = Annotated[str, Field(min_length=1)]
 
 # Values that the schema names and the code lacks: (section, key) -> (predicate, description).

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("page", metavar="PAGE.md", type=Path)
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        cli.check_exists(args.page, "file", "give the Markdown page whose keys to rewrite")
         text = args.page.read_text(encoding="utf-8")
         page = refreshed(text, str(args.page))
         write_whole(args.page, page.encode())
@@ -120,8 +121,10 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """Say in words what a value may be."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        fields = [part for part in parts[1:] if isinstance(part, FieldInfo)]
-        return _type(parts[0], [bound for field in fields for bound in field.metadata])
+        bounds: list[Any] = []
+        for part in parts[1:]:
+            bounds += part.metadata if isinstance(part, FieldInfo) else [part]
+        return _type(parts[0], bounds)
     if origin in (Union, UnionType):
         return " or ".join(_type(part, metadata) for part in parts)
     if origin is Literal:
@@ -133,6 +136,8 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
     for part in metadata:
+        if isinstance(part, str):  # what a validator of its own holds, in words
+            yield part
         for name, words in BOUNDS.items():
             if (value := getattr(part, name, None)) is not None:
                 yield f"{words} {value:g}"

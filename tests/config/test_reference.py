@@ -50,7 +50,7 @@ def _written(value):
     ("key", "row"),
     [
         ("name", ("text", "")),
-        ("stem.crop", ("whole number, >= 16, a multiple of 16 or `null`", "null")),
+        ("stem.crop", ("whole number, >= 16, a multiple of 16, or one more or `null`", "null")),
         ("train.ema", ("number, >= 0, < 1", "0")),
         ("data.train.N.year", ("`auto` or `2016` or `2017`", "auto")),
         ("cluster.workers", ("whole number, >= 1", "1")),

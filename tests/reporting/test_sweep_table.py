@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
-from orchestrator.planning.datasets import scored_sequences
+from orchestrator.planning.datasets import sequences
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import located, plan_sweep
 from orchestrator.reporting.sweep_table import SweepTable
@@ -69,7 +69,7 @@ def test_rows_have_both_splits_except_the_teacher_that_is_scored_for_choosing_al
 def test_the_copy_scores_what_an_evaluation_of_it_scores(sweep):
     table, rows, _ = sweep
     errors = BoundaryErrors()
-    videos = scored_sequences(table.config.data, "test")
+    videos = sequences(table.config.data, "test")
     scores = evaluate(lambda: FirstFrameCopy(), videos, on_scored=errors.add)
     report = rows[0].scores["report"]
     assert report.means == {"j": scores.j, "f": scores.f, "jf": scores.jf}
@@ -92,7 +92,7 @@ def test_a_trial_has_step_cost_curve_and_baseline_and_its_report_is_in_the_ledge
 
 def test_what_is_known_is_read_and_not_scored_again(sweep, monkeypatch):
     table, rows, _ = sweep
-    monkeypatch.setattr(checkpoint, "read", None)
+    monkeypatch.setattr(checkpoint, "read_tensors", None)
     assert SweepTable(table.plan, table.config, table.storage).rows() == rows
 
 

@@ -15,17 +15,10 @@ from typing import Literal
 
 from vosmodels.data import held_out, split_file
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import (
-    PairProblem,
-    folders_in,
-    listing,
-    near,
-    pair_problem,
-    pictures,
-    together,
-)
+from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem, pictures
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.errors import InputError
+from vosmodels.support.messages import near, together
 from vosmodels.types import U8, WholeMasks
 
 logger = logging.getLogger(__name__)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from vosmodels.data.images import IMAGE_SUFFIXES, image_size
 from vosmodels.errors import InputError
 
 PairProblem = Callable[[Path, Path], str | None]  # (image, mask) -> the problem, if any
-
-_PROBLEMS_SHOWN = 10  # problems spelled out in one message
 
 
 def pictures(folder: Path) -> dict[str, Path]:
@@ -50,19 +47,6 @@ def folders_in(folder: Path) -> list[str]:
         return []
     with os.scandir(folder) as entries:  # no stat call for each of BL30K's 30,000 videos
         return sorted(entry.name for entry in entries if entry.is_dir())
-
-
-def together(head: str, problems: list[str]) -> str:
-    """Join `head` and the problems to one line: ten in words, the rest as a count."""
-    more = len(problems) - _PROBLEMS_SHOWN
-    shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-    return f"{head}: {'; '.join(shown)}"
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """End a message with the nearest known word: `; did you mean 'x'?`, or with nothing."""
-    match = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def listing(folder: Path) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vosmodels.data.listing import near, together
 from vosmodels.errors import InputError
+from vosmodels.support.messages import near, together
 
 SUFFIX = ".txt"
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem, together
+from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem
 from vosmodels.errors import InputError
+from vosmodels.support.messages import together
 from vosmodels.types import U8
 
 _ECSSD_MASKS = "ground_truth_mask"  # ECSSD's name for its folder of masks

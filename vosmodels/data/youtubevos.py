@@ -15,10 +15,11 @@ from pathlib import Path
 
 from vosmodels.data import held_out, split_file
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, listing, near, pair_problem, pictures, together
+from vosmodels.data.listing import PairProblem, listing, pair_problem, pictures
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
+from vosmodels.support.messages import near, together
 from vosmodels.types import U8
 
 LABEL_GAP = 5  # frames of the 30 fps video from one label to the next

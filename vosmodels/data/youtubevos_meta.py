@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from vosmodels.data.listing import together
 from vosmodels.errors import InputError
+from vosmodels.support.messages import together
 
 META = "meta.json"
 

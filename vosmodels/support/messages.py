@@ -1,0 +1,21 @@
+"""Word error messages: several problems as one line, the nearest known word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_PROBLEMS_SHOWN = 10  # problems spelled out in one message
+
+
+def together(head: str, problems: list[str]) -> str:
+    """Join `head` and the problems to one line: ten in words, the rest as a count."""
+    more = len(problems) - _PROBLEMS_SHOWN
+    shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    return f"{head}: {'; '.join(shown)}"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """End a message with the nearest known word: `; did you mean 'x'?`, or with nothing."""
+    match = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
