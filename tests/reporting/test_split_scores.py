@@ -43,7 +43,7 @@ def test_a_committed_table_loads_and_is_written_as_it_was(file):
 
 
 def evaluated():
-    one, two = ObjectScore((0.5, 0.7), (0.3, 0.5)), ObjectScore((0.2,), (0.4,))
+    one, two = ObjectScore((0.5, 0.7), (0.3, 0.5)), ObjectScore((0.2,), (0.2,))
     return Scores((SequenceScore("ant", {1: one, 2: two}), SequenceScore("bee", {1: one})))
 
 
@@ -54,8 +54,8 @@ def test_an_evaluation_becomes_means_videos_and_counts():
     errors.add(truth, np.roll(truth, 1, axis=1), [1])
     scores = SplitScores.of(evaluated(), errors.as_dict())
     assert scores.j == pytest.approx((0.6 + 0.2 + 0.6) / 3)
-    assert vars(scores.sequences["ant"]) == pytest.approx({"j": 0.4, "f": 0.4, "objects": 2})
-    assert scores.sequences["ant"].jf == pytest.approx(0.4)
+    assert vars(scores.sequences["ant"]) == pytest.approx({"j": 0.4, "f": 0.3, "objects": 2})
+    assert scores.sequences["ant"].jf == pytest.approx(0.35)
     assert scores.errors == ErrorCounts({1: 8, 2: 8, 4: 8, 8: 8}, wrong=8, masks=1, added=4)
 
 

@@ -90,6 +90,13 @@ def test_a_trial_has_step_cost_curve_and_baseline_and_its_report_is_in_the_ledge
     assert not records["teacher"].of(Evaluated)
 
 
+def test_a_teacher_shows_no_report_even_where_one_is_known(sweep):
+    table, rows, _ = sweep
+    teacher = next(row for row in rows if row.role == "teacher")
+    table.report.checkpoint(teacher.sha256, table._loader(teacher.sha256, table.plan.teacher))
+    assert teacher in table.so_far()
+
+
 def test_what_is_known_is_read_and_not_scored_again(sweep, monkeypatch):
     table, rows, _ = sweep
     monkeypatch.setattr(checkpoint, "read_tensors", None)
