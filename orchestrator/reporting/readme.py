@@ -16,17 +16,23 @@ from vosmodels.errors import InputError
 from vosmodels.evaluation.speed import tables
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-SPEED = "speed-"  # how the files of vosmodels.evaluation.speed begin
-BENCHMARK = "benchmark-"  # and those of tests/benchmarks; the others are sweeps
+SPEED = "speed-"  # prefix of files by vosmodels.evaluation.speed
+BENCHMARK = "benchmark-"  # prefix of files by tests/benchmarks; all other files hold sweeps
 
 
 def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
+    """Replace what stands between BEGIN and END in a README by the results in a folder.
+
+    Sweeps come first, then speed, then benchmarks, each by file name. Returns the README's path and
+    the names of the files. Raises InputError where the folder has no results, a file holds
+    something else, or the README lacks the marks; then the README is left as it was.
+    """
     files = sorted(folder.glob("*.json"))
     if not files:
         raise InputError(f"{folder}: no results (*.json) in this folder")
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise InputError(f"{readme}: needs one line {BEGIN!r} and one {END!r}, the results between")
+        raise InputError(f"{readme}: needs one line {BEGIN!r} and below it one {END!r}")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     speeds = [path for path in files if path.name.startswith(SPEED)]
@@ -34,15 +40,14 @@ def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     sweeps = [path for path in files if path not in (*speeds, *benchmark_files)]
     sections = [_section(path, readme) for path in sweeps]
     if speeds:
-        read_whole = [tables.read(path, whole=True) for path in speeds]
-        sections.append(tables.markdown(read_whole))
+        sections.append(tables.markdown([tables.read(path, whole=True) for path in speeds]))
     sections += [benchmarks.markdown(path) for path in benchmark_files]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     return {"readme": str(readme), "results": [path.name for path in files]}
 
 
 def _section(path: Path, readme: Path) -> str:
-    """What one file has to say, as Markdown."""
+    """Return the Markdown of a sweep, or of a table of several seeds with its figure if any."""
     try:
         values = json.loads(path.read_text())
         if "table" not in values:
@@ -53,5 +58,5 @@ def _section(path: Path, readme: Path) -> str:
             f"write it with: python -m orchestrator.report mlflow:EXPERIMENT --out {path}"
         ) from None
     figure = path.with_suffix(".png")
-    seen = os.path.relpath(figure, readme.parent) if figure.exists() else None
-    return markdown(SeedTable.read(path), seen)
+    picture = os.path.relpath(figure, readme.parent) if figure.exists() else None
+    return markdown(SeedTable.read(path), picture)

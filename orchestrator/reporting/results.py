@@ -10,7 +10,8 @@ from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitSc
 from vosmodels.support import provenance
 from vosmodels.support.grid import Grid
 
-ROLES = ("anchor", "teacher", "trial", "soup")  # as they stand in files; anchor: a baseline row
+BASELINE = "anchor"  # the role of a baseline row, by the word that files have for it
+ROLES = (BASELINE, "teacher", "trial", "soup")
 COPY = "first-frame copy"  # the name of that baseline row
 MARGIN = 0.10  # of J: a student closer than this to the first-frame copy has not learnt to follow
 
