@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from orchestrator.config import SweepConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
@@ -26,7 +27,7 @@ from orchestrator.reporting.results import Results, Row, ordered
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.checkpoint_refs import find
-from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_store import Connection, locate
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
@@ -90,7 +91,7 @@ def run(
             status = "FAILED" if outcome.failures else "FINISHED"
             rows = table.rows()
             if config.soup.after_sweep and any(row.role == "trial" for row in rows):
-                rows.append(_soup(config, storage, tracker, sweep, table))
+                rows.append(_soup(run_of(named), plan, storage, tracker, table))
             results = results_of(rows, outcome.peak_mib, outcome.placement)
             _publish(results, plan, storage, tracker)
         finally:
@@ -175,9 +176,22 @@ def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
 
 
 def _soup(
-    config: SweepConfig, storage: Storage, tracker: Tracker, sweep: str, table: SweepTable
+    config: RunConfig, plan: Plan, storage: Storage, tracker: Tracker, table: SweepTable
 ) -> Row:
-    soup = soup_of_sweep(config.name, storage=storage, tracker=tracker, sweep=sweep)
+    """Make the soup of the plan's trials, and its row; MLflow shows it when it is there."""
+
+    def project(job: JobRecord) -> None:
+        try:
+            tracker.project(job, plan.sweep)
+        except Exception as error:  # whatever the store's client raises: it comes back or not
+            logger.warning(
+                "tracking is away (%s); the soup waits in the ledger: show it with the same "
+                "command again",
+                error,
+            )
+
+    trials = [job.key for job in plan.trials]
+    soup = soup_of_sweep(config, plan.sweep, trials, storage=storage, project=project)
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
         f"all of them: J&F {soup.scores['uniform_jf']:.3f}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import ConfigError
+from orchestrator.config.sections import EXPERIMENT
 from vosmodels.support import cli
 
 MODULE = "orchestrator.report"
-SCHEME = "mlflow:"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", metavar="FILE.md", type=Path, help="rewrite its Results")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
-        if args.source.startswith(SCHEME):
+        if args.source.startswith(EXPERIMENT):
             return _experiment(args)
         if Path(args.source).is_file():
             from orchestrator.reporting.seeds import SeedTable
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.check_exists(
             Path(args.source),
             "file or folder",
-            f"give {SCHEME}EXPERIMENT, a table's .json, or a folder of results with --readme",
+            f"give {EXPERIMENT}EXPERIMENT, a table's .json, or a folder of results with --readme",
         )
         if args.readme is None:
             raise ConfigError(["a folder of results needs --readme FILE.md"])
@@ -68,7 +68,7 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.support.atomic_files import write_json
 
     catalogue = reader(args.tracking_uri)
-    name = catalogue.find_experiment(args.source.removeprefix(SCHEME))
+    name = catalogue.find_experiment(args.source.removeprefix(EXPERIMENT))
     sweep = args.sweep or catalogue.newest_sweep(name)
     results = Results.from_dict(catalogue.results_of(name, sweep))
     if args.out:

@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import ConfigError
 from orchestrator.config.loading import changed
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import STORAGE
+from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from vosmodels.support import cli
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from soups.sources import Pool
 
 MODULE = "soups.greedy"
-SCHEME = "mlflow:"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.workers != 1:
         raise ConfigError([f"--workers {args.workers}: a parallel search is not built yet; use 1"])
-    folder = not args.runs.startswith(SCHEME)
+    folder = not args.runs.startswith(EXPERIMENT)
     if folder and (args.sweep or args.include_soups or not args.data):
         raise ConfigError(
             [f"--runs {args.runs}: a folder needs --data, and has no --sweep, --include-soups"]
@@ -57,7 +57,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         cli.check_exists(
             Path(args.runs),
             "folder",
-            f"give one with *.safetensors checkpoints, or {SCHEME}EXPERIMENT",
+            f"give one with *.safetensors checkpoints, or {EXPERIMENT}EXPERIMENT",
         )
     from orchestrator.tracking.mlflow_reader import Catalogue
     from orchestrator.tracking.mlflow_store import Connection, locate
@@ -67,8 +67,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     uri = args.tracking_uri
     if not folder:
         connection = Connection(locate(uri, Path(STORAGE)), create=False)
-    from soups.recipe import config_of_folder, make_soup
-    from soups.sources import from_experiment, from_folder
+    from soups.recipe import make_soup
+    from soups.sources import config_of_folder, from_experiment, from_folder
 
     if folder:
         pool = from_folder(Path(args.runs))
@@ -76,7 +76,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
         tracker, catalogue = Tracker(connection), Catalogue(connection)
-        name = args.runs.removeprefix(SCHEME)
+        name = args.runs.removeprefix(EXPERIMENT)
         pool = from_experiment(catalogue, name, args.sweep, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
         config = pool.config
@@ -86,11 +86,14 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
             config = changed(config, values, "command line")
             pool = replace(pool, scored=config.data == pool.config.data)
     storage = Storage(config.storage_root)
-    made = make_soup(pool, config, storage=storage, tracker=tracker, again=args.again)
+    project = partial(tracker.project, sweep=pool.sweep)
+    made = make_soup(pool, config, storage=storage, project=project, again=args.again)
+    soups = Catalogue(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
+    model_id = next(record.model_id for record in soups if record.key == made.key)
     if not args.json:
-        _print(made, config, pool, tracker)
+        _print(made, model_id, config, pool, tracker)
     return {
-        "soup": {"file": str(made.path), "sha256": made.sha256, "model_id": made.model_id},
+        "soup": {"file": str(made.path), "sha256": made.sha256, "model_id": model_id},
         "scores": dict(made.scores),
         "ingredients": list(made.ingredients),
         "decisions": [dict(decision) for decision in made.decisions],
@@ -101,7 +104,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     }
 
 
-def _print(made: SoupResult, config: RunConfig, pool: Pool, tracker: Tracker) -> None:
+def _print(
+    made: SoupResult, model_id: str, config: RunConfig, pool: Pool, tracker: Tracker
+) -> None:
     from rich.console import Console
 
     from vosmodels.support.grid import Grid
@@ -127,7 +132,7 @@ def _print(made: SoupResult, config: RunConfig, pool: Pool, tracker: Tracker) ->
     out.print(f"{'greedy soup':14} {made.scores['jf']:.4f}  of {len(made.ingredients)}")
     for label, place in (
         ("file", str(made.path)),
-        ("model", f"models:/{made.model_id}"),
+        ("model", f"{MODEL}{model_id}"),
         ("store", tracker.store.uri),
     ):
         out.print(f"{label:6} {place}", soft_wrap=True)

@@ -1,77 +1,46 @@
-"""Make the greedy soup of a pool: search, checkpoint, ledger, MLflow run."""
+"""Make the greedy soup of a pool: search, checkpoint, lines in the ledger."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator.config import RunConfig
-from orchestrator.config.content_key import canonical, digest
-from orchestrator.config.loading import changed
+from orchestrator.config.content_key import digest
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
-from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.average import average
 from soups.search import Ingredient, Weights, greedy, ranked
-from soups.sources import Pool, from_experiment
+from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
-from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import Scores
 
 logger = logging.getLogger(__name__)
 
 RECIPE = 1  # raised when the same pool would make another soup than before
 
-
-class Judge(Protocol):
-    """Scores weights on one split, always the same way."""
-
-    def score(self, weights: Weights) -> Scores: ...
-
-    def score_of(self, ingredient: Ingredient) -> Scores:
-        """The scores of a checkpoint, computed once."""
-        ...
-
-    def remember(self, sha256: str, scores: Scores) -> None: ...
-
-
-class SelectJudge:
-    """Scores on the select split of a run, by its protocol."""
-
-    def __init__(self, config: RunConfig, storage: Storage) -> None:
-        self._student = config.student
-        self._scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
-
-    def score(self, weights: Weights) -> Scores:
-        return self._scorer.score(student_of(self._student, weights))
-
-    def score_of(self, ingredient: Ingredient) -> Scores:
-        return self._scorer.checkpoint(
-            ingredient.sha256, lambda: student_of(self._student, ingredient.load())
-        )
-
-    def remember(self, sha256: str, scores: Scores) -> None:
-        self._scorer.remember(sha256, scores)
+Score = Callable[[Weights], Scores]
 
 
 @dataclass(frozen=True)
 class SoupResult:
-    """A soup on disk. scores: J&F on the select split of soup, best single and uniform soup."""
+    """A soup on disk.
+
+    key: of its job in the ledger; scores: select J&F of the soup (`jf`), of the best single
+    checkpoint and of the uniform soup; existing: whether an earlier call made it.
+    """
 
     key: str
     path: Path
     sha256: str
-    model_id: str
     scores: Mapping[str, float]
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
@@ -79,17 +48,19 @@ class SoupResult:
 
 
 def soup_of_sweep(
-    experiment: str,
+    config: RunConfig,
+    sweep: str,
+    trials: Sequence[str],
     *,
     storage: Storage,
-    tracker: Tracker,
-    sweep: str | None = None,
-    again: bool = False,
+    project: Callable[[JobRecord], object],
 ) -> SoupResult:
-    """The greedy soup of a sweep's trial checkpoints; None: the newest sweep. As `make_soup`."""
-    pool = from_experiment(Catalogue(tracker.connection), experiment, sweep)
-    assert pool.config is not None  # an experiment has one
-    return make_soup(pool, pool.config, storage=storage, tracker=tracker, again=again)
+    """Make the greedy soup of a sweep whose trials lie in the ledger.
+
+    trials   job keys of its plan; more in `sources.from_ledger` and `make_soup`
+    """
+    pool = from_ledger(storage, config, sweep, trials)
+    return make_soup(pool, config, storage=storage, project=project)
 
 
 def make_soup(
@@ -97,93 +68,107 @@ def make_soup(
     config: RunConfig,
     *,
     storage: Storage,
-    tracker: Tracker,
+    project: Callable[[JobRecord], object] = lambda job: None,
     again: bool = False,
-    judge: Judge | None = None,
+    score: Score | None = None,
 ) -> SoupResult:
-    """The greedy soup of a pool: a checkpoint, a job of the ledger, and a run in MLflow.
+    """Make the greedy soup of a pool: a checkpoint, and a job of the ledger.
 
-    config   the run it belongs to: student, data and protocol of the scores, soup.min_delta
-    again    search anew even where the soup of this very pool exists
-    judge    what scores; by default config's select split
-    InputError as soups.search.greedy, and where another process is making the same soup.
+    config    the run it belongs to: student, select protocol, soup.min_delta
+    project   called with the soup's job when it has ended, well or not, to show it elsewhere
+    again     search anew even where the soup of this very pool exists
+    score     scores weights on config's select split; by default the network does
+    Raises InputError as soups.search.greedy, and where another process is making the same soup.
     """
-    ingredients = ranked(pool.ingredients)
-    job, existing = _job(Ledger(storage.root), ingredients, config, again)
-    if not existing:
-        judge = judge or SelectJudge(config, storage)
+    pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
+    job, existing = _job(Ledger(storage.root), pool, config, again)
+    if existing:
+        project(job)
+    else:
+        select = _Select.of(config, storage, score)
         with job.claim():
             try:
-                _record(job, ingredients, judge, config, storage, pool)
+                _run(job, pool, select, config, storage)
             finally:
-                tracker.project(job, pool.sweep)
-    else:
-        tracker.project(job, pool.sweep)
-    return _made(job, storage, tracker, existing=existing)
+                project(job)
+    return _result(job, storage, existing=existing)
 
 
-def _record(
-    job: JobRecord,
-    ingredients: Sequence[Ingredient],
-    judge: Judge,
-    config: RunConfig,
-    storage: Storage,
-    pool: Pool,
-) -> None:
-    """The search between its first and its last line in the ledger."""
+@dataclass(frozen=True)
+class _Select:
+    """Select scores of weights; those of a checkpoint are computed once and saved."""
+
+    scorer: Scorer
+    score: Score
+
+    @classmethod
+    def of(cls, config: RunConfig, storage: Storage, score: Score | None) -> _Select:
+        scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
+        return cls(scorer, score or (lambda w: scorer.score(student_of(config.student, w))))
+
+    def checkpoint(self, ingredient: Ingredient) -> Scores:
+        scores = self.scorer.known(ingredient.sha256)
+        if scores is None:
+            scores = self.score(ingredient.load())
+            self.scorer.save(ingredient.sha256, scores)
+        return scores
+
+
+def _run(job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage: Storage) -> None:
+    """Search between the first and the last line of the job in the ledger."""
     job.write(
         Started(
             role="soup",
-            name=f"greedy soup of {len(ingredients)}",
+            name=f"greedy soup of {len(pool.ingredients)}",
             sweep=pool.sweep,
             experiment=config.name,
             config=config.model_dump(mode="json"),
-            ancestor=ingredients[0].ancestor,
+            ancestor=pool.ingredients[0].ancestor,
         )
     )
     try:
-        _search(job, ingredients, judge, config, storage, scored=pool.scored)
-    except BaseException as error:  # an interrupt too: nobody is at it any more
-        told = (str(error).splitlines() or ["interrupted"])[0]
-        job.write(Failed(error=f"{type(error).__name__}: {told}"))
+        _search(job, pool, select, config, storage)
+    except BaseException as error:  # an interrupt too: no process works on the job any more
+        first_line = (str(error).splitlines() or ["interrupted"])[0]
+        job.write(Failed(error=f"{type(error).__name__}: {first_line}"))
         raise
 
 
 def _search(
-    job: JobRecord,
-    pool: Sequence[Ingredient],
-    judge: Judge,
-    config: RunConfig,
-    storage: Storage,
-    *,
-    scored: bool,
+    job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage: Storage
 ) -> None:
-    """Search, then write: the checkpoint first, so that no line of the ledger is of less."""
+    """Search and write the soup: its file first, so that no line of the ledger lacks one."""
     began = time.monotonic()
-    if not scored:
-        pool = ranked([replace(i, score=judge.score_of(i).jf) for i in pool])
-    soup = greedy(pool, _told(judge, len(pool) - 1), min_delta=config.soup.min_delta)
-    scores = soup.scored if isinstance(soup.scored, Scores) else judge.score_of(pool[0])
+    ingredients: Sequence[Ingredient] = pool.ingredients
+    if not pool.scored:
+        ingredients = ranked([replace(i, score=select.checkpoint(i).jf) for i in ingredients])
+    score = _with_progress(select.score, len(ingredients) - 1)
+    soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
+    scores = soup.scored if isinstance(soup.scored, Scores) else select.checkpoint(ingredients[0])
     uniform = soup.score
-    if len(pool) > 1:
-        everything = average([i.load() for i in pool], [i.name for i in pool])
-        uniform = judge.score(everything).jf
+    if len(ingredients) > 1:
+        mean = average([i.load() for i in ingredients], [i.name for i in ingredients])
+        uniform = select.score(mean).jf
     student = config.student
     info = checkpoint.CheckpointInfo(
         name=student.name,
         config=registry.config(student.name, **student.options).model_dump(mode="json"),
-        ancestor=pool[0].ancestor,
-        step=max(int(i.meta.get("step", 0)) for i in soup.ingredients),
+        ancestor=ingredients[0].ancestor,
+        step=max(ingredient.step for ingredient in soup.ingredients),
         scores=summary(scores),
     )
     path, sha256 = checkpoint.write(storage.checkpoints, soup.weights, info)
-    judge.remember(sha256, scores)
+    select.scorer.save(sha256, scores)
     job.write(
         Souped(
-            pool=_pool(pool),
+            pool=pool.digest,
             ingredients=[i.name for i in soup.ingredients],
             decisions=[asdict(decision) for decision in soup.decisions],
-            scores={"jf": soup.score, "best_single_jf": pool[0].score, "uniform_jf": uniform},
+            scores={
+                "jf": soup.score,
+                "best_single_jf": ingredients[0].score,
+                "uniform_jf": uniform,
+            },
         )
     )
     job.write(
@@ -199,68 +184,46 @@ def _search(
     job.write(Done(seconds=time.monotonic() - began))
 
 
-def _told(judge: Judge, count: int) -> Callable[[Weights], Scores]:
-    """Scoring that says how far it is; a soup of many videos takes minutes."""
+def _with_progress(score: Score, count: int) -> Score:
+    """Log after each of `count` scores how long the rest will take: minutes, on many videos."""
     began, done = time.monotonic(), 0
 
-    def score(weights: Weights) -> Scores:
+    def logged(weights: Weights) -> Scores:
         nonlocal done
-        scores = judge.score(weights)
+        scores = score(weights)
         done += 1
         left = (time.monotonic() - began) / done * (count - done)
         logger.info("soup %d of %d: J&F %.3f, %.0f s left", done, count, scores.jf, left)
         return scores
 
-    return score
+    return logged
 
 
-def _pool(ingredients: Sequence[Ingredient]) -> str:
-    return digest(sorted(ingredient.sha256 for ingredient in ingredients))
-
-
-def _job(
-    ledger: Ledger, ingredients: Sequence[Ingredient], config: RunConfig, again: bool
-) -> tuple[JobRecord, bool]:
-    """The ledger's job of this soup, and whether it is done already."""
+def _job(ledger: Ledger, pool: Pool, config: RunConfig, again: bool) -> tuple[JobRecord, bool]:
+    """Find the ledger's job of this soup, and whether it is done already."""
     shaped_by = {
         "role": "soup",
         "recipe": RECIPE,
         "name": config.name,
-        "pool": _pool(ingredients),
+        "pool": pool.digest,
         "select": protocol_key(ScoringProtocol.for_select(config.data)),
         "min_delta": config.soup.min_delta,
     }
-    attempt, found = 0, None
+    attempt, newest = 0, None
     while (job := ledger.job(digest({**shaped_by, "attempt": attempt}))).state == "done":
-        attempt, found = attempt + 1, job
-    return (job, False) if found is None or again else (found, True)
+        attempt, newest = attempt + 1, job
+    return (job, False) if newest is None or again else (newest, True)
 
 
-def _made(job: JobRecord, storage: Storage, tracker: Tracker, *, existing: bool) -> SoupResult:
-    started, souped, made = job.started(), job.of(Souped)[-1], job.checkpoints()[-1]
-    assert started is not None  # it is done
-    records = Catalogue(tracker.connection).checkpoints(
-        started.experiment, started.sweep, ("soup",)
-    )
+def _result(job: JobRecord, storage: Storage, *, existing: bool) -> SoupResult:
+    """Read the result of a soup's job that is done."""
+    souped, file = job.of(Souped)[-1], job.checkpoints()[-1]
     return SoupResult(
         key=job.key,
-        path=storage.root / made.path,
-        sha256=made.sha256,
-        model_id=next(record.model_id for record in records if record.key == job.key),
+        path=storage.root / file.path,
+        sha256=file.sha256,
         scores=souped.scores,
         ingredients=souped.ingredients,
         decisions=souped.decisions,
         existing=existing,
     )
-
-
-def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> RunConfig:
-    """A run around checkpoints of unknown origin: their student, the data of the command line."""
-    students = {canonical(i.meta["student"]) for i in pool.ingredients}
-    if len(students) > 1:
-        raise InputError(f"{folder}: checkpoints of {len(students)} students; soups need one")
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", folder.absolute().name) or "folder"
-    values = {"student": pool.ingredients[0].meta["student"], "data.root": data}
-    if split is not None:
-        values["data.select"] = split
-    return changed(RunConfig(name=name), values, "command line")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -23,14 +23,18 @@ class Scored(Protocol):
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A checkpoint that may go into a soup. score: its held-out score; load: its weights."""
+    """A checkpoint that may go into a soup.
+
+    score: its held-out score, higher is better; load: reads its weights; ancestor: sha256 of the
+    stem it was trained from; step: optimisation steps since that stem.
+    """
 
     name: str
     sha256: str
     score: float
     load: Callable[[], Weights]
     ancestor: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
 
 
 @dataclass(frozen=True)

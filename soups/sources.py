@@ -1,45 +1,108 @@
-"""Where soup ingredients come from: an MLflow experiment, or a folder of checkpoints."""
+"""Gather the ingredients of a soup: from the ledger, from MLflow, or from a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config import RunConfig
-from orchestrator.config.content_key import digest
+from orchestrator.config.content_key import canonical, digest
+from orchestrator.config.loading import changed
+from orchestrator.config.sections import EXPERIMENT
+from orchestrator.tracking.events import Started
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_names import CheckpointRecord
 from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.storage import Storage
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
 from vosmodels.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-SCHEME = "mlflow:"
+
+@dataclass(frozen=True)
+class Student:
+    """A model by its registry name and its whole config."""
+
+    name: str
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Ingredients of one ancestor.
+    """Checkpoints of one ancestor that a soup may be made of.
 
-    sweep: its id, made from the files for a folder; config: the run they come from, None for a
-    folder; scored: whether their scores were measured as that config says.
+    sweep: id of the sweep they belong to, or a digest of a folder's checkpoints; config: the run
+    they come from, None for a folder; scored: whether their scores are select scores of `config`;
+    students: what a folder's checkpoints are of, each model once.
     """
 
     ingredients: tuple[Ingredient, ...]
     sweep: str
     config: RunConfig | None
     scored: bool
+    students: tuple[Student, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The content key of the ingredients, whatever their order and wherever they lie."""
+        return digest(sorted({ingredient.sha256 for ingredient in self.ingredients}))
+
+
+def from_ledger(storage: Storage, config: RunConfig, sweep: str, trials: Sequence[str]) -> Pool:
+    """Gather the trial checkpoints of a sweep from the ledger and the files beside it.
+
+    The pool equals that of `from_experiment`, and needs no MLflow: it has the trials that the
+    sweep trained, those of an earlier grid too, and `trials`, the job keys of its plan, which
+    another sweep may have trained.
+
+    InputError: no scored checkpoint, or the file of one is gone.
+    """
+    ingredients = []
+    for job in Ledger(storage.root).jobs():
+        first = next(iter(job.of(Started)), None)  # MLflow names a job by its first start, too
+        if first is None or first.role != "trial":
+            continue
+        if first.sweep != sweep and job.key not in trials:
+            continue
+        for event in sorted(job.checkpoints(), key=lambda event: event.step):
+            path = storage.root / event.path
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: gone, but {first.name} has it at step {event.step}; make the soup of "
+                    f"MLflow's copies: python -m soups.greedy --runs {EXPERIMENT}{config.name}"
+                )
+            if "jf" in event.scores:
+                ingredients.append(
+                    Ingredient(
+                        name=f"{first.name} step {event.step}",
+                        sha256=event.sha256,
+                        score=event.scores["jf"],
+                        load=partial(checkpoint.read_tensors, path),
+                        ancestor=event.ancestor or first.ancestor,
+                        step=event.step,
+                    )
+                )
+    if not ingredients:
+        raise InputError(
+            f"{storage.ledger}: no scored trial checkpoint of sweep {sweep}; run the sweep to the "
+            "end"
+        )
+    return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
 
 
 def from_experiment(
     catalogue: Catalogue, name: str, sweep: str | None = None, *, include_soups: bool = False
 ) -> Pool:
-    """The trial checkpoints of the newest sweep of an experiment, or of the sweep named.
+    """Gather the trial checkpoints of an experiment's newest sweep, or of the sweep named.
 
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
     """
@@ -54,9 +117,9 @@ def from_experiment(
             name=f"{record.job} step {record.step}",
             sha256=record.sha256,
             score=record.scores["jf"],
-            load=_loader(partial(catalogue.download, record)),
+            load=partial(_download, catalogue, record),
             ancestor=record.ancestor,
-            meta={"model_id": record.model_id, "step": record.step, "role": record.role},
+            step=record.step,
         )
         for record in records
         if "jf" in record.scores
@@ -66,38 +129,36 @@ def from_experiment(
             f"{catalogue.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
             f"{experiment!r}; run the sweep to the end"
         )
-    return Pool(_one_ancestor(ingredients), sweep, config, scored=True)
+    return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
 
 
 def from_folder(folder: Path) -> Pool:
-    """The checkpoints in a folder that were trained from a stem; stems and teachers are left out.
+    """Gather a folder's checkpoints that were trained from a stem; skip stems and teachers.
 
     InputError: no such folder, no checkpoint in it, none with an ancestor, a corrupt one.
     """
     if not folder.is_dir():
         raise InputError(
             f"{folder}: no such folder; give one with *.safetensors checkpoints, or "
-            f"{SCHEME}EXPERIMENT"
+            f"{EXPERIMENT}EXPERIMENT"
         )
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise InputError(f"{folder}: no checkpoints (*.safetensors) in it; nothing to average")
-    ingredients = []
+    ingredients, students = [], {}
     for path in paths:
         info = checkpoint.read_info(path)
         if info.ancestor is not None:
+            sha256 = sha256_of(path)
+            students[sha256] = Student(info.name, info.config)
             ingredients.append(
                 Ingredient(
                     name=f"{path.stem[:8]} step {info.step}",
-                    sha256=sha256_of(path),
+                    sha256=sha256,
                     score=info.scores.get("jf", 0.0),
-                    load=_loader(partial(Path, path)),
+                    load=partial(checkpoint.read_tensors, path),
                     ancestor=info.ancestor,
-                    meta={
-                        "path": str(path),
-                        "step": info.step,
-                        "student": {"name": info.name, "options": dict(info.config)},
-                    },
+                    step=info.step,
                 )
             )
     if not ingredients:
@@ -105,31 +166,50 @@ def from_folder(folder: Path) -> Pool:
             f"{folder}: none of its {len(paths)} checkpoints says which stem it was trained from; "
             "weights without a common ancestor cannot be averaged"
         )
-    mine = _one_ancestor(ingredients)
-    return Pool(mine, digest([i.sha256 for i in mine]), None, scored=False)
+    pool = _best_ancestor(ingredients)
+    distinct = {canonical([s.name, s.options]): s for s in (students[i.sha256] for i in pool)}
+    sweep = digest([ingredient.sha256 for ingredient in pool])
+    return Pool(pool, sweep, None, scored=False, students=tuple(distinct.values()))
+
+
+def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> RunConfig:
+    """Describe a run around a folder's checkpoints: their student, the command line's data."""
+    if len(pool.students) > 1:
+        raise InputError(f"{folder}: checkpoints of {len(pool.students)} students; soups need one")
+    (student,) = pool.students
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", folder.absolute().name) or "folder"
+    values = {
+        "student": {"name": student.name, "options": dict(student.options)},
+        "data.root": data,
+    }
+    if split is not None:
+        values["data.select"] = split
+    return changed(RunConfig(name=name), values, "command line")
 
 
 def sha256_of(path: Path) -> str:
-    """Of the file itself: a person may have renamed it."""
+    """Hash the file itself, whose name a person may have changed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _loader(path: Callable[[], Path]) -> Callable[[], Weights]:
-    return lambda: checkpoint.read_tensors(path())
+def _download(catalogue: Catalogue, record: CheckpointRecord) -> Weights:
+    return checkpoint.read_tensors(catalogue.download(record))
 
 
-def _one_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:
-    """Those that share the best ingredient's ancestor: sweeps with several stems have several
-    pools, and a soup across them would be worthless."""
+def _best_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:
+    """Keep the ingredients that share the best one's ancestor, and log how many do not.
+
+    A sweep with several stems has several pools; an average across them would be worthless.
+    """
     best = min(ingredients, key=lambda i: (-i.score, i.sha256))
-    mine = tuple(i for i in ingredients if i.ancestor == best.ancestor)
-    if len(mine) < len(ingredients):
-        left = Counter(str(i.ancestor)[:8] for i in ingredients if i.ancestor != best.ancestor)
+    pool = tuple(i for i in ingredients if i.ancestor == best.ancestor)
+    if len(pool) < len(ingredients):
+        others = Counter(str(i.ancestor)[:8] for i in ingredients if i.ancestor != best.ancestor)
         logger.warning(
             "taking %d checkpoints of stem %s; of other stems left out: %s",
-            len(mine),
+            len(pool),
             str(best.ancestor)[:8],
-            ", ".join(f"{count} of {ancestor}" for ancestor, count in sorted(left.items())),
+            ", ".join(f"{count} of {ancestor}" for ancestor, count in sorted(others.items())),
         )
-    return mine
+    return pool

@@ -54,6 +54,15 @@ def changed(config: RunConfig, values: Mapping[str, Any], place: str) -> RunConf
     return _validate(RunConfig, document, [])
 
 
+def run_of(config: SweepConfig) -> RunConfig:
+    """Return what a sweep keeps of its configuration: resolved, without what varies.
+
+    The storage folder is absolute, because the configuration is read from anywhere.
+    """
+    values = dict(resolve(config)) | {"storage": str(config.storage_root)}
+    return RunConfig(**{key: value for key, value in values.items() if key != "sweep"})
+
+
 def resolve(config: Config) -> Config:
     """Fill the nulls of `stem` from `train`; stages leave no nulls to fill."""
     if config.stages is not None:

@@ -45,6 +45,7 @@ NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"
     f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
 }
 STORAGE = "results"  # in the working directory
+EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
 MODEL = "models:/"  # before the id of a checkpoint in MLflow
 GENERATED_SPLITS = ("train", "val", "test")
 

@@ -209,7 +209,7 @@ class CheckpointRecorder:
             model, ancestor=self.ancestor, step=step, scores=summary(scores)
         )
         path, sha256 = checkpoint.write(self.storage.checkpoints, model.state_dict(), info)
-        self.scorer.remember(sha256, scores)
+        self.scorer.save(sha256, scores)
         self.record.write(
             events.Checkpoint(
                 step=step,

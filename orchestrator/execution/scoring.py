@@ -73,8 +73,8 @@ class Scorer:
         protocol = self.protocol
         save_strip(path, model, self.videos[0], height=protocol.height, stride=protocol.stride)
 
-    def remember(self, sha256: str, scores: Scores) -> None:
-        """Keep scores for `checkpoint`, under the name of the weights they belong to."""
+    def save(self, sha256: str, scores: Scores) -> None:
+        """Save scores of a checkpoint where `checkpoint` and `known` look for them."""
         write_json(self._path(sha256), scores.as_dict())
 
     def task(self, sha256: str, model: ModelConfig) -> Task:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config.sections import MODEL, STORAGE
+from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.tracking.mlflow_reader import Catalogue
 from orchestrator.tracking.mlflow_store import Connection, locate
 from vosmodels.errors import InputError
-
-EXPERIMENT = "mlflow:"
 
 
 @dataclass(frozen=True)

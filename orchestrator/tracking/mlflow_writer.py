@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import SweepConfig
-from orchestrator.config.loading import resolve
+from orchestrator.config.loading import resolve, run_of
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -70,9 +70,7 @@ class Tracker:
         self._log_params(run_id, {k: v for k, v in flat.items() if k not in skip})
         self._client.set_tag(run_id, OPENED, str(time.time()))
         self._client.update_run(run_id, status="RUNNING")
-        paths = {"storage": str(config.storage_root)}  # absolute, for readers in other folders
-        run = resolve(config).model_copy(update=paths).model_dump(mode="json", exclude={"sweep"})
-        self._client.log_dict(run_id, run, "config.json")
+        self._client.log_dict(run_id, run_of(config).model_dump(mode="json"), "config.json")
         if text:
             self._client.log_text(run_id, text, "sweep.yaml")
         return run_id

@@ -68,9 +68,9 @@ def test_scores_lie_where_earlier_versions_kept_them(tmp_path, monkeypatch):
         (DataConfig(report="test"), "271e1a53e2dab1fa"),
         (DataConfig(report="test", report_height=480), "29d9965963c81ac8"),
     ):
-        reporting(Storage(tmp_path), data).remember("abc", scores)
+        reporting(Storage(tmp_path), data).save("abc", scores)
         assert (tmp_path / "scores" / f"{name}.json").exists()
-    choosing_by(Storage(tmp_path), data).remember("abc", scores)
+    choosing_by(Storage(tmp_path), data).save("abc", scores)
     assert (tmp_path / "scores" / "c5dcd051d74258b6.json").exists()
 
 

@@ -1,9 +1,10 @@
-"""A soup from pool to ledger, file and MLflow, with a judge that needs no video."""
+"""A soup from pool to ledger, file and MLflow, with a score that needs no video."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.loading import run_of
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import DataConfig
+from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
 from orchestrator.tracking.storage import Storage
 from soups import greedy, recipe
-from soups.search import Ingredient
-from soups.sources import from_experiment
+from soups.sources import from_experiment, from_ledger
 from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
@@ -29,24 +32,17 @@ from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
 
-class TargetJudge:
-    """Scores 1 minus the distance of the weight `w` to a target."""
+class Nearness:
+    """Scores 1 minus the distance of the weight `w` to a target, and counts how often."""
 
     def __init__(self, target: float) -> None:
         self.target = target
         self.calls = 0
-        self.remembered: dict[str, Scores] = {}
 
-    def score(self, weights: Mapping[str, Tensor]) -> Scores:
+    def __call__(self, weights: Mapping[str, Tensor]) -> Scores:
         self.calls += 1
         value = 1 - abs(float(weights["w"]) - self.target)
         return Scores((SequenceScore("ant", {1: ObjectScore((value,), (value,))}),))
-
-    def score_of(self, ingredient: Ingredient) -> Scores:
-        return self.score(ingredient.load())
-
-    def remember(self, sha256: str, scores: Scores) -> None:
-        self.remembered[sha256] = scores
 
 
 class Kitchen:
@@ -59,7 +55,7 @@ class Kitchen:
         self.catalogue = Catalogue(self.tracker.connection)
         self.config: SweepConfig = sweep_config(self.storage.root)
         self.sweep = sweep_id(self.config)
-        self.judge = TargetJudge(0.4)
+        self.score = Nearness(0.4)
         self.tracker.open_sweep(self.config, self.sweep)
         job, started = trial_job(self.ledger, self.config, 0, "k")
         student = self.config.student
@@ -67,7 +63,7 @@ class Kitchen:
             job.write(started)
             for step, value in ((10, 0.0), (20, 1.0), (30, 5.0)):
                 weights = {"w": torch.tensor([value])}
-                jf = self.judge.score(weights).jf
+                jf = self.score(weights).jf
                 info = checkpoint.CheckpointInfo(
                     student.name,
                     registry.config(student.name).model_dump(mode="json"),
@@ -80,7 +76,7 @@ class Kitchen:
                 job.write(Checkpoint(step, sha256, relative, {"jf": jf}, ancestor="stem"))
             job.write(Done(1.0))
         self.tracker.project(job)
-        self.judge.calls = 0
+        self.score.calls = 0
 
     def cook(self, *, again: bool = False, data: DataConfig | None = None) -> recipe.SoupResult:
         pool = from_experiment(self.catalogue, "omega")
@@ -89,10 +85,15 @@ class Kitchen:
             pool,
             pool.config.model_copy(update={"data": data or pool.config.data}),
             storage=self.storage,
-            tracker=self.tracker,
+            project=self.tracker.project,
             again=again,
-            judge=self.judge,
+            score=self.score,
         )
+
+    def model_id(self, soup: recipe.SoupResult) -> str:
+        """The soup's model in MLflow."""
+        records = self.catalogue.checkpoints("omega", None, ("soup",))
+        return next(record.model_id for record in records if record.key == soup.key)
 
 
 @pytest.fixture
@@ -113,7 +114,10 @@ def test_a_soup_is_a_checkpoint_with_its_scores_ancestor_and_the_averaged_weight
     assert made.scores == pytest.approx(
         {"jf": 0.9, "best_single_jf": 0.6, "uniform_jf": 1 - (2 - 0.4)}
     )
-    assert kitchen.judge.remembered[made.sha256].jf == pytest.approx(0.9)
+    select = Scorer(kitchen.storage, ScoringProtocol.for_select(kitchen.config.data))
+    kept = select.known(made.sha256)
+    assert kept is not None
+    assert kept.jf == pytest.approx(0.9)
 
 
 def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
@@ -124,7 +128,7 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert [d["accepted"] for d in souped.decisions] == [True, True, False]
     ant = {"j": 0.9, "f": 0.9, "objects": 1}
     assert job.checkpoints()[0].sequences["ant"] == pytest.approx(ant)
-    record = kitchen.catalogue.model(made.model_id)
+    record = kitchen.catalogue.model(kitchen.model_id(made))
     assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
     assert kitchen.catalogue.best_checkpoint("omega") == record
     from mlflow import MlflowClient
@@ -142,11 +146,11 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
 
 def test_the_same_pool_again_gives_the_existing_soup_without_scoring(kitchen: Kitchen):
     first = kitchen.cook()
-    calls = kitchen.judge.calls
+    calls = kitchen.score.calls
     again = kitchen.cook()
     assert (again.existing, first.existing) == (True, False)
-    assert (again.key, again.sha256, again.model_id) == (first.key, first.sha256, first.model_id)
-    assert kitchen.judge.calls == calls
+    assert (again.key, again.sha256) == (first.key, first.sha256)
+    assert kitchen.score.calls == calls
 
 
 def test_again_makes_another_run_with_the_same_weights(kitchen: Kitchen):
@@ -163,7 +167,7 @@ def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
     def broken(weights: Mapping[str, Tensor]) -> Scores:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(kitchen.judge, "score", broken)
+    monkeypatch.setattr(kitchen, "score", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         kitchen.cook()
     failed = [job for job in kitchen.ledger.jobs() if job.state == "failed"]
@@ -179,7 +183,7 @@ def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     made = kitchen.cook()
     other = Ledger(kitchen.storage.root)
     following = recipe._job(
-        other, from_experiment(kitchen.catalogue, "omega").ingredients, kitchen.config, True
+        other, from_experiment(kitchen.catalogue, "omega"), kitchen.config, True
     )[0]
     with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
         kitchen.cook(again=True)
@@ -200,6 +204,37 @@ def test_a_soup_is_made_anew_when_the_videos_change_under_the_same_path(
     assert again.key != first.key
 
 
+def test_the_soup_of_a_sweep_is_that_of_the_command_though_mlflow_could_not_show_it(
+    kitchen: Kitchen,
+):
+    def away(job: object) -> None:
+        raise OSError("no answer")
+
+    pool = from_ledger(kitchen.storage, run_of(kitchen.config), kitchen.sweep, ())
+    with pytest.raises(OSError, match="no answer"):
+        recipe.make_soup(
+            pool,
+            run_of(kitchen.config),
+            storage=kitchen.storage,
+            project=away,
+            score=kitchen.score,
+        )
+    soup = kitchen.cook()
+    assert soup.existing
+    assert soup.scores["jf"] == pytest.approx(0.9)
+
+
+def test_a_soup_whose_scores_are_not_known_scores_every_checkpoint_once(kitchen: Kitchen):
+    pool = replace(from_experiment(kitchen.catalogue, "omega"), scored=False)
+    assert pool.config is not None
+    for again, calls in ((False, 3 + 2 + 1), (True, 2 + 1)):  # checkpoints, soups, uniform
+        kitchen.score.calls = 0
+        recipe.make_soup(
+            pool, pool.config, storage=kitchen.storage, again=again, score=kitchen.score
+        )
+        assert kitchen.score.calls == calls
+
+
 def uri(kitchen: Kitchen) -> list[str]:
     return ["--tracking-uri", kitchen.tracker.store.uri]
 
@@ -217,7 +252,7 @@ def test_the_command_prints_decisions_scores_file_and_model(
         "uniform soup   -0.6000",
         "greedy soup    0.9000  of 2",
         str(made.path),
-        f"models:/{made.model_id}",
+        f"models:/{kitchen.model_id(made)}",
         kitchen.tracker.store.uri,
     ):
         assert text in out, text
@@ -230,7 +265,7 @@ def test_the_command_gives_json(kitchen: Kitchen, capsys: pytest.CaptureFixture[
     assert told["soup"] == {
         "file": str(made.path),
         "sha256": made.sha256,
-        "model_id": made.model_id,
+        "model_id": kitchen.model_id(made),
     }
     assert (told["existing"], told["sweep"]) == (True, kitchen.sweep)
     assert len(told["decisions"]) == 3

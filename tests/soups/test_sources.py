@@ -9,12 +9,21 @@ import pytest
 import torch
 
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.loading import run_of
 from orchestrator.tracking.events import Done
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import Catalogue
 from orchestrator.tracking.mlflow_writer import Tracker
-from soups.sources import from_experiment, from_folder
-from tests.stores import WARNING, checkpoint_of, show_sweep, trial_job
+from orchestrator.tracking.storage import Storage
+from soups.sources import Pool, Student, config_of_folder, from_experiment, from_folder, from_ledger
+from tests.stores import (
+    WARNING,
+    checkpoint_of,
+    finished_trial,
+    show_sweep,
+    sweep_config,
+    trial_job,
+)
 from vosmodels import checkpoint
 from vosmodels.errors import InputError
 
@@ -42,6 +51,57 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
     assert {i.ancestor for i in pool.ingredients} == {"stem"}
     named = from_experiment(catalogue, "omega", sweep_id(old))
     assert [i.sha256 for i in named.ingredients] == ["o1", "o2"]
+
+
+def facts(pool: Pool) -> list[object]:
+    """What a pool says of each ingredient."""
+    return [(i.name, i.sha256, i.score, i.ancestor, i.step) for i in pool.ingredients]
+
+
+def test_the_ledger_gives_the_pool_that_mlflow_gives(
+    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+):
+    show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
+    config = show_sweep(tracker, ledger, {"n": [0.3, 0.4], "m": [0.5, 0.2]})
+    elsewhere = finished_trial(ledger, sweep_config(ledger.storage, seed=2), 1, "e", [0.1])
+    tracker.project(elsewhere, sweep_id(config))  # another sweep trained it, this one uses it
+    shown = from_experiment(catalogue, "omega", sweep_id(config))
+    pool = from_ledger(
+        Storage(ledger.storage), run_of(config), sweep_id(config), trials=["n", "m", "e"]
+    )
+    assert facts(pool) == facts(shown)
+    assert [i.name for i in pool.ingredients][:2] == ["omega=1.0 step 10", "omega=1.0 step 10"]
+    assert pool.digest == shown.digest
+    assert (pool.config, pool.sweep, pool.scored) == (shown.config, shown.sweep, shown.scored)
+
+
+def test_trials_of_an_earlier_grid_stay_in_the_ledgers_pool(tracker: Tracker, ledger: Ledger):
+    config = show_sweep(tracker, ledger, {"n": [0.3], "m": [0.5]})
+    pool = from_ledger(Storage(ledger.storage), run_of(config), sweep_id(config), trials=["m"])
+    assert {i.sha256 for i in pool.ingredients} == {"n1", "m1"}
+
+
+def test_a_sweep_without_scored_trials_and_a_file_that_is_gone_are_told(
+    tracker: Tracker, ledger: Ledger
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
+    with pytest.raises(InputError, match=r"ledger: no scored trial checkpoint of sweep"):
+        from_ledger(storage, run_of(config), sweep_id(config), ())
+    finished_trial(ledger, config, 0, "k", [0.3])
+    storage.checkpoint("k1").unlink()
+    with pytest.raises(
+        InputError, match=r"k1\.safetensors: gone, but omega=0\.0 has it at step 10"
+    ):
+        from_ledger(storage, run_of(config), sweep_id(config), ())
+
+
+def test_a_folder_of_several_students_is_refused(tmp_path: Path):
+    save(tmp_path, 1.0)
+    info = checkpoint.CheckpointInfo("mobilevos_y", {}, "stem", 10, {"jf": 0.5})
+    checkpoint.write(tmp_path, {"w": torch.tensor([2.0])}, info)
+    pool = from_folder(tmp_path)
+    with pytest.raises(InputError, match="checkpoints of 2 students; soups need one"):
+        config_of_folder(tmp_path, pool, "generated", None)
 
 
 def test_earlier_soups_are_ingredients_only_where_asked_for(
@@ -96,7 +156,7 @@ def test_a_folder_gives_its_checkpoints_and_leaves_stems_and_teachers_out(tmp_pa
     assert {i.sha256 for i in pool.ingredients} == {path.stem for path in paths}
     assert sorted(float(i.load()["w"]) for i in pool.ingredients) == [1.0, 2.0]
     assert not pool.scored
-    assert pool.ingredients[0].meta["student"] == {"name": "mobilevos_x", "options": {"a": 1}}
+    assert pool.students == (Student("mobilevos_x", {"a": 1}),)
 
 
 def test_a_renamed_checkpoint_is_still_known_by_its_content(tmp_path: Path):

@@ -1,0 +1,50 @@
+"""The soup that ends a sweep."""
+
+import logging
+from typing import Any
+
+from orchestrator import pipeline
+from orchestrator.config.content_key import sweep_id
+from orchestrator.config.loading import run_of
+from orchestrator.execution.scoring import Scorer
+from orchestrator.planning.plan import Plan
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.storage import Storage
+from soups import recipe
+from tests.stores import finished_trial, sweep_config
+from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
+
+
+class AwayTracker:
+    """MLflow while it cannot be reached."""
+
+    def project(self, job, sweep=None):
+        raise ConnectionError("no answer")
+
+
+class Table:
+    """Rows as their checkpoint and note."""
+
+    def soup(self, sha256, note):
+        return sha256, note
+
+
+def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch, caplog):
+    config = sweep_config(tmp_path)
+    scores = Scores((SequenceScore("ant", {1: ObjectScore((0.2,), (0.2,))}),))
+    monkeypatch.setattr(recipe, "average", lambda state_dicts, names=None: {})
+    monkeypatch.setattr("soups.search.average", lambda state_dicts, names=None: {})
+    monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path: {})
+    monkeypatch.setattr(Scorer, "score", lambda self, model: scores)
+    monkeypatch.setattr(recipe, "student_of", lambda student, weights: None)
+    tracker: Any = AwayTracker()
+    table: Any = Table()
+    ledger = Ledger(tmp_path)
+    finished_trial(ledger, config, 0, "k", [0.1, 0.15])
+    plan = Plan(sweep_id(config), None, (), ())
+    with caplog.at_level(logging.WARNING, "orchestrator"):
+        row: Any = pipeline._soup(run_of(config), plan, Storage(tmp_path), tracker, table)
+    (soup,) = [job for job in ledger.jobs() if job.key != "k"]
+    assert soup.state == "done"
+    assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
+    assert "tracking is away (no answer)" in caplog.text
