@@ -1,11 +1,10 @@
-"""The rows of a sweep, from the ledger and from scores computed once."""
+"""Turn a sweep's plan and ledger into rows, scoring checkpoints that lack scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.protocol import ScoringProtocol
@@ -20,7 +19,7 @@ from orchestrator.execution.scoring import (
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.planning.trials import trials
-from orchestrator.reporting.results import COPY, Row
+from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split, SplitScores
 from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
@@ -31,17 +30,17 @@ from vosmodels.model import VideoModel
 
 @dataclass(frozen=True)
 class _Entry:
-    """A checkpoint that has a row of its own."""
+    """Pair a job's checkpoint with the name, role and baseline of its row."""
 
     job: Job
-    made: Checkpoint
+    event: Checkpoint
     name: str
     role: str
     baseline: str | None = None
 
 
 class SweepTable:
-    """The rows of a plan, from the ledger and from scores computed once."""
+    """Make the rows of a plan from the ledger and from scores that are computed once."""
 
     def __init__(self, plan: Plan, config: SweepConfig, storage: Storage) -> None:
         self.plan = plan
@@ -53,8 +52,10 @@ class SweepTable:
         self.report = Scorer(storage, report, errors=True) if report else None
 
     def rows(self) -> list[Row]:
-        """Anchors, teacher, and the best checkpoint by select J&F of every trial; what lacks its
-        scores is scored first."""
+        """Score what lacks scores, copy report scores to the ledger, and return all rows.
+
+        These are the baseline rows, the teacher, and the best checkpoint of every finished trial.
+        """
         entries = self._entries()
         threads = self.plan.trials[0].threads
         score_all(self._unscored(entries), at_once=cores() // threads, threads=threads)
@@ -64,49 +65,57 @@ class SweepTable:
         if self.report:
             for entry in entries:
                 if entry.role != "teacher":
-                    self._record(entry.job, entry.made, self.report)
+                    self._record(entry.job, entry.event, self.report)
         return self.so_far()
 
     def so_far(self) -> list[Row]:
-        """The rows whose select scores are known, with what is known of their report."""
-        copy = Row(COPY, "anchor", self._scores(FIRST_FRAME_COPY))
+        """Return the rows whose select scores are known, with their report where it is known."""
+        copy = Row(COPY, BASELINE, self._scores(FIRST_FRAME_COPY))
         rows = [copy, *(self._row(entry) for entry in self._entries())]
         return [row for row in rows if "select" in row.scores]
 
     def _entries(self) -> list[_Entry]:
-        found = []
-        stems = {}
+        """List the checkpoints with rows: all of the stems, the teacher's last, the trials' best.
+
+        A trial counts only when its job is done; its best checkpoint has the highest select J&F.
+        """
+        entries = []
+        last_stems = {}  # by key: the name of the row that trials of this stem are compared with
         names = [stem.model.name for stem in self.plan.stems]
         for number, stem in enumerate(self.plan.stems, 1):
-            several = f" ({stem.model.name if len(set(names)) == len(names) else number})"
-            told = several if len(names) > 1 else ""
-            stems[stem.key] = _stem_name(stem, stem.steps) + told
-            for made in self.ledger.job(stem.key).checkpoints():
-                found.append(_Entry(stem, made, _stem_name(stem, made.step) + told, "anchor"))
+            label = stem.model.name if len(set(names)) == len(names) else number
+            suffix = f" ({label})" if len(names) > 1 else ""
+            last_stems[stem.key] = _stem_name(stem, stem.steps) + suffix
+            for event in self.ledger.job(stem.key).checkpoints():
+                name = _stem_name(stem, event.step) + suffix
+                entries.append(_Entry(stem, event, name, BASELINE))
         if self.plan.teacher:
-            for made in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
-                found.append(_Entry(self.plan.teacher, made, "teacher", "teacher"))
+            for event in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
+                entries.append(_Entry(self.plan.teacher, event, "teacher", "teacher"))
         for job, trial in zip(self.plan.trials, trials(self.config), strict=True):
             record = self.ledger.job(job.key)
             if record.state == "done":
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
                 points = self.config.sweep.points
-                baseline = trial.baseline if points else stems[job.needs["stem"]]
-                found.append(_Entry(job, best, job.name, "trial", baseline))
-        return found
+                baseline = trial.baseline if points else last_stems[job.needs["stem"]]
+                entries.append(_Entry(job, best, job.name, "trial", baseline))
+        return entries
 
     def _unscored(self, entries: Sequence[_Entry]) -> list[Task]:
-        """What lacks scores; jobs keep the select scores of their own checkpoints, so here it is
-        the report, and the select split where it is another than when they ran."""
+        """List the scoring tasks that are left.
+
+        Jobs keep the select scores of their checkpoints, so these are tasks of the report split,
+        and of a select split that has changed since the jobs ran.
+        """
         tasks = []
         for entry in entries:
             for scorer in (self.select, self.report if entry.role != "teacher" else None):
-                if scorer is not None and scorer.known(entry.made.sha256) is None:
-                    tasks.append(scorer.task(entry.made.sha256, entry.job.model))
+                if scorer is not None and scorer.known(entry.event.sha256) is None:
+                    tasks.append(scorer.task(entry.event.sha256, entry.job.model))
         return tasks
 
     def soup(self, sha256: str, note: str) -> Row:
-        """The row of a soup of the plan's trials."""
+        """Score a soup of the plan's trials on both splits and return its row."""
         load = self._loader(sha256, self.plan.trials[0])
         for scorer in (self.select, self.report):
             if scorer:
@@ -114,22 +123,22 @@ class SweepTable:
         return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
 
     def _row(self, entry: _Entry) -> Row:
-        job, made = entry.job, entry.made
-        scores = self._scores(made.sha256)
+        job, event = entry.job, entry.event
+        scores = self._scores(event.sha256)
         if entry.role == "teacher":
             scores.pop("report", None)
         record = self.ledger.job(job.key)
-        done = record.done()
-        whole = done if job.role != "stem" or made.step == job.steps else None
+        # A stem's cost belongs to its last checkpoint, not to those on the way.
+        done = record.done() if job.role != "stem" or event.step == job.steps else None
         return Row(
             entry.name,
             entry.role,
             scores,
-            step=made.step,
-            sha256=made.sha256,
-            seconds=whole.seconds if whole else None,
-            peak_mib=whole.peak_mib if whole else None,
-            note=record.warnings() if whole else "",
+            step=event.step,
+            sha256=event.sha256,
+            seconds=done.seconds if done else None,
+            peak_mib=done.peak_mib if done else None,
+            note=record.warnings() if done else "",
             baseline=entry.baseline,
             curve=[(c.step, c.scores["j"]) for c in record.checkpoints()]
             if entry.role == "trial"
@@ -146,16 +155,16 @@ class SweepTable:
                 known[split] = SplitScores.of(scores, scorer.boundary(name))
         return known
 
-    def _record(self, job: Job, made: Checkpoint, scorer: Scorer) -> None:
-        """Report scores go to the ledger too, so that MLflow shows them."""
+    def _record(self, job: Job, event: Checkpoint, scorer: Scorer) -> None:
+        """Write a checkpoint's report scores to the ledger once, from where MLflow gets them."""
         record = self.ledger.job(job.key)
-        known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == made.step]
+        known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == event.step]
         if not known:
-            scores = scorer.checkpoint(made.sha256, self._loader(made.sha256, job))
+            scores = scorer.checkpoint(event.sha256, self._loader(event.sha256, job))
             with record.claim():
-                record.write(Evaluated(step=made.step, scores=summary(scores), split="report"))
+                record.write(Evaluated(step=event.step, scores=summary(scores), split="report"))
 
-    def _loader(self, sha256: str, job: Job) -> Any:
+    def _loader(self, sha256: str, job: Job) -> Callable[[], VideoModel]:
         def load() -> VideoModel:
             return student_of(job.model, checkpoint.read_tensors(self.storage.checkpoint(sha256)))
 
@@ -163,11 +172,11 @@ class SweepTable:
 
 
 def _stem_name(stem: Job, step: int) -> str:
-    """What a stem's checkpoint is called: it has one at its start and one at each stage's end."""
+    """Name a stem's checkpoint: it has one at its start and one at the end of each stage."""
     if step == 0:
         return "untrained student"
     if step == stem.steps:
         return "stem: cross-entropy only"
-    done = accumulate(stage.train.steps for stage in stem.stages)
-    at = next(place for place, steps in enumerate(done) if steps == step)
-    return f"stem after {stem.stages[at].name}"
+    ends = accumulate(stage.train.steps for stage in stem.stages)
+    stage = stem.stages[list(ends).index(step)]
+    return f"stem after {stage.name}"
