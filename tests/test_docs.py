@@ -80,7 +80,9 @@ FILES = [c for c in FILES if (ROOT / c.arguments[0]).is_file()]
 
 def of_module(name):
     """The module that `python -m name` runs."""
-    if importlib.util.find_spec(name).submodule_search_locations is not None:
+    spec = importlib.util.find_spec(name)
+    assert spec, f"there is no module {name}"
+    if spec.submodule_search_locations is not None:
         name = f"{name}.__main__"
     return importlib.import_module(name)
 
@@ -168,7 +170,7 @@ def blocks(language):
 @pytest.mark.parametrize("text", blocks("python"))
 def test_a_snippet_imports_what_is_there(text):
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and node.module:
             module = importlib.import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
