@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from orchestrator.config import errors, stages
+from orchestrator.config import errors, models, stages
 from orchestrator.config.fields import (
-    CROP_MULTIPLE,
     Above0,
     ClipLength,
     Count,
@@ -23,9 +22,8 @@ from orchestrator.config.fields import (
     Unit,
     Weight,
 )
+from orchestrator.config.models import ModelConfig, StudentConfig, TeacherConfig
 from orchestrator.config.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
-from vosmodels import registry
-from vosmodels.errors import InputError
 from vosmodels.types import (
     Augmentation,
     CorrelationMethod,
@@ -107,49 +105,6 @@ class DataConfig(Section):
     def draws(root: str | None, layout: str | None) -> bool:
         """Return whether a root and a layout mean generated clips."""
         return layout == "generated" or (layout == "auto" and root == "generated")
-
-
-class ModelConfig(Section):
-    """A model by registry name; the config class of the model checks `options`."""
-
-    name: str
-    weights: str | None = None  # a whole model: a file or models:/ID
-    backbone: str | None = None  # encoder weights to start from: imagenet or a file
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_registered(cls, value: str) -> str:
-        try:
-            registry.config(value)
-        except InputError as error:
-            raise errors.broken_rule(str(error), prefix="") from None
-        return value
-
-    @field_validator("options")
-    @classmethod
-    def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if "name" in info.data:
-            try:
-                registry.config(info.data["name"], **value)
-            except InputError as error:
-                raise errors.broken_rule(str(error), prefix="") from None
-        return value
-
-
-class StudentConfig(ModelConfig):
-    """The model that the trials train."""
-
-    section = "student"
-    name: str = "mobilevos_mobilenetv2"
-
-
-class TeacherConfig(ModelConfig):
-    """The teacher: loaded from `weights`, or trained first for `steps` steps."""
-
-    section = "teacher"
-    name: str = "stcn_mobilenetv2"
-    steps: Count = 200
 
 
 class LossConfig(Section):
@@ -309,23 +264,15 @@ class RunConfig(Section):
 
     @field_validator("loss")
     @classmethod
-    def _terms_have_what_they_need(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
+    def _terms_fit_the_models(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         if not (value.ce or value.dice or value.needs_teacher):
+            weights = ("ce", "dice", "logit", "representation")
             raise errors.broken_rule(
-                "every weight is 0 (ce, dice, logit, representation); raise one of them",
+                f"every weight is 0 ({', '.join(weights)}); raise one of them",
                 prefix="",
-                keys=[f"loss.{key}" for key in ("ce", "dice", "logit", "representation")],
+                keys=[f"loss.{key}" for key in weights],
             )
-        for section in ("student", "teacher"):
-            model = info.data.get(section)
-            if model and value.needs_features and not registry.entry(model.name).features:
-                raise errors.broken_rule(
-                    f"representation {value.representation:g} compares a feature map per object, "
-                    f"which {section} {model.name} does not have; set loss.representation=0, or "
-                    f"choose another {section}",
-                    prefix="",
-                    keys=("loss.representation", f"{section}.name"),
-                )
+        models.check_features(value.representation, cls._models(info, "student", "teacher"))
         return value
 
     @field_validator("stem", "train", "stages")
@@ -333,19 +280,17 @@ class RunConfig(Section):
     def _crop_fits_the_models(cls, value: Any, info: ValidationInfo) -> Any:
         loss = info.data.get("loss")
         sections = ("student", "teacher") if loss and loss.needs_teacher else ("student",)
-        models = [model for key in sections if (model := info.data.get(key))]
-        for part in value if isinstance(value, tuple) else (value,):
-            for model in models:
-                crop, side = getattr(part, "crop", None), registry.entry(model.name).side
-                if crop is not None and crop % CROP_MULTIPLE != side:
-                    near = crop - crop % CROP_MULTIPLE + side
-                    plus = f" + {side}" if side else ""
-                    raise errors.broken_rule(
-                        f"crop {crop}: {model.name} takes sides of 16 k{plus}, such as {near}",
-                        prefix="",
-                        keys=("student.name", "teacher.name", "train.crop", "stem.crop"),
-                    )
+        parts = {info.field_name: value}
+        if info.field_name == "stages":
+            parts = {f"stages.{place}": stage for place, stage in enumerate(value or ())}
+        for key, part in parts.items():
+            models.check_crop(f"{key}.crop", part.crop, cls._models(info, *sections))
         return value
+
+    @staticmethod
+    def _models(info: ValidationInfo, *sections: str) -> dict[str, ModelConfig]:
+        """Collect the models of sections that are valid themselves."""
+        return {key: info.data[key] for key in sections if key in info.data}
 
     @field_validator("train")
     @classmethod

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from orchestrator.config.content_key import digest
+from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import ModelConfig
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry

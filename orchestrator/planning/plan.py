@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import content, digest
+from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import MODEL, Config, LossConfig, ModelConfig, TrainConfig
+from orchestrator.config.sections import MODEL, Config, LossConfig, TrainConfig
 from orchestrator.config.stages import ImagesConfig, VideosConfig
 from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
 from orchestrator.planning.protocol import protocol_key

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config import RunConfig
+from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import ModelConfig
 from orchestrator.planning.datasets import staged, training_clips
 from orchestrator.planning.protocol import scored_videos
 from vosmodels import registry

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import canonical, digest, sweep_id
-from orchestrator.config.sections import StudentConfig
+from orchestrator.config.models import StudentConfig
 
 GRID = {"loss.omega": [0.0, 1.0]}
 

@@ -185,6 +185,7 @@ def test_every_unbuilt_feature_has_its_test():
         ("{cluster.threads: [1]}", "sweep.parameters.cluster.threads: cannot be swept"),
         ("{loss.method: [tiles]}", "did you mean 'tiled'?"),
         ("{loss.method: [classwise]}", "loss.method classwise is exact for 0 only"),
+        ("{train.crop: [128, 129]}", "train.crop: crop 129: mobilevos_mobilenetv2 takes sides of"),
         ("{student.options.asp: [1]}", "asp"),
         ("{loss.tau: {uniform: [0, 1]}}", "ranges need search random or optuna"),
     ],
@@ -193,6 +194,12 @@ def test_each_mistake_in_a_grid_has_its_line(tmp_path: Path, parameters: str, li
     lines = refused(write(tmp_path, f"sweep: {{parameters: {parameters}}}\n"))
     assert len(lines) == 1
     assert line in lines[0]
+
+
+def test_a_sweep_that_switches_the_last_term_off_is_refused(tmp_path: Path):
+    text = "loss: {logit: 0, representation: 0}\nsweep: {parameters: {loss.ce: [1, 0]}}\n"
+    (line,) = refused(write(tmp_path, text))
+    assert "sweep.parameters.loss.ce: every weight is 0" in line
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Define the sections of student and teacher, and the rules that depend on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from orchestrator.config.errors import broken_rule
+from orchestrator.config.fields import CROP_MULTIPLE, Count, Section
+from vosmodels import registry
+from vosmodels.errors import InputError
+
+
+class ModelConfig(Section):
+    """A model by registry name; the config class of the model checks `options`."""
+
+    name: str
+    weights: str | None = None  # a whole model: a file or models:/ID
+    backbone: str | None = None  # encoder weights to start from: imagenet or a file
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_registered(cls, value: str) -> str:
+        try:
+            registry.config(value)
+        except InputError as error:
+            raise broken_rule(str(error), prefix="") from None
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" in info.data:
+            try:
+                registry.config(info.data["name"], **value)
+            except InputError as error:
+                raise broken_rule(str(error), prefix="") from None
+        return value
+
+
+class StudentConfig(ModelConfig):
+    """The model that the trials train."""
+
+    section = "student"
+    name: str = "mobilevos_mobilenetv2"
+
+
+class TeacherConfig(ModelConfig):
+    """The teacher: loaded from `weights`, or trained first for `steps` steps."""
+
+    section = "teacher"
+    name: str = "stcn_mobilenetv2"
+    steps: Count = 200
+
+
+def check_features(representation: float, models: Mapping[str, ModelConfig]) -> None:
+    """Refuse a weight of the representation term where a model has no z per object.
+
+    models: by section. Raises PydanticCustomError.
+    """
+    for section, model in models.items():
+        if representation > 0 and not registry.entry(model.name).features:
+            raise broken_rule(
+                f"representation {representation} compares a feature map per object, which "
+                f"{section} {model.name} does not have; set loss.representation=0, or choose "
+                f"another {section}",
+                prefix="",
+                keys=("loss.representation", f"{section}.name"),
+            )
+
+
+def check_crop(key: str, crop: int | None, models: Mapping[str, ModelConfig]) -> None:
+    """Refuse a crop whose side a model does not take.
+
+    key: dotted key of the crop; crop: side in px; models: by section.
+    Raises PydanticCustomError.
+    """
+    for section, model in models.items():
+        side = registry.entry(model.name).side
+        if crop is not None and crop % CROP_MULTIPLE != side:
+            near = crop - crop % CROP_MULTIPLE + side
+            plus = f" + {side}" if side else ""
+            raise broken_rule(
+                f"crop {crop}: {model.name} takes sides of {CROP_MULTIPLE} k{plus}, such as {near}",
+                prefix="",
+                keys=(key, f"{section}.name", "loss.logit", "loss.representation"),
+            )
