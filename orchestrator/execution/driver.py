@@ -1,4 +1,4 @@
-"""Drives a plan to its end: what is done stays done, the rest runs on Ray, rows come out."""
+"""Run a plan's unfinished jobs on Ray, round by round, and collect the failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Nodes = Sequence[dict[str, float]]
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not get to its end."""
+    """A job that did not finish: its error, and the path of its log."""
 
     job: Job
     error: str
@@ -37,15 +37,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan's jobs."""
+    """Failures, peak memory in MiB and placement of a plan's jobs."""
 
     failures: tuple[Failure, ...]
-    peak_mib: float | None  # None where it was not measured
+    peak_mib: float | None  # None where nothing was measured
     placement: str
 
 
 def nodes_of(config: RunConfig) -> Nodes:
-    """Resources of each node of the cluster, or of this machine where there is none."""
+    """List the resources of each cluster node, or of this machine without a cluster."""
     import torch
 
     if config.cluster.address is None:
@@ -57,25 +57,28 @@ def nodes_of(config: RunConfig) -> Nodes:
 
 
 def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> int:
-    """CPU threads per worker. Settled once per sweep, because the trials' keys hold it: a sweep
-    that is extended, or runs again on a larger machine, does not train anew what is done."""
+    """Choose the CPU threads per worker, once per sweep.
+
+    The keys of the trials hold the number, so it stays what the first run chose. An extended
+    sweep, or one that continues on a larger machine, then keeps its finished trials.
+    """
     if config.cluster.threads is not None:
         return config.cluster.threads
-    known = read_json(storage.sweeps / f"{sweep}.json")
-    if known is not None:
-        return int(known["threads"])
+    settings = read_json(storage.sweeps / f"{sweep}.json")
+    if settings is not None:
+        return int(settings["threads"])
     return placement(config, nodes_of(config), jobs, None).threads
 
 
 def save_resolved_config(config: RunConfig, storage: Storage, sweep: str, threads: int) -> None:
-    """Keep the sweep as it was resolved, with its thread count."""
-    settled = {"threads": threads, "config": config.model_dump(mode="json")}
-    write_json(storage.sweeps / f"{sweep}.json", settled)
+    """Write the resolved configuration of a sweep and its thread count to storage."""
+    settings = {"threads": threads, "config": config.model_dump(mode="json")}
+    write_json(storage.sweeps / f"{sweep}.json", settings)
 
 
 @contextmanager
 def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
-    """One driver per sweep; InputError for the second."""
+    """Hold the lock that admits one driver per sweep. Raises InputError for a second."""
     storage.sweeps.mkdir(parents=True, exist_ok=True)
     lock = FileLock(storage.sweeps / f"{sweep}.lock")
     try:
@@ -89,7 +92,7 @@ def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
 
 
 def unfinished(jobs: Sequence[Job], storage: Storage) -> list[Job]:
-    """The jobs without a last line `done`."""
+    """List the jobs that the ledger does not show as done."""
     ledger = Ledger(storage.root)
     return [job for job in jobs if ledger.job(job.key).state != "done"]
 
@@ -101,44 +104,48 @@ def execute(
     tracker: Tracker,
     on_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run what is not done, round by round; a job that fails leaves the others alone. on_done is
-    called when a job has come to its end, from the thread that watches them."""
+    """Run a plan's unfinished jobs, round by round, and copy their records to MLflow.
+
+    A failed job does not stop the others of its round, but no later round starts, since later
+    rounds start from these jobs.
+    on_done: called after each job that finishes, from the thread that watches the jobs.
+    """
     ledger = Ledger(storage.root)
-    ended: set[str] = set()
+    done_keys: set[str] = set()
 
     def follow(record: JobRecord) -> None:
         tracker.project(record, plan.sweep)
-        if record.state == "done" and record.key not in ended:
-            ended.add(record.key)
+        if record.state == "done" and record.key not in done_keys:
+            done_keys.add(record.key)
             on_done()
 
     if not unfinished(plan.jobs, storage):
         for job in plan.jobs:
             tracker.project(ledger.job(job.key), plan.sweep)
         return Outcome((), None, "nothing was left to train")
-    told, peaks = "", list[float]()
+    description, peaks = "", list[float]()
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
         for number, round_ in enumerate(plan.rounds):
             todo = unfinished(round_, storage)
             with ProgressWatcher(round_, ledger, follow) as watch:
                 if todo:
-                    placed = placement(config, nodes, len(todo), todo[0].threads)
-                    told = describe(placed)
+                    resources = placement(config, nodes, len(todo), todo[0].threads)
+                    description = describe(resources)
                     name = f"{plan.sweep}-{number}-{todo[0].key}"
-                    ray_workers.run_round(todo, storage, placed, name)
+                    ray_workers.run_round(todo, storage, resources, name)
             if watch.peak_mib is not None:
                 peaks.append(watch.peak_mib)
             failures = _failures(round_, storage)
             if failures and number < len(plan.rounds) - 1:
-                break  # nothing to start from, or to learn from
+                break  # the next round starts from these jobs
     finally:
         ray_workers.stop()
-    return Outcome(tuple(failures), max(peaks, default=None), told)
+    return Outcome(tuple(failures), max(peaks, default=None), description)
 
 
 def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
-    """Where so many jobs of this configuration fit."""
+    """Fit jobs of a configuration on the nodes. Raises InputError as `place` does."""
     cluster = config.cluster
     return place(
         nodes,
@@ -150,7 +157,7 @@ def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -
 
 
 def describe(placement: Placement) -> str:
-    """In words: how many at once, each with what."""
+    """Describe a placement: how many jobs run at once, each on which resources."""
     gpus = f", {placement.gpus:g} GPU" if placement.gpus else ""
     backend = "" if placement.workers == 1 else " nccl" if placement.gpus else " gloo"
     return (
@@ -162,15 +169,15 @@ def describe(placement: Placement) -> str:
 
 def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     ledger = Ledger(storage.root)
-    found = []
+    failures = []
     for job in unfinished(jobs, storage):
         record = ledger.job(job.key)
-        failed = record.failed()
+        failure = record.failed()
         stall_s = job.config.cluster.stall_s
         silent = f"its process was killed, or stood still for {stall_s:g} s (cluster.stall_s)"
-        error = failed.error if failed else silent
-        if failed is None and record.state == "running":
+        error = failure.error if failure else silent
+        if failure is None and record.state == "running":
             with record.claim():
                 record.write(Failed(error=error, log=str(storage.log(job.key))))
-        found.append(Failure(job, error, str(storage.log(job.key))))
-    return found
+        failures.append(Failure(job, error, str(storage.log(job.key))))
+    return failures

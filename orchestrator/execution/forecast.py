@@ -1,4 +1,4 @@
-"""What a plan will take, before anything starts: from what this machine has done, or can do."""
+"""Forecast time and disk of a plan, by timing a few steps on this machine."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.types import Clip
 
-PROBE_STEPS = 2  # after one that warms up
-PROBE_FRAME = (240, 432)  # pixels
+PROBE_STEPS = 2  # timed after one warm-up step
+PROBE_FRAME = (240, 432)  # height and width in px
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """seconds per part, how the step times were known, and disk in MiB."""
+    """Seconds by part, source of the step times, and disk in MiB."""
 
     seconds: Mapping[str, float]
     source: str
@@ -39,11 +39,13 @@ class Forecast:
 
 
 def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> Forecast:
-    """Times of what is left of a plan, by timing a few real optimisation steps and frames in this
-    process, on random clips of the configured size, with the configured threads.
+    """Forecast the unfinished jobs of a plan.
 
-    Parts: teacher, stem, trial (all of them, `at_once` side by side), scoring (of checkpoints on
-    the select split, of rows on the report split), soup (one score per checkpoint of a trial)."""
+    Times a few optimisation steps and frames in this process, on random clips of the configured
+    size, with the configured threads. Parts: teacher, stem, trial (all trials, `at_once` side by
+    side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
+    checkpoint of a trial).
+    """
     left = unfinished(plan.jobs, storage)
     if not left:
         return Forecast({}, "all is done", 0.0)
@@ -64,18 +66,18 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
     checkpoints = sum(_checkpoints(job) for job in left)
     seconds["scoring"] = checkpoints * one_score / placement.at_once
     if report := ScoringProtocol.for_report(config.data):
-        rows = len(plan.trials) + 3  # and untrained, stem, soup
+        rows = len(plan.trials) + 3  # with untrained, stem, soup
         seconds["scoring"] += (
             rows * _pixels(report) * rates["million pixels"] / 1e6 / placement.at_once
         )
     if config.soup.after_sweep:
         seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score
-    told = ", ".join(
+    steps = ", ".join(
         f"{what} {rate:.2f} s" + ("" if what == "million pixels" else " a step")
         for what, rate in rates.items()
     )
     disk = sum(_weights_mib(job) * (_checkpoints(job) + 3) for job in left)
-    return Forecast(seconds, f"timed here: {told}", disk)
+    return Forecast(seconds, f"timed here: {steps}", disk)
 
 
 def _checkpoints(job: Job) -> int:
@@ -95,7 +97,7 @@ def _pixels(protocol: ScoringProtocol) -> float:
 
 
 def pixel_seconds(job: Job) -> float:
-    """Seconds of a student's inference per pixel of a frame, one object."""
+    """Time a student's inference with one object, in seconds per pixel of a frame."""
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
@@ -115,7 +117,7 @@ def pixel_seconds(job: Job) -> float:
 
 
 def step_seconds(job: Job, train: TrainConfig) -> float:
-    """Seconds of one optimisation step of a job's stage, the mean of a few after a first."""
+    """Time an optimisation step in seconds: mean of PROBE_STEPS after a warm-up step."""
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
@@ -140,7 +142,7 @@ def step_seconds(job: Job, train: TrainConfig) -> float:
 
 @dataclass(frozen=True)
 class _Noise:
-    """Clips of the right size; their content does not matter to the clock."""
+    """Random clips of the configured size, since content does not change the time."""
 
     train: TrainConfig
     objects: int

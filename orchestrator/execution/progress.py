@@ -1,4 +1,4 @@
-"""What is going on, while it goes on: the ledger copied to MLflow and shown on stderr."""
+"""Poll the ledger of running jobs, copy it to MLflow, show progress on stderr."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from vosmodels.support.grid import Grid
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
-MEMORY_EVERY = 5  # polls between measurements of memory
+MEMORY_EVERY = 5  # polls between two measurements of memory
 
 
 class ProgressWatcher:
-    """Follows jobs until it is closed: `project` copies one job's record to wherever it is kept.
+    """Thread that copies the records of jobs to MLflow and prints their progress.
 
-    On a terminal a table that redraws itself, elsewhere a line per event. A store that cannot be
-    reached is tried again at the next poll: training never waits for it.
+    Prints a table that redraws itself on a terminal, and a line per event elsewhere. `project`
+    copies one job's record. If the store cannot be reached, the next poll tries again: training
+    never waits for MLflow.
     """
 
     def __init__(
@@ -39,14 +40,14 @@ class ProgressWatcher:
         self.jobs = jobs
         self.records = {job.key: ledger.job(job.key) for job in jobs}
         self.project = project
-        self.peak_mib: float | None = None  # until it is measured
+        self.peak_mib: float | None = None  # None before the first measurement
         self._console = Console(stderr=True)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
-        self._first: dict[str, tuple[int, float]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._starts: dict[str, tuple[int, float]] = {}  # job key -> first step seen, at what time
+        self._printed: set[tuple[str, str]] = set()
         self._polls = 0
-        self._away = False
+        self._unreachable = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -64,19 +65,19 @@ class ProgressWatcher:
             for record in self.records.values():
                 self.project(record)
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         if not sys.stderr.isatty():
             while not self._closing.wait(POLL_S):
                 self._poll()
-                self._tell()
-            self._tell()
+                self._print_events()
+            self._print_events()
             return
         with Live(self._table(), console=self._console, transient=True) as live:
             while not self._closing.wait(POLL_S):
                 self._poll()
-                self._warn()
+                self._print_warnings()
                 live.update(self._table())
-            self._warn()
+            self._print_warnings()
 
     def _poll(self) -> None:
         if self._polls % MEMORY_EVERY == 0:
@@ -85,26 +86,29 @@ class ProgressWatcher:
         for record in self.records.values():
             try:
                 self.project(record)
-                self._away = False
-            except Exception as error:  # whatever the store's client raises: it comes back or not
-                if not self._away:
-                    logger.warning("tracking is away (%s); records wait in the ledger", error)
-                self._away = True
+                self._unreachable = False
+            except Exception as error:  # clients of stores raise all kinds of errors
+                if not self._unreachable:
+                    logger.warning(
+                        "MLflow cannot be reached (%s); events wait in the ledger", error
+                    )
+                self._unreachable = True
                 return
 
     def _table(self) -> Table:
         head = ("job", "state", "step", "steps/s", "data", "left", "J&F")
-        return Grid(head, [self._row(job) for job in self.jobs], left=(0, 1)).terminal()
+        return Grid(head, [self._table_row(job) for job in self.jobs], left=(0, 1)).terminal()
 
-    def _row(self, job: Job) -> tuple[str, ...]:
+    def _table_row(self, job: Job) -> tuple[str, ...]:
         record = self.records[job.key]
-        losses, made = record.losses(), record.checkpoints()
+        losses, checkpoints = record.losses(), record.checkpoints()
         step = losses[-1].step if losses else 0
-        score = f"{made[-1].scores['jf']:.3f}" if made and "jf" in made[-1].scores else ""
+        scores = checkpoints[-1].scores if checkpoints else {}
+        score = f"{scores['jf']:.3f}" if "jf" in scores else ""
         state = record.state
         if state != "running" or not losses:
             return job.name, state, f"{step}/{job.steps}", "", "", "", score
-        first_step, since = self._first.setdefault(job.key, (step, time.monotonic()))
+        first_step, since = self._starts.setdefault(job.key, (step, time.monotonic()))
         rate = (step - first_step) / max(time.monotonic() - since, 1e-9)
         left = (job.steps - step) / rate if rate else 0.0
         times = (f"{rate:.2f}", f"{left:.0f} s") if rate else ("", "")
@@ -112,37 +116,40 @@ class ProgressWatcher:
         waits = f"{speed[-1].values['data_wait']:.0%}" if speed else ""
         return job.name, state, f"{step}/{job.steps}", times[0], waits, times[1], score
 
-    def _warn(self) -> None:
-        """On a terminal above the table, where it stays."""
+    def _print_warnings(self) -> None:
+        """Print new warnings, on a terminal above the table."""
         for job in self.jobs:
-            for warned in self.records[job.key].of(events.Warned):
-                self._once(job, warned.text, f"{job.name}: warning: {warned.text}")
+            for warning in self.records[job.key].of(events.Warned):
+                self._print_once(job, warning.text, f"{job.name}: warning: {warning.text}")
 
-    def _tell(self) -> None:
-        self._warn()
+    def _print_events(self) -> None:
+        self._print_warnings()
         for job in self.jobs:
             record = self.records[job.key]
-            for made in record.checkpoints():
-                scores = f"J {made.scores['j']:.3f} F {made.scores['f']:.3f}"
-                line = f"{job.name}: step {made.step}/{job.steps}: {scores}"
-                self._once(job, str(made.step), line)
+            for checkpoint in record.checkpoints():
+                scores = f"J {checkpoint.scores['j']:.3f} F {checkpoint.scores['f']:.3f}"
+                line = f"{job.name}: step {checkpoint.step}/{job.steps}: {scores}"
+                self._print_once(job, str(checkpoint.step), line)
             state = record.state
             if state != "new":
-                self._once(job, state, f"{job.name}: {state}")
+                self._print_once(job, state, f"{job.name}: {state}")
 
-    def _once(self, job: Job, what: str, line: str) -> None:
-        if (job.key, what) not in self._told:
-            self._told.add((job.key, what))
+    def _print_once(self, job: Job, what: str, line: str) -> None:
+        if (job.key, what) not in self._printed:
+            self._printed.add((job.key, what))
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def memory_mib() -> float:
-    """Memory of this process and all below it, shared pages counted once."""
+    """Measure the memory of this process and its descendants, in MiB.
+
+    Pages that they share count once.
+    """
     me = psutil.Process()
     total = 0
     for process in (me, *me.children(recursive=True)):
         try:
             total += process.memory_full_info().pss
-        except psutil.Error:  # it ended meanwhile
+        except psutil.Error:  # the process ended meanwhile
             continue
     return total / 2**20

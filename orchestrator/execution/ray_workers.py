@@ -1,6 +1,6 @@
-"""What runs inside Ray: one job per Tune trial, on one process or on a TorchTrainer's workers.
+"""Run jobs on Ray, one per trial, in a process or on a TorchTrainer's workers.
 
-Nothing here decides what a job is; `job.run` does the work and the ledger holds its outcome.
+`job.run` does the work, and the ledger holds the outcome.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from vosmodels.errors import InputError
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ctrl-C reaches the command, which says how to go on; Tune would end as if all was well.
+    # Ctrl-C then reaches the command, which says how to continue; Tune would exit with success.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own panels; live.py shows what is going on
-    # How often the controller looks at its workers; the default of 2 s delays every start and end.
+    "RAY_AIR_NEW_OUTPUT": "0",  # no panels of Tune; progress.py reports instead
+    # Period of the controller's polls; the default of 2 s delays every start and end.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 
 
 def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
-    """Start Ray here, bound to 127.0.0.1, or attach to a cluster; resources of each node.
+    """Start Ray on 127.0.0.1, or attach to a cluster; return each node's resources.
 
-    dashboard: Train's groups of workers are only cleaned up where the state API answers, and that
-    is the dashboard's.
+    dashboard: needed for more than one worker per job, since Ray Train cleans up worker groups by
+    the state API, which the dashboard serves.
     """
     import ray
 
@@ -60,7 +60,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            # Ray hands its workers' command to a shell without quotes.
+            # Ray passes the command of its workers to a shell unquoted.
             runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
         )
     return [
@@ -71,17 +71,17 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
 
 
 def stop() -> None:
-    """Leave the cluster, or stop the Ray that `start` started."""
+    """Detach from the cluster, or stop the Ray that `start` started."""
     import ray
 
     ray.shutdown()
 
 
 def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name: str) -> None:
-    """Run the jobs, `placement.at_once` side by side; each one's outcome is in the ledger.
+    """Run jobs, `placement.at_once` side by side; their outcomes are in the ledger.
 
-    Processes are reused from job to job. A job whose process dies is tried again, from its last
-    resume state, `cluster.retries` times.
+    One process runs several jobs in turn. A job whose process dies restarts from its last resume
+    state, `cluster.retries` times.
     """
     from ray import tune
 
@@ -92,7 +92,7 @@ def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name:
             placement.resources,
         )
     else:
-        # The driver itself takes no CPU, else the workers' own reservation would never fit.
+        # The trial reserves no CPU, else the reservation of its workers would never fit.
         task = tune.with_resources(
             tune.with_parameters(
                 _run_worker_group, jobs=list(jobs), root=storage.root, placement=placement
@@ -116,7 +116,7 @@ def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name:
 
 
 def _run_in_process(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path) -> None:
-    """A Tune trial that trains in its own process."""
+    """Run a Tune trial that trains in its own process."""
     from ray import tune
 
     job = jobs[config["index"]]
@@ -128,7 +128,7 @@ def _run_in_process(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Pat
 def _run_worker_group(
     config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path, placement: Placement
 ) -> None:
-    """A Tune trial that drives a group of train workers, and trains nothing itself."""
+    """Run a Tune trial that starts a group of train workers and waits for them."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -143,8 +143,7 @@ def _run_worker_group(
             resources_per_worker=placement.resources,
         ),
         run_config=train.RunConfig(
-            # A name that was used before would resume Train's own snapshot; ours is the state
-            # that counts.
+            # A new name each time: a known name would resume Train's own snapshot, not our state.
             name=f"{job.key}-{time.time_ns()}",
             storage_path=str(Storage(root).train),
             callbacks=[TuneReportCallback()],
@@ -157,7 +156,7 @@ def _run_worker_group(
 
 
 def _train_worker(config: Mapping[str, Any]) -> None:
-    """One rank of a group that trains a job together."""
+    """Run one rank of a group of workers that trains a job together."""
     import ray.train.torch
 
     workers = Workers.of_process_group(ray.train.torch.get_device())
@@ -165,8 +164,12 @@ def _train_worker(config: Mapping[str, Any]) -> None:
 
 
 def _run(job: Job, storage: Storage, workers: Workers) -> None:
-    """`job.run` with its log and its watchdog. What will fail again in the same way is final."""
-    with _logged(storage.log(job.key), workers.rank) as log:
+    """Run a job with log file and watchdog.
+
+    InputError and Diverged would recur on a retry, so in a single process they end the trial as if
+    it had succeeded; the ledger has the error. Among several workers they are raised.
+    """
+    with _log_to(storage.log(job.key), workers.rank) as log:
 
         def alive() -> None:
             faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
@@ -176,14 +179,14 @@ def _run(job: Job, storage: Storage, workers: Workers) -> None:
             jobs_module.run(job, storage, dataclasses.replace(workers, alive=alive))
         except (InputError, Diverged):
             if job.config.cluster.workers > 1:
-                raise  # the other ranks wait for this one
+                raise  # else the other ranks would wait for this rank
         finally:
             faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager
-def _logged(path: Path, rank: int) -> Iterator[Any]:
-    """Our loggers write to the job's own file; a rank above 0 to one beside it."""
+def _log_to(path: Path, rank: int) -> Iterator[Any]:
+    """Write our loggers to a job's log file; each rank above 0 has its own file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path = path if rank == 0 else path.with_suffix(f".rank{rank}.log")
     with path.open("a", buffering=1) as stream:
