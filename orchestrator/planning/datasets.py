@@ -1,4 +1,4 @@
-"""The clips and sequences that a configuration names."""
+"""Open the training clips and scored sequences that a configuration names."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vosmodels.types import ClipSource, ScoredVideo
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training: what is learnt from, and how. data.train or data.static names it."""
+    """A training stage with its settings and its data, in data.train or data.static."""
 
     name: Literal["static", "bl30k", "video"]
     train: TrainConfig
     data: DataConfig
 
-    def apart(self) -> list[Stage]:
-        """A stage for every folder of a list, this one alone where there is no list."""
+    def per_folder(self) -> list[Stage]:
+        """Split the stage into one stage per folder of its data."""
         key = "static" if self.name == "static" else "train"
         sources = getattr(self.data, key)
         if not isinstance(sources, tuple):
@@ -42,7 +42,7 @@ class Stage:
 
 
 def staged(config: RunConfig) -> tuple[Stage, ...]:
-    """The stages of a run; where it lists none, the one that `train` describes."""
+    """Return the stages of a run; without `stages`, the one that `train` describes."""
     if config.stages is None:
         return (Stage("video", config.train, config.data),)
     return tuple(_stage(config, stage) for stage in config.stages)
@@ -58,7 +58,10 @@ def _stage(config: RunConfig, stage: StageConfig) -> Stage:
 
 
 def training_clips(stage: Stage, seed: int) -> ClipSource:
-    """The clips of a stage, each a function of (seed, sample index)."""
+    """Open the clips of a stage, each a function of (seed, sample index).
+
+    Raises InputError where the data is missing or broken.
+    """
     data, train = stage.data, stage.train
     size = {"clip_length": train.clip_length, "crop": train.crop, "seed": seed}
     if stage.name == "static":
@@ -77,21 +80,21 @@ def training_clips(stage: Stage, seed: int) -> ClipSource:
 
 
 def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
-    """The videos of a split. InputError where there is no such split."""
+    """Open the videos of a split. Raises InputError where the split does not exist."""
     if data.generated:
         return generated.sequences(_generated_split(split))
     return _folder(_own(data, split)).sequences(split)
 
 
 def fingerprint(data: DataConfig, split: str) -> str:
-    """Changes when the split's content does; part of the key of whatever it shaped."""
+    """Digest the content of a split, for the keys of jobs and scores."""
     if not data.generated:
         return _folder(_own(data, split)).fingerprint(split)
-    return _drawn(_generated_split(split))
+    return _generated_fingerprint(_generated_split(split))
 
 
 def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
-    """As `fingerprint`, of everything a stage learns from, with how often each is visited."""
+    """Digest the training data of a stage, with the repeats of each folder."""
     data = stage.data
     if stage.name == "static":
         return [[_open_images(Path(s.root)).fingerprint(), s.repeat] for s in data.static or ()]
@@ -101,8 +104,8 @@ def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
 
 
 @functools.cache
-def _drawn(split: generated.Split) -> str:
-    """What is drawn, not a version number that someone must remember to raise."""
+def _generated_fingerprint(split: generated.Split) -> str:
+    """Digest generated frames, so that no version number has to be raised by hand."""
     video = generated.sequences(split)[0]
     content = hashlib.sha256()
     for index in (0, len(video) - 1):
@@ -112,9 +115,9 @@ def _drawn(split: generated.Split) -> str:
 
 
 def _generated_split(split: str) -> generated.Split:
-    for known in get_args(generated.Split):
-        if split == known:
-            return cast(generated.Split, known)
+    for name in get_args(generated.Split):
+        if split == name:
+            return cast(generated.Split, name)
     raise InputError(
         f"data.root generated: no split {split!r}; it has {', '.join(get_args(generated.Split))}"
     )
@@ -125,13 +128,13 @@ def _sources(data: DataConfig) -> tuple[VideosConfig, ...]:
 
 
 def _own(data: DataConfig, split: str) -> VideosConfig:
-    """A split of the run's own root."""
+    """Describe a split of the run's own root."""
     layout = "auto" if data.layout == "generated" else data.layout
     return VideosConfig(root=data.root, layout=layout, year=data.year, split=split)
 
 
 def _videos(source: VideosConfig) -> VideoSource:
-    """Videos with a mask for every frame."""
+    """Open the videos of a source, with labelled frames only."""
     folder = _folder(source)
     if isinstance(folder, DavisDataset):
         return VideoSource(folder.sequences(source.split), source.repeat)
@@ -140,7 +143,10 @@ def _videos(source: VideosConfig) -> VideoSource:
 
 
 def _max_skip(stage: Stage) -> int | Callable[[int], int]:
-    """The widest gap, by sample index where the curriculum says it."""
+    """Return the widest gap between two frames, in frames.
+
+    A curriculum is a function of the sample index.
+    """
     train, name = stage.train, stage.name
     if train.max_skip != "curriculum":
         return train.max_skip
@@ -150,7 +156,7 @@ def _max_skip(stage: Stage) -> int | Callable[[int], int]:
 
 
 def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> int:
-    """A function of its own: loaders get it by pickle."""
+    """Compute the widest gap of a sample; at module level, since loaders pickle it."""
     return frame_gap(min(1.0, index / samples), stage)
 
 
@@ -162,7 +168,7 @@ def _folder(source: VideosConfig) -> DavisDataset | YouTubeVosDataset:
     return _open_davis(root, source.year)
 
 
-# One reading of a folder per process: it is asked for by every job of a plan.
+# A process reads a folder once, although every job of a plan opens it.
 @functools.cache
 def _open_davis(root: Path, year: Literal["auto", 2016, 2017]) -> DavisDataset:
     return DavisDataset(root, year)

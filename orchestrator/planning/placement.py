@@ -1,4 +1,4 @@
-"""How many jobs run at once, and what each of their workers gets: arithmetic, no Ray."""
+"""Compute how many jobs run at once, and the resources of each worker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from vosmodels.errors import InputError
 
 @dataclass(frozen=True)
 class Placement:
-    """at_once jobs side by side, each of `workers` processes with `threads` CPU threads and
-    `gpus` GPUs (a fraction below one shares a GPU)."""
+    """Jobs at once, workers per job, and CPU threads and GPUs per worker.
+
+    A fraction of a GPU below one shares the GPU.
+    """
 
     at_once: int
     workers: int
@@ -21,12 +23,12 @@ class Placement:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What one worker reserves."""
+        """Resources that one worker reserves in Ray."""
         return {"CPU": float(self.threads)} | ({"GPU": self.gpus} if self.gpus else {})
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -38,12 +40,12 @@ def place(
     gpus_per_worker: float = 0,
     threads: int | None = None,
 ) -> Placement:
-    """Fit as many jobs as the nodes ({"CPU": n, "GPU": m} each) hold at the same time.
+    """Fit as many jobs at once on the nodes as possible, up to `jobs`.
 
-    Every count is floored per node, because no worker spans two nodes; a job's workers share a
-    node where any node holds them all, else they spread over nodes. threads None: the cores of
-    the smallest used node, divided by the workers that run on it at once.
-    Raises InputError where not even one job fits: it would wait for ever.
+    nodes: resources {"CPU": n, "GPU": m} of each. Every count is floored per node, because no worker spans two nodes. The workers of a job share
+    a node if any node holds them all, else they spread over nodes.
+    threads: per worker; None divides the cores of the smallest used node among its workers.
+    Raises InputError where not even one job fits, which Ray would let wait for ever.
     """
     if gpus_per_worker > 1 and gpus_per_worker != int(gpus_per_worker):
         raise InputError(
@@ -54,10 +56,10 @@ def place(
     whole_jobs = sum(count // workers for count in slots)
     fits = whole_jobs or sum(slots) // workers
     if fits == 0:
-        have = ", ".join(f"{n.get('CPU', 0):g} CPU {n.get('GPU', 0):g} GPU" for n in nodes)
+        available = ", ".join(f"{n.get('CPU', 0):g} CPU {n.get('GPU', 0):g} GPU" for n in nodes)
         raise InputError(
             f"one job needs {workers} x ({threads or 1} CPU, {gpus_per_worker:g} GPU), "
-            f"and the nodes have: {have or 'nothing'}; lower cluster.workers, "
+            f"and the nodes have: {available or 'nothing'}; lower cluster.workers, "
             "cluster.gpus_per_worker or cluster.threads, or attach a larger cluster"
         )
     at_once = max(1, min(jobs, fits))
@@ -70,10 +72,10 @@ def place(
 
 
 def _slots(node: Mapping[str, float], gpus: float, threads: int) -> int:
-    """Workers a node holds."""
+    """Count the workers that fit on a node."""
     by_cpu = int(node.get("CPU", 0) // threads)
     if not gpus:
         return by_cpu
-    have = int(node.get("GPU", 0))
-    by_gpu = have * int(1 / gpus + 1e-9) if gpus <= 1 else have // int(gpus)
+    whole = int(node.get("GPU", 0))
+    by_gpu = whole * int(1 / gpus + 1e-9) if gpus <= 1 else whole // int(gpus)
     return min(by_cpu, by_gpu)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what a configuration names, found before anything starts."""
+"""Check that the data and weights of a configuration exist, before any job starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vosmodels.errors import InputError
 
 
 class Missing(InputError):
-    """What a run needs and this machine lacks; `problems`, each after the key that names it."""
+    """Data or weights that this machine lacks; each problem starts with its key."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -26,7 +26,7 @@ class Missing(InputError):
 
 
 def check(config: RunConfig) -> None:
-    """Open every split and load every weights file once. Missing with all problems."""
+    """Open every split and load every weights file. Raises Missing with all problems."""
     problems = []
     for key, attempt in _attempts(config):
         try:
@@ -43,7 +43,7 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
         name = f"stages.{place} ({stage.name})"
         if config.stages is None:
             name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
-        for part in stage.apart():
+        for part in stage.per_folder():
             yield name, partial(training_clips, part, config.seed)
     select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
     for key, protocol in (("select", select), ("report", report)):
@@ -57,8 +57,8 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _load(model: ModelConfig, key: str) -> None:
     path = Path(getattr(model, key)).expanduser()
-    built = registry.build(model.name, seed=0, **model.options)
+    network = registry.build(model.name, seed=0, **model.options)
     if key == "weights":
-        load_weights(built, path)
+        load_weights(network, path)
     else:
-        load_backbone(built, path)
+        load_backbone(network, path)

@@ -20,7 +20,7 @@ def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
         return videos
     raise InputError(
         f"{protocol.data.root}: split {protocol.split!r} has nothing to score, as its masks only "
-        "give the objects; take a split whose frames are labelled"
+        "show where objects begin; take a split whose frames are labelled"
     )
 
 

@@ -1,4 +1,4 @@
-"""The trials of a sweep: every point times every place of its grid times every repeat."""
+"""Expand a sweep into trials: every point x every grid place x every repeat."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from orchestrator.config.document import with_keys
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the grid: the swept values, which repeat it is, the config with them in.
+    """A point of the grid: its values, the number of the repeat, the resulting config.
 
-    baseline: name of the trial at the first point of `sweep.points` that shares the rest; None for
-    that one itself, and where there are no points.
+    baseline: name of the trial of the first point in `sweep.points` with the same grid values and
+    repeat; None for a trial of the first point, and without points.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Trial:
 
 
 def trials(config: SweepConfig) -> list[Trial]:
-    """Every point, grid place and repeat, in the order of the file, the last key fastest."""
+    """List the trials of a sweep in the order of the file; last key fastest."""
     base = config.model_dump(exclude={"sweep"})
     sweep = config.sweep
     short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
     names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
-    made = []
+    result = []
     points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
     first = next(iter(points))
     for point, changes in points.items():
@@ -46,8 +46,8 @@ def trials(config: SweepConfig) -> list[Trial]:
             for index in range(sweep.seeds):
                 repeat = f" repeat={index}" if sweep.seeds > 1 else ""
                 baseline = None if point == first else " ".join((first, *grid)) + repeat
-                made.append(Trial(label + repeat, values, index, run, baseline))
-    return made
+                result.append(Trial(label + repeat, values, index, run, baseline))
+    return result
 
 
 def _get(config: RunConfig, key: str) -> Any:
