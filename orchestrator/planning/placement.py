@@ -42,9 +42,10 @@ def place(
 ) -> Placement:
     """Fit as many jobs at once on the nodes as possible, up to `jobs`.
 
-    nodes: resources {"CPU": n, "GPU": m} of each. Every count is floored per node, because no worker spans two nodes. The workers of a job share
+    Every count is floored per node, because no worker spans two nodes. The workers of a job share
     a node if any node holds them all, else they spread over nodes.
-    threads: per worker; None divides the cores of the smallest used node among its workers.
+    nodes: resources {"CPU": n, "GPU": m} of each node; threads: per worker, None divides the cores
+    of the smallest used node among its workers.
     Raises InputError where not even one job fits, which Ray would let wait for ever.
     """
     if gpus_per_worker > 1 and gpus_per_worker != int(gpus_per_worker):

@@ -14,7 +14,7 @@ from vosmodels.model import VideoModel
 
 @dataclass(frozen=True)
 class Workers:
-    """This worker's rank and world size, device and DDP wrapper. Defaults to a single process.
+    """This worker's rank, world size, device and DDP wrapper; one process by default.
 
     all_reduce: returns the sum of a tensor over all workers, as a new tensor.
     wrap: returns the trainee as the training loop calls it (DistributedDataParallel).

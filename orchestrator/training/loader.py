@@ -1,4 +1,4 @@
-"""Batches made ahead of the steps that want them, in processes of their own."""
+"""Make batches in worker processes, ahead of the steps that need them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from vosmodels.errors import InputError
 from vosmodels.support.processes import end_with_parent
 from vosmodels.types import Clip, ClipSource
 
-MOST = 8  # processes of one trainer, unless told otherwise
+MOST = 8  # worker processes of one trainer, unless the config asks for more
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step looks at: clips, and the pixels that its losses compare."""
+    """Clips of one step, and the pixels that its losses compare."""
 
     clip: Clip
     selection: Selection | None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
+        """Copy the batch to `device`."""
         return Batch(self.clip.to(device), self.selection and self.selection.to(device))
 
     def pin_memory(self) -> Batch:
-        """The same batch where a GPU can fetch it while the CPU goes on; DataLoader calls it."""
+        """Copy the batch to page-locked memory; DataLoader calls this method."""
         return Batch(self.clip.pin_memory(), self.selection and self.selection.pin_memory())
 
 
 @dataclass(frozen=True)
 class Batches(Dataset[Batch | InputError]):
-    """A rank's share of every step's batch, by the step alone: whoever makes it, and however often
-    a run was resumed, it is the same."""
+    """A rank's part of the batch of every step.
+
+    A batch depends on the step alone: every worker process and every resumed run makes the same.
+    """
 
     clips: ClipSource
     select: Callable[[Clip], Selection | None]
@@ -48,9 +50,10 @@ class Batches(Dataset[Batch | InputError]):
     world: int = 1
 
     def __getitem__(self, step: int) -> Batch | InputError:
-        """A person's error is an answer too: DataLoader would bury its one line in a traceback.
+        """Make the batch of a step; return an InputError instead of raising it.
 
-        Raises ValueError where `world` does not divide the batch.
+        DataLoader would bury the one line of a raised error in a traceback.
+        Raises ValueError where `world` does not divide the batch size.
         """
         try:
             clip = batch(self.clips, step, self.batch_size, self.rank, self.world)
@@ -62,11 +65,12 @@ class Batches(Dataset[Batch | InputError]):
 def prefetch(
     batches: Batches, steps: range, *, workers: int, pin: bool = False
 ) -> Generator[Batch, None, None]:
-    """The batches of `steps`, in order; two per worker are made ahead, none where there are no
-    workers. pin: into page-locked memory.
+    """Yield the batches of `steps` in order.
 
-    Raises InputError at the step whose clips cannot be read; RuntimeError where a worker was
-    killed. Workers end with the iterator, and with this process, however that ends.
+    workers: processes that make two batches each ahead; 0 makes batches in this process on demand.
+    pin: put batches into page-locked memory.
+    Workers end with the iterator, and with this process, even if it is killed.
+    Raises InputError at the step whose clips cannot be read; RuntimeError if a worker is killed.
     """
     loader: DataLoader[Batch | InputError] = DataLoader(
         batches,
@@ -76,33 +80,38 @@ def prefetch(
         pin_memory=pin,
         worker_init_fn=_start_worker,
         multiprocessing_context=_context() if workers else None,
-        generator=torch.Generator(),  # else it would draw from the process's own
+        generator=torch.Generator(),  # else DataLoader draws from the global generator
     )
-    for made in loader:
-        if isinstance(made, InputError):
-            raise made
-        yield made
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item
 
 
 def automatic(device: torch.device, threads: int) -> int:
-    """Workers where none are asked for. On a CPU none: the model itself keeps its cores busy, and
-    clips are a few percent of a step. Beside a GPU all but one of the trainer's cores."""
+    """Choose the number of workers where the config leaves it open.
+
+    0 on a CPU, where the model keeps all cores busy and clips take a few percent of a step; with a
+    GPU all cores of the trainer but one, at most MOST.
+    """
     return 0 if device.type == "cpu" else min(MOST, max(1, threads - 1))
 
 
 def _context() -> Any:
-    """Workers are forked off a small server that has done nothing but import: a process whose
-    OpenMP, Ray or CUDA threads run may hang in a fork of itself."""
+    """Return a context that forks workers off a server that only imports modules.
+
+    A fork of a process with OpenMP, Ray or CUDA threads may hang.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
 
 
 def _start_worker(_: int) -> None:
-    """One thread for OpenCV, as DataLoader has it for torch; and an end with the trainer's end.
+    """Set one thread for OpenCV, and end this worker when the trainer ends.
 
-    DataLoader's own watch is on the process it was forked off, the server, which lives as long as
-    its workers do.
+    DataLoader already sets one thread for torch. Its own watchdog watches the fork server, which
+    lives as long as its workers.
     """
     cv2.setNumThreads(0)
     end_with_parent()

@@ -1,4 +1,4 @@
-"""Which steps compute in a half type, and how a model is arranged for it."""
+"""Choose the half type of a step, and prepare a model for half types."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from orchestrator.config.sections import TrainConfig
 
 
 def half_type(train: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """The type of a step's convolutions and products; None: as the weights are, float32.
+    """Choose the type of convolutions and products; None means float32.
 
-    auto is bfloat16 on a GPU and float32 on a CPU, where not every processor multiplies bfloat16.
-    It has float32's range, so the loss needs no scaling, as float16's does.
+    `amp: auto` is bfloat16 on a GPU and float32 on a CPU, as not every CPU multiplies bfloat16.
+    bfloat16 has the range of float32, so the loss needs no scaling as in float16.
     """
     if train.amp == "float16":
         return torch.float16
@@ -23,21 +23,21 @@ def half_type(train: TrainConfig, device: torch.device) -> torch.dtype | None:
 
 
 def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
-    """Around a step's forward passes and losses."""
+    """Return the autocast context for the forward passes and losses of a step."""
     dtype = half_type(train, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 class Thinned(nn.Conv2d):
-    """A strided depthwise convolution, trained as the one of stride 1 of which every so many rows
-    and columns are kept: the same weights, the same answer up to rounding.
+    """A strided depthwise convolution, trained at stride 1 and subsampled.
 
-    torch's CPU library has no fast kernel in bfloat16 for the strided one's gradient: a layer's
-    takes ten times that of stride 1, and a MobileNetV2's together a fifth of a whole step.
+    Weights and result are those of the strided convolution, up to rounding. torch on a CPU has no
+    fast bfloat16 kernel for the gradient of a strided depthwise convolution: a layer takes ten
+    times as long as at stride 1, and those of a MobileNetV2 together a fifth of a whole step.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """As nn.Conv2d; where no gradient is wanted, to the bit."""
+        """Convolve as nn.Conv2d does; without gradient the result is equal to the bit."""
         if not torch.is_grad_enabled():
             return super().forward(x)
         dense = functional.conv2d(x, self.weight, self.bias, 1, self.padding, 1, self.groups)
@@ -45,11 +45,11 @@ class Thinned(nn.Conv2d):
 
 
 def arrange(trainee: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Make ready for steps in a half type: weights and moments with a pixel's channels side by
-    side, as convolutions then want them, and on a CPU its strided depthwise ones `Thinned`.
+    """Prepare a trainee and its optimizer for steps in a half type.
 
-    No value changes; but sums run in another order from here on, so that a resumed run must be
-    arranged as the unbroken one was. Weights keep their names.
+    Weights and moments become channels-last, and strided depthwise convolutions on a CPU become
+    `Thinned`. Values and names of weights stay, but later sums run in another order, so a resumed
+    run must be arranged as the uninterrupted run was.
     """
     trainee.to(memory_format=torch.channels_last)
     for moments in optimizer.state.values():

@@ -1,8 +1,8 @@
-"""Resume states on disk: what a killed job continues from, its last two.
+"""Write and read the resume states that a killed job continues from.
 
-FOLDER/STEP.safetensors holds the tensors, FOLDER/STEP.json beside it their sha256. The JSON is
-written last: a state that a kill, a full disk or a power cut has torn does not match it, and the
-one before is taken.
+FOLDER/STEP.safetensors holds the tensors, FOLDER/STEP.json their sha256, and the last two states
+stay on disk. The JSON is written last, so a state torn by a kill, a full disk or a power cut does
+not match its JSON, and the job continues from the state before.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from vosmodels.support.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2  # states on disk
+STATES = 2  # states that stay on disk
 
 
 def write(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
-    """Add the state of a step, and delete all but the last two.
+    """Write the state of a step, and delete all but the last two states.
 
-    Raises InputError where it cannot be written; then the earlier states are as they were.
+    Raises InputError where the state cannot be written, which leaves the earlier states unchanged.
     """
     data = safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
-    described = json.dumps({"step": step, "sha256": hashlib.sha256(data).hexdigest()})
+    description = json.dumps({"step": step, "sha256": hashlib.sha256(data).hexdigest()})
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _description(folder, step).unlink(missing_ok=True)  # of one that was torn
+        _description(folder, step).unlink(missing_ok=True)  # of a torn state
         write_whole(_tensors(folder, step), data)
-        write_whole(_description(folder, step), described.encode())
+        write_whole(_description(folder, step), description.encode())
     except OSError as error:
         _tidy(folder)
         raise InputError(
@@ -46,7 +46,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(folder: Path, step: int) -> dict[str, Tensor]:
-    """The tensors of a step. Raises InputError where they are missing, torn or altered."""
+    """Read the tensors of a step. Raises InputError if they are missing or altered."""
     path = _tensors(folder, step)
     try:
         data = path.read_bytes()
@@ -62,25 +62,25 @@ def read(folder: Path, step: int) -> dict[str, Tensor]:
 
 
 def newest(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """Step and tensors of the newest whole state; a warning for each that is not."""
+    """Read step and tensors of the newest whole state; warn of each broken state."""
     for step in reversed(steps(folder)):
         try:
             return step, read(folder, step)
         except InputError as error:
-            logger.warning("%s: going on from the one before, or from the start", error)
+            logger.warning("%s; continuing from the state before, or from the start", error)
     return None
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps with a description, ascending."""
+    """List the steps with a description, in ascending order."""
     return sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
 
 
 def _tidy(folder: Path) -> None:
-    """Delete what belongs to none of the last two states, a killed process's leavings too."""
-    last = steps(folder)[-KEPT:]
-    kept = {path(folder, step) for step in last for path in (_tensors, _description)}
-    for path in sorted(set(folder.glob("*")) - kept):  # a .json before its .safetensors
+    """Delete all files but the last two states, also the files of killed processes."""
+    last = steps(folder)[-STATES:]
+    files = {path(folder, step) for step in last for path in (_tensors, _description)}
+    for path in sorted(set(folder.glob("*")) - files):  # a .json before its .safetensors
         path.unlink()
 
 

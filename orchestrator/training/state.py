@@ -1,4 +1,4 @@
-"""Everything a training is at a step, and who shares in it."""
+"""Hold the resumable state of a training: model, optimizer, scaler, EMA, step."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from orchestrator.training import resume
 from orchestrator.training.distill_step import Trainee
 from orchestrator.training.distributed import Workers
 
-SCALER = ("scale", "_growth_tracker")  # what torch's loss scaler remembers from step to step
+SCALER = ("scale", "_growth_tracker")  # state of torch's loss scaler
 
 
 class TrainingState:
-    """Everything a run is at a step: trainee, optimizer, loss scaler, average, stage and step
-    count. Nothing else is random or remembered: clips, pixels and learning rate are functions of
-    the step."""
+    """Trainee, optimizer, loss scaler, weight average, stage and step of a run.
+
+    A run has no other state: clips, pixels and learning rate are functions of the step.
+    """
 
     def __init__(self, trainee: Trainee, train: TrainConfig) -> None:
         self.trainee = trainee
         self.stage = 0
-        self.before = 0  # steps of the stages that are done
+        self.before = 0  # steps of all earlier stages
         self._begin(train)
 
     def next_stage(self, train: TrainConfig) -> None:
-        """Go on from the weights this stage delivers, with an optimizer that remembers nothing: as
-        STCN does, whose stages are runs of their own."""
+        """Start the next stage from the weights of this stage, with a new optimizer.
+
+        STCN does so too: its stages are separate runs.
+        """
         self.trainee.model.load_state_dict(self.model.state_dict())
         self.stage += 1
         self.before += self.step
@@ -40,7 +43,7 @@ class TrainingState:
     def _begin(self, train: TrainConfig) -> None:
         self.step = 0  # of this stage
         device = next(self.trainee.parameters()).device
-        # A fused optimizer skips a step by itself: on a GPU the loop need not wait to tell it to.
+        # A fused optimizer skips a bad step on the device, so the loop need not wait for a GPU.
         self.optimizer = torch.optim.Adam(
             self.trainee.parameters(),
             lr=train.lr,
@@ -55,21 +58,21 @@ class TrainingState:
 
     @property
     def done(self) -> int:
-        """Steps of all stages so far."""
+        """Number of steps so far, over all stages."""
         return self.before + self.step
 
     @property
     def waits(self) -> bool:
-        """Whether an update must know before it starts that its gradient is finite."""
+        """True where `update` needs a finite gradient, which the loop must check first."""
         return self.scaler.is_enabled() or not self.optimizer.defaults["fused"]
 
     @property
     def model(self) -> nn.Module:
-        """The weights that are scored and kept: the average over steps where there is one."""
+        """Model that is scored and saved: the average over steps if there is one."""
         return self.average.module if self.average else self.trainee.model
 
     def save(self, folder: Path) -> None:
-        """Write this step's state; InputError where it cannot be written."""
+        """Write the state of this step. Raises InputError where it cannot be written."""
         parts: dict[str, Mapping[str, Tensor]] = {"trainee": self.trainee.state_dict()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             parts[f"optimizer.{index}"] = moments
@@ -82,19 +85,19 @@ class TrainingState:
         resume.write(folder, self.done, tensors)
 
     def restore(self, folder: Path, workers: Workers | None = None) -> bool:
-        """Load the newest whole state in `folder`; False where there is none.
+        """Load the newest whole state in `folder`; return False where there is none.
 
-        Workers all load the one that rank 0 finds, as each may see another as the newest.
-        Raises InputError in a worker that cannot read that one.
+        All workers load the state that rank 0 chooses, as each may see another newest file.
+        Raises InputError in a worker that cannot read that state.
         """
         workers = workers or Workers()
-        found = resume.newest(folder) if workers.rank == 0 else None
+        newest = resume.newest(folder) if workers.rank == 0 else None
         device = next(self.trainee.parameters()).device
-        done = int(workers.all_reduce(torch.tensor(found[0] if found else 0, device=device)))
+        done = int(workers.all_reduce(torch.tensor(newest[0] if newest else 0, device=device)))
         if done == 0:
             return False
         parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for name, value in (found[1] if found else resume.read(folder, done)).items():
+        for name, value in (newest[1] if newest else resume.read(folder, done)).items():
             part, _, key = name.partition(".")
             parts[part][key] = value
         self.trainee.load_state_dict(parts["trainee"])
@@ -114,8 +117,10 @@ class TrainingState:
         return True
 
     def update(self, bad: Tensor) -> None:
-        """Move the weights by their gradient, which ends empty, and the average with them. A fused
-        optimizer stays where it is while `bad` is 1, one of float16 where a gradient is not finite.
+        """Step the optimizer, clear the gradient and update the weight average.
+
+        bad: 1 makes a fused optimizer skip the step. In float16 the loss scaler skips a step whose
+        gradient is not finite.
         """
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)

@@ -1,4 +1,4 @@
-"""How fast a training loop goes, and what it waits for."""
+"""Measure the speed of a training loop, and the share of time it waits for data."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ Item = TypeVar("Item")
 
 
 class Throughput:
-    """Adds up a loop's own time: from asking for a batch to the end of its step, without what its
-    caller does in between. On a GPU it is right where the step before `report` waited for it."""
+    """Clock of a loop's own time, from the request for a batch to the end of its step.
+
+    Excludes the time of the loop's caller between two steps. On a GPU the report is right only if
+    the step before it has waited for the device.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._begun = 0.0
+        self._start = 0.0
         self._samples, self._seconds, self._waited = 0, 0.0, 0.0
 
     def take(self, batches: Iterator[Item]) -> Item:
-        """The next batch; how long it took to come counts as waiting."""
-        self._begun = self._clock()
-        made = next(batches)
-        self._waited += self._clock() - self._begun
-        return made
+        """Take the next batch, and count the time until it comes as waiting."""
+        self._start = self._clock()
+        batch = next(batches)
+        self._waited += self._clock() - self._start
+        return batch
 
     def stepped(self, samples: int) -> None:
-        """The step of the batch taken last is done; it had so many samples, on all workers."""
-        self._seconds += self._clock() - self._begun
+        """End the step of the latest batch. samples: batch size over all workers."""
+        self._seconds += self._clock() - self._start
         self._samples += samples
 
     def report(self) -> dict[str, float]:
-        """samples_per_s, and data_wait: the share of time spent waiting, 0 to 1; both since the
-        last report, by this worker's clock."""
+        """Return samples_per_s and data_wait since the last report.
+
+        Both are measured by this worker's clock. data_wait: share of the time spent waiting for batches, 0 to 1.
+        """
         seconds = max(self._seconds, 1e-9)
-        made = {"samples_per_s": self._samples / seconds, "data_wait": self._waited / seconds}
+        speed = {"samples_per_s": self._samples / seconds, "data_wait": self._waited / seconds}
         self._samples, self._seconds, self._waited = 0, 0.0, 0.0
-        return made
+        return speed
