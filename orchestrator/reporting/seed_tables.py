@@ -17,10 +17,10 @@ from vosmodels.support.grid import Grid
 MIN_SEEDS = 3  # a row with fewer says how many it has
 FEW = 5  # videos: an interval over so many or fewer is called weak
 BOUNDARY_NOTE = (
-    "Share of the wrong pixels of all scored frames and seeds within so many px of the true "
-    "boundary, and of those added, where they were counted, the others being missed; wrong pixels "
-    "per object and frame."
+    "Share of wrong pixels within N px of the true boundary, pooled over frames and seeds; "
+    "wrong px: wrong pixels per object and frame."
 )
+ADDED_NOTE = " Added: share of false positives; the other wrong pixels are misses."
 
 
 def show(table: SeedTable) -> None:
@@ -136,7 +136,8 @@ def _errors(rows: Sequence[SeedRow]) -> Grid | None:
         lines.append([name, *shares, f"{errors.wrong / errors.masks:.0f}"])
     head = ["report", *(f"within {distance} px" for distance in DISTANCES)]
     head += ["added"] if added else []
-    return Grid([*head, "wrong px"], lines, notes=[BOUNDARY_NOTE])
+    note = BOUNDARY_NOTE + (ADDED_NOTE if added else "")
+    return Grid([*head, "wrong px"], lines, notes=[note])
 
 
 def _differences_by_video(rows: Sequence[SeedRow]) -> Grid | None:

@@ -68,11 +68,13 @@ def test_shares_of_wrong_pixels_near_the_boundary_stand_below():
     text = markdown(THREE)
     shares = text.split("within 8 px")[1]
     assert row(shares, "taught") == ["taught", "12.5%", "25.0%", "37.5%", "50.0%", "75.0%", "20"]
+    assert "Added: share of false positives" in shares
     older = run(0).as_dict()
     for one in older["rows"]:
         del one["report"]["boundary"]["added"]
     shares = markdown(table(Results.from_dict(older))).split("within 8 px")[1]
     assert row(shares, "taught") == ["taught", "12.5%", "25.0%", "37.5%", "50.0%", "20"]
+    assert "Added" not in shares
 
 
 def test_every_run_has_its_address_and_every_video_its_difference():
