@@ -1,1 +1,1 @@
-"""STCN and MobileVOS: networks that read masks out of a memory of past frames."""
+"""Define STCN and MobileVOS, which match frames with a memory of past frames."""

@@ -1,4 +1,4 @@
-"""Options of STCN and MobileVOS, checked before any model is built."""
+"""Define and check the options of STCN and MobileVOS before a model is built."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class STCNConfig(BaseModel, frozen=True, extra="forbid"):
     backbone: Literal["resnet50", "mobilenet_v2"] = "resnet50"
     value_backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
     key_channels: PositiveInt = 64  # width of the matching space
-    value_channels: PositiveInt = 512  # width of what is remembered; a multiple of 16
+    value_channels: PositiveInt = 512  # width of memory values; a multiple of 16
     decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 256)  # s16, s8, s4
-    key_gain: PositiveFloat = 1.0  # of the key projection's orthogonal initialisation
-    mem_every: PositiveInt = 5  # at inference every so many frames are remembered
-    include_last: bool = False  # at inference the latest frame as well, until the next
-    single_object: bool = False  # as its static-image stage: no mask of the other objects
-    detach_feedback: bool = False  # no gradient through the masks fed back in training
+    key_gain: PositiveFloat = 1.0  # gain of the key projection's orthogonal initialisation
+    mem_every: PositiveInt = 5  # inference: every so many frames one enters the memory
+    include_last: bool = False  # inference: the memory also holds the latest frame, until the next
+    single_object: bool = False  # value encoder without the others' mask, as in STCN's static stage
+    detach_feedback: bool = False  # training: no gradient through predicted masks fed back
 
 
 class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
@@ -36,10 +36,10 @@ class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
 
     backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
     key_channels: PositiveInt = 64  # width of the matching space
-    value_channels: PositiveInt = 128  # width of what is remembered; a multiple of 16
+    value_channels: PositiveInt = 128  # width of memory values; a multiple of 16
     decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 64)  # s16, s8, s4
     aspp_channels: PositiveInt | None = 192  # width of each ASPP branch; null: no ASPP
-    aspp_rates: tuple[PositiveInt, ...] = (6, 12, 18)  # dilation of its 3x3 branches
-    key_gain: PositiveFloat = 1.0  # of the key projection's orthogonal initialisation
-    queue: PositiveInt = 2  # frames remembered: the first and the latest
-    detach_feedback: bool = False  # no gradient through the masks fed back in training
+    aspp_rates: tuple[PositiveInt, ...] = (6, 12, 18)  # dilations of the ASPP's 3x3 branches
+    key_gain: PositiveFloat = 1.0  # gain of the key projection's orthogonal initialisation
+    queue: PositiveInt = 2  # frames in the memory: the first and the latest
+    detach_feedback: bool = False  # training: no gradient through predicted masks fed back

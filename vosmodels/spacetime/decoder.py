@@ -1,6 +1,6 @@
-"""What turns a memory readout into a mask, and the blocks that the value encoder shares with it.
+"""Decode a memory readout to mask logits; the value encoder shares some blocks.
 
-Submodule names follow the public STCN weights, so that its files load unchanged.
+Submodule names are those of STCN's public weights, so that its files load unchanged.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from torch.nn import functional
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
-    """Bilinear, align_corners=False: (B, C, H, W) -> (B, C, factor*H, factor*W)."""
+    """Upsample (B, C, H, W) -> (B, C, factor*H, factor*W) bilinearly.
+
+    align_corners is False.
+    """
     return functional.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class ResBlock(nn.Module):
-    """Pre-activation residual block: conv(relu(conv(relu(x)))) + shortcut(x), without a norm.
+    """Pre-activation residual block: conv(relu(conv(relu(x)))) + shortcut(x), no norm.
 
-    The shortcut is a 3x3 convolution of the un-activated x where the widths differ, else identity.
+    The shortcut is a 3x3 convolution of the un-activated x if the widths differ, else the identity.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -32,11 +35,11 @@ class ResBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W)."""
+        """Map (B, in, H, W) -> (B, out, H, W)."""
         inner = functional.relu(self.conv1(functional.relu(x)), inplace=True)
         residual: Tensor = self.conv2(inner)
         shortcut: Tensor = self.downsample(x)
-        return residual.add_(shortcut)  # no copy: a convolution's gradient does not need its output
+        return residual.add_(shortcut)  # in place: a convolution's gradient needs no output
 
 
 class ChannelGate(nn.Module):
@@ -50,13 +53,13 @@ class ChannelGate(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Gate the channels of (B, C, H, W)."""
         gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))  # (B, C)
         return x * torch.sigmoid(gate)[:, :, None, None]
 
 
 class SpatialGate(nn.Module):
-    """x * sigmoid(conv7x7([max over channels, mean over channels]))      CBAM, eq. 3; no norm"""
+    """x * sigmoid(conv7x7([channel max, channel mean])), no norm      CBAM, eq. 3"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,13 +67,13 @@ class SpatialGate(nn.Module):
         self.spatial.add_module("conv", nn.Conv2d(2, 1, 7, padding=3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Gate the pixels of (B, C, H, W)."""
         pooled = torch.stack([x.amax(1), x.mean(1)], 1)  # (B, 2, H, W)
         return x * torch.sigmoid(self.spatial(pooled))
 
 
 class CBAM(nn.Module):
-    """Channel gate, then spatial gate."""
+    """CBAM attention (arXiv:1807.06521): a channel gate, then a spatial gate."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -78,13 +81,13 @@ class CBAM(nn.Module):
         self.SpatialGate = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Gate the channels, then the pixels of (B, C, H, W)."""
         gated: Tensor = self.SpatialGate(self.ChannelGate(x))
         return gated
 
 
 class Fuser(nn.Module):
-    """A mask's features and the frame's key features become one value map.
+    """The module that fuses mask features and key features to the memory value.
 
     y = block1([value, key]);  out = block2(y + CBAM(y))      STCN, section 3.2 and public code
     """
@@ -96,7 +99,7 @@ class Fuser(nn.Module):
         self.block2 = ResBlock(out_channels, out_channels)
 
     def forward(self, value: Tensor, key: Tensor) -> Tensor:
-        """value (M, C_v, h, w), key (M, C_16, h, w) -> (M, out, h, w)."""
+        """Fuse value (M, C_v, h, w) and key (M, C_16, h, w) -> (M, out, h, w)."""
         y = self.block1(torch.cat([value, key], 1))
         fused: Tensor = self.block2(y + self.attention(y))
         return fused
@@ -105,8 +108,9 @@ class Fuser(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling      DeepLabv3, arXiv:1706.05587, section 3.3
 
-    1x1, one dilated 3x3 per rate and the image mean, each `width` wide, then a 1x1 projection back
-    to `channels`; batch norm and ReLU after each.
+    Branches of `width` channels: a 1x1 convolution, one dilated 3x3 convolution per rate, and the
+    image mean. A 1x1 projection leads back to `channels`. Batch norm and ReLU follow each
+    convolution.
     """
 
     def __init__(self, channels: int, width: int, rates: Sequence[int]) -> None:
@@ -117,7 +121,7 @@ class ASPP(nn.Module):
         self.project = _conv_norm(width * (len(rates) + 2), channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, C, h, w) -> (M, C, h, w)."""
+        """Pool (M, C, h, w) -> (M, C, h, w)."""
         mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
         projected: Tensor = self.project(
             torch.cat([*(branch(x) for branch in self.branches), mean], 1)
@@ -135,7 +139,7 @@ def _conv_norm(channels: int, width: int, rate: int, *, kernel: int = 1) -> nn.S
 
 
 class UpsampleBlock(nn.Module):
-    """out_conv(skip_conv(skip) + upsample(x)): to twice the resolution, N objects per frame."""
+    """out_conv(skip_conv(skip) + upsample(x)): doubles the resolution of N objects."""
 
     def __init__(self, skip_channels: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -143,9 +147,10 @@ class UpsampleBlock(nn.Module):
         self.out_conv = ResBlock(in_channels, out_channels)
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
-        """skip (B, C_s, 2H, 2W) of the frame, x (B*N, C, H, W) -> (B*N, out, 2H, 2W).
+        """Upsample x (B*N, C, H, W) -> (B*N, out, 2H, 2W) with the frame's skip features.
 
-        The skip convolution knows no objects: it runs once per frame and is added to each.
+        skip (B, C_s, 2H, 2W). The skip convolution does not depend on objects, so it runs once per
+        frame and its result is added to each object's map.
         """
         side = self.skip_conv(skip).unsqueeze(1)  # (B, 1, C, 2H, 2W)
         up = upsample(x, 2)
@@ -155,11 +160,11 @@ class UpsampleBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Readout and key features at stride 16 -> one logit per object and pixel.
+    """A decoder of readout and key features at stride 16 to a logit per pixel.
 
     in_channels: width of [readout, thin key features]; skips: channels of (s4, s8);
-    widths: channels after (compress, up_16_8, up_8_4); pred_kernel 3 in STCN; MobileVOS calls its
-    prediction point-wise, so 1 there; aspp: runs first, on the stride-16 input, where given.
+    widths: channels after (compress, up_16_8, up_8_4); pred_kernel: 3 in STCN, 1 in MobileVOS,
+    whose paper calls the prediction point-wise; aspp: applied first, to the stride-16 input.
     """
 
     def __init__(
@@ -181,10 +186,10 @@ class Decoder(nn.Module):
         self.pred = nn.Conv2d(width4, 1, pred_kernel, padding=pred_kernel // 2)
 
     def forward(self, x: Tensor, s8: Tensor, s4: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, N, in, h, w), skips (B, C, ...) -> logits (B, N, H, W), z (B, N, C_z, H/4, W/4).
+        """Decode x (B, N, in, h, w) and skips s8, s4 (B, C, ...) to logits and z.
 
-        z is taken after up_8_4 and before the ReLU in front of `pred`, which reads this very
-        tensor: a gradient of the logits passes through it.
+        Returns logits (B, N, H, W) and z (B, N, C_z, H/4, W/4). z is the output of up_8_4, before
+        the ReLU in front of `pred`; a gradient of the logits passes through z.
         """
         y = self.compress(self.aspp(x.flatten(0, 1)))
         z = self.up_8_4(s4, self.up_16_8(s8, y)).unflatten(0, x.shape[:2])

@@ -1,6 +1,6 @@
-"""The space-time memory read of STCN, and the soft aggregation of objects: pure functions.
+"""Read STCN's space-time memory and aggregate objects softly; pure functions.
 
-Letters as in types.py; h, w = H/16, W/16; a memory holds T frames, so THW = T*h*w entries.
+Axis letters as in types.py; h, w = H/16, W/16; a memory of T frames has THW = T*h*w entries.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 PROBABILITY_FLOOR = 1e-7
-QUERY_CHUNK = 256  # queries whose scores are in memory at once
+QUERY_CHUNK = 256  # queries whose scores are held at once
 
 
 def similarity(memory_key: Tensor, query_key: Tensor) -> Tensor:
-    """S[q, m] = (2 k_q.k_m - |k_m|^2) / sqrt(C)      STCN, arXiv:2106.05210, eq. 4 and section 3.3
+    """S[q, m] = (2 k_q.k_m - |k_m|^2) / sqrt(C)
 
-    This is -|k_q - k_m|^2 / sqrt(C) up to |k_q|^2, which is constant over m: every softmax over m
-    cancels it, so it is not computed. Queries are rows (the paper has them as columns), so that
-    the softmax runs over the last, contiguous axis.
+    Source: STCN, arXiv:2106.05210, eq. 4 and section 3.3. S is -|k_q - k_m|^2 / sqrt(C) without
+    the term |k_q|^2, which is constant over m and thus cancelled by every softmax over m. Queries
+    are rows (columns in the paper), so that the softmax runs over the last, contiguous axis.
     memory_key (B, C, T, h, w), query_key (B, C, h, w) -> (B, hw, THW).
     """
     mk = memory_key.flatten(2)  # (B, C, THW)
@@ -29,10 +29,12 @@ def similarity(memory_key: Tensor, query_key: Tensor) -> Tensor:
 
 
 def affinity(memory_key: Tensor, query_key: Tensor, top_k: int | None = None) -> Tensor:
-    """A[q, m] = softmax_m(S[q, m]); with `top_k` over the top_k largest of a row, 0 elsewhere.
+    """A[q, m] = softmax_m(S[q, m])
 
-    Unlike the public code the maximum is subtracted in the top-k form too, and fewer than top_k
-    entries are no error: all of them are read. Returns (B, hw, THW); rows sum to 1.
+    With `top_k` the softmax is over the top_k largest scores of a row, and A is 0 elsewhere.
+    Unlike STCN's public code the row maximum is subtracted with top_k too, and a memory of fewer
+    than top_k entries is read whole. Arguments as `similarity`; returns (B, hw, THW), whose rows
+    sum to 1.
     """
     scores = similarity(memory_key, query_key)
     if top_k is None or top_k >= scores.shape[2]:
@@ -42,9 +44,10 @@ def affinity(memory_key: Tensor, query_key: Tensor, top_k: int | None = None) ->
 
 
 def readout(weights: Tensor, memory_value: Tensor) -> Tensor:
-    """V[c, q] = sum_m A[q, m] v[c, m]; one affinity serves all objects.
+    """V[c, q] = sum_m A[q, m] v[c, m]
 
-    weights (B, hw, THW), memory_value (B, N, C, T, h, w) -> (B, N, C, h, w).
+    One affinity serves all objects. weights A (B, hw, THW), memory_value v (B, N, C, T, h, w)
+    -> (B, N, C, h, w).
     """
     b, n, c, _, h, w = memory_value.shape
     values = memory_value.reshape(b, n * c, -1)  # (B, NC, THW)
@@ -54,16 +57,16 @@ def readout(weights: Tensor, memory_value: Tensor) -> Tensor:
 def read_memory(
     query: Tensor, keys: Tensor, squares: Tensor, values: Tensor, top_k: int | None = None
 ) -> Tensor:
-    """`readout(affinity(...))` at inference: no matrix of all queries by all entries is ever whole.
+    """Compute `readout(affinity(...))` at inference without the whole matrix.
 
-    One row an entry: query (Q, C), keys (M, C), squares (M,) = |k_m|^2, values (M, V) -> (Q, V).
-    With `top_k` only the entries that count are gathered: the zeros are never multiplied, about
-    three times cheaper at 480p on a CPU. Fewer than top_k entries: all are read.
+    query (Q, C), keys (M, C), squares (M,) = |k_m|^2, values (M, V) -> (Q, V), one row per entry.
+    With `top_k` only the top_k entries of a query are gathered, so that no zero is multiplied:
+    about three times cheaper at 480p on a CPU. A memory of fewer than top_k entries is read whole.
     """
     scale = keys.shape[1] ** -0.5
     bias = squares * -scale
     everything = top_k is None or top_k >= len(keys)
-    if everything and query.is_cuda:  # one fused kernel there; on a CPU it makes the whole matrix
+    if everything and query.is_cuda:  # fused on CUDA; on a CPU the call builds the whole matrix
         q, k, v = (x.to(values.dtype)[None, None] for x in (query, keys, values))
         mask = bias.to(values.dtype).expand(1, 1, len(query), len(keys))
         read = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=2 * scale)
@@ -84,19 +87,19 @@ def read_memory(
 
 
 def one_hot(ids: Tensor, objects: int) -> Tensor:
-    """ids (B, H, W) -> (B, objects, H, W) float, background left out."""
+    """Convert ids (B, H, W) -> (B, objects, H, W) float32, leaving out the background."""
     slots = torch.arange(1, objects + 1, device=ids.device).view(1, -1, 1, 1)
     return (ids.unsqueeze(1) == slots).float()
 
 
 def aggregate(probabilities: Tensor) -> Tensor:
-    """Soft aggregation of independent object maps into K+1 competing logits.
+    """Aggregate independent object maps softly into N+1 competing logits.
 
         p_0 = prod_i (1 - p_i);   l_i = log(p_i / (1 - p_i)),  p clamped to [1e-7, 1 - 1e-7]
                                         STM, arXiv:1904.00607, eq. 2-3, as in STCN's public code
 
-    The softmax of the result over channels are the probabilities. The clamp bounds every logit to
-    +-16.2. Computed in float32 whatever comes in (1 - 1e-7 is 1 in half precision).
+    The softmax of the logits over channels gives probabilities. The clamp bounds every logit to
+    +-16.2. Computed in float32 for every input type (1 - 1e-7 is 1 in half precision).
     probabilities (B, N, H, W) -> logits (B, N+1, H, W), channel 0 is background.
     """
     p = probabilities.float()
@@ -106,9 +109,9 @@ def aggregate(probabilities: Tensor) -> Tensor:
 
 
 def compete(probabilities: Tensor) -> Tensor:
-    """The softmax of `aggregate`'s logits, by their odds: p / (1 - p) over the sum of all.
+    """Compute the softmax of `aggregate`'s logits as odds p / (1 - p), normalised.
 
-    For running only: half the passes over a full-size map, and no gradient.
+    For inference alone: half the passes over a full-size map, and no gradient.
     probabilities (B, N, H, W) -> (B, N+1, H, W) float32 that sum to 1 over channels.
     """
     b, n, h, w = probabilities.shape
@@ -122,11 +125,11 @@ def compete(probabilities: Tensor) -> Tensor:
 
 
 def kept_frames(count: int, queue: int | None) -> list[int]:
-    """Which of `count` memory frames, oldest first, a memory of length `queue` holds.
+    """Return the indices, of `count` frames oldest first, that a queue keeps.
 
-    MobileVOS, arXiv:2303.07815, section 4: a queue of two is the first and the most recent frame,
-    so the first frame is pinned and the rest is a FIFO; a queue of one holds the first alone.
-    None: all of them.
+    MobileVOS, arXiv:2303.07815, section 4: a queue of two holds the first and the latest frame. So
+    the first frame is pinned, the others are a FIFO, and a queue of one holds the first frame
+    alone. queue None keeps all frames.
     """
     if queue is None or count <= queue:
         return list(range(count))

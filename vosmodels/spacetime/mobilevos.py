@@ -1,6 +1,7 @@
-"""MobileVOS, arXiv:2303.07815: the students. STCN made small, with a memory of two frames.
+"""Build MobileVOS (arXiv:2303.07815), the students: small, with a short memory.
 
-The paper gives parameter totals only; the widths of the presets in `registry.py` meet them.
+The paper gives totals of parameters alone; the widths of the presets in `registry.py` are chosen to
+meet these totals.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from vosmodels.spacetime.network import KeyProjection, SpaceTimeNetwork
 
 
 class MobileVOS(SpaceTimeNetwork):
-    """The network of MobileVOSConfig: MobileNetV2 value encoder without the frame, 1x1 prediction.
+    """The network of a MobileVOSConfig.
 
-    Every frame enters the queue, in training as at inference.
+    The value encoder is a MobileNetV2 that does not see the frame, and the decoder's prediction is
+    1x1. Every frame enters the queue, in training and at inference.
     """
 
     def __init__(self, config: MobileVOSConfig) -> None:

@@ -1,7 +1,8 @@
-"""What STCN and MobileVOS share: a network that reads masks out of a memory of past frames.
+"""Segment a clip by matching its frames with a memory of past frames and masks.
 
-`SpaceTimeNetwork` is put together from parts and reads no configuration; `stcn.py` and
-`mobilevos.py` choose the parts. `propagator.py` runs it on videos. h, w = H/16, W/16.
+STCN and MobileVOS are both a `SpaceTimeNetwork`, which is assembled from parts and reads no
+configuration; `stcn.py` and `mobilevos.py` choose the parts. `propagator.py` runs the network on
+videos. h, w = H/16, W/16.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TOP_K = 20  # memory entries read per query at inference, as in STCN's public co
 
 
 class KeyProjection(nn.Module):
-    """conv3x3 from s16 to the matching space; no norm, no activation.      STCN, section 3.2
+    """A 3x3 convolution of s16 to the matching space, no activation      STCN, 3.2
 
     Orthogonal weights times `gain`, zero bias. A small gain makes the first affinities soft.
     """
@@ -40,19 +41,19 @@ class KeyProjection(nn.Module):
         nn.init.zeros_(self.key_proj.get_parameter("bias"))
 
     def forward(self, s16: Tensor) -> Tensor:
-        """(B, C_16, h, w) -> (B, C_k, h, w)."""
+        """Project s16 (B, C_16, h, w) -> key (B, C_k, h, w)."""
         key: Tensor = self.key_proj(s16)
         return key
 
 
 class SpaceTimeNetwork(VideoModel):
-    """Key encoder, value encoder, memory read, decoder.
+    """A network of key encoder, value encoder, memory read and decoder.
 
-    queue: memory length in frames, first frame pinned; None remembers every frame.
-    mem_every: at inference every so many frames enter the memory; include_last: the latest frame
-    is there as well, until the next.
-    detach_feedback: no gradient through predicted masks that are fed back (STCN: it flows).
-    config: what a checkpoint stores to build this model again; name: its name in the registry.
+    queue: memory length in frames, the first frame pinned; None keeps every frame.
+    mem_every: at inference every so many frames one enters the memory; include_last: the memory
+    also holds the latest frame, until the next frame.
+    detach_feedback: no gradient through predicted masks that are fed back (STCN has the gradient).
+    config: options that a checkpoint stores to rebuild the model; name: the model's registry name.
     """
 
     mean: Tensor
@@ -89,12 +90,12 @@ class SpaceTimeNetwork(VideoModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Return the type of the weights."""
         return self.key_proj.key_proj.weight.dtype
 
     @property
     def z_channels(self) -> int:
-        """Width of z."""
+        """Return the number of channels of z."""
         return self.decoder.pred.in_channels
 
     def adapt_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,9 +114,9 @@ class SpaceTimeNetwork(VideoModel):
         return adapted
 
     def train(self, mode: bool = True) -> Self:
-        """As nn.Module, but BatchNorm keeps its statistics: STCN trains it in eval mode.
+        """Set the mode as nn.Module does, but keep BatchNorm in eval mode, as STCN trains.
 
-        Its scale and shift are optimised like every other parameter.
+        BatchNorm's running statistics thus stay fixed; scale and shift are trained.
         """
         super().train(mode)
         for module in self.modules():
@@ -124,15 +125,15 @@ class SpaceTimeNetwork(VideoModel):
         return self
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
-        """frames (B, 3, H, W) in [0, 1], H and W multiples of 16 -> KeyFeatures."""
+        """Encode frames (B, 3, H, W) in [0, 1], H and W multiples of 16, for matching."""
         features: Features = self.key_encoder(self._normalised(frames))
         return KeyFeatures(features, self.key_proj(features.s16), self.key_comp(features.s16))
 
     def encode_value(self, frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
-        """The memory value of N objects of a frame.
+        """Encode a frame and the masks of its N objects to memory values.
 
         frames (B, 3, H, W) in [0, 1], masks (B, N, H, W) soft, s16 (B, C_16, h, w)
-        -> (B, N, C_v, h, w). An object's second mask is the sum of the other N-1.
+        -> (B, N, C_v, h, w). The encoder sees an object's mask and the sum of the other N-1 masks.
         """
         n = masks.shape[1]
         x = masks.unsqueeze(2)
@@ -147,15 +148,22 @@ class SpaceTimeNetwork(VideoModel):
         return value.view(*masks.shape[:2], *value.shape[1:])
 
     def _normalised(self, frames: Tensor) -> Tensor:
-        """Frames as the encoders were made for them, in the weights' type."""
+        """Normalise frames by ImageNet's mean and deviation, in the weights' type."""
         return torch.addcmul(-self.mean / self.std, frames, 1 / self.std).to(self.dtype)
 
     def read(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
-        """memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w) -> (B, N, C_v, h, w)."""
+        """Read the memory at the query frame's pixels.
+
+        query_key (B, C_k, h, w), memory_key (B, C_k, T, h, w), memory_value (B, N, C_v, T, h, w)
+        -> (B, N, C_v, h, w).
+        """
         return readout(affinity(memory_key, query_key), memory_value)
 
     def decode(self, keys: KeyFeatures, read: Tensor) -> tuple[Tensor, Tensor]:
-        """read (B, N, C_v, h, w) -> logits per object (B, N, H, W), z (B, N, C_z, H/4, W/4)."""
+        """Decode a readout (B, N, C_v, h, w) to logits per object and z.
+
+        Returns logits (B, N, H, W), not yet aggregated, and z (B, N, C_z, H/4, W/4).
+        """
         thin = keys.thin.unsqueeze(1).expand(-1, read.shape[1], -1, -1, -1)
         x = torch.cat([read, thin], 2)  # (B, N, 2*C_v, h, w)
         logits, z = self.decoder(x, keys.features.s8, keys.features.s4)
@@ -164,20 +172,23 @@ class SpaceTimeNetwork(VideoModel):
     def segment(
         self, keys: KeyFeatures, memory_key: Tensor, memory_value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`decode` of what `read` finds: independent object logits, not yet aggregated, and z."""
+        """Read the memory and decode the readout; arguments and results as theirs."""
         return self.decode(keys, self.read(keys.key, memory_key, memory_value))
 
     def forward(self, clip: Clip) -> StepOutput:
-        """A whole training clip. Frame 0's mask is given; every later one is predicted.
+        """Segment a whole training clip; the mask of frame 0 is given, others predicted.
 
-        Frame t reads the memory of frames before it, whose values are made of the model's own soft
-        masks. Slots absent from a clip have probability 0 and feed empty masks. H and W must be
-        multiples of 16, T at least 2.
+        Frame t reads the memory of earlier frames, whose values are encoded from the model's own
+        soft masks. Slots absent from a clip have probability 0 and an empty mask. Raises ValueError
+        unless H and W are multiples of 16 and T is at least 2.
         """
         return self.roll(clip, given_masks=False)
 
     def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
-        """`forward`; with `given_masks` the memory is made of the clip's masks, not of its own."""
+        """Segment a clip as `forward` does, with predicted or given masks in the memory.
+
+        given_masks: encode the clip's own masks to memory values, not the predicted ones.
+        """
         b, t, _, h, w = clip.frames.shape
         if t < 2 or h % STRIDE or w % STRIDE:
             raise ValueError(
@@ -194,9 +205,9 @@ class SpaceTimeNetwork(VideoModel):
         for i in range(1, t):
             past = per_frame[i - 1]
             values.append(self.encode_value(clip.frames[:, i - 1], masks, past.features.s16))
-            kept = kept_frames(len(values), self.queue)
-            memory_key = torch.stack([per_frame[k].key for k in kept], 2)
-            memory_value = torch.stack([values[k] for k in kept], 3)
+            frames = kept_frames(len(values), self.queue)
+            memory_key = torch.stack([per_frame[k].key for k in frames], 2)
+            memory_value = torch.stack([values[k] for k in frames], 3)
             object_logits, z_i = self.segment(per_frame[i], memory_key, memory_value)
             logits.append(aggregate(object_logits.sigmoid() * selector))
             z.append(z_i)
@@ -216,12 +227,14 @@ class SpaceTimeNetwork(VideoModel):
         queue: int | Literal["all"] | None = None,
         graph: bool = False,
     ) -> SpaceTimePropagator | GraphPropagator:
-        """The model on one video; None is the model's own, but for top_k: None reads everything.
+        """Return a propagator, which runs the model on one video.
 
-        mem_every (at least 1): so many frames apart they enter the memory; include_last: between
-        them the latest is there too, until the next; top_k (at least 1): entries read a query;
-        queue (at least 1, or "all"): frames remembered, the first for good; of one, it alone;
-        graph: steps as a CUDA graph, for a model on a CUDA device whose memory does not grow.
+        An option left None takes the model's own value, except top_k. mem_every (at least 1): every
+        so many frames one enters the memory; include_last: the memory also holds the latest frame,
+        until the next; top_k (at least 1): entries read per query, None reads all; queue (at least
+        1, or "all"): frames in the memory, the first of which stays; graph: run steps as a CUDA
+        graph, for a model on a CUDA device whose memory does not grow. Raises ValueError on an
+        option out of range.
         """
         queue = self.queue if queue is None else None if queue == "all" else queue
         mem_every = self.mem_every if mem_every is None else mem_every
@@ -231,11 +244,11 @@ class SpaceTimeNetwork(VideoModel):
                 raise ValueError(f"{option}={value}: at least {least}")
         if graph and not self.mean.is_cuda:
             raise ValueError(f"graph=True on {self.mean.device}: put the model on a CUDA device")
-        made = SpaceTimePropagator(
+        propagator = SpaceTimePropagator(
             self,
             mem_every=mem_every,
             include_last=self.include_last if include_last is None else include_last,
             top_k=top_k,
             queue=queue,
         )
-        return GraphPropagator(made) if graph else made
+        return GraphPropagator(propagator) if graph else propagator

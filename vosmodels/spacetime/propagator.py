@@ -1,6 +1,6 @@
-"""A space-time network run on one video: its memory frame by frame, by STCN's rules of inference.
+"""Run a space-time network on one video by the memory rules of STCN's inference.
 
-The network is whatever answers `MemoryNetwork`; h, w = H/16, W/16.
+The network is any implementation of `MemoryNetwork`; h, w = H/16, W/16.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ STRIDE = 16
 
 @dataclass(frozen=True)
 class KeyFeatures:
-    """What one frame is encoded to, once for all objects.
+    """The encoding of a frame, shared by all objects.
 
-    features: the pyramid; key (B, C_k, h, w) matches; thin (B, C_v, h, w) joins the readout.
+    features: the pyramid; key (B, C_k, h, w): matched with the memory; thin (B, C_v, h, w): key
+    features that the decoder reads beside the readout.
     """
 
     features: Features
@@ -31,7 +32,7 @@ class KeyFeatures:
     thin: Tensor
 
     def frame(self, clips: int, index: int) -> KeyFeatures:
-        """Where the batch is (clips, T) flattened: frame `index` of each clip."""
+        """Return frame `index` of each clip, for a batch that is (clips, T) flattened."""
 
         def pick(x: Tensor) -> Tensor:
             return x.view(clips, -1, *x.shape[1:])[:, index]
@@ -42,41 +43,49 @@ class KeyFeatures:
 
 
 class MemoryNetwork(Protocol):
-    """What the propagator asks of a network; `spacetime.SpaceTimeNetwork` says more of each."""
+    """The part of `SpaceTimeNetwork` that the propagator uses."""
 
     @property
     def mean(self) -> Tensor:
-        """(3, 1, 1): the colour that is zero once normalised."""
+        """Return the colour (3, 1, 1) that normalisation makes zero."""
         ...
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
-        """frames (B, 3, H, W) in [0, 1], H and W multiples of 16."""
+        """Encode frames (B, 3, H, W) in [0, 1], H and W multiples of 16, for matching."""
         ...
 
     def encode_value(self, frames: Tensor, masks: Tensor, s16: Tensor) -> Tensor:
-        """The same frames, masks (B, N, H, W) soft, s16 of their key -> (B, N, C_v, h, w)."""
+        """Encode frames and their soft masks to memory values (B, N, C_v, h, w).
+
+        frames (B, 3, H, W), masks (B, N, H, W), s16 (B, C_16, h, w) of the frames' KeyFeatures.
+        """
         ...
 
     def decode(self, keys: KeyFeatures, read: Tensor) -> tuple[Tensor, Tensor]:
-        """read (B, N, C_v, h, w) -> logits per object (B, N, H, W), and what is not asked here."""
+        """Decode a readout (B, N, C_v, h, w) to logits per object (B, N, H, W), and z.
+
+        The propagator ignores z.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Memory of n objects that began together, one row a position: key (T, h*w, C_k) and squares
-    (T, h*w) = |key|^2, both float32; value (T, h*w, n, C_v)."""
+    """The memory of n objects that began in the same frame, one row per position.
+
+    key (T, h*w, C_k) and squares (T, h*w) = |key|^2, both float32; value (T, h*w, n, C_v).
+    """
 
     key: Tensor
     squares: Tensor
     value: Tensor
 
     def then(self, later: Bank, kept: list[int]) -> Bank:
-        """Those of these frames that are kept, then the frames of `later`."""
+        """Return a bank of this bank's frames `kept`, followed by the frames of `later`."""
 
         def joined(ours: Tensor, new: Tensor) -> Tensor:
-            held = [ours] if len(kept) == len(ours) else [ours[t : t + 1] for t in kept]
-            return torch.cat([*held, new])
+            frames = [ours] if len(kept) == len(ours) else [ours[t : t + 1] for t in kept]
+            return torch.cat([*frames, new])
 
         return Bank(
             joined(self.key, later.key),
@@ -87,10 +96,10 @@ class Bank:
 
 @dataclass(frozen=True)
 class SpaceTimeState:
-    """One bank per group of objects that began in the same frame, in slot order.
+    """The state of a video: a bank per group of objects that began in the same frame.
 
-    age: frames since the memory was last written for good; temporary: the banks' last frame is
-    there only until the next; size: (H, W) of the video.
+    banks: in slot order; age: frames since the last permanent write to the memory; temporary: the
+    next write replaces the banks' last frame; size: (H, W) of the video.
     """
 
     banks: tuple[Bank, ...]
@@ -100,36 +109,40 @@ class SpaceTimeState:
 
     @property
     def objects(self) -> int:
+        """Count the objects of all banks."""
         return sum(bank.value.shape[2] for bank in self.banks)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that is held: key, squares and value of each bank."""
+        """Return the key, squares and value of each bank, in order."""
         return tuple(x for bank in self.banks for x in (bank.key, bank.squares, bank.value))
 
     def holding(self, tensors: Sequence[Tensor]) -> SpaceTimeState:
-        """This state with other `tensors`, in the order of its own."""
+        """Return this state with other tensors, ordered as `tensors` of this state."""
         starts = range(0, len(tensors), 3)
         return replace(self, banks=tuple(Bank(*tensors[i : i + 3]) for i in starts))
 
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """A predicted frame as `commit` wants it: all padded to multiples of 16, batch of one."""
+    """The encodings of a predicted frame that `commit` reuses.
+
+    All have batch size 1 and are padded to multiples of 16.
+    """
 
     frame: Tensor
     keys: KeyFeatures
-    query: Tensor  # the key by rows (h*w, C_k), as it was matched
+    query: Tensor  # the key as rows (h*w, C_k) float32
     probabilities: Tensor
 
 
 class SpaceTimePropagator:
-    """types.Propagator over a space-time memory: STCN's inference rules, and MobileVOS's queue.
+    """A types.Propagator with STCN's memory rules and MobileVOS's queue.
 
-    The first frame is always remembered, later ones every `mem_every`; with `include_last` the
-    latest too, until the next one; a queue keeps the first and the latest. Objects that appear
-    later start a bank of their own at their first frame. What is remembered of a given mask is its
-    soft aggregate, as STCN's public code does.
+    The memory holds the first frame and every `mem_every`-th later one; with `include_last` also
+    the latest frame, until the next. A queue keeps the first frame and the latest ones. Objects
+    that appear later start their own bank at their first frame. A given mask is softly aggregated
+    before it is encoded, as in STCN's public code.
     """
 
     def __init__(
@@ -148,12 +161,16 @@ class SpaceTimePropagator:
         self.queue = queue
 
     def begin(self, frame: Tensor, ids: Tensor) -> SpaceTimeState:
-        """frame (3, H, W) in [0, 1], ids (H, W) int64 with objects 1..K."""
+        """Start a video with its first frame and mask.
+
+        frame (3, H, W) in [0, 1], ids (H, W) int64 with objects 1..K. Raises ValueError if ids hold
+        no object.
+        """
         empty = SpaceTimeState((), 0, (frame.shape[1], frame.shape[2]))
         return self.add(empty, frame, ids)
 
     def predict(self, state: SpaceTimeState, frame: Tensor) -> Prediction:
-        """Probabilities (K+1, H, W) of `frame` (3, H, W)."""
+        """Predict the probabilities (K+1, H, W) of `frame` (3, H, W) in [0, 1]."""
         padded = self._padded_frame(state, frame)
         keys = self.model.encode_key(padded)
         h16, w16 = keys.key.shape[2:]
@@ -172,28 +189,35 @@ class SpaceTimePropagator:
         logits, _ = self.model.decode(keys, read.permute(0, 3, 4, 1, 2))
         probabilities = compete(logits.sigmoid())  # (1, K+1, H', W')
         h, w = state.size
-        left, _, top, _ = padding(h, w)
+        x0, _, y0, _ = padding(h, w)
         return Prediction(
-            probabilities[0, :, top : top + h, left : left + w],
+            probabilities[0, :, y0 : y0 + h, x0 : x0 + w],
             FrameFeatures(padded, keys, query, probabilities),
         )
 
     def commit(
         self, state: SpaceTimeState, prediction: Prediction, mask: Tensor | None = None
     ) -> SpaceTimeState:
-        """Remembers the predicted frame where it is its turn; see types.Propagator."""
+        """Write the predicted frame to the memory if it is due; see types.Propagator.
+
+        A frame is due every `mem_every` frames, with `include_last` always.
+        """
         temporary = state.age + 1 < self.mem_every
         if (temporary and not self.include_last) or self.queue == 1:
             return replace(state, age=state.age + 1)
-        seen: FrameFeatures = prediction.features
-        masks = seen.probabilities[:, 1:]
+        coded: FrameFeatures = prediction.features
+        masks = coded.probabilities[:, 1:]
         if mask is not None:
             masks = self._padded_masks(state, mask, state.objects)
-        return self._remember(state, seen.frame, seen.keys, seen.query, masks, temporary=temporary)
+        return self._remember(
+            state, coded.frame, coded.keys, coded.query, masks, temporary=temporary
+        )
 
     def add(self, state: SpaceTimeState, frame: Tensor, ids: Tensor) -> SpaceTimeState:
-        """Remembers `frame` with all objects of `ids` (H, W), new ones included; see
-        types.Propagator."""
+        """Write `frame` to the memory with all objects of `ids` (H, W), new ones included.
+
+        See types.Propagator. Raises ValueError if ids hold no object.
+        """
         objects = max(int(ids.max()), state.objects)
         if objects == 0:
             raise ValueError("ids hold no object: every pixel is 0")
@@ -219,10 +243,10 @@ class SpaceTimePropagator:
         banks: list[Bank] = []
         done = 0
         for bank in state.banks:
-            held, n = len(bank.key) - state.temporary, bank.value.shape[2]
-            kept = kept_frames(held + 1, self.queue)[:-1]
+            permanent, n = len(bank.key) - state.temporary, bank.value.shape[2]
+            frames = kept_frames(permanent + 1, self.queue)[:-1]
             latest = Bank(key, squares, rows[:, :, done : done + n])
-            banks.append(bank.then(latest, kept))
+            banks.append(bank.then(latest, frames))
             done += n
         if done < masks.shape[1]:
             banks.append(Bank(key, squares, rows[:, :, done:].contiguous()))
@@ -230,18 +254,18 @@ class SpaceTimePropagator:
         return SpaceTimeState(tuple(banks), age, state.size, temporary)
 
     def _padded_frame(self, state: SpaceTimeState, frame: Tensor) -> Tensor:
-        """(3, H, W) -> (1, 3, H', W'), padded with the mean colour: zero once normalised."""
+        """Pad a frame (3, H, W) -> (1, 3, H', W') with the mean colour, normalised zero."""
         h, w = state.size
         if frame.shape != (3, h, w):
             raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
         mean = self.model.mean
-        left, right, top, bottom = padding(h, w)
-        padded = mean.expand(3, top + h + bottom, left + w + right).clone()
-        padded[:, top : top + h, left : left + w] = frame
+        x0, right, y0, bottom = padding(h, w)
+        padded = mean.expand(3, y0 + h + bottom, x0 + w + right).clone()
+        padded[:, y0 : y0 + h, x0 : x0 + w] = frame
         return padded.unsqueeze(0)
 
     def _padded_masks(self, state: SpaceTimeState, mask: Tensor, objects: int) -> Tensor:
-        """ids (H, W) or soft (K+1, H, W) -> soft (1, K, H', W'), nothing in the padding."""
+        """Pad ids (H, W) or soft masks (K+1, H, W) with 0 to soft masks (1, K, H', W')."""
         h, w = state.size
         if mask.shape not in ((h, w), (objects + 1, h, w)):
             raise ValueError(
@@ -256,11 +280,17 @@ class SpaceTimePropagator:
 
 
 def _rows(key: Tensor) -> Tensor:
-    """(1, C, h, w) -> (h*w, C) float32: scores are differences of large numbers."""
+    """Reshape a key (1, C, h, w) to rows (h*w, C), in float32.
+
+    Scores are differences of large numbers, which half precision would round too much.
+    """
     return key[0].flatten(1).T.float().contiguous()
 
 
 def padding(height: int, width: int) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom) to multiples of 16; the smaller half comes first, as in STCN."""
+    """Return the padding (left, right, top, bottom) to multiples of 16.
+
+    Of an odd amount the smaller half comes first, as in STCN.
+    """
     over_h, over_w = -height % STRIDE, -width % STRIDE
     return (over_w // 2, over_w - over_w // 2, over_h // 2, over_h - over_h // 2)

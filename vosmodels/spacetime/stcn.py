@@ -1,4 +1,7 @@
-"""STCN, arXiv:2106.05210: the teachers. Unbounded memory, a value encoder that sees the frame."""
+"""Build STCN (arXiv:2106.05210), the teachers.
+
+Its memory is unbounded and its value encoder sees the frame.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from vosmodels.spacetime.network import KeyProjection, SpaceTimeNetwork
 
 
 class STCN(SpaceTimeNetwork):
-    """The network of STCNConfig, with torchvision's random weights for its encoders."""
+    """The network of an STCNConfig, its encoders with torchvision's random weights."""
 
     def __init__(self, config: STCNConfig) -> None:
         key_encoder: KeyEncoder
