@@ -73,6 +73,7 @@ def commands():
 
 
 COMMANDS = sorted(set(commands()), key=str)
+ROOMS = [p for p in documents() if p.relative_to(ROOT).parts[0] in ("orchestrator", "vosmodels")]
 OURS = [c for c in COMMANDS if c.module.split(".")[0] in PACKAGES and "NAME" not in c.module]
 FILES = [c for c in OURS if c.module in SWEEPS and c.arguments and "FILE" not in c.arguments[0]]
 FILES = [c for c in FILES if (ROOT / c.arguments[0]).is_file()]
@@ -104,6 +105,15 @@ def test_the_first_page_is_one_page_and_a_rooms_is_shorter():
         most = 160 if parts == ("README.md",) else 60
         if path.name == "README.md" and parts[0] != "sweeps":  # those have a row a key, a result
             assert len(path.read_text().splitlines()) <= most, path
+
+
+@pytest.mark.parametrize("page", ROOMS, ids=lambda p: str(p.parent.relative_to(ROOT)))
+def test_a_rooms_page_names_each_of_its_files_and_no_other(page):
+    there = {path.name for path in page.parent.glob("*.py")} - {"__init__.py"}
+    named = set(re.findall(r"`(\w+\.py)`", page.read_text()))
+    anywhere = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert there <= named, f"{page}: say what is in {', '.join(sorted(there - named))}"
+    assert named <= anywhere, f"{page}: there is no {', '.join(sorted(named - anywhere))}"
 
 
 @pytest.mark.parametrize("module", sorted({command.module for command in OURS}))
