@@ -1,13 +1,11 @@
-"""What a student learns from a teacher: the correlation loss on z, the KL on logits.
+"""Compute MobileVOS's correlation loss between student and teacher features z.
 
-The correlation loss compares all pairs of n pixels. `dense` writes that out and is the reference;
+The loss compares all pairs of n pixels. `dense` writes out the formula and is the reference;
 `tiled` and `classwise` give the same value and gradient without an n x n matrix in memory.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 from typing import Any
 
@@ -17,10 +15,8 @@ from torch import Tensor
 
 from vosmodels.types import CorrelationMethod, CorrelationNorm
 
-logger = logging.getLogger(__name__)
-
-TILE = {"cpu": 512, "cuda": 4096}  # rows of a tile: it fits a core's cache, or fills a GPU
-DENSE_UP_TO = {"cpu": 192, "cuda": 1024}  # pixels below which tiles save nothing
+TILE = {"cpu": 512, "cuda": 4096}  # rows of a tile, which fits a core's cache or fills a GPU
+DENSE_UP_TO = {"cpu": 192, "cuda": 1024}  # pixels up to which tiles save no time
 
 
 def correlation_loss(
@@ -33,25 +29,27 @@ def correlation_loss(
     inputs: torch.dtype | None = None,
     classes: int | None = None,
 ) -> Tensor:
-    """Contrastive and distillation loss of one item (one frame, one object).
+    """Compute the correlation loss of one item (one frame, one object).
 
         L = (log2 |C_s|^2 - log2 |C_s * R|^2) / n,    R = omega C_t + (1 - omega) Y Y^T
 
     MobileVOS, arXiv:2303.07815, eq. 2, 6 and Algorithm 1, with C = Z Z^T of unit rows, |.| the
     Frobenius norm, * element by element, Y one-hot. omega = 1 distils the teacher's correlations,
-    omega = 0 is supervised contrastive. Entries of R are at most 1, so L >= 0.
-    The paper divides by |C_s| in eq. 2 and by len(z_s) = n in Algorithm 1: n here ("none": by 1).
+    omega = 0 is the supervised contrastive loss. Entries of R are at most 1, so L >= 0.
+    The paper divides by |C_s| in eq. 2 and by len(z_s) = n in Algorithm 1; here by n (norm "n") or
+    by 1 (norm "none").
 
-    z_student (n, d_s), z_teacher (n, d_t): any length of row, normalised here; the widths may
+    z_student (n, d_s), z_teacher (n, d_t): rows of any length, normalised here; the widths may
     differ. labels (n,) class ids from 0, or (n, K) class weights. -> scalar, in float32 or wider.
-    n = 0 gives 0 with a zero gradient; so does n = 1, where there is no pair. A row of zeros
-    correlates with nothing.
+    n = 0 gives 0 with a zero gradient, and so does n = 1, which has no pair. A row of zeros has
+    correlation 0 with every row.
 
-    method: dense has n x n matrices in memory; tiled visits them tile by tile, O(n d) memory;
-    classwise needs omega = 0 and none of them, O(n d^2) time; auto picks (`pick`). inputs: type
-    that tiled rounds what it multiplies to (bfloat16); sums are in float32 or wider all the same.
-    classes: how many ids there are; None counts them, for which the host waits for a GPU.
-    Raises ValueError on shapes that do not match, omega outside [0, 1], classwise with another.
+    method: dense holds n x n matrices; tiled visits them tile by tile in O(n d) memory; classwise
+    is exact for omega = 0 alone, in O(n d^2) time without n x n matrices; auto calls `pick`.
+    inputs: type to which tiled rounds the factors of its products (bfloat16); sums are in float32
+    or wider. classes: number of ids K; None counts the ids, for which the host waits for a GPU.
+    Raises ValueError on shapes that do not match, omega outside [0, 1], or classwise with omega >
+    0.
     """
     if z_student.ndim != 2 or z_teacher.ndim != 2 or len(z_student) != len(z_teacher):
         raise ValueError(
@@ -86,20 +84,10 @@ def correlation_loss(
 
 
 def pick(n: int, omega: float, device: str) -> CorrelationMethod:
-    """The fastest exact method for n pixels on a device type; each choice is logged once."""
-    kind = "cuda" if device == "cuda" else "cpu"
-    if n <= DENSE_UP_TO[kind]:
-        return _said("dense", kind)
-    return _said("classwise" if omega == 0 else "tiled", kind)
-
-
-@functools.cache
-def _said(method: CorrelationMethod, kind: str) -> CorrelationMethod:
-    above = f"{DENSE_UP_TO[kind]} pixels on {kind}"
-    logger.info(
-        "correlation loss: %s for %s %s", method, "up to" if method == "dense" else "above", above
-    )
-    return method
+    """Return the fastest exact method for n pixels on a device type (cpu, cuda)."""
+    if n <= DENSE_UP_TO["cuda" if device == "cuda" else "cpu"]:
+        return "dense"
+    return "classwise" if omega == 0 else "tiled"
 
 
 def _wide(z: Tensor) -> Tensor:
@@ -107,24 +95,24 @@ def _wide(z: Tensor) -> Tensor:
 
 
 def _weights(labels: Tensor, dtype: torch.dtype, classes: int | None) -> Tensor:
-    """Class weights Y (n, K); ids become one-hot rows."""
+    """Return class weights Y (n, K); ids (n,) become one-hot rows."""
     if labels.ndim == 2:
         return labels.to(dtype)
     return F.one_hot(labels.long(), classes or -1).to(dtype)
 
 
 def _dense(student: Tensor, teacher: Tensor, y: Tensor, omega: float) -> Tensor:
-    """The formula as it stands, with every n x n matrix in memory: the reference."""
+    """Compute n L by the formula, with all n x n matrices in memory: the reference."""
     correlation = student @ student.T  # (n, n)
     target = omega * (teacher @ teacher.T) + (1 - omega) * (y @ y.T)  # (n, n)
-    tiny = torch.finfo(student.dtype).tiny  # rows that are all zero
+    tiny = torch.finfo(student.dtype).tiny  # keeps log2 finite if all rows are zero
     full = correlation.square().sum().clamp_min(tiny)
     matched = (correlation * target).square().sum().clamp_min(tiny)
     return torch.log2(full) - torch.log2(matched)
 
 
 class _ClosedForm(torch.autograd.Function):
-    """A scalar whose gradient came with it: backward is one multiplication."""
+    """A scalar with a precomputed gradient: backward is one multiplication."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -138,13 +126,14 @@ class _ClosedForm(torch.autograd.Function):
 
 
 def _closed(student: Tensor, matched: Tensor, v: Tensor | None) -> Tensor:
-    """log2 A - log2 B of unit rows S (n, d), and its gradient from V = (K * R * R) S, K = S S^T.
+    """Compute log2 A - log2 B of unit rows S (n, d), with its gradient from V.
 
+        K = S S^T,   V = (K * R * R) S
         A = |K|^2 = |S^T S|^2,   B = |K * R|^2 = <S, V>
         dL/dS = 4 / ln 2 (S S^T S / A - V / B)
 
-    B enters as a number only, so one sweep over the pairs gives value and gradient. Both numbers
-    are summed in float64. Without V there is no gradient.
+    B (`matched`) enters as a number alone, so one pass over the pairs gives value and gradient.
+    A and B are summed in float64. Without V (None) the result has no gradient.
     """
     rows = student.detach()
     gram = rows.T @ rows  # (d, d)
@@ -160,16 +149,18 @@ def _closed(student: Tensor, matched: Tensor, v: Tensor | None) -> Tensor:
 
 
 def _slope(total: Tensor, tiny: float) -> Tensor:
-    """4 / (ln 2 total); 0 where rows that are all zero leave nothing to divide by."""
+    """Return 4 / (ln 2 total), or 0 if all rows are zero and total is too."""
     return torch.where(total > tiny, 4 / math.log(2) / total.clamp_min(tiny), 0.0)
 
 
 def _tiled(
     student: Tensor, mixed: Tensor, inputs: torch.dtype | None, learns: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """B and, where something learns, V, of unit rows (n, d) and rows m (n, e) with R = m m^T.
+    """Compute B and V of `_closed` tile by tile.
 
-    K and R are symmetric: half of the tiles is enough, each serves its rows and its columns.
+    student: unit rows S (n, d); mixed: rows m (n, e) with R = m m^T; learns: compute V, else V is
+    None. K and R are symmetric, so half of the tiles is enough: each tile serves its rows and its
+    columns.
     """
     tile = TILE["cuda" if student.is_cuda else "cpu"]
     s, m = (x if inputs is None else x.to(inputs) for x in (student, mixed))
@@ -192,7 +183,7 @@ def _tiled(
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, summed and returned in float32 or wider, whatever type they are stored in."""
+    """Return a @ b of any stored type, summed and returned in float32 or wider."""
     if a.dtype in (torch.float32, torch.float64):
         return a @ b
     if a.is_cuda:
@@ -203,8 +194,14 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 def _classwise(
     student: Tensor, y: Tensor, soft: bool, learns: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """omega = 0: R = Y Y^T, and V is a sum over pairs of classes c, c' of u S^T diag(u) S with
-    u = y_c y_c', so that B is one of |S^T diag(u) S|^2. Ids have u = 0 for c != c'."""
+    """Compute B and V of `_closed` for omega = 0, class by class.
+
+        R = Y Y^T,   u = y_c y_c'
+        V = sum_{c,c'} diag(u) S S^T diag(u) S,   B = sum_{c,c'} |S^T diag(u) S|^2
+
+    soft: Y holds weights; ids have u = 0 for c != c', so only c = c' is summed. learns: compute V,
+    else V is None.
+    """
     matched = torch.zeros((), dtype=torch.float64, device=student.device)
     v = torch.zeros_like(student) if learns else None
     classes = y.shape[1]
