@@ -1,11 +1,18 @@
 """Boundary bands and pixel selection."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from vosmodels.distillation.pixels import boundary_band, object_masks, select_pixels
+from vosmodels.distillation.pixels import SAMPLERS, boundary_band, object_masks, select_pixels
 from vosmodels.support.seeding import generator
-from vosmodels.types import Clip
+from vosmodels.types import Clip, Sampling
+
+
+def test_every_name_of_a_sampling_strategy_has_its_function_and_no_other():
+    assert set(SAMPLERS) == set(get_args(Sampling))
+    assert len(set(SAMPLERS.values())) == len(SAMPLERS)
 
 
 def square(size=32, low=8, high=20):

@@ -1,7 +1,11 @@
-"""Which pixels the distillation losses look at: object boundaries, a random set, or all of them."""
+"""Select the pixels that the distillation losses compare.
+
+A sampling strategy is a function in SAMPLERS, whose name stands in `vosmodels.types.Sampling`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,19 +16,20 @@ from torch import Tensor
 from vosmodels.support.seeding import generator
 from vosmodels.types import Clip, LogitPixels, Sampling
 
-Z_STRIDE = 4  # stride of the map z whose pixels are compared
+Z_STRIDE = 4  # stride of the map z, whose pixels are compared
 
 
 def boundary_band(mask: Tensor, width: int) -> Tensor:
-    """Pixels where the Sobel magnitude of a mask is above zero, grown by `width` pixels.
+    """Mark the pixels where a mask's Sobel magnitude is not zero, dilated by `width`.
 
     MobileVOS, arXiv:2303.07815, section 4.1: pixels "around or near" the boundary found by a Sobel
-    edge detector on the ground truth; the radius is not given, so it is an argument.
-    mask (..., H, W) bool -> (..., H, W) bool. The picture's border is no boundary.
+    edge detector on the ground truth. The paper does not give the radius, hence the argument
+    `width`, in pixels. mask (..., H, W) bool -> (..., H, W) bool. The picture's border is no
+    boundary.
     """
     lead, (height, width_px) = mask.shape[:-2], mask.shape[-2:]
     plane = mask.reshape(-1, 1, height, width_px).float()
-    # Filter and growth are separable: two passes each, in less than a third of the time of one.
+    # Sobel filter and dilation are separable: two 1-D passes take under a third of a 2-D pass.
     padded = F.pad(plane, (1, 1, 1, 1), mode="replicate")
     by_row = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]  # (M, 1, H, W + 2)
     by_column = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]  # (M, 1, H + 2, W)
@@ -38,20 +43,21 @@ def boundary_band(mask: Tensor, width: int) -> Tensor:
 
 
 def object_masks(masks: Tensor, slots: int) -> Tensor:
-    """Ids (..., H, W) -> bool (..., N, H, W), one plane per object slot 1..N."""
+    """Convert ids (..., H, W) -> bool (..., N, H, W), a plane per object slot 1..N."""
     ids = torch.arange(1, slots + 1, device=masks.device)
     return masks.unsqueeze(-3) == ids[:, None, None]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The pixels one step compares, item by item; made on the CPU, so the step never waits for it.
+    """The pixels that a training step compares, item by item.
 
-    An item is one (clip, predicted frame, object) with at least two chosen pixels.
+    The selection is computed on the CPU ahead of the step, so that the step never waits for it.
+    An item is one (clip, predicted frame, object) with at least two selected pixels.
     rows: (M,) flat indices into z laid out as (B, T-1, N, H/4, W/4);
     labels: (M,) int64, 1 on the item's object and 0 elsewhere; counts: rows per item, sum M;
-    logit_pixels: (B, T-1, H, W) bool, the pixels of the logit loss; logit_items: how many of its
-    B (T-1) planes have any.
+    logit_pixels: (B, T-1, H, W) bool, the pixels of the logit loss; logit_items: number of the
+    B (T-1) planes of logit_pixels with at least one pixel.
     """
 
     rows: Tensor
@@ -61,7 +67,7 @@ class Selection:
     logit_items: int
 
     def to(self, device: Any) -> Selection:
-        """The same selection on `device`."""
+        """Copy the selection to `device`."""
         return replace(
             self,
             rows=self.rows.to(device, non_blocking=True),
@@ -70,7 +76,7 @@ class Selection:
         )
 
     def pin_memory(self) -> Selection:
-        """The same selection in page-locked memory, from which a GPU copies without the CPU."""
+        """Copy the selection to page-locked memory, which a GPU reads without the CPU."""
         return replace(
             self,
             rows=self.rows.pin_memory(),
@@ -88,18 +94,16 @@ def select_pixels(
     seed: int,
     logit_pixels: LogitPixels = "same",
 ) -> Selection:
-    """Choose the pixels of a step from its ground truth (frames 1..T-1).
+    """Select the pixels of a step from the clip's ground truth (frames 1..T-1).
 
-    boundary  the band around each object at stride 4;
-    random    as many pixels as the boundary has, anywhere (the paper's ablation, section 5,
-              "Boundary sampling");
-    all       every pixel.
+    sampling  a strategy of SAMPLERS: `sample_boundary`, `sample_random` or `sample_all`, applied
+              to each object's band of `width` pixels at stride 4.
     Above `max_pixels` boundary and random keep a random subset. Every draw is seeded by
-    (seed, sample, frame, slot). Labels at stride 4 are the nearest pixel's, so they stay 0 or 1
-    right at the boundary, where area averages would not.
+    (seed, sample, frame, slot). Labels at stride 4 are those of the nearest pixel, so they are 0 or
+    1 at the boundary too, where area averages would be fractions.
 
     logit_pixels, of the logit loss: boundary, the band at full resolution, 4 * width pixels wide,
-    around any object; all; same, the band where `sampling` is boundary, else all.
+    around any object; all; same, the band if `sampling` is boundary, else all.
     """
     frames, slots = clip.masks.shape[1], clip.present.shape[1]
     truth = clip.masks[:, 1:]
@@ -116,7 +120,7 @@ def select_pixels(
                 if not clip.present[b, n]:
                     continue
                 rng = generator(seed, "pixels", sample, t, n)
-                chosen = _pixels(band[b, t, n], sampling, max_pixels, rng)
+                chosen = SAMPLERS[sampling](band[b, t, n], max_pixels, rng)
                 if len(chosen) < 2:  # no pair to compare: the object is out of sight
                     continue
                 rows.append(chosen + ((b * (frames - 1) + t) * slots + n) * plane)
@@ -134,14 +138,31 @@ def select_pixels(
     )
 
 
-def _pixels(band: Tensor, sampling: Sampling, cap: int, rng: torch.Generator) -> Tensor:
-    """Flat indices of one plane: band (hw,) bool -> (n,) ascending."""
-    if sampling == "all":
-        return torch.arange(band.numel())
+def sample_boundary(band: Tensor, cap: int, rng: torch.Generator) -> Tensor:
+    """Return the band's pixels, at most `cap`: band (hw,) bool -> (n,) ascending."""
     on_band = band.nonzero().squeeze(1)
-    count = min(len(on_band), cap)
-    if sampling == "random":
-        return torch.randperm(band.numel(), generator=rng)[:count].sort().values
-    if count == len(on_band):
+    if len(on_band) <= cap:
         return on_band
-    return on_band[torch.randperm(len(on_band), generator=rng)[:count]].sort().values
+    return on_band[torch.randperm(len(on_band), generator=rng)[:cap]].sort().values
+
+
+def sample_random(band: Tensor, cap: int, rng: torch.Generator) -> Tensor:
+    """Return as many pixels as `sample_boundary`, anywhere in the plane, ascending.
+
+    The paper's ablation, MobileVOS, arXiv:2303.07815, section 5, "Boundary sampling".
+    """
+    count = min(int(band.count_nonzero()), cap)
+    return torch.randperm(band.numel(), generator=rng)[:count].sort().values
+
+
+def sample_all(band: Tensor, cap: int, rng: torch.Generator) -> Tensor:
+    """Return every pixel of the plane: (hw,) bool -> (hw,) ascending."""
+    return torch.arange(band.numel())
+
+
+Sampler = Callable[[Tensor, int, torch.Generator], Tensor]  # (band, cap, rng) -> flat indices
+SAMPLERS: Mapping[Sampling, Sampler] = {
+    "boundary": sample_boundary,
+    "random": sample_random,
+    "all": sample_all,
+}
