@@ -1,4 +1,4 @@
-"""Distillation losses on features and logits, and the pixels they compare."""
+"""Compute distillation losses on features and logits, and select their pixels."""
 
 from vosmodels.distillation.correlation import correlation_loss
 from vosmodels.distillation.logits import logit_loss

@@ -18,14 +18,15 @@ def logit_loss(
     *,
     tau_squared: bool = False,
 ) -> Tensor:
-    """KL(p_T || p_S) of softmax(logits / tau), mean over an item's pixels      MobileVOS eq. 9
+    """KL(p_T || p_S), p = softmax(logits / tau), mean over pixels      MobileVOS eq. 9
 
     The paper's eq. 9 has the student first and its Algorithm 1 the teacher; "forward" is the
-    conventional KL(p_T || p_S), "reverse" is KL(p_S || p_T). tau_squared: times tau^2 (Hinton et
-    al., arXiv:1503.02531, section 2), which the paper does not say. Logits are the aggregated
-    ones, bounded by +-16.1, so tau = 0.1 sharpens.
-    student, teacher (M, C, H, W) logits, -inf marks a class that is absent in both;
+    conventional KL(p_T || p_S), "reverse" is KL(p_S || p_T). tau_squared: multiply by tau^2 (Hinton
+    et al., arXiv:1503.02531, section 2), which the paper does not mention. The logits are those of
+    `aggregate`, bounded by +-16.1, so tau = 0.1 sharpens.
+    student, teacher (M, C, H, W) logits, where -inf marks a class that is absent in both;
     pixels (M, H, W) bool. -> (M,) float32; an item without pixels gives 0 with a zero gradient.
+    Raises ValueError on unequal shapes or tau <= 0.
     """
     if student.shape != teacher.shape:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
