@@ -204,7 +204,8 @@ class CheckpointRecorder:
         """Score, write, record, picture: in that order, so that a record is never of less."""
         if not (self.record and self.scorer):
             return
-        scores = self.scorer.score(model)
+        strip = self.scorer.strip()
+        scores = self.scorer.score(model, on_mask=strip.add)
         info = checkpoint.CheckpointInfo.of(
             model, ancestor=self.ancestor, step=step, scores=summary(scores)
         )
@@ -223,7 +224,7 @@ class CheckpointRecorder:
         if scores.fps is not None:
             self.record.write(events.Evaluated(step=step, scores={"fps": scores.fps}))
         picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
-        self.scorer.picture(model, picture)
+        strip.save(picture)
         self.record.write(
             events.Picture(step=step, path=picture.relative_to(self.storage.root).as_posix())
         )

@@ -18,8 +18,8 @@ from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
-from vosmodels.evaluation.overlay import save_strip
-from vosmodels.evaluation.runner import FirstFrameCopy, OnScored, evaluate
+from vosmodels.evaluation.overlay import OverlayStrip
+from vosmodels.evaluation.runner import FirstFrameCopy, OnMask, OnScored, evaluate
 from vosmodels.evaluation.scores import Scores
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
@@ -51,9 +51,9 @@ class Scorer:
         self.videos: Sequence[ScoredVideo] = scored_videos(protocol)
         self._key = protocol_key(protocol)
 
-    def score(self, model: VideoModel) -> Scores:
-        """Run the model over every video."""
-        return self._run(segmenters_of(model, self.protocol.rows))
+    def score(self, model: VideoModel, on_mask: OnMask | None = None) -> Scores:
+        """Run the model over every video; `on_mask` sees its answers, as `evaluate` says."""
+        return self._run(segmenters_of(model, self.protocol.rows), on_mask=on_mask)
 
     def copy(self) -> Scores:
         """The anchor: the first frame's mask copied to every frame."""
@@ -68,10 +68,10 @@ class Scorer:
         counts: Mapping[str, int] = (self._kept(name) or {}).get(BOUNDARY, {})
         return counts
 
-    def picture(self, model: VideoModel, path: Path) -> None:
-        """Write predicted masks of the first video: a strip of frames, truth below."""
+    def strip(self) -> OverlayStrip:
+        """Return an empty strip of the first video, whose `add` is an `on_mask` of `score`."""
         protocol = self.protocol
-        save_strip(path, model, self.videos[0], height=protocol.height, stride=protocol.stride)
+        return OverlayStrip(self.videos[0], height=protocol.height, stride=protocol.stride)
 
     def save(self, sha256: str, scores: Scores) -> None:
         """Save scores of a checkpoint where `checkpoint` and `known` look for them."""
@@ -95,13 +95,19 @@ class Scorer:
         write_json(self._path(name), {**scores.as_dict(), **counted})
         return scores
 
-    def _run(self, segmenters: Segmenters, on_scored: OnScored | None = None) -> Scores:
+    def _run(
+        self,
+        segmenters: Segmenters,
+        on_scored: OnScored | None = None,
+        on_mask: OnMask | None = None,
+    ) -> Scores:
         return evaluate(
             segmenters,
             self.videos,
             height=self.protocol.height,
             stride=self.protocol.stride,
             on_scored=on_scored,
+            on_mask=on_mask,
         )
 
     def _kept(self, name: str) -> Mapping[str, Any] | None:

@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from tests import youtubevos
 from tests.conftest import FRAMES, HEIGHT, WIDTH
 from vosmodels.data.davis import DavisDataset
+from vosmodels.data.frames import frame_tensor, given_mask, scaled_frame, visited_frames
 from vosmodels.data.overlay import overlay, strip
 from vosmodels.data.youtubevos import YouTubeVosDataset
-from vosmodels.evaluation.overlay import save_strip
-from vosmodels.types import Prediction
+from vosmodels.evaluation.overlay import OverlayStrip
+from vosmodels.inference.segmenter import HasPropagator, VideoSegmenter
+from vosmodels.types import Prediction, ScoredVideo
 
 FRAME = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
@@ -88,7 +91,26 @@ class Copy(nn.Module):
         return super().parameters(recurse)
 
 
-def test_save_strip_shows_predictions_above_the_truth(davis_root: Path, tmp_path: Path) -> None:
+def save_strip(
+    path: Path,
+    model: HasPropagator,
+    video: ScoredVideo,
+    *,
+    height: int | None = None,
+    stride: int = 1,
+    frames: int = 4,
+) -> None:
+    """Run a model over a video by hand and save the strip of its answers."""
+    collected = OverlayStrip(video, height=height, stride=stride, frames=frames)
+    segmenter = VideoSegmenter(model)
+    for number in visited_frames(video, stride):
+        frame = frame_tensor(scaled_frame(video, number, height))
+        answer = segmenter.step(frame, given_mask(video, number, height))
+        collected.add(video.name, number, answer.numpy().astype(np.uint8))
+    collected.save(path)
+
+
+def test_a_strip_shows_predictions_above_the_truth(davis_root: Path, tmp_path: Path) -> None:
     (cat,) = DavisDataset(davis_root).sequences("val")
     save_strip(tmp_path / "new" / "s.png", Copy(), cat, frames=3)
     with Image.open(tmp_path / "new" / "s.png") as image:
@@ -102,7 +124,7 @@ def test_save_strip_shows_predictions_above_the_truth(davis_root: Path, tmp_path
         np.testing.assert_array_equal(below, overlay(frame, cat.mask(number)))
 
 
-def test_save_strip_scales_and_strides_as_scoring_does(davis_root: Path, tmp_path: Path) -> None:
+def test_a_strip_scales_and_strides_as_scoring_does(davis_root: Path, tmp_path: Path) -> None:
     (cat,) = DavisDataset(davis_root).sequences("val")
     save_strip(tmp_path / "s.png", Copy(), cat, height=24, stride=4, frames=4)
     with Image.open(tmp_path / "s.png") as image:
@@ -116,7 +138,7 @@ class Adding(Copy):
         return self.begin(frame, ids)
 
 
-def test_save_strip_gives_late_objects_and_leaves_frames_without_truth_bare(
+def test_a_strip_has_late_objects_and_leaves_frames_without_truth_bare(
     youtubevos_root: Path, tmp_path: Path
 ) -> None:
     fox = YouTubeVosDataset(youtubevos_root).sequences("valid_all_frames")[0]
@@ -131,3 +153,26 @@ def test_save_strip_gives_late_objects_and_leaves_frames_without_truth_bare(
         above, below = (picture[top : top + HEIGHT, left : left + WIDTH] for top in (0, HEIGHT + 4))
         np.testing.assert_array_equal(above, overlay(fox.frame(number), predicted))
         np.testing.assert_array_equal(below, overlay(fox.frame(number), truth))
+
+
+def test_a_strip_holds_the_frames_that_it_shows_and_no_others(davis_root: Path) -> None:
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    collected = OverlayStrip(cat, frames=3)
+    alive = []
+    for number in range(FRAMES):
+        ids = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        alive.append(weakref.ref(ids))
+        collected.add("dog", number, ids)  # another video's
+        collected.add("cat", number, ids)
+        del ids
+    assert [number for number, ids in enumerate(alive) if ids() is not None] == [0, 2, FRAMES - 1]
+
+
+def test_a_strip_is_not_saved_before_its_last_frame_is_there(
+    davis_root: Path, tmp_path: Path
+) -> None:
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    collected = OverlayStrip(cat, frames=2)
+    collected.add("cat", 0, np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"s\.png: cat: no masks of frames \[5\] yet"):
+        collected.save(tmp_path / "s.png")

@@ -3,12 +3,16 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution import job as jobs
+from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import located, plan_sweep
 from orchestrator.tracking.events import Failed, Gradients, Picture, Speed
 from orchestrator.tracking.ledger import Ledger
@@ -16,8 +20,11 @@ from orchestrator.tracking.storage import Storage
 from orchestrator.training.state import TrainingState
 from tests.conftest import write_davis
 from tests.integration.one_job import disturb
-from vosmodels import checkpoint
+from tests.model_tools import fill_from_names
+from vosmodels import checkpoint, registry
+from vosmodels.data.overlay import overlay
 from vosmodels.errors import InputError
+from vosmodels.inference import VideoSegmenter, for_inference
 
 
 def plan_on(root, **train):
@@ -124,6 +131,41 @@ def test_trials_start_from_the_same_stem_and_part_ways(ran):
     assert last[0] != last[1]
     for trial in plan.trials:
         assert {made.ancestor for made in record(storage, trial).checkpoints()} == {ancestor}
+
+
+def test_a_checkpoints_picture_is_drawn_from_the_masks_that_were_scored(tmp_path, monkeypatch):
+    plan = plan_on(write_davis(tmp_path / "davis", 2017))
+    (job,) = plan.stems
+    storage = Storage(tmp_path / "results")
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0).eval()
+    fill_from_names(model)
+    scorer = Scorer(storage, ScoringProtocol.for_select(job.config.data))
+    step, seen = VideoSegmenter.step, []
+
+    def counted(segmenter, frame, mask=None, **options):
+        seen.append(step(segmenter, frame, mask, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(VideoSegmenter, "step", counted)
+    with record(storage, job).claim() as claimed:
+        jobs.CheckpointRecorder(job, storage, None, claimed, scorer).checkpoint(model, 7)
+    (video,) = scorer.videos
+    visited = range(0, len(video), 2)
+    assert len(seen) == len(visited)
+    monkeypatch.undo()
+    segmenter, columns = VideoSegmenter(for_inference(model)), []
+    for number in visited:
+        frame = video.frame(number)
+        given = torch.from_numpy(video.mask(0)).long() if number == 0 else None
+        ids = segmenter.step(torch.from_numpy(frame).permute(2, 0, 1) / 255, given)
+        columns.append((overlay(frame, ids.numpy()), overlay(frame, video.mask(number))))
+    assert len(np.unique(segmenter.probabilities.argmax(0))) > 1  # the masks are not empty
+    picture = np.asarray(Image.open(storage.pictures(job.key) / "0000007.png"))
+    height, width = video.frame(0).shape[:2]
+    for place, column in enumerate(columns):
+        left = place * (width + 4)
+        for top, part in zip((0, height + 4), column, strict=True):
+            np.testing.assert_array_equal(picture[top : top + height, left : left + width], part)
 
 
 def test_statistics_are_calibrated_once_and_the_same_in_all_that_follow(ran):

@@ -1,4 +1,4 @@
-"""Save a picture of a video's frames with the predicted and the true masks."""
+"""Draw a strip of a video's frames with predicted masks above and the truth below."""
 
 from __future__ import annotations
 
@@ -7,46 +7,49 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vosmodels.data.frames import (
-    frame_tensor,
-    given_mask,
-    scaled_frame,
-    scaled_mask,
-    visited_frames,
-)
+from vosmodels.data.frames import scaled_frame, scaled_mask, visited_frames
 from vosmodels.data.overlay import GAP, overlay, strip
-from vosmodels.inference.segmenter import HasPropagator, VideoSegmenter
-from vosmodels.types import ScoredVideo
+from vosmodels.types import U8, ScoredVideo
 
 
-def save_strip(
-    path: Path,
-    model: HasPropagator,
-    sequence: ScoredVideo,
-    *,
-    height: int | None = None,
-    stride: int = 1,
-    frames: int = 4,
-) -> None:
-    """Run `model` over a video and save some frames: predictions above, truth below.
+class OverlayStrip:
+    """Collect masks of a few frames while a video is scored, and save them as one picture.
 
-    The picture shows `frames` frames, spread evenly from the first, whose mask is given, to the
-    last visited. A frame without a true mask is shown bare. height, stride: as in
-    `runner.evaluate`. Writes a PNG.
+    The frames are spread evenly from the first, whose mask is given, to the last visited. Masks of
+    other frames are dropped, so memory does not grow with the video. Height and stride are those
+    of `runner.evaluate`, whose `on_mask` is `add`.
     """
-    visited = visited_frames(sequence, stride)
-    shown = {visited[round(i)] for i in np.linspace(0, len(visited) - 1, frames)}
-    segmenter = VideoSegmenter(model)
-    above, below = [], []
-    for number in visited:
-        frame = scaled_frame(sequence, number, height)
-        answer = segmenter.step(frame_tensor(frame), given_mask(sequence, number, height))
-        if number in shown:
-            has_truth = number == 0 or number in sequence.judged
-            above.append(overlay(frame, answer.cpu().numpy()))
-            truth = scaled_mask(sequence, number, height) if has_truth else None
+
+    def __init__(
+        self, sequence: ScoredVideo, *, height: int | None = None, stride: int = 1, frames: int = 4
+    ) -> None:
+        visited = visited_frames(sequence, stride)
+        self.sequence = sequence
+        self.height = height
+        self.shown = sorted({visited[round(i)] for i in np.linspace(0, len(visited) - 1, frames)})
+        self._ids: dict[int, U8] = {}
+
+    def add(self, name: str, number: int, ids: U8) -> None:
+        """Keep the (H, W) ids of frame `number` if the strip shows it; `name` is its video's."""
+        if name == self.sequence.name and number in self.shown:
+            self._ids[number] = ids
+
+    def save(self, path: Path) -> None:
+        """Write the strip as PNG, its folder made if absent; a frame without truth stays bare.
+
+        Raises ValueError while frames that it shows have not been added.
+        """
+        missing = [number for number in self.shown if number not in self._ids]
+        if missing:
+            raise ValueError(f"{path}: {self.sequence.name}: no masks of frames {missing} yet")
+        above, below = [], []
+        for number in self.shown:
+            frame = scaled_frame(self.sequence, number, self.height)
+            above.append(overlay(frame, self._ids[number]))
+            judged = number == 0 or number in self.sequence.judged
+            truth = scaled_mask(self.sequence, number, self.height) if judged else None
             below.append(frame if truth is None else overlay(frame, truth))
-    rows = [strip(above), strip(below)]
-    gap = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([rows[0], gap, rows[1]])).save(path, format="PNG")
+        rows = [strip(above), strip(below)]
+        gap = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate([rows[0], gap, rows[1]])).save(path, format="PNG")

@@ -39,6 +39,7 @@ from vosmodels.types import U8, ScoredVideo, Segmenter
 FRAMES_A_WORKER = 1500  # fewer are read and scored in less time than another process starts in
 
 Place = TypeVar("Place", int, str)  # a frame's place in its video: its number or its file's stem
+OnMask = Callable[[str, int, U8], None]
 OnScored = Callable[[U8, U8, Sequence[int]], None]
 
 
@@ -68,7 +69,7 @@ def evaluate(
     *,
     height: int | None = None,
     stride: int = 1,
-    on_mask: Callable[[str, int, U8], None] | None = None,
+    on_mask: OnMask | None = None,
     on_scored: OnScored | None = None,
 ) -> Scores:
     """Run a new segmenter over each video and score the predicted masks.
