@@ -36,7 +36,8 @@ class Throughput:
     def report(self) -> dict[str, float]:
         """Return samples_per_s and data_wait since the last report.
 
-        Both are measured by this worker's clock. data_wait: share of the time spent waiting for batches, 0 to 1.
+        Both are by the clock of this worker. data_wait: share of the time spent waiting for
+        batches, 0 to 1.
         """
         seconds = max(self._seconds, 1e-9)
         speed = {"samples_per_s": self._samples / seconds, "data_wait": self._waited / seconds}
