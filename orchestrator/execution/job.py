@@ -136,7 +136,7 @@ def _go_through_stages(
         seed = seed_of(job.seed, "stage", index) if index else job.seed
         for progress in fit(
             state,
-            training_clips(stage, seed),
+            training_clips(stage, seed, labels=job.labels),
             DistillStep(job.loss, seed=seed),
             stage.train,
             teacher=teacher,
@@ -242,7 +242,7 @@ def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]
         checkpoint.load_weights(model, Path(config.weights).expanduser())
         return model.eval(), None
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
-    clips = training_clips(job.stages[0], job.seed)
+    clips = training_clips(job.stages[0], job.seed, labels=job.labels)
     size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
     calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
     return model.eval(), None

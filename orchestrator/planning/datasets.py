@@ -57,9 +57,11 @@ def _stage(config: RunConfig, stage: StageConfig) -> Stage:
     return Stage(stage.name, train, data)
 
 
-def training_clips(stage: Stage, seed: int) -> ClipSource:
+def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSource:
     """Open the clips of a stage, each a function of (seed, sample index).
 
+    labels: whether the loss reads masks after a clip's first frame; else a DAVIS folder may hold
+    the first mask of a video alone.
     Raises InputError where the data is missing or broken.
     """
     data, train = stage.data, stage.train
@@ -70,7 +72,7 @@ def training_clips(stage: Stage, seed: int) -> ClipSource:
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(**size, max_objects=data.max_objects)
     return SequenceClips(
-        [_videos(source) for source in _sources(data)],
+        [_videos(source, labels) for source in _sources(data)],
         **size,
         max_objects=data.max_objects,
         max_skip=_max_skip(stage),
@@ -133,11 +135,13 @@ def _own(data: DataConfig, split: str) -> VideosConfig:
     return VideosConfig(root=data.root, layout=layout, year=data.year, split=split)
 
 
-def _videos(source: VideosConfig) -> VideoSource:
-    """Open the videos of a source, with labelled frames only."""
+def _videos(source: VideosConfig, labels: bool) -> VideoSource:
+    """Open the videos of a source, with labelled frames only where `labels` are read."""
     folder = _folder(source)
     if isinstance(folder, DavisDataset):
-        return VideoSource(folder.sequences(source.split), source.repeat)
+        sequences = folder.sequences(source.split, labels=labels)
+        first_only = frozenset(video.name for video in sequences if not video.labelled)
+        return VideoSource(sequences, source.repeat, first_masks_only=first_only)
     videos = [video.labelled_only() for video in folder.sequences(source.split)]
     return VideoSource(videos, source.repeat, label_gap=LABEL_GAP)
 

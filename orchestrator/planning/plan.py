@@ -53,6 +53,11 @@ class Job:
         return self.config.teacher if self.role == "teacher" else self.config.student
 
     @property
+    def labels(self) -> bool:
+        """True where masks after the first of a clip are read."""
+        return self.loss.needs_labels and self.steps > 0
+
+    @property
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.train.steps for stage in self.stages)

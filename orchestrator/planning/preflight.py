@@ -39,12 +39,14 @@ def check(config: RunConfig) -> None:
 
 def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     data = config.data
-    for place, stage in enumerate(staged(config)):
+    stages = staged(config)
+    for place, stage in enumerate(stages):
+        labels = _reads_labels(config, last=place == len(stages) - 1)
         name = f"stages.{place} ({stage.name})"
         if config.stages is None:
             name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
         for part in stage.per_folder():
-            yield name, partial(training_clips, part, config.seed)
+            yield name, partial(training_clips, part, config.seed, labels=labels)
     select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
     for key, protocol in (("select", select), ("report", report)):
         if protocol is not None:
@@ -53,6 +55,21 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):
                 yield f"{section}.{key}", partial(_load, model, key)
+
+
+def _reads_labels(config: RunConfig, *, last: bool) -> bool:
+    """True where a job that goes through a stage reads masks after a clip's first frame.
+
+    last: the stage is the trials'; a teacher that is trained here goes through all of them, the
+    stem through all but the last, or through the only one where the file lists none.
+    """
+    loss, teacher = config.loss, config.teacher
+    trains_teacher = loss.needs_teacher and teacher.weights is None and teacher.steps > 0
+    alone = config.stages is None
+    stem_trains = config.stem.steps > 0 if alone else True
+    supervised = config.stem.loss == "cross_entropy" or loss.needs_labels
+    stem = (alone or not last) and stem_trains and supervised
+    return trains_teacher or stem or (last and loss.needs_labels)
 
 
 def _load(model: ModelConfig, key: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conformance import stand_in
 from tests.model_tools import textured_frames
 from vosmodels import registry
 from vosmodels.types import Propagator
@@ -17,10 +18,12 @@ SIZES = [(40, 56), (33, 17), (16, 16)]
 STUDENTS = [name for name in registry.REGISTRY if name.startswith("mobilevos_")]
 
 
-@pytest.fixture(scope="module", params=registry.REGISTRY)
-def propagator(request: pytest.FixtureRequest) -> Propagator:
+@pytest.fixture(scope="module", params=[*registry.REGISTRY, stand_in.NAME])
+def propagator(request: pytest.FixtureRequest) -> Iterator[Propagator]:
     # random, uncalibrated weights: what is promised here holds for any
-    return registry.build(request.param, seed=0).propagator()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.REGISTRY, stand_in.NAME, stand_in.ENTRY)
+        yield registry.build(request.param, seed=0).propagator()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import FRAMES, HEIGHT, WIDTH
-from vosmodels.data.davis import DavisDataset, DavisSequence
+from vosmodels.data.davis import DavisDataset
 from vosmodels.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -249,13 +249,20 @@ def test_fingerprint_does_not_depend_on_where_the_folder_lies(davis_root: Path) 
     assert DavisDataset(moved).fingerprint("train") == before
 
 
-def test_open_reads_two_folders_without_imagesets(davis17_root: Path) -> None:
-    folders = image(davis17_root, "cat", 0).parent, mask(davis17_root, "cat", 0).parent
-    sequence = DavisSequence.open(*folders, merge=False)
-    assert (sequence.name, sequence.ids, len(sequence)) == ("cat", (1, 2), FRAMES)
-    mask(davis17_root, "cat", 2).unlink()
-    with pytest.raises(InputError, match=r"00002\.jpg: image without mask"):
-        DavisSequence.open(*folders, merge=False)
+def test_a_video_with_only_its_first_mask_opens_where_labels_are_not_read(
+    davis17_root: Path,
+) -> None:
+    dataset = DavisDataset(davis17_root)
+    assert all(video.labelled for video in dataset.sequences("train", labels=False))
+    for index in range(1, FRAMES):
+        mask(davis17_root, "cat", index).unlink()
+    with pytest.raises(InputError, match=r"00001\.jpg: image without mask"):
+        dataset.sequences("val")
+    (cat,) = dataset.sequences("val", labels=False)
+    assert (cat.labelled, cat.ids, len(cat)) == (False, (1, 2), FRAMES)
+    mask(davis17_root, "cat", 0).unlink()
+    with pytest.raises(InputError, match=r"00000\.jpg: image without mask"):
+        dataset.sequences("val", labels=False)
 
 
 def test_the_real_folders_hold_what_their_readme_says() -> None:

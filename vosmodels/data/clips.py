@@ -47,6 +47,7 @@ class VideoSource:
     videos: Sequence[VideoSequence]
     repeat: int = 1
     label_gap: int = 1
+    first_masks_only: frozenset[str] = frozenset()  # names of videos without later masks
 
 
 def in_turn(entries: Sequence[Entry], index: int, seed: int, name: str) -> Iterator[Entry]:
@@ -69,7 +70,8 @@ class SequenceClips:
     is background. Frame gaps are 1..max_skip, or as wide as the video allows from there; half of
     the clips run backwards. max_skip may be a function of the global sample index, for a
     curriculum. `augmentation` lays the crop and moves and recolours frames; smallest_crop is
-    for "stcn".
+    for "stcn". A clip of a video with only a first mask starts there, goes forwards, and has
+    masks of 0 and `labelled` False after it.
 
     Raises InputError where videos are shorter than a clip, ValueError on sizes below one.
     """
@@ -87,7 +89,7 @@ class SequenceClips:
         smallest_crop: float = SMALLEST_CROP["video"],
     ) -> None:
         self._entries = [
-            (video, source.label_gap)
+            (video, source.label_gap, video.name not in source.first_masks_only)
             for source in sources
             for _ in range(source.repeat)
             for video in source.videos
@@ -120,16 +122,17 @@ class SequenceClips:
         Raises InputError where a file is corrupt, or no video holds an object.
         """
         rng = numpy_generator(self._seed, "clip", index)
-        for video, label_gap in in_turn(self._entries, index, self._seed, "order"):
+        for video, label_gap, labelled in in_turn(self._entries, index, self._seed, "order"):
             widest = self._max_skip(index) if callable(self._max_skip) else self._max_skip
             max_skip = max(1, widest // label_gap)
             # Small objects get a clip too: what is asked of the area halves at each attempt, and
             # every frame gets its chance to be the first.
-            for attempt, start in enumerate(np.tile(rng.permutation(len(video)), 2)):
+            starts = rng.permutation(len(video)) if labelled else np.zeros(len(video), dtype=int)
+            for attempt, start in enumerate(np.tile(starts, 2)):
                 numbers = self._frame_numbers(rng, int(start), len(video), max_skip)
                 share = self._augmenter.min_share * 2.0**-attempt
                 pixels = max(1, round(share * self._crop**2))
-                clip = self._try(rng, video, numbers, index, pixels)
+                clip = self._try(rng, video, numbers, index, pixels, labelled)
                 if clip is not None:
                     return clip
         names = ", ".join(video.name for video in self._videos)
@@ -142,6 +145,7 @@ class SequenceClips:
         numbers: list[int],
         index: int,
         pixels: int,
+        labelled: bool,
     ) -> Clip | None:
         """A clip of these frames; None where there are none, or the first shows no target."""
         if not numbers:
@@ -161,7 +165,7 @@ class SequenceClips:
         slots = np.zeros(256, dtype=np.int64)
         slots[chosen] = np.arange(1, len(chosen) + 1)
         masks = [first] + [
-            warp_mask(video.mask(n), warp, self._crop)
+            warp_mask(video.mask(n), warp, self._crop) if labelled else np.zeros_like(first)
             for n, warp in zip(numbers[1:], warps[1:], strict=True)
         ]
         frames = [
@@ -173,6 +177,7 @@ class SequenceClips:
             masks=torch.from_numpy(slots[np.stack(masks)])[None],
             present=(torch.arange(self._max_objects) < len(chosen))[None],
             samples=(index,),
+            labelled=labelled,
         )
 
     def _frame_numbers(
@@ -199,6 +204,7 @@ def collate(clips: Sequence[Clip]) -> Clip:
         masks=torch.cat([clip.masks for clip in clips]),
         present=torch.cat([clip.present for clip in clips]),
         samples=tuple(sample for clip in clips for sample in clip.samples),
+        labelled=all(clip.labelled for clip in clips),
     )
 
 

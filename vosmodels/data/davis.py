@@ -29,25 +29,17 @@ ALL = "all"  # the split of a folder without ImageSets
 
 @dataclass(frozen=True)
 class DavisSequence(WholeMasks):
-    """One video: frame i is images[i], its ids are in masks[i]; `merge` makes one object of all."""
+    """One video: frame i is images[i], its ids are in masks[i]; `merge` makes one object of all.
+
+    labelled: False where only the first frame has a mask file.
+    """
 
     name: str
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     merge: bool
+    labelled: bool = True
     last_counts = False
-
-    @staticmethod
-    def open(images: Path, masks: Path, *, merge: bool) -> DavisSequence:
-        """The sequence of two folders, one picture and one mask a frame with equal names.
-
-        Raises InputError with everything that is wrong: folders or masks that are missing, masks
-        of another size than their image.
-        """
-        problems = list(sequence_problems(images, masks))
-        if problems:
-            raise InputError(together(f"{images}: cannot be used with {masks}", problems))
-        return _sequence(images, masks, merge)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -109,27 +101,30 @@ class DavisDataset:
         """Names of the splits, sorted."""
         return tuple(sorted(self._splits))
 
-    def sequences(self, split: str) -> list[DavisSequence]:
-        """The split's sequences in its order, checked first as `check` does."""
-        self.check(split)
+    def sequences(self, split: str, *, labels: bool = True) -> list[DavisSequence]:
+        """Open the split's sequences in its order, checked first as `check` does.
+
+        labels: whether every frame must have a mask; else the first one's is enough.
+        """
+        self.check(split, labels=labels)
         merge = self.year == 2016
         return [_sequence(*self.folders(name), merge) for name in self.names(split)]
 
-    def problems(self, split: str) -> list[str]:
-        """What is wrong with the split's files, a line each; empty when nothing is.
+    def problems(self, split: str, *, labels: bool = True) -> list[str]:
+        """List what is wrong with the split's files, a line each; empty when nothing is.
 
-        Listings and picture headers only; a file whose header is whole and whose content is
-        corrupt is found when it is read.
+        Reads listings and picture headers only: a corrupt file with a whole header is found when
+        it is read. labels: as in `sequences`.
         """
         return [
             problem
             for name in self.names(split)
-            for problem in sequence_problems(*self.folders(name))
+            for problem in sequence_problems(*self.folders(name), labels=labels)
         ]
 
-    def check(self, split: str) -> None:
+    def check(self, split: str, *, labels: bool = True) -> None:
         """Raise one InputError that names the split's problems, all at once."""
-        problems = self.problems(split)
+        problems = self.problems(split, labels=labels)
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
@@ -216,13 +211,19 @@ def _matching(frames: dict[str, Path], masks: Path) -> Iterator[Path]:
 
 def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
     frames = pictures(images)
-    return DavisSequence(
-        images.name, tuple(frames.values()), tuple(_matching(frames, masks)), merge
-    )
+    paths = tuple(_matching(frames, masks))
+    labelled = all(path.is_file() for path in paths[1:])
+    return DavisSequence(images.name, tuple(frames.values()), paths, merge, labelled)
 
 
-def sequence_problems(images: Path, masks: Path, pair: PairProblem = pair_problem) -> Iterator[str]:
-    """What is wrong with a video's files, a line each: `pair` says it of an image and its mask."""
+def sequence_problems(
+    images: Path, masks: Path, pair: PairProblem = pair_problem, *, labels: bool = True
+) -> Iterator[str]:
+    """Yield what is wrong with a video's files, a line each.
+
+    pair: finds the problem of an image and its mask; labels: whether every frame must have a mask,
+    or only the first.
+    """
     absent = [folder for folder in (images, masks) if not folder.is_dir()]
     if absent:
         yield from (f"{folder}: no such folder" for folder in absent)
@@ -230,9 +231,11 @@ def sequence_problems(images: Path, masks: Path, pair: PairProblem = pair_proble
     frames = pictures(images)
     if not frames:
         yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
+    first = next(iter(frames.values()), None)
     for image, mask in zip(frames.values(), _matching(frames, masks), strict=True):
         if not mask.is_file():
-            yield f"{image}: image without mask; wanted {mask}"
+            if labels or image == first:
+                yield f"{image}: image without mask; wanted {mask}"
             continue
         problem = pair(image, mask)
         if problem:

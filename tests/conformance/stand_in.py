@@ -1,0 +1,153 @@
+"""A model of another family than STCN's, as small as can be, for what must hold of any family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vosmodels.model import VideoModel
+from vosmodels.registry import Entry
+from vosmodels.types import Clip, Prediction, StepOutput
+
+NAME = "stand_in"
+SLOTS = 4  # objects that its embedding of identities knows
+SIDE = 16
+
+
+class StandInConfig(BaseModel, frozen=True, extra="forbid"):
+    """Options of the stand-in."""
+
+    channels: int = 8
+    drop: float = 0.1
+
+
+class FrozenNorm(nn.Module):
+    """A BatchNorm of buffers alone, as detection networks freeze theirs."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.full((channels, 1, 1), 1.5))
+        self.register_buffer("shift", torch.full((channels, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+@dataclass(frozen=True)
+class StandInState:
+    """The masks of the frame before, (1, N, H, W), and the size of the video."""
+
+    masks: Tensor
+    objects: int
+    size: tuple[int, int]
+
+
+class StandIn(VideoModel):
+    """Predicts a frame from its colours and the masks before it, all objects at once.
+
+    Pads to sides of 16 k + 1, has no feature map per object, a parameter that nothing reads,
+    dropout, and a norm without parameters.
+    """
+
+    mean: Tensor
+
+    def __init__(self, config: StandInConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.name = NAME
+        self.queue = 1
+        self.options = config
+        self.stem = nn.Conv2d(3 + SLOTS, config.channels, 3, padding=1)
+        self.norm = FrozenNorm(config.channels)
+        self.dropout = nn.Dropout(config.drop)
+        self.head = nn.Conv2d(config.channels, SLOTS + 1, 3, padding=1)
+        self.unread = nn.Parameter(torch.ones(2))
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.45), persistent=False)
+
+    @property
+    def skips_parameters(self) -> bool:
+        return True
+
+    def logits(self, frame: Tensor, masks: Tensor) -> Tensor:
+        """frame (B, 3, H, W), masks (B, N, H, W) -> (B, N+1, H, W)."""
+        n = masks.shape[1]
+        slots = functional.pad(masks, (0, 0, 0, 0, 0, SLOTS - n))
+        # Inputs come as float32; a copy for inference may hold another type.
+        x = torch.cat([frame - self.mean, slots], 1).to(self.stem.weight.dtype)
+        hidden = self.dropout(functional.relu(self.norm(self.stem(x))))
+        out: Tensor = self.head(hidden).float()
+        return out[:, : n + 1]
+
+    def forward(self, clip: Clip) -> StepOutput:
+        return self.roll(clip, given_masks=False)
+
+    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+        if any(side % SIDE != 1 for side in clip.frames.shape[-2:]):
+            raise ValueError(f"a clip of {tuple(clip.frames.shape)}: sides are 16 k + 1")
+        n = clip.present.shape[1]
+        masks, logits = _planes(clip.masks[:, 0], n), []
+        for t in range(1, clip.frames.shape[1]):
+            logits.append(self.logits(clip.frames[:, t], masks))
+            masks = logits[-1].softmax(1)[:, 1:]
+            if given_masks:
+                masks = _planes(clip.masks[:, t], n)
+        return StepOutput(torch.stack(logits, 1), None, {"masks": masks})
+
+    def propagator(self, *args: Any, **options: Any) -> StandInPropagator:
+        if args or options:
+            raise ValueError(f"{NAME} has no options, got {args} {options}")
+        return StandInPropagator(self)
+
+
+class StandInPropagator:
+    """types.Propagator of the stand-in: remembers the latest masks alone."""
+
+    def __init__(self, model: StandIn) -> None:
+        self.model = model
+
+    def begin(self, frame: Tensor, ids: Tensor) -> StandInState:
+        empty = StandInState(torch.zeros(1, 0, *ids.shape), 0, (ids.shape[0], ids.shape[1]))
+        return self.add(empty, frame, ids)
+
+    def predict(self, state: StandInState, frame: Tensor) -> Prediction:
+        h, w = state.size
+        if frame.shape != (3, h, w):
+            raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
+        pad = (0, (1 - w) % SIDE, 0, (1 - h) % SIDE)
+        logits = self.model.logits(
+            functional.pad(frame, pad)[None], functional.pad(state.masks.to(frame), pad)
+        )
+        return Prediction(logits.softmax(1)[0, :, :h, :w], None)
+
+    def commit(
+        self, state: StandInState, prediction: Prediction, mask: Tensor | None = None
+    ) -> StandInState:
+        h, w = state.size
+        if mask is None:
+            return replace(state, masks=prediction.probabilities[None, 1:])
+        if mask.shape not in ((h, w), (state.objects + 1, h, w)):
+            raise ValueError(f"mask of shape {tuple(mask.shape)}; this video's are ({h}, {w})")
+        soft = mask[None, 1:].float() if mask.ndim == 3 else _planes(mask[None], state.objects)
+        return replace(state, masks=soft)
+
+    def add(self, state: StandInState, frame: Tensor, ids: Tensor) -> StandInState:
+        objects = max(int(ids.max()), state.objects)
+        if objects == 0:
+            raise ValueError("ids hold no object: every pixel is 0")
+        return StandInState(_planes(ids[None], objects), objects, state.size)
+
+
+def _planes(ids: Tensor, objects: int) -> Tensor:
+    """ids (B, H, W) -> (B, N, H, W) of 0 and 1."""
+    return torch.stack([(ids == i).float() for i in range(1, objects + 1)], 1)
+
+
+ENTRY = Entry(StandInConfig, {}, StandIn, side=1, features=False)
