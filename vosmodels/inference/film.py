@@ -1,4 +1,4 @@
-"""Follow objects through a film or a folder of pictures, and write masks or an overlay film."""
+"""Segment a film or a folder of pictures, and write masks or an overlay film."""
 
 from __future__ import annotations
 
@@ -24,13 +24,19 @@ FILM = ".mp4"
 
 
 class Sink(Protocol):
-    """Takes frames with their masks, in order."""
+    """A writer of frames and masks, called in the order of the frames."""
 
-    def __call__(self, index: int, frame: U8, ids: U8) -> None: ...
+    def __call__(self, index: int, frame: U8, ids: U8) -> None:
+        """Write frame `index` (H, W, 3) RGB with its ids (H, W)."""
+        ...
 
 
 def open_video(path: Path) -> tuple[Iterator[U8], float]:
-    """Frames (H, W, 3) RGB one by one, and frames a second; a folder of pictures has 24."""
+    """Open a film or a folder of pictures; return its frames and its rate.
+
+    Frames are (H, W, 3) uint8 RGB; the rate is in frames per second, 24 for pictures. Raises
+    InputError if there is no picture or the film cannot be opened.
+    """
     if path.is_dir():
         pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
@@ -45,7 +51,11 @@ def open_video(path: Path) -> tuple[Iterator[U8], float]:
 
 
 def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) -> tuple[int, float]:
-    """Segment every frame; number of frames and seconds that took."""
+    """Segment every frame, pass it to `sink`, and return the frame count and seconds.
+
+    first: (H, W) ids of the first frame. The seconds are the segmenter's alone. Raises InputError
+    if there is no frame, or frames or mask differ in size.
+    """
     count, seconds = 0, 0.0
     for index, frame in enumerate(frames):
         full = frame.shape[:2]
@@ -57,9 +67,9 @@ def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) ->
                 else f"the mask is {sizes[0]}, the video {sizes[1]}; "
                 "draw the mask on the first frame as it is"
             )
-        given = None if index else torch.from_numpy(first.astype(np.int64))
+        mask = None if index else torch.from_numpy(first.astype(np.int64))
         started = time.perf_counter()
-        ids = segmenter.step(frame_tensor(frame), given).cpu()
+        ids = segmenter.step(frame_tensor(frame), mask).cpu()
         seconds += time.perf_counter() - started
         sink(index, frame, ids.numpy().astype(np.uint8))
         count += 1
@@ -74,8 +84,8 @@ def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) ->
 def _frames_of(film: Any) -> Iterator[U8]:
     try:
         while True:
-            there, frame = film.read()
-            if not there:
+            success, frame = film.read()
+            if not success:
                 return
             yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     finally:
@@ -84,7 +94,10 @@ def _frames_of(film: Any) -> Iterator[U8]:
 
 @contextmanager
 def open_sink(out: Path, rate: float) -> Iterator[Sink]:
-    """A folder of palette PNG, or an overlay film; the film appears under its name when whole."""
+    """Open a folder for palette PNG, or an .mp4 overlay film, for writing.
+
+    The film appears under its name only when it is complete.
+    """
     if out.suffix.lower() != FILM:
         out.mkdir(parents=True, exist_ok=True)
         yield lambda index, frame, ids: write_palette(out / f"{index:05d}.png", ids)

@@ -1,4 +1,4 @@
-"""A segmenter that sees fewer rows than the video has and answers at the video's own size."""
+"""Segment a video at a reduced height and return masks at the video's own size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from vosmodels.types import FEWEST_ROWS
 
 
 class ScaledSegmenter:
-    """As the VideoSegmenter it wraps, which sees at most `rows` rows of it, aspect kept.
+    """A Segmenter that runs a VideoSegmenter at a height of at most `rows` rows.
 
-    Frames are scaled down bilinearly with antialiasing, given masks by their nearest pixels; the
-    probabilities are scaled back bilinearly before the best object of each pixel is taken. Given
-    objects are exactly where their mask says, at full size.
+    The aspect ratio is kept. Frames are scaled down bilinearly with antialiasing, masks by
+    nearest neighbour; probabilities are scaled up bilinearly before the best object of each pixel
+    is taken. The objects of a given mask get exactly the mask's pixels at full size. Raises
+    UsageError if rows < FEWEST_ROWS.
     """
 
     def __init__(self, segmenter: VideoSegmenter, rows: int) -> None:
@@ -26,18 +27,19 @@ class ScaledSegmenter:
         self._rows = rows
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The ids (H, W) int64 of `frame` (3, H, W) float in [0, 1]; mask (H, W): given ids.
+        """Segment a frame (3, H, W) float in [0, 1] and return its ids (H, W) int64.
 
-        An object that `rows` leave no pixel of is not followed. Raises InputError where the first
-        mask has none that can be, otherwise what the segmenter raises.
+        mask: (H, W) integer ids, as `VideoSegmenter.step` takes them. An object that has no pixel
+        left at `rows` rows is not followed. Raises InputError if no object of the first mask is
+        left, else as the segmenter.
         """
         full = (frame.shape[1], frame.shape[2])
         size = self._seen(full)
-        given = self._given(mask, size)
+        small_mask = self._given(mask, size)
         if size == full:
-            return self._segmenter.step(frame, given)
+            return self._segmenter.step(frame, small_mask)
         small = functional.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
-        self._segmenter.step(small, given)
+        self._segmenter.step(small, small_mask)
         probabilities = functional.interpolate(
             self._segmenter.probabilities[None], size=full, mode="bilinear"
         )[0]

@@ -1,4 +1,7 @@
-"""A video, frame by frame: frames in, masks out. Ids, late and removed objects, errors."""
+"""Segment a video frame by frame, keeping track of object ids.
+
+`VideoSegmenter` handles arbitrary ids, objects that appear late or are removed, and bad input.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,31 @@ from torch.nn import functional
 from vosmodels.types import Propagator
 
 MAX_ID = 255
-RANGE_SLACK = 0.1  # resampling overshoots [0, 1] a little
+RANGE_SLACK = 0.1  # accepted overshoot of [0, 1], as resampling overshoots a little
 
 
 class HasPropagator(Protocol):
-    """A model that can follow objects through a video."""
+    """A model that can segment a video, such as a SpaceTimeNetwork."""
 
-    def propagator(self, *args: Any, **kwargs: Any) -> Propagator: ...
+    def propagator(self, *args: Any, **kwargs: Any) -> Propagator:
+        """Return a propagator, which runs the model on one video."""
+        ...
 
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the model's parameters, as nn.Module does."""
+        ...
 
-    def eval(self) -> Any: ...
+    def eval(self) -> Any:
+        """Set the model to eval mode, as nn.Module does."""
+        ...
 
 
 class VideoSegmenter:
-    """Follows the objects of one video at a time.
+    """A segmenter of one video at a time.
 
-    Works on the model's device, where its results stay, and puts the model in eval mode. Ids are
-    any of 1..255; a ValueError leaves everything as it was before that step.
-    options: of `model.propagator`, such as mem_every, top_k, queue.
+    The model is put in eval mode; results stay on the model's device. Ids are any of 1..255. A step
+    that raises ValueError changes nothing. options: of `model.propagator`, such as mem_every,
+    top_k, queue.
     """
 
     def __init__(self, model: HasPropagator, **options: Any) -> None:
@@ -40,34 +49,38 @@ class VideoSegmenter:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the video: the next frame is the first of another."""
+        """Forget the video: the next frame is the first of another video."""
         self._state: Any = None
         self._slots: dict[int, int] = {}  # id -> slot 1..K of the propagator
-        self._count = 0  # K: slots ever given, those of removed objects included
+        self._count = 0  # K: slots assigned so far, including those of removed objects
         self._size: tuple[int, int] | None = None
         self._probabilities: Tensor | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The objects followed, in the order of the channels of `probabilities`."""
+        """Return the ids of the objects, in the order of `probabilities`' channels."""
         return tuple(self._slots)
 
     @property
     def probabilities(self) -> Tensor:
-        """Of the latest frame: (1 + len(ids), H, W), background first, summing to 1."""
+        """Return the latest frame's probabilities (1 + len(ids), H, W), background first.
+
+        They sum to 1 over channels. Raises ValueError before the first step.
+        """
         if self._probabilities is None:
             raise ValueError("no frame yet: call step first")
         return self._probabilities
 
     @property
     def state(self) -> Any:
-        """All that is remembered of the video: the propagator's frozen state, None before it."""
+        """Return the propagator's frozen state; None before the first step."""
         return self._state
 
     def remove(self, object_id: int) -> None:
-        """Follow `object_id` no longer: its pixels are background from the next frame on.
+        """Remove an object: its pixels are background from the next frame on.
 
-        The same id in a later mask is a new object.
+        The same id in a later mask is a new object. Raises ValueError on an id that is not
+        followed.
         """
         if object_id not in self._slots:
             raise ValueError(f"object {object_id} is not followed; there are {list(self.ids)}")
@@ -76,13 +89,14 @@ class VideoSegmenter:
     def step(
         self, frame: Tensor, mask: Tensor | None = None, *, remember: Tensor | None = None
     ) -> Tensor:
-        """The ids (H, W) int64 of `frame` (3, H, W) float in [0, 1].
+        """Segment a frame (3, H, W) float in [0, 1] and return its ids (H, W) int64.
 
-        mask (H, W) integer ids: on the first frame, and wherever objects appear or are corrected.
-        Its objects are exactly where it says; elsewhere the prediction of the others stands.
-        remember (H, W) ids: written to memory in place of the prediction.
-        Raises ValueError: first frame without a mask, mask without objects, another size than
-        before, NaN or values outside [0, 1], ids unknown or out of range.
+        mask (H, W) integer ids: needed on the first frame, allowed on any frame in which objects
+        appear or are corrected. The objects of the mask get exactly the mask's pixels; the other
+        pixels keep the prediction of the other objects.
+        remember (H, W) ids: written to the memory in place of the prediction.
+        Raises ValueError on a first frame without a mask, a mask without objects, a frame of
+        another size than before, NaN or values outside [0, 1], unknown or out-of-range ids.
         """
         with torch.inference_mode():
             frame = self._checked_frame(frame)
@@ -105,11 +119,11 @@ class VideoSegmenter:
         return self._accept(state, prediction.probabilities, self._slots, self._count)
 
     def _step_given(self, frame: Tensor, mask: Tensor) -> Tensor:
-        given = [i for i in mask.unique().tolist() if i != 0]
-        if not given:
+        ids = [i for i in mask.unique().tolist() if i != 0]
+        if not ids:
             raise ValueError("mask without objects: every pixel is 0")
         slots = dict(self._slots)
-        new = [i for i in given if i not in slots]
+        new = [i for i in ids if i not in slots]
         slots.update({i: self._count + k for k, i in enumerate(new, 1)})
         count = self._count + len(new)
         in_slots = self._to_slots(mask, slots)
@@ -118,7 +132,7 @@ class VideoSegmenter:
             return self._accept(self._propagator.begin(frame, in_slots), truth, slots, count)
         predicted = self._propagator.predict(self._state, frame).probabilities
         predicted = functional.pad(predicted, (0, 0, 0, 0, 0, len(new)))
-        others = [self._slots[i] for i in self._slots if i not in given]
+        others = [self._slots[i] for i in self._slots if i not in ids]
         probabilities = torch.where(in_slots > 0, truth, _only(predicted, others))
         state = self._propagator.add(self._state, frame, best(probabilities))
         return self._accept(state, probabilities, slots, count)
@@ -126,7 +140,7 @@ class VideoSegmenter:
     def _accept(
         self, state: Any, probabilities: Tensor, slots: dict[int, int], count: int
     ) -> Tensor:
-        """All checks are behind: the step becomes the segmenter's state."""
+        """Store the result of a checked step as the segmenter's state; return its ids."""
         if len(slots) < count:  # removed objects
             probabilities = _only(probabilities, list(slots.values()))
             probabilities = probabilities[[0, *slots.values()]]
@@ -178,17 +192,18 @@ class VideoSegmenter:
 
 
 def _only(probabilities: Tensor, slots: list[int]) -> Tensor:
-    """The probabilities with every other slot's share given to the background."""
-    kept = torch.zeros_like(probabilities)
-    kept[slots] = probabilities[slots]
-    kept[0] = 1 - kept.sum(0)
-    return kept
+    """Keep the probabilities of `slots`; those of other slots go to the background."""
+    rest = torch.zeros_like(probabilities)
+    rest[slots] = probabilities[slots]
+    rest[0] = 1 - rest.sum(0)
+    return rest
 
 
 def best(probabilities: Tensor) -> Tensor:
-    """probabilities (K+1, H, W) -> channel of the largest (H, W) int64, the first of equals.
+    """Return the channel of the largest probability: (K+1, H, W) -> (H, W) int64.
 
-    argmax over the first axis, which on a CPU takes fifty times as long.
+    Equals argmax over the first axis, which takes fifty times as long on a CPU; of equal
+    probabilities the first channel wins.
     """
     highest = probabilities[0]
     channel = torch.zeros(highest.shape, dtype=torch.int64, device=highest.device)

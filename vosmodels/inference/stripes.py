@@ -1,7 +1,7 @@
-"""A chain of convolutions run a few rows at a time, so that what is between them stays in cache.
+"""Run a chain of convolutions on a few rows at a time, so that maps stay in cache.
 
-The first blocks of a MobileNetV2 blow a 480p frame up to 40 MB between two convolutions and shrink
-it again at once; on a CPU, fetching that memory costs several times what the arithmetic does.
+The first blocks of a MobileNetV2 expand a 480p frame to 40 MB between two convolutions; on a CPU
+the memory traffic of these maps takes several times as long as the arithmetic.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.mobilenetv2 import InvertedResidual
 
-STRIPE_BYTES = 4 * 2**20  # of the widest map between two convolutions
-SMALL_BYTES = 6 * 2**20  # maps up to here are run whole
+STRIPE_BYTES = 4 * 2**20  # size of a stripe of the largest map between two convolutions
+SMALL_BYTES = 6 * 2**20  # chains whose largest map is at most this size are run whole
 FRONT = 3  # blocks of a MobileNetV2 up to stride 4: stem, and two without a shortcut
 
 
 class Stripes(nn.Module):
-    """`layers`: convolutions, element-wise activations, max pooling of values that are not below 0;
-    with `residual` a shortcut around them.
+    """A chain of layers that is run in stripes of rows.
 
-    The same answer as running them one after the other over the whole map, up to rounding: rows
-    that neighbouring stripes share are computed twice, the map's border is padded as ever.
+    layers: convolutions, element-wise activations, and max pooling of values that are not negative;
+    residual: add a shortcut around the chain. The result equals, up to rounding, that of the layers
+    run one after the other on the whole map: rows that neighbouring stripes share are computed
+    twice, and the map's border is padded as usual.
     """
 
     def __init__(self, layers: Iterable[nn.Module], *, residual: bool = False) -> None:
@@ -33,7 +34,7 @@ class Stripes(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the last layer makes of it."""
+        """Run the layers on (B, C, H, W); the shape of the result is the last layer's."""
         heights, widest = self._sizes(x)
         rows = max(1, heights[-1] * STRIPE_BYTES // max(1, widest))
         if widest <= SMALL_BYTES or x.is_cuda:
@@ -51,7 +52,7 @@ class Stripes(nn.Module):
         return out + x if self.residual else out
 
     def _sizes(self, x: Tensor) -> tuple[list[int], int]:
-        """Rows before and after every layer, and the bytes of the largest map."""
+        """Return the rows of x and after each layer, and the bytes of the largest map."""
         channels, height, width = x.shape[1:]
         heights, widest = [height], 0
         for layer in self.layers:
@@ -66,8 +67,8 @@ class Stripes(nn.Module):
         return heights, widest
 
     def _rows(self, x: Tensor, heights: Sequence[int], start: int, end: int) -> Tensor:
-        """Rows start..end of the answer."""
-        spans = []  # of each layer: first and last row it reads, and rows of zeros around them
+        """Compute rows start..end of the result."""
+        spans = []  # per layer, last first: first and last row read, rows of zeros above and below
         for layer, height in zip(reversed(self.layers), reversed(heights[:-1]), strict=True):
             above = below = 0
             if (window := _window(layer)) is not None:
@@ -86,7 +87,7 @@ class Stripes(nn.Module):
 
 
 def _window(layer: nn.Module) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
-    """(kernel, stride, padding) of rows and of columns; None for what acts on single values."""
+    """Return (kernel, stride, padding) by row and by column; None for an activation."""
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d):
         return None
     kernel, stride, pad = (_pair(n) for n in (layer.kernel_size, layer.stride, layer.padding))
@@ -98,7 +99,7 @@ def _pair(n: Any) -> tuple[int, int]:
 
 
 def _without_row_padding(layer: nn.Module, y: Tensor) -> Tensor:
-    """The layer on rows that already have their padding."""
+    """Run a layer on rows that are already padded above and below."""
     if isinstance(layer, nn.Conv2d):
         sides = (0, _pair(layer.padding)[1])
         return functional.conv2d(y, layer.weight, layer.bias, layer.stride, sides, 1, layer.groups)
@@ -110,17 +111,20 @@ def _without_row_padding(layer: nn.Module, y: Tensor) -> Tensor:
 
 
 def in_stripes(features: nn.Sequential) -> nn.Sequential:
-    """A folded MobileNetV2's `features` with as many entries, whose large blocks run in stripes."""
+    """Wrap the blocks of a folded MobileNetV2's `features` to run in stripes.
+
+    The result has as many entries as `features`, so that indices of blocks stay valid.
+    """
     blocks = list(features)
-    made: list[nn.Module] = [Stripes(_layers(blocks[:FRONT]))]
-    made += [nn.Identity()] * (FRONT - 1)
+    stripes: list[nn.Module] = [Stripes(_layers(blocks[:FRONT]))]
+    stripes += [nn.Identity()] * (FRONT - 1)
     for block in blocks[FRONT:]:
         assert isinstance(block, InvertedResidual)
-        made.append(Stripes(_layers([block]), residual=block.use_res_connect))
-    return nn.Sequential(*made)
+        stripes.append(Stripes(_layers([block]), residual=block.use_res_connect))
+    return nn.Sequential(*stripes)
 
 
 def _layers(blocks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The convolutions and activations inside, in order."""
+    """List the convolutions and activations inside the blocks, in order."""
     inner = [m for block in blocks for m in block.modules() if not list(m.children())]
     return [m for m in inner if not isinstance(m, nn.Identity)]
