@@ -1,1 +1,4 @@
-"""Video object segmentation: models, losses, data, evaluation. Knows torch; never Ray or MLflow."""
+"""Segment objects in video: models, losses, data and evaluation.
+
+This package imports torch, never Ray or MLflow.
+"""

@@ -1,12 +1,13 @@
-"""Errors whose message is for the person at the command line. Imports nothing."""
+"""Define the errors whose message a command prints to its user. Imports nothing."""
 
 
 class InputError(Exception):
-    """Something a person gave (file, folder, weights, reference) cannot be used.
+    """An input (file, folder, weights, reference) that cannot be used.
 
-    The message names the place, the value and the remedy; commands print it without a traceback.
+    The message names the place, the value and the remedy; commands print the message without a
+    traceback.
     """
 
 
 class UsageError(Exception):
-    """A command line or a configuration is wrong in itself; commands exit with 2."""
+    """A command line or a configuration that is wrong in itself; commands exit with 2."""

@@ -1,1 +1,1 @@
-"""Command lines, files, processes, seeds and provenance that every room uses."""
+"""Provide command lines, files, processes, seeds and provenance to all rooms."""

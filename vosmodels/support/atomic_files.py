@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a kill or a power cut."""
+"""Write files atomically: whole or not at all, even after a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file at once: a reader sees the old one or the new one, never a part.
+    """Replace a file atomically: a reader sees the old or the new file, never a part.
 
-    When this returns, it is on disk. Raises OSError where it cannot be written; then the old file
-    is as it was, and nothing of the new one is left.
+    The new file is on disk when the function returns. Raises OSError if the file cannot be written;
+    the old file is then unchanged, and nothing of the new file remains.
     """
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -27,19 +27,19 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the rename too must survive a power cut
+        os.fsync(folder)  # so that the rename also survives a power cut
     finally:
         os.close(folder)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file at once, as `write_whole` does; its folder is made."""
+    """Write a value as a JSON file, atomically as `write_whole`; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, None where there is no such file."""
+    """Read the value in a JSON file; None if there is no such file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, one-line errors, --json, --debug, logging, interrupts."""
+"""Run a command: exit code, one-line error, --json, --debug, logging, interrupt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vosmodels.types import FEWEST_ROWS
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OURS = ("orchestrator", "vosmodels", "soups")
-# Libraries that tell at INFO or WARNING what a person running a command need not know.
+# Libraries whose messages at INFO and WARNING are of no use to the person running a command.
 QUIET = ("mlflow", "alembic")
 EXISTS = {"file": Path.is_file, "folder": Path.is_dir, "file or folder": Path.exists}
 
@@ -26,7 +26,7 @@ Work = Callable[[argparse.Namespace], Result]
 
 
 class CommandFailed(Exception):
-    """The command has said what went wrong; `result` still goes to --json."""
+    """A failure that the command has reported itself; `result` still goes to --json."""
 
     def __init__(self, result: Result = None) -> None:
         super().__init__("failed")
@@ -36,30 +36,31 @@ class CommandFailed(Exception):
 def parser(
     module: str, description: str, example: str, *, tracking: bool = False
 ) -> argparse.ArgumentParser:
-    """A parser with the options that all commands have; its help ends with a real example.
+    """Build a parser with the options of all commands; its help ends with an example.
 
-    module: as in `python -m module`; tracking: whether the command reads or writes MLflow.
+    module: as in `python -m module`; tracking: add --tracking-uri, for a command that reads or
+    writes MLflow.
     """
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    made.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     if tracking:
-        made.add_argument(
+        parser.add_argument(
             "--tracking-uri",
             metavar="URI",
             help="MLflow store; default: $MLFLOW_TRACKING_URI, else results/mlflow.db",
         )
-    return made
+    return parser
 
 
 def check_rows(rows: int | None) -> None:
-    """Raise UsageError for a --height that a network cannot see."""
+    """Raise UsageError if --height is below the fewest rows a network can take."""
     if rows is not None and rows < FEWEST_ROWS:
         raise UsageError(f"--height {rows}: rows for the network to see, {FEWEST_ROWS} or more")
 
@@ -80,15 +81,17 @@ def run(
     *,
     resume: str = "run the same command again to start over",
 ) -> int:
-    """Parse, work, print; the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Parse the arguments, call `work`, print its result and return the exit code.
 
-    work     does the command and returns what --json prints; it prints its own tables, if not
-             args.json, on stdout, and progress on stderr
-    resume   what to do after Ctrl-C
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    work     performs the command and returns the object that --json prints; without --json it
+             prints its tables on stdout itself; progress goes to stderr
+    resume   advice printed after Ctrl-C
     """
     try:
         args = parser.parse_intermixed_args(argv)  # options may stand between key=value
-    except SystemExit as ended:  # argparse has printed its help or its complaint
+    except SystemExit as ended:  # argparse has printed its help or its error
         return int(ended.code or 0)
     with _logging(args.debug):
         try:
@@ -103,7 +106,7 @@ def run(
         except KeyboardInterrupt:
             print(f"interrupted; what is done is kept: {resume}", file=sys.stderr)
             return INTERRUPTED
-        except Exception as error:  # the boundary: a person gets a line, --debug the rest
+        except Exception as error:  # the outermost boundary: one line, the traceback with --debug
             return _complain(args, f"{type(error).__name__}: {error}", FAILED, hint=True)
     _print(args, result)
     return DONE
@@ -127,7 +130,7 @@ def _print(args: argparse.Namespace, result: Result) -> None:
 
 @contextmanager
 def _logging(debug: bool) -> Iterator[None]:
-    """Our own loggers write to stderr while the command runs; the root logger stays as it is."""
+    """Send our loggers to stderr during the command, leaving the root logger alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     before = {name: logging.getLogger(name).level for name in (*OURS, *QUIET)}

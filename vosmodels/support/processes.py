@@ -1,4 +1,4 @@
-"""Processes that work for this one and do not outlive it."""
+"""Start worker processes that never outlive this process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from multiprocessing.process import BaseProcess
 
 @contextmanager
 def helpers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `count` fresh processes. An exception here ends them in the middle of their work,
-    Ctrl-C too, which they do not see themselves; so does the end of this process, however it came.
+    """Open a pool of `count` spawned processes, which an exception terminates at once.
+
+    Ctrl-C terminates them too, through this process: the workers ignore the signal. If this process
+    ends in any way, even by a SIGKILL, the workers end as well.
     """
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
@@ -36,7 +38,7 @@ def _serve() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended, by a SIGKILL for one."""
+    """End this process as soon as its parent process has ended, even by a SIGKILL."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

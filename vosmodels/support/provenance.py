@@ -1,4 +1,4 @@
-"""What a figure needs beside it: which code made it, on which machine, by which command, when."""
+"""Describe the provenance of a measured figure: commit, machine, command and date."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-RESULTS = "sweeps/results"  # figures are no code: a new one changes no commit
+RESULTS = "sweeps/results"  # not code: a changed file here does not mark the commit as changed
 
 
 def commit() -> str:
-    """Short hash of the code that runs, with + where files differ from it; unknown outside git."""
+    """Return the short hash of the running code, with "+" if tracked files differ.
+
+    "unknown" outside git.
+    """
     here = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
@@ -28,14 +31,14 @@ def commit() -> str:
         head = git("rev-parse", "--short=7", "HEAD")
         tracked = ("--untracked-files=no", "--", ".", f":(exclude){RESULTS}")
         changed = git("status", "--porcelain", *tracked)
-    except FileNotFoundError:  # no git here
+    except FileNotFoundError:  # git is not installed
         return "unknown"
     return f"{head}{'+' if changed else ''}" if head else "unknown"
 
 
 def machine() -> str:
-    """Cores this process may use, processor, GPUs, and torch."""
-    import torch  # here: results are read and printed without it
+    """Describe the machine: usable cores, processor, GPUs and torch's version."""
+    import torch  # here, because results are read and printed without torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}"
@@ -43,17 +46,17 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, from /proc/cpuinfo or else from `platform`."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text() if info.is_file() else "")
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*:\s*(.+)", info.read_text() if info.is_file() else "")
+    return match[1].strip() if match else platform.processor() or platform.machine()
 
 
 def command_line(module: str, arguments: Sequence[str]) -> str:
-    """The command as it would be typed again."""
+    """Return the shell line that runs `python -m module` with these arguments."""
     return shlex.join(["python", "-m", module, *arguments])
 
 
 def today() -> str:
-    """The date, as 2026-01-31."""
+    """Return today's date in UTC, such as 2026-01-31."""
     return datetime.now(UTC).strftime("%Y-%m-%d")

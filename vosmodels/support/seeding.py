@@ -1,4 +1,7 @@
-"""Randomness belongs to the sample: every draw is seeded by what it is for, never by a process."""
+"""Make random generators seeded by (seed, purpose, sample, ...).
+
+No draw depends on the process, rank or loader worker that makes it.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,28 @@ if TYPE_CHECKING:
 
 
 def seed_of(*parts: int | str) -> int:
-    """63-bit seed of (seed, purpose, ...): the same parts give the same seed on every machine."""
+    """Hash (seed, purpose, ...) to a 63-bit seed, the same on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU torch generator, e.g. generator(seed, "pixels", sample, frame, slot)."""
-    import torch  # here: numpy's generators are drawn from without it
+    """Make a torch CPU generator, e.g. generator(seed, "pixels", sample, frame, slot)."""
+    import torch  # here, because numpy's generators are used without torch
 
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:
-    """A numpy generator, e.g. numpy_generator(seed, "clip", sample)."""
+    """Make a numpy generator, e.g. numpy_generator(seed, "clip", sample)."""
     return np.random.default_rng(seed_of(*parts))
 
 
 @contextmanager
 def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Let torch's own generators of the CPU and `device` start from `seed`, then restore them.
+    """Seed torch's global generators of the CPU and `device`, then restore them.
 
-    For layers that take no generator, such as nn.Dropout.
+    Needed for layers that take no generator, such as nn.Dropout.
     """
     import torch
 
