@@ -1,4 +1,4 @@
-"""Training clips cut from videos, and batches of clips from any source."""
+"""Cut training clips from videos, and collate clips of any source to batches."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ Stage = Literal["video", "bl30k"]  # STCN's stages on videos
 Entry = TypeVar("Entry")
 
 MAX_SKIP = 5  # widest gap between two frames of a clip
-SMALLEST_CROP = {"video": 0.36, "bl30k": 0.25}  # STCN's, by stage: share of the frame's area
+SMALLEST_CROP = {"video": 0.36, "bl30k": 0.25}  # share of the frame's area, by STCN's stage
 _GAPS = (5, 10, 15, 20, 25, 5)
 _GAPS_CHANGE = {"video": (0.1, 0.2, 0.3, 0.4, 0.9), "bl30k": (0.1, 0.2, 0.3, 0.4, 0.8)}
 
 
 def frame_gap(progress: float, stage: Stage) -> int:
-    """STCN's curriculum: the widest gap between frames of a clip after a share of the stage.
+    """Return the widest frame gap of STCN's curriculum after a share of the stage.
 
-    5, 10, 15, 20 and 25 frames, 5 again at the end. In STCN a change waits for the end of an epoch;
-    here it comes at its share of the stage's steps. Raises ValueError beyond 0..1.
+    The gaps are 5, 10, 15, 20 and 25 frames, and 5 again at the end. STCN changes the gap at the
+    end of an epoch; here the gap changes at exact shares of the stage's steps. Raises ValueError if
+    progress is outside [0, 1].
     """
     if not 0 <= progress <= 1:
         raise ValueError(f"progress {progress}: the share of a stage that is done, 0 to 1")
@@ -38,10 +39,11 @@ def frame_gap(progress: float, stage: Stage) -> int:
 
 @dataclass(frozen=True)
 class VideoSource:
-    """Videos of one set: how often an epoch visits each, and of how many frames the set labels one.
+    """The videos of one set, with repeat and label gap.
 
-    STCN mixes 5 x DAVIS with YouTube-VOS, of which every fifth frame is labelled: a gap of
-    max_skip frames is max(1, max_skip // label_gap) of those that the videos hold.
+    repeat: visits of a video per epoch; label_gap: frames from one label to the next. STCN mixes
+    5 x DAVIS with YouTube-VOS, which labels every fifth frame: a gap of max_skip frames is then
+    max(1, max_skip // label_gap) of the frames that the videos hold.
     """
 
     videos: Sequence[VideoSequence]
@@ -51,9 +53,10 @@ class VideoSource:
 
 
 def in_turn(entries: Sequence[Entry], index: int, seed: int, name: str) -> Iterator[Entry]:
-    """The entry of sample `index`, and should it not do, those after it in its epoch's order.
+    """Yield the entry of sample `index`, then the next ones in the epoch's order.
 
-    An epoch is as long as there are entries; (seed, name) and the epoch draw its order.
+    A caller that cannot use an entry takes the next. An epoch visits every entry once, in an order
+    drawn from (seed, name, epoch).
     """
     count = len(entries)
     epoch, place = divmod(index, count)
@@ -62,10 +65,10 @@ def in_turn(entries: Sequence[Entry], index: int, seed: int, name: str) -> Itera
 
 
 class SequenceClips:
-    """Clips of `clip_length` frames, `crop` pixels square, from videos of one set or several.
+    """A `ClipSource` of clips cut from videos, `clip_length` frames and `crop` pixels.
 
-    An epoch, the sum of videos x repeat in samples, visits each video `repeat` times, in a new
-    order each time. The first frame holds the target, an object drawn at random, which has slot 1;
+    An epoch has sum(videos x repeat) samples and visits each video `repeat` times, in a new order
+    each time. The first frame shows the target, an object drawn at random, which has slot 1;
     up to max_objects - 1 others visible there, drawn at random, have the next. Whatever has no slot
     is background. Frame gaps are 1..max_skip, or as wide as the video allows from there; half of
     the clips run backwards. max_skip may be a function of the global sample index, for a
@@ -117,9 +120,9 @@ class SequenceClips:
         self._augmenter = augmenter(augmentation, smallest_crop)
 
     def sample(self, index: int) -> Clip:
-        """Clip `index`, B = 1: a function of the seed and the index alone.
+        """Make clip `index`, B = 1, from the seed and the index alone.
 
-        Raises InputError where a file is corrupt, or no video holds an object.
+        Raises InputError if a file is corrupt or no video shows an object.
         """
         rng = numpy_generator(self._seed, "clip", index)
         for video, label_gap, labelled in in_turn(self._entries, index, self._seed, "order"):
@@ -147,7 +150,7 @@ class SequenceClips:
         pixels: int,
         labelled: bool,
     ) -> Clip | None:
-        """A clip of these frames; None where there are none, or the first shows no target."""
+        """Cut a clip of these frames; None without frames or without a visible target."""
         if not numbers:
             return None
         given = video.mask(numbers[0])
@@ -183,7 +186,7 @@ class SequenceClips:
     def _frame_numbers(
         self, rng: np.random.Generator, start: int, length: int, max_skip: int
     ) -> list[int]:
-        """Frames of a clip that starts at `start`; none where the video has no room for it."""
+        """Draw the frame numbers of a clip from `start`; none if the video has no room."""
         steps = self._clip_length - 1
         ways = [
             (way, room) for way, room in ((1, length - 1 - start), (-1, start)) if room >= steps
@@ -196,7 +199,7 @@ class SequenceClips:
 
 
 def collate(clips: Sequence[Clip]) -> Clip:
-    """One batch of clips of equal shape, in their order. Raises ValueError on no clips."""
+    """Concatenate clips of equal shape to a batch. Raises ValueError on no clips."""
     if not clips:
         raise ValueError("clips is empty; a batch has at least one")
     return Clip(
@@ -209,10 +212,11 @@ def collate(clips: Sequence[Clip]) -> Clip:
 
 
 def batch(source: ClipSource, step: int, batch_size: int, rank: int = 0, world: int = 1) -> Clip:
-    """Rank's share of optimisation step `step`: samples step * batch_size + i of the global batch.
+    """Make a rank's share of the batch of optimisation step `step`.
 
-    The shares of ranks 0..world-1, one after the other, are the batch of one rank.
-    Raises ValueError where `world` does not divide `batch_size` or `rank` is not below it.
+    The global batch holds the samples step * batch_size + i, i < batch_size; the shares of ranks
+    0..world-1, one after the other, equal the batch of a single rank.
+    Raises ValueError if `world` does not divide `batch_size` or `rank` is not below `world`.
     """
     if batch_size < 1 or world < 1 or batch_size % world or not 0 <= rank < world:
         raise ValueError(
@@ -225,6 +229,6 @@ def batch(source: ClipSource, step: int, batch_size: int, rank: int = 0, world: 
 
 
 def _ids(mask: NDArray[Any], pixels: int) -> list[int]:
-    """Ids that cover at least so many pixels, ascending."""
-    # A comparison per id: ids are few, and np.bincount takes 9 ms for one 480p mask.
+    """Return the ids that cover at least so many pixels, ascending."""
+    # One comparison per id, as ids are few and np.bincount takes 9 ms for one 480p mask.
     return [i for i in range(1, int(mask.max()) + 1) if np.count_nonzero(mask == i) >= pixels]
