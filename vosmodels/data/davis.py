@@ -1,7 +1,7 @@
-"""A DAVIS folder: JPEGImages, Annotations and ImageSets of the 2016 or the 2017 release.
+"""Read a DAVIS folder: JPEGImages, Annotations and ImageSets of 2016 or 2017.
 
-Sets with a mask for every frame lie the same way, some without a folder for the resolution and
-without ImageSets: BL30K (STCN's second stage), MOSE, or a person's own videos.
+Other sets with a mask for every frame have the same layout, some without a folder for the
+resolution and without ImageSets: BL30K (STCN's second stage), MOSE, or a person's own videos.
 """
 
 from __future__ import annotations
@@ -43,36 +43,41 @@ class DavisSequence(WholeMasks):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Object ids of frame 0, ascending."""
+        """Return the object ids of frame 0, ascending."""
         return object_ids(self.mask(0))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def answer(self, index: int) -> Path:
-        """Where the official layout has the frame's predicted mask, below the answers' folder."""
+        """Return the path of the frame's predicted mask below the output folder."""
         return Path(self.name) / f"{self.images[index].stem}.png"
 
     def frame(self, index: int) -> U8:
-        """(H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
+        """Read frame `index`, (H, W, 3) uint8 RGB. Raises InputError on a corrupt file."""
         return read_frame(self.images[index])
 
     def mask(self, index: int) -> U8:
-        """(H, W) uint8 ids, 0 = background. Raises InputError on a corrupt file."""
+        """Read the ids of frame `index`, (H, W) uint8, 0 = background.
+
+        Raises InputError on a corrupt file.
+        """
         return read_mask(self.masks[index], merge=self.merge)
 
 
 class DavisDataset:
     """The sequences of a DAVIS folder, by split.
 
-    year: 2017 keeps every object's id, 2016 merges all ids into one object; "auto" is 2017 where
-    ImageSets/2017 exists or ImageSets does not, else 2016. Splits of 2016 stand in ImageSets/2016
-    (names) or in ImageSets/480p (pairs of paths, of which the sequence names count); names win.
-    Two more, offline_train and offline_val, part train as `vosmodels.data.offline` says. Without
-    lists the only split is "all". Frames are those of the 480p folder, or of the only
-    folder there is, or those of the folders of JPEGImages where these hold pictures.
+    year: 2017 keeps every object's id, 2016 merges all ids into one object; "auto" is 2017 if
+    ImageSets/2017 exists or ImageSets does not, else 2016. The lists of 2016 are in ImageSets/2016
+    (names) or ImageSets/480p (pairs of paths, whose sequence names are used); if both exist, the
+    names are used. Two more splits, offline_train and offline_val, are the parts of train by
+    `vosmodels.data.held_out`. Without lists the only split is "all". Frames are read from
+    JPEGImages/480p, or else from the videos' folders in JPEGImages, or else from the only folder
+    in JPEGImages.
 
-    Raises InputError where `root` is no such folder: what was looked for and what is there.
+    Raises InputError if `root` is no such folder; the message lists what was looked for and what
+    `root` holds.
     """
 
     def __init__(self, root: Path, year: Literal["auto", 2016, 2017] = "auto") -> None:
@@ -98,7 +103,7 @@ class DavisDataset:
             logger.info("%s: year auto is %d", root, self.year)
 
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, sorted."""
+        """Return the names of the splits, sorted."""
         return tuple(sorted(self._splits))
 
     def sequences(self, split: str, *, labels: bool = True) -> list[DavisSequence]:
@@ -132,7 +137,7 @@ class DavisDataset:
             )
 
     def fingerprint(self, split: str) -> str:
-        """32 hex digits that change when a file of the split comes, goes or changes its size."""
+        """Hash names and sizes of the split's files: 32 hex digits."""
         digest = hashlib.blake2b(f"davis {self.year} {self._resolution}".encode(), digest_size=16)
         for name in self.names(split):
             for folder in self.folders(name):
@@ -142,16 +147,19 @@ class DavisDataset:
         return digest.hexdigest()
 
     def folders(self, name: str) -> tuple[Path, Path]:
-        """Where the pictures and the masks of a video lie; of all videos, where `name` is empty."""
+        """Return the folders of a video's pictures and masks.
+
+        With an empty `name`, returns the folders that hold those of all videos.
+        """
         return (
             self.root / "JPEGImages" / self._resolution / name,
             self.root / "Annotations" / self._resolution / name,
         )
 
     def names(self, split: str) -> tuple[str, ...]:
-        """The split's videos in its order; a split that ends in .txt is a file of names.
+        """Return the split's videos in its order; a split ending in .txt is a file.
 
-        Raises InputError where the split has no video or is not there.
+        Raises InputError if the split has no video or does not exist.
         """
         if split_file.is_file(split):
             folder = self.folders("")[0]
@@ -172,7 +180,7 @@ def _year_of(root: Path) -> Year:
 
 
 def _resolution(folder: Path) -> str:
-    """The folder of the videos below JPEGImages; empty where the videos lie in that itself."""
+    """Return the name of the videos' folder in JPEGImages; "" if that is JPEGImages."""
     names = folders_in(folder)
     if "480p" in names:
         return "480p"
@@ -196,7 +204,10 @@ def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
 
 
 def _read_split(path: Path) -> tuple[str, ...]:
-    """Sequence names of a list of names, or of pairs "/JPEGImages/480p/NAME/00000.jpg ..."."""
+    """Read sequence names from a list of names or of pairs of paths.
+
+    A pair is "/JPEGImages/480p/NAME/00000.jpg /Annotations/480p/NAME/00000.png".
+    """
     names = []
     for line in path.read_text().split("\n"):
         words = line.split()
