@@ -1,4 +1,4 @@
-"""The words every file shares: axis letters, clips, features, outputs, the propagator seam.
+"""Define the types that all rooms share: clips, features, propagators, videos.
 
 Axis letters, here and everywhere:
     B  clip (sample of a batch)        T  frame of a clip
@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-if TYPE_CHECKING:  # a command line that is wrong is answered without loading either
+if TYPE_CHECKING:  # a wrong command line is refused without importing numpy or torch
     import numpy as np
     from torch import Tensor
 
@@ -27,21 +27,21 @@ U8: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
 @dataclass(frozen=True)
 class Features:
-    """One frame's feature pyramid, each (B, C_s, H/s, W/s)."""
+    """A frame's feature pyramid, each map (B, C_s, H/s, W/s)."""
 
     s4: Tensor
     s8: Tensor
     s16: Tensor
 
 
-FEWEST_ROWS = 16  # rows and columns a network can see: one place of its coarsest features
+FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the stride-16 features
 
-# Choices that a YAML file names and the code below takes.
+# Choices that a YAML file names.
 Augmentation = Literal["light", "stcn"]
 Sampling = Literal["boundary", "random", "all"]  # pixels the distillation losses compare
 LogitPixels = Literal["same", "boundary", "all"]  # same: as Sampling says, random: all
 Direction = Literal["forward", "reverse"]  # of the KL divergence
-FeatureSide = Literal["pre_relu", "post_relu"]  # z before or behind the ReLU of the mask head
+FeatureSide = Literal["pre_relu", "post_relu"]  # z before or after the mask head's ReLU
 CorrelationMethod = Literal["auto", "dense", "tiled", "classwise"]
 CorrelationNorm = Literal["n", "none"]
 
@@ -63,7 +63,7 @@ class Clip:
     labelled: bool = True
 
     def to(self, device: Any) -> Clip:
-        """The same clip on `device`."""
+        """Copy the clip to `device`."""
         return replace(
             self,
             frames=self.frames.to(device, non_blocking=True),
@@ -72,7 +72,7 @@ class Clip:
         )
 
     def pin_memory(self) -> Clip:
-        """The same clip in page-locked memory, from which a GPU copies without the CPU."""
+        """Copy the clip to page-locked memory, which a GPU reads without the CPU."""
         return replace(
             self,
             frames=self.frames.pin_memory(),
@@ -97,9 +97,10 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One frame's answer: probabilities (K+1, H, W) at input size that sum to 1 over channels.
+    """The prediction of a frame.
 
-    features: what `Propagator.commit` needs so as not to encode the frame again; opaque.
+    probabilities: (K+1, H, W) at input size, summing to 1 over channels; features: opaque encodings
+    with which `Propagator.commit` avoids encoding the frame again.
     """
 
     probabilities: Tensor
@@ -107,128 +108,142 @@ class Prediction:
 
 
 class Propagator(Protocol):
-    """One video, frame by frame; the seam both model families implement.
+    """The interface of a model on one video, frame by frame, for every family.
 
-    Frames are (3, H, W) float in [0, 1] of any size; ids are (H, W) int64 with objects numbered
-    1..K, or a soft (K+1, H, W) map where that is said. The state is a frozen dataclass of tensors:
-    every call returns a new one. Padding, resizing, memory banks and engines are its own business.
+    Frames are (3, H, W) float in [0, 1] of any size; ids are (H, W) int64 with objects 1..K. The
+    state is a frozen dataclass of tensors, and every call returns a new state. Padding, resizing,
+    memory banks and engines are internal to an implementation.
     """
 
     def begin(self, frame: Tensor, ids: Tensor) -> Any:
-        """State after the first frame, whose mask is given."""
+        """Return the state after the first frame, whose mask `ids` is given."""
         ...
 
     def predict(self, state: Any, frame: Tensor) -> Prediction:
-        """Probabilities of the next frame; the state is not changed."""
+        """Predict the probabilities of the next frame; `state` is not changed."""
         ...
 
     def commit(self, state: Any, prediction: Prediction, mask: Tensor | None = None) -> Any:
-        """State after that frame; remembers `mask` ((K+1, H, W) soft, or ids) where it is given,
-        the prediction otherwise. Encodes the value only, never the frame again."""
+        """Return the state after the predicted frame, written to the memory if it is due.
+
+        mask: soft (K+1, H, W) or ids (H, W), written in place of the prediction. Encodes the memory
+        value alone, not the frame again.
+        """
         ...
 
     def add(self, state: Any, frame: Tensor, ids: Tensor) -> Any:
-        """State in which objects K+1..K' of `ids` exist too; `ids` is the whole frame's mask."""
+        """Return a state with the additional objects K+1..K' of `ids`.
+
+        ids: the mask of the whole frame, old objects included.
+        """
         ...
 
 
 class Segmenter(Protocol):
-    """One video, frame by frame."""
+    """A segmenter of one video, frame by frame."""
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """frame (3, H, W) float in [0, 1] -> (H, W) int64.
+        """Segment a frame (3, H, W) float in [0, 1] and return its ids (H, W) int64.
 
-        mask (H, W) int64 ids: on the first frame, and of new objects where they begin.
+        mask (H, W) int64 ids: of all objects on the first frame, of new objects on later frames.
         """
         ...
 
 
 class VideoSequence(Protocol):
-    """One video with its masks, read frame by frame."""
+    """A video with its masks, read frame by frame."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the video's name, unique in its split."""
+        ...
 
     @property
     def ids(self) -> Sequence[int]:
-        """Object ids of the first frame, ascending."""
+        """Return the object ids of the first frame, ascending."""
         ...
 
     def __len__(self) -> int: ...
 
     def frame(self, index: int) -> U8:
-        """(H, W, 3) uint8 RGB."""
+        """Read frame `index`, (H, W, 3) uint8 RGB."""
         ...
 
     def mask(self, index: int) -> U8:
-        """(H, W) uint8 ids, 0 = background."""
+        """Read the ids of frame `index`, (H, W) uint8, 0 = background."""
         ...
 
 
 class ScoredVideo(VideoSequence, Protocol):
-    """A video of a benchmark: when its objects are given, what counts, where answers go.
+    """A benchmark's video: where objects begin, which frames are scored, output paths.
 
     Only the frames in `begins` and `judged` need a mask.
     """
 
     @property
     def begins(self) -> Mapping[int, int]:
-        """By object id the frame whose mask gives the object; some begin in frame 0."""
+        """Map object ids to the frame whose mask gives the object; some begin in frame 0."""
         ...
 
     @property
     def judged(self) -> Sequence[int]:
-        """Frames with a whole mask, ascending: an object's scores are of those after it begins."""
+        """Return the frames with a whole mask, ascending.
+
+        An object is scored on those after the frame in which the object begins.
+        """
         ...
 
     @property
     def last_counts(self) -> bool:
-        """False where the protocol leaves a video's last frame out."""
+        """Return False if the protocol does not score a video's last frame."""
         ...
 
     @property
     def unseen(self) -> frozenset[int] | None:
-        """Objects of categories that training leaves out; None where nothing is known of that."""
+        """Return the objects of categories not in training; None if unknown."""
         ...
 
     def answer(self, index: int) -> Path | None:
-        """Where the official layout has the frame's predicted mask, below the answers' folder.
+        """Return the path of the frame's predicted mask below the output folder.
 
-        None where the frame is not asked for.
+        The path follows the benchmark's layout; None if the benchmark wants no mask of the frame.
         """
         ...
 
 
 class WholeMasks(ABC):
-    """What a ScoredVideo adds where every frame has a whole mask: a base for those."""
+    """A base class of ScoredVideos in which every frame has a whole mask."""
 
     @property
     @abstractmethod
     def ids(self) -> Sequence[int]:
-        """Object ids of the first frame, ascending."""
+        """Return the object ids of the first frame, ascending."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @cached_property
     def begins(self) -> dict[int, int]:
-        """Frame 0 by object id: objects that appear later are not followed."""
+        """Map every id to frame 0: objects that appear later are not followed."""
         return dict.fromkeys(self.ids, 0)
 
     @property
     def unseen(self) -> None:
-        """Nothing is known of categories."""
+        """Return None, as the categories are unknown."""
         return None
 
     @property
     def judged(self) -> range:
-        """Every frame has a whole mask."""
+        """Return all frames, as every frame has a whole mask."""
         return range(len(self))
 
 
 class ClipSource(Protocol):
-    """Training clips by global sample index: the same index is the same clip, whoever asks."""
+    """A source of training clips by global sample index.
+
+    An index gives the same clip in every process.
+    """
 
     def sample(self, index: int) -> Clip:
-        """One clip, B = 1."""
+        """Make clip `index`, B = 1."""
         ...
