@@ -1,4 +1,4 @@
-"""Supervised losses: poly cross-entropy on the hardest pixels, soft Jaccard."""
+"""Compute supervised losses: bootstrapped poly cross-entropy and soft Jaccard."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from torch import Tensor
 
 
 def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
-    """Logits in which absent slots cannot win: (B, T, N+1, H, W), present (B, N) -> same shape."""
-    absent = F.pad(~present, (1, 0))  # background is always there
+    """Set the logits of absent object slots to -inf.
+
+    logits (B, T, N+1, H, W), present (B, N) bool -> (B, T, N+1, H, W).
+    """
+    absent = F.pad(~present, (1, 0))  # background is always present
     return logits.masked_fill(absent[:, None, :, None, None], float("-inf"))
 
 
 def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> Tensor:
     """CE + epsilon (1 - p_target), per pixel      Poly-1, arXiv:2204.12511, eq. 6
 
-    MobileVOS names the loss "poly cross entropy" and no epsilon; 1 is Poly-1's own default.
+    MobileVOS names its loss "poly cross entropy" and gives no epsilon; 1 is Poly-1's default.
     logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W). epsilon = 0 is cross-entropy.
     """
     entropy = F.cross_entropy(logits.float(), target, reduction="none")
@@ -24,9 +27,10 @@ def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> 
 
 
 def hardest_mean(per_pixel: Tensor, keep: float) -> Tensor:
-    """Mean over the hardest fraction of each item's pixels (bootstrapping, STCN LossComputer).
+    """Average the largest values of each item: bootstrapping, as STCN's LossComputer.
 
-    per_pixel (M, H, W), keep in (0, 1] -> (M,). The count is floor(keep * H * W), at least one.
+    per_pixel (M, H, W), keep in (0, 1] -> (M,): the mean of the floor(keep * H * W) largest, at
+    least one.
     """
     flat = per_pixel.flatten(1)
     if keep >= 1:
@@ -36,20 +40,22 @@ def hardest_mean(per_pixel: Tensor, keep: float) -> Tensor:
 
 
 def keep_fraction(progress: float, final: float = 0.15) -> float:
-    """Fraction of pixels the bootstrapped loss keeps at `progress` in [0, 1] of a stage.
+    """Return the fraction of pixels that bootstrapping keeps at `progress` of a stage.
 
     STCN keeps all pixels for 20,000 of 300,000 iterations, then fewer, linearly, down to 15 % at
-    70,000. The same fractions of any stage: all until 1/15, `final` from 7/30 on.
+    70,000. Here the same shares of a stage apply: all pixels until progress 1/15, `final` from 7/30
+    on. progress: in [0, 1].
     """
     start, end = 20 / 300, 70 / 300
     return 1 - (1 - final) * min(1.0, max(0.0, (progress - start) / (end - start)))
 
 
 def soft_jaccard(probability: Tensor, target: Tensor) -> Tensor:
-    """1 - (sum p y + 1) / (sum (p + y - p y) + 1), per plane; not in the MobileVOS paper.
+    """1 - (sum p y + 1) / (sum (p + y - p y) + 1), summed over a plane
 
-    It keeps a short run from scratch from collapsing to the empty mask, which cross-entropy alone
-    does. probability (M, H, W) in [0, 1], target (M, H, W) bool -> (M,) in [0, 1].
+    This loss is not in the MobileVOS paper. A short run from scratch collapses to empty masks with
+    cross-entropy alone; this loss prevents the collapse. probability p (M, H, W) in [0, 1],
+    target y (M, H, W) bool -> (M,) in [0, 1].
     """
     p, y = probability.float().flatten(1), target.float().flatten(1)
     overlap = (p * y).sum(1)
