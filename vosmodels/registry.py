@@ -88,9 +88,10 @@ RESERVED = (
 
 
 def config(name: str, **options: Any) -> BaseModel:
-    """The validated config of model `name`: its preset, with `options` on top.
+    """Return the validated config of model `name`: its preset, changed by `options`.
 
-    Raises InputError naming everything wrong: unknown name or option (and the nearest), bad value.
+    Raises InputError that lists all problems: an unknown name or option, with the nearest known
+    one, and bad values.
     """
     known = entry(name)
     try:
@@ -113,10 +114,10 @@ def entry(name: str) -> Entry:
 
 
 def build(name: str, *, seed: int | None = None, **options: Any) -> VideoModel:
-    """Model `name` with random weights, in eval mode.
+    """Build model `name` with random weights, in eval mode.
 
-    With a `seed` the weights depend on it alone and torch's global generator is left as it was;
-    without one they are drawn from that generator. Raises InputError as `config` does.
+    With a `seed` the weights depend on the seed alone and torch's global generator is unchanged;
+    without a seed the weights are drawn from that generator. Raises InputError as `config` does.
     """
     import torch
 
@@ -132,7 +133,7 @@ def build(name: str, *, seed: int | None = None, **options: Any) -> VideoModel:
 
 
 def _problem(problem: Any, allowed: list[str]) -> str:
-    """One pydantic problem in words."""
+    """Word a pydantic error for a message."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"option {key!r} is {problem['input']!r}: {problem['msg']}"
