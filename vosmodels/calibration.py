@@ -1,7 +1,8 @@
-"""Running statistics for BatchNorm layers that have none of their own, set once from data.
+"""Set the running statistics of new BatchNorm layers once, from data.
 
-BatchNorm is frozen in every optimisation step, so statistics that were never set stay (0, 1), and
-a random MobileNetV2 with those is dead: its features shrink to a standard deviation of 4e-6.
+BatchNorm is frozen in every optimisation step, so statistics that were never set stay (0, 1). A
+random MobileNetV2 with such statistics is dead: the standard deviation of its features shrinks to
+4e-6.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Moments:
-    """Count, sum and sum of squares per channel of everything one BatchNorm was given."""
+    """Count, sum and sum of squares per channel of all inputs of a BatchNorm layer."""
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
         self.layer = layer
@@ -28,10 +29,10 @@ class _Moments:
         self.squares = torch.zeros_like(self.total)
 
     def before_forward(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Adds the batch, and lets the layer normalise with this batch's own statistics.
+        """Add the batch to the moments and make the layer normalise with its statistics.
 
-        A batch of one value per channel (an image mean of one object) has none: it is normalised
-        with what was seen so far.
+        A batch of one value per channel (an image mean of one object) has no variance, so the
+        layer normalises with the moments of all batches so far.
         """
         x = inputs[0].double().transpose(0, 1).flatten(1)  # (C, values)
         total, squares, count = x.sum(1), x.square().sum(1), x.shape[1]
@@ -44,7 +45,7 @@ class _Moments:
             self.settle()
 
     def settle(self) -> None:
-        """Sets the layer's running statistics to the moments of all batches together."""
+        """Set the layer's running statistics to the moments of all batches together."""
         self._set(self.total, self.squares, self.count)
 
     def _set(self, total: Tensor, squares: Tensor, count: int) -> None:
@@ -53,20 +54,20 @@ class _Moments:
         assert layer.running_var is not None
         mean = total / max(count, 1)
         layer.running_mean.copy_(mean)
-        if count > 1:  # else there is no variance to speak of: it stays as it is
+        if count > 1:  # one value has no variance: running_var keeps its value
             layer.running_var.copy_((squares / count - mean.square()).clamp_min(0))
 
 
 def calibrate(
     model: VideoModel, clips: Iterable[Clip], *, loaded: Sequence[nn.Module] = ()
 ) -> None:
-    """Sets the running statistics of every BatchNorm that is not inside a `loaded` module.
+    """Set the running statistics of every BatchNorm outside the `loaded` modules.
 
     mean_c, var_c = moments of the layer's inputs over all frames of all clips together, while
     every layer normalises with the statistics of its own batch. The clips run through the whole
     network, with their true masks in the memory (predicted ones where a clip has no labels), so
-    that value encoder and ASPP see their real inputs. Raises ValueError where there is something
-    to set and no clip.
+    that value encoder and ASPP see their real inputs. Raises ValueError if there is a layer to
+    set but no clip.
     """
     kept = {module for part in loaded for module in part.modules()}
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in kept]
