@@ -1,6 +1,6 @@
-"""Image encoders: ResNet-18/50 and MobileNetV2 up to stride 16, and weights to start them from.
+"""Encode images by ResNet-18/50 or MobileNetV2 up to stride 16; load weights.
 
-BatchNorm is frozen wherever these are trained: `SpaceTimeNetwork.train` sees to it.
+BatchNorm is frozen in training, by `SpaceTimeNetwork.train`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,29 @@ RGB = 3
 
 
 class Encoder(nn.Module):
-    """A truncated torchvision network; `architecture` is its name there."""
+    """A truncated torchvision network; `architecture` is torchvision's name."""
 
     architecture: str
 
     def torchvision_name(self, key: str) -> str | None:
-        """torchvision's name of our state-dict key; None where it has no counterpart there."""
+        """Return torchvision's name of our state-dict key; None if it has none."""
         return key
 
 
 class KeyEncoder(Encoder):
-    """Normalised frames (M, 3, H, W) -> Features; `channels` are those of (s4, s8, s16)."""
+    """An encoder of normalised frames (M, 3, H, W) to Features.
+
+    channels: the widths of (s4, s8, s16).
+    """
 
     channels: tuple[int, int, int]
 
 
 class ValueEncoder(Encoder):
-    """([frame,] mask[, others]) (M, 2 to 5, H, W), key features s16 (M, C, h, w)
-    -> (M, C_v, h, w).
+    """An encoder of masks to memory values.
 
-    `sees_frame`, `sees_others`: whether the frame and the other objects' mask are among the inputs.
+    Maps ([frame,] mask[, others]) (M, 2 to 5, H, W) and key features s16 (M, C, h, w) to
+    (M, C_v, h, w). sees_frame, sees_others: the input holds the frame, the other objects' mask.
     """
 
     sees_frame: bool
@@ -55,7 +58,7 @@ class ValueEncoder(Encoder):
 
 
 class ResNetEncoder(KeyEncoder):
-    """torchvision's ResNet through layer3; `layer1` is called `res2`, as in STCN's weights."""
+    """torchvision's ResNet through layer3; `layer1` is named `res2`, as in STCN."""
 
     def __init__(self, architecture: Literal["resnet18", "resnet50"]) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class ResNetEncoder(KeyEncoder):
         self.res2, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
 
     def forward(self, frames: Tensor) -> Features:
-        """frames (M, 3, H, W), normalised -> Features."""
+        """Encode normalised frames (M, 3, H, W)."""
         s4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(frames)))))
         s8 = self.layer2(s4)
         return Features(s4, s8, self.layer3(s8))
@@ -77,7 +80,7 @@ class ResNetEncoder(KeyEncoder):
 
 
 class MobileNetV2Encoder(KeyEncoder):
-    """torchvision's MobileNetV2 `features[0:14]`: no stage beyond stride 16, so no dilation."""
+    """torchvision's MobileNetV2 `features[0:14]`: up to stride 16, without dilation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class MobileNetV2Encoder(KeyEncoder):
         self.features = _mobilenet_features()
 
     def forward(self, frames: Tensor) -> Features:
-        """frames (M, 3, H, W), normalised -> Features."""
+        """Encode normalised frames (M, 3, H, W)."""
         first, second, third = (tap + 1 for tap in MOBILENET_TAPS)
         s4 = self.features[:first](frames)
         s8 = self.features[first:second](s4)
@@ -94,9 +97,10 @@ class MobileNetV2Encoder(KeyEncoder):
 
 
 class ResNet18ValueEncoder(ValueEncoder):
-    """STCN's value encoder: ResNet-18 through layer3, every convolution with a bias, then `fuser`.
+    """STCN's value encoder: ResNet-18 through layer3, then `fuser`.
 
-    Sees the frame, so 5 channels; 4 where it knows of no other objects.
+    Every convolution has a bias. The input has 5 channels with the frame, the object's and the
+    other objects' mask; 4 without the others' mask.
     """
 
     channels = RESNET_CHANNELS["resnet18"][2]
@@ -116,6 +120,7 @@ class ResNet18ValueEncoder(ValueEncoder):
         self.fuser = fuser
 
     def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
+        """Encode x (M, 4 or 5, H, W) and key_s16 (M, C_16, h, w) -> (M, C_v, h, w)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         value: Tensor = self.fuser(self.layer3(self.layer2(self.layer1(x))), key_s16)
         return value
@@ -127,9 +132,9 @@ class ResNet18ValueEncoder(ValueEncoder):
 
 
 class MobileNetV2ValueEncoder(ValueEncoder):
-    """MobileNetV2 `features[0:14]`, then `fuser`.
+    """A value encoder of MobileNetV2 `features[0:14]`, then `fuser`.
 
-    Without the frame for the students: MobileVOS, arXiv:2303.07815, section 4.
+    The students' encoder does not see the frame: MobileVOS, arXiv:2303.07815, section 4.
     """
 
     channels = MOBILENET_CHANNELS[2]
@@ -145,11 +150,12 @@ class MobileNetV2ValueEncoder(ValueEncoder):
         self.fuser = fuser
 
     def forward(self, x: Tensor, key_s16: Tensor) -> Tensor:
+        """Encode x (M, 2 to 5, H, W) and key_s16 (M, C_16, h, w) -> (M, C_v, h, w)."""
         value: Tensor = self.fuser(self.features(x), key_s16)
         return value
 
     def torchvision_name(self, key: str) -> str | None:
-        # without the frame the stem sees masks only: nothing learned from photos fits it
+        # A stem that sees masks alone has no counterpart in weights learned from photos.
         mask_stem = key.startswith("features.0.") and not self.sees_frame
         return None if mask_stem or key.startswith("fuser.") else key
 
@@ -162,10 +168,11 @@ def _mobilenet_features() -> nn.Sequential:
 def _mask_stem(
     rgb: Tensor, sees_frame: bool, sees_others: bool, *, bias: bool = False
 ) -> nn.Conv2d:
-    """The stem for ([frame,] mask[, others]) in place of one for frames, of weights `rgb`.
+    """Build a stem for ([frame,] mask[, others]) from the shape of a stem for frames.
 
-    The masks' channels start orthogonal, as in STCN. The frame's start at zero: random ones bury
-    the mask among features of the frame, which the key brings anyway; `load_backbone` fills them.
+    rgb: the weights of the stem for frames, for their shape alone. The masks' channels start
+    orthogonal, as in STCN. The frame's channels start at zero, because random ones would bury the
+    mask among features of the frame, which the key provides too; `load_backbone` fills them.
     """
     width, _, kernel, _ = rgb.shape
     mask_channels = 1 + sees_others
@@ -180,15 +187,15 @@ def _mask_stem(
 
 
 def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple[nn.Module, ...]:
-    """Start a model's encoders from ImageNet weights; return those whose BatchNorm is now settled.
+    """Load ImageNet weights into a model's encoders; return modules not to calibrate.
 
     source: a file with torchvision's names (safetensors or .pth), or "imagenet" for torchvision's
-    own weights. The key encoder is filled entirely. The value encoder is filled too where the
-    weights are of its architecture ("imagenet": always), its mask channels apart; but its input
-    is not the one its statistics were made for, so it is not among the modules returned, which
-    are those that `calibration.calibrate(loaded=...)` leaves alone.
-    Raises InputError: a model without such encoders, unreadable file, key missing, shape mismatch,
-    no network. On an error the model is as it was.
+    own weights. The key encoder is loaded entirely. The value encoder is loaded too if the weights
+    are of its architecture ("imagenet": always), except for its mask channels. Only the key
+    encoder is returned, for `calibration.calibrate(loaded=...)`: the BatchNorm statistics of the
+    value encoder are those of frames, not of frames and masks.
+    Raises InputError on a model without such encoders, an unreadable file, a missing key, a shape
+    mismatch or no network; the model is then unchanged.
     """
     encoders = [module for module in model.modules() if isinstance(module, Encoder)]
     settled = [encoder for encoder in encoders if isinstance(encoder, KeyEncoder)]
@@ -211,7 +218,9 @@ def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple
 
 
 def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    """The part of `encoder`'s state that `tensors` (torchvision's names) determine."""
+    """Return the part of the encoder's state that `tensors` hold.
+
+    tensors: by torchvision's names; place: their file, for messages."""
     filled: dict[str, Tensor] = {}
     for key, own in encoder.state_dict().items():
         name = encoder.torchvision_name(key)
