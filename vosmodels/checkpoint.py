@@ -1,7 +1,8 @@
-"""One checkpoint, one file: weights with what is needed to build and to judge the model.
+"""Read and write checkpoints: weights, model configuration and select scores.
 
-A safetensors file whose header has one metadata key, `vos`: canonical JSON of CheckpointInfo. It
-holds no time, path, speed or machine, and is named by its sha256, so equal content is one file.
+A checkpoint is a safetensors file whose header has one metadata key, `vos`: canonical JSON of
+CheckpointInfo. The file holds no time, path, speed or machine and is named by its sha256, so equal
+content is one file.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """The description stored in a checkpoint.
 
-    name, config: the model in the registry and its whole config; ancestor: the sha256 of the stem
-    it was trained from, None for a stem; step: optimisation steps since; scores: on the select
-    split, such as {"j": ..., "f": ..., "jf": ...}; version: of this format.
+    name, config: the model's registry name and whole config; ancestor: the sha256 of the stem that
+    training started from, None for a stem; step: optimisation steps since the ancestor; scores: on
+    the select split, such as {"j": ..., "f": ..., "jf": ...}; version: of the file format.
     """
 
     name: str
@@ -56,16 +57,16 @@ class CheckpointInfo:
         step: int,
         scores: Mapping[str, float] | None = None,
     ) -> CheckpointInfo:
-        """Of a model that `registry.build` made."""
+        """Describe a model that was built by `registry.build`."""
         config = model.config.model_dump(mode="json")
         return cls(model.name, config, ancestor, step, dict(scores or {}))
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> tuple[Path, str]:
-    """Writes `<sha256>.safetensors` into `folder` (made if absent) and returns it with its sha256.
+    """Write `<sha256>.safetensors` into `folder`; return its path and its sha256.
 
-    Atomic: the file is there whole or not at all. Equal content is not written again. Raises
-    InputError where the folder cannot be written, ValueError for scores that are not finite.
+    The folder is created if absent. The write is atomic, and equal content is not written again.
+    Raises InputError if the folder cannot be written, ValueError on scores that are not finite.
     """
     odd = {name: score for name, score in info.scores.items() if not math.isfinite(score)}
     if odd:
@@ -89,10 +90,10 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
 
 
 def read_info(path: Path) -> CheckpointInfo:
-    """Read what a checkpoint says of itself, not its tensors.
+    """Read the description of a checkpoint, without its tensors.
 
-    Raises InputError: missing or unreadable file, weights without our description, another format
-    version.
+    Raises InputError on a missing or unreadable file, weights without our description, or another
+    format version.
     """
     info = _stored_info(path)
     if info is None:
@@ -104,12 +105,12 @@ def read_info(path: Path) -> CheckpointInfo:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint; a file named by its sha256 must match that name.
+    """Read the weights of a checkpoint; a file named by a sha256 must match its name.
 
-    Raises InputError: as `read_info`, and for a file that does not match. Weights files of other
+    Raises InputError as `read_info`, and for a file that does not match. Weights files of other
     projects are read by `load_weights`.
     """
-    read_info(path)  # refuses what is no checkpoint
+    read_info(path)  # refuses a file that is no checkpoint
     if SHA256_NAME.fullmatch(path.stem):
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != path.stem:
@@ -136,12 +137,12 @@ def load_model(path: Path | str) -> VideoModel:
 
 
 def load_weights(model: VideoModel, path: Path) -> CheckpointInfo | None:
-    """Fills `model` with a checkpoint of ours, a bare .safetensors, or a .pth of tensors alone.
+    """Load a checkpoint of ours, or a bare .safetensors or .pth file, into `model`.
 
     Weights of an older layout are adapted by the model (`VideoModel.adapt_weights`). Returns the
-    description where there is one.
-    Raises InputError: unreadable file, code in it, weights of another model. Then the model is as
-    it was.
+    description, or None if the file has none.
+    Raises InputError on an unreadable file, a file with code, or weights of another model; `model`
+    is then unchanged.
     """
     info = _stored_info(path) if path.suffix == ".safetensors" else None
     tensors = read_weights_file(path) if info is None else read_tensors(path)
@@ -177,7 +178,7 @@ def _stored_info(path: Path) -> CheckpointInfo | None:
 def _load(
     model: VideoModel, tensors: Mapping[str, Tensor], path: Path, info: CheckpointInfo | None
 ) -> None:
-    """load_state_dict after every check, so that it cannot fail half-way."""
+    """Load the state dict after all checks, so that loading cannot fail half-way."""
     own = model.state_dict()
     if info is not None:
         _compare_configs(model, path, info)
