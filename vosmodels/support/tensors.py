@@ -56,7 +56,10 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
 
 
 def _state_dict_in(loaded: Any) -> Any:
-    """The weights in what a training script saved beside its optimizer; else what was loaded."""
+    """Return the weights in a training script's file, or the loaded object itself.
+
+    Training scripts save the weights under one of STATE_DICTS, beside an optimizer's state.
+    """
     if isinstance(loaded, Mapping):
         for key in STATE_DICTS:
             if isinstance(loaded.get(key), Mapping):
@@ -65,7 +68,7 @@ def _state_dict_in(loaded: Any) -> Any:
 
 
 def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the `module.` that DataParallel and DDP put in front of all of them."""
+    """Strip the `module.` that DataParallel and DDP put in front of all names."""
     if tensors and all(name.startswith(WRAPPER) for name in tensors):
         return {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
     return tensors
