@@ -1,4 +1,4 @@
-"""The same network for running only: BatchNorm folded away, channels last, bfloat16 if wanted."""
+"""Prepare a network for inference: fold BatchNorm, order memory, choose the type."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; False where its C library cannot be told.
+    """Make malloc keep freed memory in this process; return False without glibc.
 
-    A frame's maps are freed and wanted again for the next frame. glibc hands large ones back to the
-    system each time, and the pages it gets anew cost more than the arithmetic on them.
+    Every frame frees its feature maps and allocates maps of the same sizes. glibc returns large
+    blocks to the system each time, and faulting in new pages costs more than the arithmetic.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -41,12 +41,12 @@ def keep_freed_memory() -> bool:
 
 
 def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
-    """A copy that answers as `model` does, up to rounding, in less time; it is not to be trained.
+    """Return a faster copy of `model` for inference, equal up to rounding.
 
-    A frozen BatchNorm is a scale and a shift per channel, so it goes into the weights of the
-    convolution before it. dtype: of the weights and features; keys are matched and objects
-    aggregated in float32 whatever it is. Raises ValueError where a BatchNorm follows no
-    convolution, as nothing could be folded into.
+    A frozen BatchNorm is a scale and a shift per channel, so both are folded into the weights of
+    the convolution before it. The copy cannot be trained. dtype: type of weights and features; keys
+    are matched and objects aggregated in float32 for every dtype. Raises ValueError if a BatchNorm
+    follows no convolution.
     """
     keep_freed_memory()
     made = copy.deepcopy(model).eval().requires_grad_(False)
@@ -74,6 +74,9 @@ def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
 
 
 def _constants(model: VideoModel) -> dict[str, Tensor]:
-    """Buffers that no weights file holds, such as the mean colour: they keep full precision."""
+    """Return the buffers that no weights file holds, such as the mean colour.
+
+    They keep full precision.
+    """
     stored = model.state_dict()
     return {name: value for name, value in model.named_buffers() if name not in stored}
