@@ -34,7 +34,7 @@ class VideoModel(nn.Module, ABC):
 
     @property
     def skips_parameters(self) -> bool:
-        """True where a training step may leave a parameter without gradient: DDP must know."""
+        """Return True if a step may leave a parameter without gradient; DDP must know."""
         return False
 
     @abstractmethod
@@ -43,7 +43,7 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
-        """Do as `forward`; with `given_masks` past masks are the clip's, not the predicted ones."""
+        """Do as `forward`; with `given_masks` past masks are the clip's, not predicted."""
 
     @abstractmethod
     def propagator(self, *args: Any, **options: Any) -> Propagator:

@@ -1,4 +1,4 @@
-"""Define the terms of a training loss: what each is called, weighs, acts on and computes.
+"""Define the terms of a training loss: name, weight, inputs and value of each.
 
 `orchestrator.config.LossConfig.terms` lists the terms a configuration asks for. A new loss is one
 function here, one line there and one key of the YAML.
@@ -56,7 +56,7 @@ class StepView:
 
 @dataclass(frozen=True)
 class Term:
-    """One weighted term of a loss.
+    """A weighted term of a loss.
 
     name    short, in ledger and MLflow: `train/loss_NAME`, `grad/NAME_z`
     label   what a message calls it, a key of the YAML where there is one
@@ -76,7 +76,7 @@ class Term:
 
 
 def cross_entropy(weight: float) -> Term:
-    """Bootstrapped poly cross-entropy; an item is a (clip, frame)."""
+    """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame)."""
 
     def value(view: StepView) -> SumAndCount:
         flat, truth = view.logits.flatten(0, 1), view.truth.flatten(0, 1)
@@ -88,7 +88,7 @@ def cross_entropy(weight: float) -> Term:
 
 
 def dice(weight: float) -> Term:
-    """Soft Jaccard loss; an item is a (clip, frame, present object).
+    """Return the soft Jaccard term; an item is a (clip, frame, present object).
 
     An absent slot has probability 0 everywhere and an empty truth: its Jaccard loss is 0.
     """
@@ -105,7 +105,9 @@ def dice(weight: float) -> Term:
 
 
 def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool) -> Term:
-    """KL divergence of teacher and student logits; an item is a (clip, frame) with pixels."""
+    """Return the KL term of teacher and student logits.
+
+    An item is a (clip, frame) with pixels."""
 
     def value(view: StepView) -> SumAndCount:
         assert view.teacher is not None
@@ -127,7 +129,9 @@ def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool)
 def correlation(
     weight: float, *, omega: float, method: CorrelationMethod, norm: CorrelationNorm
 ) -> Term:
-    """Correlation loss of MobileVOS; an item is a (clip, frame, object) with two pixels or more."""
+    """Return MobileVOS's correlation term.
+
+    An item is a (clip, frame, object) with two pixels or more."""
 
     def value(view: StepView) -> SumAndCount:
         assert view.selection is not None

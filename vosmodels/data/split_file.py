@@ -22,7 +22,7 @@ def label(split: str) -> str:
 
 
 def read(path: Path, videos: Sequence[str], folder: Path) -> tuple[str, ...]:
-    """Read the names in a split file, in its order, each once; blank lines do not count.
+    """Read the names in a split file, in order, each once; blank lines are skipped.
 
     videos: the names that `folder` holds. A relative `path` is below the working directory.
     Raises InputError: no such file, a file without names, every line that names no video.

@@ -13,7 +13,7 @@ from vosmodels.types import U8, ScoredVideo
 
 
 class OverlayStrip:
-    """Collect masks of a few frames while a video is scored, and save them as one picture.
+    """A picture of a few frames, whose masks are collected while a video is scored.
 
     The frames are spread evenly from the first, whose mask is given, to the last visited. Masks of
     other frames are dropped, so memory does not grow with the video. Height and stride are those
@@ -30,14 +30,14 @@ class OverlayStrip:
         self._ids: dict[int, U8] = {}
 
     def add(self, name: str, number: int, ids: U8) -> None:
-        """Keep the (H, W) ids of frame `number` if the strip shows it; `name` is its video's."""
+        """Keep the ids (H, W) of a frame of video `name` if the strip shows that frame."""
         if name == self.sequence.name and number in self.shown:
             self._ids[number] = ids
 
     def save(self, path: Path) -> None:
-        """Write the strip as PNG, its folder made if absent; a frame without truth stays bare.
+        """Write the strip as a PNG; a frame without truth is shown bare.
 
-        Raises ValueError while frames that it shows have not been added.
+        The folder is created if absent. Raises ValueError if a frame to show was not added.
         """
         missing = [number for number in self.shown if number not in self._ids]
         if missing:

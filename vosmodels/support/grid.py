@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grid:
-    """Hold a table of text: one heading per column, rows below, a title above, notes underneath.
+    """A table of text with a heading per column, a title above and notes below.
 
     left: indices of the left-aligned columns; all others hold numbers and are right-aligned.
     notes: one paragraph each. Raises ValueError where a row and the head differ in length.
@@ -57,7 +57,7 @@ class Grid:
         return table
 
     def markdown(self) -> str:
-        """Return a pipe table, the title in bold above it and the notes as paragraphs below.
+        """Return a pipe table, with the title in bold above and the notes below.
 
         Markdown within cells, title and notes is left as it is; only `|` in a cell is escaped.
         """
@@ -68,7 +68,7 @@ class Grid:
         return "\n\n".join([*title, "\n".join([head, rule, *body]), *self.notes])
 
     def html(self) -> str:
-        """Return a `<table>` that needs no style sheet: title as caption, notes in the foot."""
+        """Return a `<table>` that needs no style sheet; title as caption, notes as foot."""
         lines = ["<table>"]
         if self.title:
             lines.append(f"<caption>{escape(self.title)}</caption>")

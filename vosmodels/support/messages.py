@@ -16,6 +16,6 @@ def together(head: str, problems: list[str]) -> str:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """End a message with the nearest known word: `; did you mean 'x'?`, or with nothing."""
+    """Return `; did you mean 'x'?` of the nearest known word, or an empty string."""
     match = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
