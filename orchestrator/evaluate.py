@@ -1,4 +1,4 @@
-"""`python -m orchestrator.evaluate`: score a checkpoint on a folder of videos, or masks on disk."""
+"""Score a checkpoint, or masks on disk: `python -m orchestrator.evaluate`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MODULE = "orchestrator.evaluate"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "J and F by the protocol of DAVIS or YouTube-VOS: of a checkpoint on videos at full size, "
-        "or of masks on disk.",
+        "Score a checkpoint on videos at full size, or masks on disk, with J and F by the protocol "
+        "of DAVIS or YouTube-VOS.",
         f"python -m {MODULE} --checkpoint mlflow:omega --data /data/DAVIS --split val --out masks",
         tracking=True,
     )
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="write masks as palette PNG, in the layout of the benchmark",
     )
-    parser.add_argument("--masks", metavar="DIR", type=Path, help="score these masks")
-    parser.add_argument("--annotations", metavar="DIR", type=Path, help="against these")
+    parser.add_argument("--masks", metavar="DIR", type=Path, help="masks to score")
+    parser.add_argument("--annotations", metavar="DIR", type=Path, help="true masks")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         cli.check_rows(args.height)
@@ -58,23 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
             masks = within if within.is_dir() else args.masks
-            scores, told = score_folders(masks, args.annotations), str(masks)
+            scores, origin = score_folders(masks, args.annotations), str(masks)
         elif args.checkpoint and args.data and not args.masks:
-            scores, told = _run(args)
+            scores, origin = _run(args)
         else:
             raise ConfigError(
                 [
-                    "give --checkpoint and --data, and --height if you like, or --masks and "
-                    "--annotations, not parts of both"
+                    "give --checkpoint and --data (and --height if needed), or --masks and "
+                    "--annotations, but not parts of both"
                 ]
             )
         from orchestrator.reporting.score_table import show_scores
         from vosmodels.evaluation.scores import ON_THE_SERVER
 
         if not args.json:
-            show_scores(scores, told)
+            show_scores(scores, origin)
         note = {} if scores.sequences else {"note": ON_THE_SERVER}
-        return {**scores.as_dict(), "source": told, **note}
+        return {**scores.as_dict(), "source": origin, **note}
 
     return cli.run(parser, argv, work)
 
@@ -98,14 +98,14 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     videos = sequences(data, args.split)
     by_name = {video.name: video for video in videos}
 
-    def keep(name: str, number: int, ids: U8) -> None:
+    def write(name: str, number: int, ids: U8) -> None:
         answer = by_name[name].answer(number)
         if answer is not None:
             path = args.out / answer
             path.parent.mkdir(parents=True, exist_ok=True)
             write_palette(path, ids)
 
-    return evaluate(segmenters, videos, on_mask=keep if args.out else None), source.origin
+    return evaluate(segmenters, videos, on_mask=write if args.out else None), source.origin
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.fetch REF FILE`: the checkpoint behind a reference, as a file."""
+"""Copy a checkpoint by reference to a file: `python -m orchestrator.fetch`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULE = "orchestrator.fetch"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
         "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file.",

@@ -49,9 +49,12 @@ def run(
     quiet: bool,
     keep: Callable[[Results], None] = lambda results: None,
 ) -> Mapping[str, Any]:
-    """The whole sweep: jobs, scores, soup, table. Raises CommandFailed where a trial failed.
+    """Run a whole sweep: jobs, scores, soup, table.
 
-    keep sees the results as far as they are, whenever a job has come to its end.
+    text: the YAML file, logged in MLflow; command: the command line, for the results; quiet: print
+    nothing; keep: called with the results so far after every finished job.
+    Raises CommandFailed with the results where a trial failed, Missing where data or
+    weights are absent.
     """
     started = time.monotonic()
     storage = Storage(config.storage_root)
@@ -63,9 +66,9 @@ def run(
         driver.save_resolved_config(config, storage, sweep, plan.trials[0].threads)
         store = locate(tracking_uri or config.tracking.uri, storage.root)
         tracker = Tracker(Connection(store))
-        tracker.open_sweep(named, sweep, text)  # a fetched file may lie elsewhere next time
+        tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
-        # As many threads as the jobs have: a score is the same whoever computes it.
+        # Same thread count as the jobs, so that scores computed here and there are equal.
         torch.set_num_threads(plan.trials[0].threads)
         status = "KILLED"
         table = SweepTable(plan, config, storage)
@@ -109,7 +112,7 @@ def run(
 
 
 def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Mapping[str, Any]:
-    """What `run` would do, as JSON; nothing is started or written."""
+    """Print and return the jobs that `run` would run, without starting or writing any."""
     storage = Storage(config.storage_root)
     out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
@@ -130,24 +133,26 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     nodes = driver.nodes_of(config)
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
     out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
-    told = forecast(plan, config, storage, placement)
-    for part, seconds in told.seconds.items():
+    estimate = forecast(plan, config, storage, placement)
+    for part, seconds in estimate.seconds.items():
         out.print(f"{part:8} about {seconds:.0f} s")
-    out.print(f"{told.source}; disk about {told.disk_mib:.0f} MiB under {storage.root}")
+    out.print(f"{estimate.source}; disk about {estimate.disk_mib:.0f} MiB under {storage.root}")
     return {
         "trials": [job.name for job in plan.trials],
         "states": states,
         "at_once": placement.at_once,
         "threads": placement.threads,
-        "seconds": dict(told.seconds),
-        "disk_mib": told.disk_mib,
+        "seconds": dict(estimate.seconds),
+        "disk_mib": estimate.disk_mib,
         "missing": [],
     }
 
 
 def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
-    """The configuration with files where weights are models:/ID; Missing with all that is not
-    here."""
+    """Replace weights of models:/ID by files, and check data and weights.
+
+    Raises Missing with all problems.
+    """
     changes, problems = {}, []
     for section in ("student", "teacher"):
         model = getattr(config, section)
@@ -178,15 +183,15 @@ def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
 def _soup(
     config: RunConfig, plan: Plan, storage: Storage, tracker: Tracker, table: SweepTable
 ) -> Row:
-    """Make the soup of the plan's trials, and its row; MLflow shows it when it is there."""
+    """Make the soup of a plan's trials and return its row, with or without MLflow."""
 
     def project(job: JobRecord) -> None:
         try:
             tracker.project(job, plan.sweep)
-        except Exception as error:  # whatever the store's client raises: it comes back or not
+        except Exception as error:  # clients of stores raise all kinds of errors
             logger.warning(
-                "tracking is away (%s); the soup waits in the ledger: show it with the same "
-                "command again",
+                "MLflow cannot be reached (%s); the soup waits in the ledger: run the same command "
+                "again to show it",
                 error,
             )
 
@@ -200,20 +205,20 @@ def _soup(
 
 
 def _protocol(config: SweepConfig) -> str:
-    """Say what the table's scores were measured on."""
+    """Describe the splits and the protocol of a table's scores."""
     report = ScoringProtocol.for_report(config.data)
     select = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
     return f"{select}; report {report.describe()}" if report else select
 
 
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:
-    """Keep the results in the storage folder and on the sweep's page in MLflow."""
+    """Write the results to the storage folder and to the sweep's run in MLflow."""
     write_json(storage.sweeps / f"{plan.sweep}-results.json", results.as_dict())
     tracker.log_results(results.name, plan.sweep, results.as_dict())
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
-    # Where there is no terminal rich takes 80 columns, which is too few for the report's.
+    # Without a terminal rich assumes 80 columns, too few for the columns of the report split.
     out = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
     out.print(results.grid().terminal())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
@@ -239,9 +244,10 @@ def run_seeds(
     command: str,
     tracking_uri: str | None,
 ) -> tuple[SeedTable, bool]:
-    """Run a sweep for each configuration, which differ in their seed, and keep one table of all.
+    """Run a sweep for each configuration and collect all of them in one table.
 
-    The table is in `out` after every job. Returns it, and whether all trials ended well.
+    configs: the same sweep with different seeds; out: file that has the table after every job.
+    Returns the table, and whether all trials finished.
     """
     all_well = True
     for config in configs:

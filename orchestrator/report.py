@@ -1,4 +1,4 @@
-"""`python -m orchestrator.report`: a sweep's table again, as JSON, and the README's Results."""
+"""Print a sweep's table again, or write the README's Results section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULE = "orchestrator.report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
         "Print the table of a sweep, or write the committed results into a README.",
@@ -26,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking=True,
     )
     parser.add_argument("source", metavar="mlflow:EXPERIMENT|TABLE.json|FOLDER")
-    parser.add_argument("--sweep", metavar="ID", help="another sweep than the newest")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="keep the results")
-    parser.add_argument("--readme", metavar="FILE.md", type=Path, help="rewrite its Results")
+    parser.add_argument("--sweep", metavar="ID", help="id of a sweep; default: the newest")
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the results to a file")
+    parser.add_argument(
+        "--readme", metavar="FILE.md", type=Path, help="rewrite the Results section of a file"
+    )
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.source.startswith(EXPERIMENT):

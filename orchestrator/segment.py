@@ -1,4 +1,4 @@
-"""`python -m orchestrator.segment`: follow objects through a person's own video."""
+"""Segment objects through a video: `python -m orchestrator.segment`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.sweep SWEEP.yaml`: run or continue a sweep, print its table."""
+"""Run or continue a sweep and print its table: `python -m orchestrator.sweep`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Run a sweep, or continue it: what is done is not done again.",
+        "Run a sweep, or continue it from its finished jobs and last checkpoints.",
         f"python -m {MODULE} sweeps/omega.yaml data.root=/data/DAVIS",
         tracking=True,
     )

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.table SWEEP.yaml`: a sweep from several seeds, as one table."""
+"""Run a sweep from several seeds into one table: `python -m orchestrator.table`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Run a sweep from several seeds, each with a stem and a teacher of its own, or continue\n"
-        "it, and keep one table of all. Its file has what is done after every trial; seeds that\n"
-        "are in it are not run again, others are added.",
+        "Run a sweep from several seeds, each with its own stem and teacher, into one table.\n"
+        "The table's file is written after every trial. Seeds in the file are not run again;\n"
+        "other seeds are added.",
         f"python -m {MODULE} sweeps/table5.yaml --seeds 0,1,2 data.report=test",
         tracking=True,
     )

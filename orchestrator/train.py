@@ -1,4 +1,4 @@
-"""`python -m orchestrator.train RUN.yaml`: one student, with the teacher and stem it needs."""
+"""Train one student, with its teacher and stem: `python -m orchestrator.train`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Train one student, or continue it. A sweep's file is refused.",
+        "Train one student, or continue its training. A sweep file is refused.",
         f"python -m {MODULE} run.yaml loss.omega=0.95 data.root=/data/DAVIS",
         tracking=True,
     )

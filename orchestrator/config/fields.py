@@ -36,7 +36,7 @@ ClipLength = Annotated[int, Number, Field(ge=2)]  # frames
 
 
 def _side(value: int) -> int:
-    """Refuse a side that no model takes; which one a model takes, its registry entry says."""
+    """Refuse a side that no model takes; `models.check_crop` checks the run's models."""
     if value % CROP_MULTIPLE > 1:
         raise broken_rule("must be a multiple of 16, or one more than that")
     return value

@@ -1,4 +1,4 @@
-"""Define the sections of student and teacher, and the rules that depend on the model."""
+"""Define the sections of student and teacher, and rules that depend on the model."""
 
 from __future__ import annotations
 

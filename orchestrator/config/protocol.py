@@ -1,4 +1,4 @@
-"""Say how weights are scored: on which videos, at which size, on which frames."""
+"""Define a scoring protocol: the videos, size and frames of a score."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vosmodels.data import split_file
 
 @dataclass(frozen=True)
 class ScoringProtocol:
-    """Scores are comparable where their protocols are equal.
+    """Split, size and frames of a score; scores compare if their protocols are equal.
 
-    data: the folder `split` is of; height: rows that frames and masks are scaled down to before
-    anything is run or scored, None for full size; stride: every so many frames are visited;
-    rows: rows the network sees of a frame that is scored at its own size, None for all.
+    data: section of the dataset that has `split`; height: rows that frames and masks are scaled
+    down to before segmenting and scoring, None for full size; stride: every `stride`-th frame is
+    segmented; rows: rows of the network's input for masks scored at full size, None for all.
     """
 
     data: DataConfig
@@ -25,18 +25,18 @@ class ScoringProtocol:
 
     @classmethod
     def for_select(cls, data: DataConfig) -> ScoringProtocol:
-        """Return the protocol that checkpoints, trials and soups are chosen by."""
+        """Return the protocol by which checkpoints, trials and soups are chosen."""
         return cls(data, data.select, height=data.select_height, stride=data.select_stride)
 
     @classmethod
     def for_report(cls, data: DataConfig) -> ScoringProtocol | None:
-        """Return the protocol of the scores at the end; None where `data.report` is null."""
+        """Return the protocol of the final scores; None where `data.report` is null."""
         if not data.report:
             return None
         return cls(data, data.report, rows=data.report_height)
 
     def describe(self) -> str:
-        """Return split, size and frames in words, such as `val, at most 240 px high, stride 2`."""
+        """Describe the protocol, for example `val, at most 240 px high, stride 2`."""
         split = split_file.label(self.split)
         if self.height is not None:
             return f"{split}, at most {self.height} px high, stride {self.stride}"

@@ -1,7 +1,7 @@
-"""`python -m orchestrator.config.reference`: the page of all YAML keys, held to the schema.
+"""Write the page of all YAML keys: `python -m orchestrator.config.reference`.
 
-Key, type and default come from the schema, the meaning from the page: it is written there once and
-kept by key.
+Key, type and default come from the schema. The meaning comes from the page, where a person writes
+it; a rewrite keeps the meaning of each key.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Write the table of all YAML keys into a page, after a change of the schema. Meanings are\n"
-        "kept; a new key has an empty one, which is for you to write.",
+        "Rewrite the table of all YAML keys on a page, after a change of the schema. Meanings\n"
+        "stay; the meaning of a new key is empty, for you to write.",
         f"python -m {MODULE} sweeps/README.md",
     )
     parser.add_argument("page", metavar="PAGE.md", type=Path)
@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def keys() -> dict[str, tuple[str, str]]:
-    """List every key of a sweep's YAML: dotted key -> (type, default), in the schema's order.
+    """List every key of a sweep's YAML with type and default, in schema order.
 
-    A number in a list is written N: `stages.N.lr`.
+    Returns dotted key -> (type, default); a list index is written N: `stages.N.lr`.
     """
     return {
         ".".join(path): (_type(field.annotation, field.metadata), _default(field))
@@ -74,9 +74,9 @@ def keys() -> dict[str, tuple[str, str]]:
 
 
 def refreshed(page: str, name: str) -> str:
-    """Write the table of `keys` between the markers of a page, with the meanings that it has.
+    """Rewrite the table of `keys` between the markers of a page; meanings stay.
 
-    Raises InputError where `page`, called `name`, lacks a marker.
+    name: path of the page, for messages. Raises InputError where the page lacks a marker.
     """
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise InputError(f"{name}: needs one line {BEGIN!r} and one {END!r}, the keys between")
@@ -106,7 +106,10 @@ def _meanings(page: str) -> dict[str, str]:
 def _leaves(
     model: type[BaseModel], above: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Every key that is no section; of a list of sections the list, then the keys of an entry."""
+    """Yield every key that is not a section.
+
+    For a list of sections, yield the list and then the keys of an entry.
+    """
     for name, field in model.model_fields.items():
         path = (*above, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -118,7 +121,7 @@ def _leaves(
 
 
 def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Say in words what a value may be."""
+    """Describe the type of a value in words."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         bounds: list[Any] = []
@@ -136,7 +139,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
     for part in metadata:
-        if isinstance(part, str):  # what a validator of its own holds, in words
+        if isinstance(part, str):  # words that a validator adds
             yield part
         for name, words in BOUNDS.items():
             if (value := getattr(part, name, None)) is not None:
@@ -144,7 +147,7 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    """The default as it would be written in a file; empty where a value must be given."""
+    """Write a default as in a YAML file; empty where a value must be given."""
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True)

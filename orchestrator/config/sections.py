@@ -157,7 +157,10 @@ class LossConfig(Section):
 
     @property
     def needs_labels(self) -> bool:
-        """True where masks after a clip's first frame are read: by a term, or to choose pixels."""
+        """True where masks after a clip's first frame are read.
+
+        They are read by a term, or by the choice of pixels.
+        """
         supervised = self.ce > 0 or self.dice > 0 or (self.representation > 0 and self.omega < 1)
         boundary = "boundary" in (self.sampling, self.kl_pixels) or self.sampling == "random"
         return supervised or (self.needs_teacher and boundary)

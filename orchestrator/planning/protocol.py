@@ -1,4 +1,4 @@
-"""Open the videos of a scoring protocol, and name it by what those videos hold."""
+"""Open the videos of a scoring protocol, and compute the protocol's key."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vosmodels.types import ScoredVideo
 
 
 def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
-    """Open the videos of the protocol's split.
+    """Open the videos of a protocol's split.
 
-    InputError where there is no such split, or nothing in it to score.
+    Raises InputError where the split does not exist, or has no labelled frame after the first.
     """
     videos = sequences(protocol.data, protocol.split)
     if any(max(video.judged, default=0) > 0 for video in videos):
@@ -25,10 +25,10 @@ def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
 
 
 def protocol_key(protocol: ScoringProtocol) -> list[str | int | None]:
-    """Return the protocol's part of a content key: [fingerprint of the split, height, stride].
+    """Return a protocol's part of a content key: [fingerprint, height, stride, rows].
 
-    The folder's place is not in it, the content of the split is. `rows` comes fourth, only where
-    it is set: keys made before there were rows stay what they are.
+    The fingerprint covers the content of the split, not the path of its folder. `rows` is left out
+    where it is None, so that keys from before `rows` existed stay valid.
     """
     content = fingerprint(protocol.data, protocol.split)
     rows = [protocol.rows] if protocol.rows else []

@@ -90,20 +90,21 @@ def checkpoint_record(model: Any) -> CheckpointRecord | None:
 
 
 def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
-    """Name what a `select/...` or `report/...` metric of a run was measured on, None for others.
+    """Return the dataset of a `select/...` or `report/...` metric, None for others.
 
-    The digest is of root, split, height and stride, rows. The run's config is as the ledger has
-    it: a job keeps its first, so a report split named later is `report`.
+    The digest covers root, split, height, stride and rows.
+    config: of the job's first start in the ledger; a report split that was named later is called
+    `report`.
     """
     kind = metric.partition("/")[0]
     if kind not in ("select", "report"):
         return None
     values = dict(config["data"])
     values["report"] = values.get("report") or "report"
-    data = DataConfig.model_construct(**values)  # checked when the job began
-    of = ScoringProtocol.for_select if kind == "select" else ScoringProtocol.for_report
-    protocol = of(data)
-    assert protocol is not None  # report has a name here
+    data = DataConfig.model_construct(**values)  # validated before the job started
+    make = ScoringProtocol.for_select if kind == "select" else ScoringProtocol.for_report
+    protocol = make(data)
+    assert protocol is not None  # the report split has a name here
     scaled = [] if protocol.height is None else [protocol.height, protocol.stride]
     rows = [protocol.rows] if protocol.rows else []
     return Dataset(

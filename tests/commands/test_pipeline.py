@@ -47,4 +47,4 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
-    assert "tracking is away (no answer)" in caplog.text
+    assert "MLflow cannot be reached (no answer)" in caplog.text
