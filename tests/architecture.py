@@ -1,4 +1,4 @@
-"""The plan of the house, as functions of {module: source}: each lists what breaks one rule."""
+"""List the modules that break a rule of the layout, from {module: source}."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What several test files share, new for each test: tiny DAVIS and YouTube-VOS folders, an empty
-ledger with its MLflow store; and the options of the conformance tests, which pytest reads here
-only."""
+"""Share fixtures: tiny datasets, an empty ledger with its MLflow store.
+
+Every test gets new ones. pytest reads the options of the conformance tests here only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that fills up while a file is being written, as far as this process can see."""
+"""Simulate, within this process, a disk that fills up during a write."""
 
 import resource
 from contextlib import contextmanager

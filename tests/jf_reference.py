@@ -1,6 +1,7 @@
-"""J and F as they are defined, frame by frame on whole images: nothing cropped, nothing kept.
+"""Compute J and F by definition, frame by frame on whole images.
 
-What `vosmodels.evaluation.metrics` must equal to the last bit, and what it is timed against.
+Nothing is cropped or cached. `vosmodels.evaluation.metrics` must equal this module to the last bit,
+and is timed against it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Command lines that end at once: each command's --help, and every kind of wrong usage,
-wrong configuration and missing file, for the test and the benchmark of how soon they end."""
+"""List command lines that end at once.
+
+These are each command's --help and every kind of wrong usage, wrong configuration and missing file,
+for the test and the benchmark of start-up time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several model tests share: textured clips, and weights regenerated from key names."""
+"""Make textured clips, and weights regenerated from key names, for model tests."""
 
 from __future__ import annotations
 

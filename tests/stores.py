@@ -1,4 +1,7 @@
-"""MLflow databases for tests: made once per process, which takes seconds, then copied."""
+"""Copy MLflow databases for tests.
+
+One is made per process, which takes seconds.
+"""
 
 from __future__ import annotations
 

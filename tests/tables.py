@@ -1,4 +1,4 @@
-"""Results of small sweeps, made by hand, for whatever compares or shows them."""
+"""Make results of small sweeps by hand, for tests that compare or show them."""
 
 from dataclasses import replace
 

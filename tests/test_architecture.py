@@ -1,4 +1,4 @@
-"""The product keeps to the plan of the house: tests/architecture.py holds the rules."""
+"""Test that the product keeps to the rules of tests/architecture.py."""
 
 from pathlib import Path
 

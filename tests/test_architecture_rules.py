@@ -1,4 +1,4 @@
-"""Each rule of the house sees a tiny tree that breaks it, and lets the mended one pass."""
+"""Test each rule of the layout on a tiny tree that breaks it, and on a mended one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The documents say what the commands do: every command line, link and snippet of a README."""
+"""Test every command line, link and snippet of the documents."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""A network and clips small enough for tests of whatever surrounds them."""
+"""Define a network and clips small enough for tests of their surroundings."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A tiny YouTube-VOS folder: splits train, valid and valid_all_frames of two videos."""
+"""Write a tiny YouTube-VOS folder of two videos in three splits."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Speed targets, measured where somebody asks: `python -m tests.benchmarks.NAME`; no tests."""
+"""Measure speed targets on request: `python -m tests.benchmarks.NAME`; no tests."""

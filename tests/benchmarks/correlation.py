@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.correlation`: the correlation loss without its n x n matrices.
+"""Time the correlation loss with and without its n x n matrices.
 
-Forward and backward of one item, 64 channels. 9216 pixels are every stride-4 pixel of a 384 crop,
-27,300 every one of a 480x910 frame.
+`python -m tests.benchmarks.correlation` runs forward and backward of one item with 64 channels.
+9216 pixels are every stride-4 pixel of a 384 crop, 27,300 of a 480x910 frame.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""`python -m tests.benchmarks.correlation_gpu`: tiles against n x n matrices, both in bfloat16.
+"""Time the tiled correlation loss against n x n matrices, both in bfloat16.
 
-Forward and backward of one item on a GPU: 64 channels, every stride-4 pixel of a 384 crop.
+`python -m tests.benchmarks.correlation_gpu` runs forward and backward of one item on a GPU: 64
+channels, every stride-4 pixel of a 384 crop.
 """
 
 from __future__ import annotations

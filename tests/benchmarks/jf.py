@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.jf`: J and F against their plain reference, on masks of real size."""
+"""Time J and F against their plain reference: `python -m tests.benchmarks.jf`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`python -m tests.benchmarks.memory_read`: the read of two frames at 480x910, plain and ours.
+"""Time the memory read of two frames at 480x910, plain and ours.
 
-1710 queries, 3420 entries, keys 64 wide, values 512, as in STCN. The plain read is that of the
-public code: the whole matrix of scores; for the top 20 a scatter into zeros and a dense product.
+`python -m tests.benchmarks.memory_read`: 1710 queries, 3420 entries, keys 64 wide, values 512, as
+in STCN. The plain read is that of the public code: the whole matrix of scores; for the top 20 a
+scatter into zeros and a dense product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Candidates timed against each other in interleaved rounds, and the report of it."""
+"""Time candidates against each other in interleaved rounds, and report them."""
 
 from __future__ import annotations
 

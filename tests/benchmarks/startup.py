@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.startup`: CPU time until help or a wrong command line is answered.
+"""Time until a command prints its help or refuses a wrong command line.
 
-Every command is started as a person starts it, in a process of its own, on every command line of
-tests/misuse.py. The seconds are user and system time of that process, which a busy machine
+`python -m tests.benchmarks.startup` starts every command in a process of its own, on every command
+line of tests/misuse.py. The seconds are user and system time of that process, which a busy machine
 stretches less than its wall time.
 """
 

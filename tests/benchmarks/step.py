@@ -1,9 +1,10 @@
-"""`python -m tests.benchmarks.step`: a student's whole step at 480x910 against the teacher's.
+"""Time a student's whole step at 480x910 against the teacher's.
 
-One object on random frames, through VideoSegmenter, all models in one process and in turn. STCN
-runs with its official settings (every fifth frame remembered, top 20) as it was trained; it is
-itself held to the seconds of the public code, carried to this machine by a matrix product, so that
-no student wins by a slow teacher. A round is a block of frames of each model.
+`python -m tests.benchmarks.step` follows one object on random frames through VideoSegmenter, all
+models in one process and in turn. STCN runs with its official settings (every fifth frame in
+memory, top 20). A second check holds STCN to the seconds of the public code, scaled to this machine
+by a matrix product, so that no student wins by a slow teacher. A round is a block of frames of each
+model.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""`python -m tests.benchmarks.training`: a step of distillation as `fit` runs it, on the CPU.
+"""Time a step of distillation on the CPU, as `fit` runs it, against a plain loop.
 
-Against the loop written out below: float32, the correlation loss with all its matrices, the teacher
-as it was trained.
+`python -m tests.benchmarks.training`. The plain loop is written out below: float32, the correlation
+loss with all its matrices, the teacher as it was trained.
 
 stcn_mobilenetv2 teaches mobilevos_mobilenetv2_noaspp on generated clips, 4 of 3 frames of 192x192,
-with pixels from the boundary and with all of them. A round is one step of each. Before them every
-part of both loops is timed by itself.
+with pixels from the boundary and with all pixels. A round is one step of each loop. Before the
+rounds every part of both loops is timed by itself.
 """
 
 from __future__ import annotations

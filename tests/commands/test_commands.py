@@ -1,4 +1,7 @@
-"""Commands on bad input: one clear message, its exit code, no traceback, nothing left behind."""
+"""Test commands on bad input.
+
+Each answers with one clear message and its exit code, without traceback, and leaves nothing behind.
+"""
 
 import json
 import os

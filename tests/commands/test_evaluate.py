@@ -1,4 +1,4 @@
-"""The command on tiny folders: official layouts, and the same numbers from disk."""
+"""Test evaluate on tiny folders: official layouts, and equal scores from disk."""
 
 import json
 import shutil

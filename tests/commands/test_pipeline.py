@@ -1,4 +1,4 @@
-"""The soup that ends a sweep."""
+"""Test the soup that ends a sweep."""
 
 import logging
 from typing import Any

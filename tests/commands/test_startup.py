@@ -1,4 +1,4 @@
-"""Help and every wrong command line are answered before any heavy library is loaded."""
+"""Test that help and wrong command lines are answered without heavy libraries."""
 
 import json
 import os

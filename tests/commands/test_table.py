@@ -1,4 +1,4 @@
-"""The command: which seeds it runs, and what its file holds when."""
+"""Test which seeds the table command runs, and when its file holds them."""
 
 import json
 from dataclasses import replace

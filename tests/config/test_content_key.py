@@ -1,4 +1,4 @@
-"""Content keys: what they depend on, and what has none."""
+"""Test what content keys depend on, and which values have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML text and overrides, before any schema."""
+"""Test YAML text and overrides, before any schema."""
 
 from __future__ import annotations
 

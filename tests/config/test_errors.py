@@ -1,4 +1,4 @@
-"""Hints: which key a person may have meant, and where it lives."""
+"""Test the hints: which key a person may have meant, and in which section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How weights are scored, as the configuration says it."""
+"""Test the scoring protocol that a configuration describes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The page of all YAML keys says what the schema says."""
+"""Test that the page of all YAML keys agrees with the schema."""
 
 from pathlib import Path
 

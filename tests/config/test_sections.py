@@ -1,4 +1,4 @@
-"""The schema and its errors."""
+"""Test the schema of the YAML and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of golden vectors: which there are, and what they hold."""
+"""Find the files of golden vectors, and read their arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student's memory does not grow with the video."""
+"""Test that a student's memory does not grow with the video."""
 
 import dataclasses
 import gc

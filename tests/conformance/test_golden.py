@@ -1,6 +1,6 @@
-"""STCN against numbers of the public code: pytest tests/conformance --golden DIR.
+"""Test STCN against numbers of the public code, given --golden DIR.
 
-One test a file: `stcn_eval*`, `stcn_train_mo*`, `stcn_train_so*`, `stcn_misc*`, of any size, clip
+One test per file: `stcn_eval*`, `stcn_train_mo*`, `stcn_train_so*`, `stcn_misc*`, of any size, clip
 length, number of objects and memory rule. The weights come from the names of the parameters.
 """
 

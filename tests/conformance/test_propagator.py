@@ -1,4 +1,4 @@
-"""What every registered model promises of its propagator: types.Propagator, one suite for all."""
+"""Test every registered model against the promises of types.Propagator."""
 
 import copy
 import dataclasses

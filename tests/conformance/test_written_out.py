@@ -1,4 +1,4 @@
-"""STCN's inference loop written out by its rules, against the streaming classes."""
+"""Test the streaming classes against STCN's inference loop, written out by rule."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Maps by closed forms; colours beside torchvision's own transform, whose draws are set."""
+"""Test maps against closed forms, and colours against torchvision."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the preset stcn draws, read off the maps that it gives."""
+"""Test what the preset stcn draws, read off the maps that it gives."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The command: its exit codes, its table, its JSON."""
+"""Test the exit codes, table and JSON of the data check."""
 
 import json
 import logging

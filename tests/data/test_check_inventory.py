@@ -1,4 +1,4 @@
-"""Facts and problems of tiny folders, each problem written by hand into a sound one."""
+"""Test the facts and problems of tiny folders, each problem put in by hand."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Generated clips: exact masks, motion that defeats copying, the same clip for whoever asks."""
+"""Test generated clips: exact masks, motion, and equal clips for every caller."""
 
 from __future__ import annotations
 

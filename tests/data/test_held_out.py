@@ -1,4 +1,4 @@
-"""The split is a constant of the project: whoever has the set has the same one."""
+"""Test that the held-out split is the same list of videos everywhere."""
 
 import itertools
 

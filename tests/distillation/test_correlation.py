@@ -1,4 +1,4 @@
-"""Correlation and logit losses against independent forms."""
+"""Test correlation and logit losses against independent forms."""
 
 import itertools
 import math

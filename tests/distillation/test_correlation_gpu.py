@@ -1,4 +1,4 @@
-"""The benchmark of the correlation loss on a GPU, as far as it goes without one."""
+"""Test the GPU benchmark of the correlation loss, as far as a CPU can."""
 
 import json
 

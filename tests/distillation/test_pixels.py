@@ -1,4 +1,4 @@
-"""Boundary bands and pixel selection."""
+"""Test boundary bands and pixel selection."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""Paired differences, their signs, and the interval of their mean."""
+"""Test paired differences, their signs, and the interval of their mean."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Wrong pixels by their distance from the true boundary."""
+"""Test wrong pixels by their distance from the true boundary."""
 
 import numpy as np
 import pytest

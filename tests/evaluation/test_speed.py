@@ -1,4 +1,4 @@
-"""The speed command: what it measures and what it says."""
+"""Test what the speed command measures and prints."""
 
 import json
 import re

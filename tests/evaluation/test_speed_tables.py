@@ -1,4 +1,4 @@
-"""Tables of speed as figures and as Markdown, from runs that are written down here."""
+"""Test speed tables as figures and as Markdown, from runs written down here."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What a measurement of speed is made of."""
+"""Test the parts of a speed measurement."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One job from plan to ledger, on a folder of tiny videos."""
+"""Test one job from plan to ledger, on a folder of tiny videos."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a person sees of jobs while they run."""
+"""Test what a person sees of jobs while they run."""
 
 import sys
 from threading import Semaphore

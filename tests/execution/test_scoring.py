@@ -1,4 +1,4 @@
-"""Scores that are kept: what is computed again, and what not."""
+"""Test which scores are read from disk, and which are computed again."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A segmenter that sees fewer rows than the video has."""
+"""Test a segmenter that sees fewer rows than the video has."""
 
 from __future__ import annotations
 

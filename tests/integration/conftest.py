@@ -1,4 +1,4 @@
-"""One small sweep, run once as a person would, for all tests that look at what it leaves."""
+"""Run one small sweep as a person would, for all tests of its outputs."""
 
 import json
 import os

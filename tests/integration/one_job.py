@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, which can be killed; what such a process runs, without Ray."""
+"""Run jobs without Ray in processes of their own, which a test can kill."""
 
 import itertools
 import os

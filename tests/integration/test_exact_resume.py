@@ -1,5 +1,7 @@
-"""Killed at any moment and continued, a job ends with the bits of the unbroken run; and it does not
-matter what its process did before."""
+"""Test that a job killed at any moment and continued ends with equal bits.
+
+Neither the kill nor earlier work of the same process changes a bit of the result.
+"""
 
 import dataclasses
 import functools

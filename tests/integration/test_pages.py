@@ -1,4 +1,4 @@
-"""MLflow's pages in a real browser: what a person who opens them reads."""
+"""Test MLflow's pages in a real browser: what a person who opens them reads."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A sweep on Ray as a person runs it: its table, its second run, its checkpoints."""
+"""Test a sweep on Ray: its table, its second run, its checkpoints."""
 
 import json
 import os

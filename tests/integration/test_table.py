@@ -1,4 +1,4 @@
-"""A table of two seeds as a person runs it: interrupted, continued, printed again."""
+"""Test a table of two seeds: interrupted, continued, printed again."""
 
 import json
 import os

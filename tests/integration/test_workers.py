@@ -1,4 +1,4 @@
-"""Ray's workers on a machine that is not as tidy as ours."""
+"""Test Ray's workers on a machine with unusual paths."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Supervised losses against closed forms."""
+"""Test supervised losses against closed forms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Placement on resources that are only numbers."""
+"""Test placement on resources given as numbers."""
 
 import pytest
 

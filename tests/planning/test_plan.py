@@ -1,4 +1,4 @@
-"""Which jobs a sweep has, and what their keys depend on."""
+"""Test which jobs a sweep has, and what their keys depend on."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The videos of a scoring protocol, and the key of what they hold."""
+"""Test the videos of a scoring protocol, and the key of their content."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The trials a sweep consists of."""
+"""Test which trials a sweep consists of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn: read back from the figure itself, and as a file."""
+"""Test figures, read back from matplotlib and as files."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Rows, their order, and the README's Results."""
+"""Test rows, their order, and the README's Results."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A comparison as people read it."""
+"""Test how a comparison over seeds is printed."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Several seeds of one sweep in one table."""
+"""Test several seeds of one sweep in one table."""
 
 import json
 from dataclasses import replace

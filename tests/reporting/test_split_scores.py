@@ -1,4 +1,4 @@
-"""Scores of one split: from an evaluation, over several seeds, and as they stand in files."""
+"""Test the scores of one split: evaluated, over several seeds, and in files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows of a sweep whose jobs are done: what is scored for them, and what is not."""
+"""Test which rows of a finished sweep are scored, and which are not."""
 
 import pytest
 

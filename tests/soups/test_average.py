@@ -1,4 +1,4 @@
-"""The mean of state dicts, against numpy and by its properties."""
+"""Test the mean of state dicts, against numpy and by its properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A soup from pool to ledger, file and MLflow, with a score that needs no video."""
+"""Test a soup from pool to ledger, file and MLflow, with a score without videos."""
 
 from __future__ import annotations
 

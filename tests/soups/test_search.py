@@ -1,4 +1,4 @@
-"""Greedy search against a second, plain implementation and against hand-made pools."""
+"""Test greedy search against a second implementation and hand-made pools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Soup ingredients from MLflow and from folders."""
+"""Test soup ingredients from MLflow and from folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The captured step: the same answers, captured once. A graph itself needs a CUDA device."""
+"""Test the captured step: equal answers, one capture.
+
+A graph itself needs a CUDA device.
+"""
 
 from collections.abc import Sequence
 from typing import Any

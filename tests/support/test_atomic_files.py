@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Test that files are written whole or not at all."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exit codes, errors and switches that all commands share."""
+"""Test the exit codes, errors and switches that all commands share."""
 
 from __future__ import annotations
 

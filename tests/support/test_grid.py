@@ -1,4 +1,4 @@
-"""One table of text in its three renderings, read back by other parsers."""
+"""Test a table of text in its three renderings, read back by other parsers."""
 
 import io
 import subprocess

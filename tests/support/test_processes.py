@@ -1,4 +1,4 @@
-"""Helpers that are gone when whoever they work for is."""
+"""Test that helper processes end with the process they work for."""
 
 import os
 import signal

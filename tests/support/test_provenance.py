@@ -1,4 +1,4 @@
-"""Which code, which machine, which command."""
+"""Test the record of code, machine and command."""
 
 import os
 import re

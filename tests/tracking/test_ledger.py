@@ -1,4 +1,4 @@
-"""The ledger: crashes, replays, two processes at once."""
+"""Test the ledger: crashes, replays, two processes at once."""
 
 from __future__ import annotations
 

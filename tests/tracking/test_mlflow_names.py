@@ -1,4 +1,4 @@
-"""Names and shapes of what MLflow shows."""
+"""Test the names and shapes of what MLflow shows."""
 
 from __future__ import annotations
 

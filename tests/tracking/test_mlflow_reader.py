@@ -1,4 +1,4 @@
-"""What the catalogue finds of what the tracker wrote."""
+"""Test that the reader finds in MLflow what the tracker wrote."""
 
 from __future__ import annotations
 

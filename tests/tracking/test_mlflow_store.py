@@ -1,4 +1,4 @@
-"""MLflow stores: the one that is meant, whether it is there, and all it has to say."""
+"""Test MLflow stores: which is chosen, whether it answers, and paged results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow as a projection of the ledger: complete, once, whatever happened in between."""
+"""Test the copy of the ledger in MLflow: complete, without duplicates."""
 
 from __future__ import annotations
 

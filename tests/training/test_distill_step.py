@@ -1,4 +1,4 @@
-"""The losses of one step."""
+"""Test the losses of one step."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Gradient norms of loss terms, and what they give away."""
+"""Test the gradient norms of loss terms, and the warnings from them."""
 
 import os
 

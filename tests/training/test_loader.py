@@ -1,4 +1,4 @@
-"""Batches made ahead."""
+"""Test batches made ahead."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The loop: what it yields, how it resumes, when it stops."""
+"""Test the loop: what it yields, how it resumes, when it stops."""
 
 import os
 

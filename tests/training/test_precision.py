@@ -1,4 +1,4 @@
-"""Which steps compute in a half type, and what is arranged for it."""
+"""Test which steps compute in a half type, and how a model is arranged for it."""
 
 import copy
 from typing import Any

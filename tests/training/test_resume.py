@@ -1,4 +1,4 @@
-"""Resume states on disk: which one is taken, and what a full disk leaves."""
+"""Test resume states on disk: which one is read, and what a full disk leaves."""
 
 import pytest
 import torch

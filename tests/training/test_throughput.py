@@ -1,4 +1,4 @@
-"""Samples a second, and the share spent waiting."""
+"""Test samples per second, and the share of time spent waiting."""
 
 import pytest
 
