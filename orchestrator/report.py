@@ -66,13 +66,13 @@ def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
     from rich.console import Console
 
     from orchestrator.reporting.results import Results
-    from orchestrator.tracking.checkpoint_refs import reader
+    from orchestrator.tracking.checkpoint_refs import open_reader
     from vosmodels.support.atomic_files import write_json
 
-    catalogue = reader(args.tracking_uri)
-    name = catalogue.find_experiment(args.source.removeprefix(EXPERIMENT))
-    sweep = args.sweep or catalogue.newest_sweep(name)
-    results = Results.from_dict(catalogue.results_of(name, sweep))
+    reader = open_reader(args.tracking_uri)
+    name = reader.find_experiment(args.source.removeprefix(EXPERIMENT))
+    sweep = args.sweep or reader.newest_sweep(name)
+    results = Results.from_dict(reader.results_of(name, sweep))
     if args.out:
         write_json(args.out, results.as_dict())
     if not args.json:

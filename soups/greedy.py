@@ -59,7 +59,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
             "folder",
             f"give one with *.safetensors checkpoints, or {EXPERIMENT}EXPERIMENT",
         )
-    from orchestrator.tracking.mlflow_reader import Catalogue
+    from orchestrator.tracking.mlflow_reader import MlflowReader
     from orchestrator.tracking.mlflow_store import Connection, locate
     from orchestrator.tracking.mlflow_writer import Tracker
     from orchestrator.tracking.storage import Storage
@@ -75,9 +75,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         config = config_of_folder(Path(args.runs), pool, args.data, args.split)
         tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
-        tracker, catalogue = Tracker(connection), Catalogue(connection)
+        tracker, reader = Tracker(connection), MlflowReader(connection)
         name = args.runs.removeprefix(EXPERIMENT)
-        pool = from_experiment(catalogue, name, args.sweep, include_soups=args.include_soups)
+        pool = from_experiment(reader, name, args.sweep, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
         config = pool.config
         values = {"data.root": args.data, "data.select": args.split}
@@ -88,7 +88,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     storage = Storage(config.storage_root)
     project = partial(tracker.project, sweep=pool.sweep)
     made = make_soup(pool, config, storage=storage, project=project, again=args.again)
-    soups = Catalogue(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
+    soups = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
     model_id = next(record.model_id for record in soups if record.key == made.key)
     if not args.json:
         _print(made, model_id, config, pool, tracker)

@@ -19,7 +19,7 @@ from orchestrator.config.sections import EXPERIMENT
 from orchestrator.tracking.events import Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_names import CheckpointRecord
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
@@ -100,16 +100,16 @@ def from_ledger(storage: Storage, config: RunConfig, sweep: str, trials: Sequenc
 
 
 def from_experiment(
-    catalogue: Catalogue, name: str, sweep: str | None = None, *, include_soups: bool = False
+    reader: MlflowReader, name: str, sweep: str | None = None, *, include_soups: bool = False
 ) -> Pool:
     """Gather the trial checkpoints of an experiment's newest sweep, or of the sweep named.
 
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
     """
-    experiment = catalogue.find_experiment(name)
-    sweep = sweep or catalogue.newest_sweep(experiment)
-    config = catalogue.config_of(experiment, sweep)
-    records = catalogue.checkpoints(
+    experiment = reader.find_experiment(name)
+    sweep = sweep or reader.newest_sweep(experiment)
+    config = reader.config_of(experiment, sweep)
+    records = reader.checkpoints(
         experiment, sweep, ("trial", "soup") if include_soups else ("trial",)
     )
     ingredients = [
@@ -117,7 +117,7 @@ def from_experiment(
             name=f"{record.job} step {record.step}",
             sha256=record.sha256,
             score=record.scores["jf"],
-            load=partial(_download, catalogue, record),
+            load=partial(_download, reader, record),
             ancestor=record.ancestor,
             step=record.step,
         )
@@ -126,7 +126,7 @@ def from_experiment(
     ]
     if not ingredients:
         raise InputError(
-            f"{catalogue.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
+            f"{reader.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
             f"{experiment!r}; run the sweep to the end"
         )
     return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
@@ -193,8 +193,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(catalogue: Catalogue, record: CheckpointRecord) -> Weights:
-    return checkpoint.read_tensors(catalogue.download(record))
+def _download(reader: MlflowReader, record: CheckpointRecord) -> Weights:
+    return checkpoint.read_tensors(reader.download(record))
 
 
 def _best_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from tests import youtubevos
 from tests.conformance import golden
@@ -74,9 +74,9 @@ def tracker(ledger: Ledger) -> Tracker:
 
 
 @pytest.fixture
-def catalogue(tracker: Tracker) -> Catalogue:
+def reader(tracker: Tracker) -> MlflowReader:
     """Of the tracker's store."""
-    return Catalogue(tracker.connection)
+    return MlflowReader(tracker.connection)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

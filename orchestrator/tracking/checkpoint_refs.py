@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from vosmodels.errors import InputError
 
@@ -27,16 +27,16 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
     Raises InputError where the file or model is missing, naming the store and its contents.
     """
     if reference.startswith(EXPERIMENT):
-        catalogue = reader(tracking_uri, storage)
-        name = catalogue.find_experiment(reference.removeprefix(EXPERIMENT))
-        best = catalogue.best_checkpoint(name)
+        reader = open_reader(tracking_uri, storage)
+        name = reader.find_experiment(reference.removeprefix(EXPERIMENT))
+        best = reader.best_checkpoint(name)
         model = f"{best.name} (models:/{best.model_id})"
         origin = f"{reference} is {model}, select J&F {best.scores['jf']:.3f}"
-        return CheckpointFile(catalogue.download(best), origin)
+        return CheckpointFile(reader.download(best), origin)
     if reference.startswith(MODEL):
-        catalogue = reader(tracking_uri, storage)
-        record = catalogue.model(reference.removeprefix(MODEL).rstrip("/"))
-        return CheckpointFile(catalogue.download(record), f"{reference} is {record.name}")
+        reader = open_reader(tracking_uri, storage)
+        record = reader.model(reference.removeprefix(MODEL).rstrip("/"))
+        return CheckpointFile(reader.download(record), f"{reference} is {record.name}")
     path = Path(reference).expanduser()
     if not path.is_file():
         raise InputError(
@@ -45,6 +45,6 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
     return CheckpointFile(path, str(path))
 
 
-def reader(tracking_uri: str | None, storage: Path = Path(STORAGE)) -> Catalogue:
+def open_reader(tracking_uri: str | None, storage: Path = Path(STORAGE)) -> MlflowReader:
     """Open an MLflow store for reading. Raises InputError where it does not exist."""
-    return Catalogue(Connection(locate(tracking_uri, storage), create=False))
+    return MlflowReader(Connection(locate(tracking_uri, storage), create=False))

@@ -18,7 +18,7 @@ from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
 
 
-class Catalogue:
+class MlflowReader:
     """Reader of the sweeps in one MLflow store; it writes nothing."""
 
     def __init__(self, connection: Connection) -> None:

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.stores import WARNING
 
@@ -88,8 +88,8 @@ def connection(finished):
 
 
 @pytest.fixture(scope="module")
-def catalogue(connection):
-    return Catalogue(connection)
+def reader(connection):
+    return MlflowReader(connection)
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,9 @@ def experiment_page(address, connection):
     return f"{address}/#/experiments/{experiment.experiment_id}"
 
 
-def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_page, catalogue):
+def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_page, reader):
     page.goto(f"{experiment_page}/runs")
-    parent = f"sweep {catalogue.newest_sweep('tiny')[:8]}"
+    parent = f"sweep {reader.newest_sweep('tiny')[:8]}"
     page.get_by_text(parent).first.wait_for()
     assert page.get_by_text("teacher stcn_mobilenetv2").count() == 0
     page.locator("[class*=ag-cell] button").first.click()
@@ -109,7 +109,7 @@ def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_pa
 
 
 def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_score(
-    page, experiment_page, catalogue, connection
+    page, experiment_page, reader, connection
 ):
     """MLflow 3.17 sorts runs by a metric; its list of models only by creation."""
     order = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false"
@@ -125,28 +125,26 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
         [experiment_page.rsplit("/", 1)[1]], order_by=["metrics.`select/jf` DESC"]
     )
     scored = {r.info.run_name: r.data.metrics.get("select/jf") for r in runs}
-    best = catalogue.best_checkpoint("tiny")
+    best = reader.best_checkpoint("tiny")
     assert scored[shown[0]] == best.scores["jf"]
     values = [scored[name] for name in shown if scored[name] is not None]
     assert values == sorted(values, reverse=True)
     assert len(values) == 4  # soup, trial, stem, teacher
 
 
-def test_the_models_page_lists_every_checkpoint_ready_with_its_score(
-    page, experiment_page, catalogue
-):
+def test_the_models_page_lists_every_checkpoint_ready_with_its_score(page, experiment_page, reader):
     page.goto(f"{experiment_page}/models")
     page.get_by_text("ckpt-").first.wait_for()
-    for record in catalogue.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
+    for record in reader.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
         row = page.locator("[role=row]", has_text=record.name).first
         assert "Ready" in row.inner_text()
         page.get_by_text(str(record.scores["jf"])).first.wait_for()
 
 
 def test_a_trial_page_holds_its_whole_configuration_and_its_pictures(
-    page, experiment_page, catalogue, connection
+    page, experiment_page, reader, connection
 ):
-    records = catalogue.checkpoints("tiny")
+    records = reader.checkpoints("tiny")
     run_id = connection.client.get_logged_model(records[0].model_id).source_run_id
     page.goto(f"{experiment_page}/runs/{run_id}")
     for text in ("loss.omega", "train.lr", "data.select_height", "select/jf"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.integration.conftest import answer, command, make_sweep
 from tests.stores import WARNING
@@ -236,9 +236,9 @@ def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
     sweep, _ = finished
     copied = make_sweep(tmp_path / "borrowed")
     shutil.copytree(sweep.storage, copied.storage)
-    catalogue = Catalogue(Connection(locate(copied.store, copied.storage), create=False))
-    (teacher,) = catalogue.checkpoints("tiny", roles=("teacher",))
-    student = catalogue.checkpoints("tiny")[-1]
+    reader = MlflowReader(Connection(locate(copied.store, copied.storage), create=False))
+    (teacher,) = reader.checkpoints("tiny", roles=("teacher",))
+    student = reader.checkpoints("tiny")[-1]
     done = copied.run(
         ONE_TRIAL,
         "name=borrowed",
@@ -256,7 +256,7 @@ def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
     assert given.keys() == began.keys()
     assert all(torch.equal(given[key], began[key]) for key in given)
     assert "teacher" not in {row["role"] for row in results["rows"]}  # it was not trained
-    kept = catalogue.config_of("borrowed", results["sweep"])
+    kept = reader.config_of("borrowed", results["sweep"])
     assert kept.teacher.weights == f"models:/{teacher.model_id}"
 
 

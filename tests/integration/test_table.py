@@ -13,7 +13,7 @@ import pytest
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.tracking.events import Evaluated
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.conftest import FRAMES, write_davis
 from tests.integration.conftest import ROOT, answer, command, environment, make_sweep
@@ -78,9 +78,9 @@ def test_seeds_have_their_own_teacher_and_stem_in_one_experiment(words):
     stems = {row.sha256 for run in runs.values() for row in run.rows if row.name.startswith("stem")}
     teachers = {row.sha256 for run in runs.values() for row in run.rows if row.role == "teacher"}
     assert len(stems) == len(teachers) == 2
-    catalogue = Catalogue(Connection(locate(sweep.store, sweep.storage), create=False))
+    reader = MlflowReader(Connection(locate(sweep.store, sweep.storage), create=False))
     for run in runs.values():
-        assert catalogue.results_of("tiny", run.sweep)["config"]["seed"] == run.config["seed"]
+        assert reader.results_of("tiny", run.sweep)["config"]["seed"] == run.config["seed"]
 
 
 def test_report_is_scored_for_the_checkpoint_that_select_chose_and_no_other(words):

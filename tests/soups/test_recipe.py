@@ -20,7 +20,7 @@ from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups import greedy, recipe
 from soups.sources import from_experiment, from_ledger
@@ -52,7 +52,7 @@ class Kitchen:
         self.storage = Storage(folder / "storage")
         self.ledger = Ledger(self.storage.root)
         self.tracker = empty_tracker(self.storage.root)
-        self.catalogue = Catalogue(self.tracker.connection)
+        self.reader = MlflowReader(self.tracker.connection)
         self.config: SweepConfig = sweep_config(self.storage.root)
         self.sweep = sweep_id(self.config)
         self.score = Nearness(0.4)
@@ -79,7 +79,7 @@ class Kitchen:
         self.score.calls = 0
 
     def cook(self, *, again: bool = False, data: DataConfig | None = None) -> recipe.SoupResult:
-        pool = from_experiment(self.catalogue, "omega")
+        pool = from_experiment(self.reader, "omega")
         assert pool.config is not None
         return recipe.make_soup(
             pool,
@@ -92,7 +92,7 @@ class Kitchen:
 
     def model_id(self, soup: recipe.SoupResult) -> str:
         """The soup's model in MLflow."""
-        records = self.catalogue.checkpoints("omega", None, ("soup",))
+        records = self.reader.checkpoints("omega", None, ("soup",))
         return next(record.model_id for record in records if record.key == soup.key)
 
 
@@ -128,9 +128,9 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert [d["accepted"] for d in souped.decisions] == [True, True, False]
     ant = {"j": 0.9, "f": 0.9, "objects": 1}
     assert job.checkpoints()[0].sequences["ant"] == pytest.approx(ant)
-    record = kitchen.catalogue.model(kitchen.model_id(made))
+    record = kitchen.reader.model(kitchen.model_id(made))
     assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
-    assert kitchen.catalogue.best_checkpoint("omega") == record
+    assert kitchen.reader.best_checkpoint("omega") == record
     from mlflow import MlflowClient
 
     client = MlflowClient(kitchen.tracker.store.uri)
@@ -182,9 +182,9 @@ def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
 def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     made = kitchen.cook()
     other = Ledger(kitchen.storage.root)
-    following = recipe._job(
-        other, from_experiment(kitchen.catalogue, "omega"), kitchen.config, True
-    )[0]
+    following = recipe._job(other, from_experiment(kitchen.reader, "omega"), kitchen.config, True)[
+        0
+    ]
     with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
         kitchen.cook(again=True)
     assert kitchen.cook().key == made.key
@@ -225,7 +225,7 @@ def test_the_soup_of_a_sweep_is_that_of_the_command_though_mlflow_could_not_show
 
 
 def test_a_soup_whose_scores_are_not_known_scores_every_checkpoint_once(kitchen: Kitchen):
-    pool = replace(from_experiment(kitchen.catalogue, "omega"), scored=False)
+    pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
     assert pool.config is not None
     for again, calls in ((False, 3 + 2 + 1), (True, 2 + 1)):  # checkpoints, soups, uniform
         kitchen.score.calls = 0

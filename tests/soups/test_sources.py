@@ -12,7 +12,7 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.tracking.events import Done
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.sources import Pool, Student, config_of_folder, from_experiment, from_folder, from_ledger
@@ -36,11 +36,11 @@ def save(folder: Path, value: float, ancestor: str | None = "stem", jf: float = 
 
 
 def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     old = show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
     new = show_sweep(tracker, ledger, {"n": [0.3, 0.4]})
-    pool = from_experiment(catalogue, "omega")
+    pool = from_experiment(reader, "omega")
     assert [(i.name, i.sha256, i.score) for i in pool.ingredients] == [
         ("omega=0.0 step 10", "n1", 0.3),
         ("omega=0.0 step 20", "n2", 0.4),
@@ -49,7 +49,7 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
     assert pool.config is not None
     assert pool.config.storage == str(ledger.storage)
     assert {i.ancestor for i in pool.ingredients} == {"stem"}
-    named = from_experiment(catalogue, "omega", sweep_id(old))
+    named = from_experiment(reader, "omega", sweep_id(old))
     assert [i.sha256 for i in named.ingredients] == ["o1", "o2"]
 
 
@@ -59,13 +59,13 @@ def facts(pool: Pool) -> list[object]:
 
 
 def test_the_ledger_gives_the_pool_that_mlflow_gives(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
     config = show_sweep(tracker, ledger, {"n": [0.3, 0.4], "m": [0.5, 0.2]})
     elsewhere = finished_trial(ledger, sweep_config(ledger.storage, seed=2), 1, "e", [0.1])
     tracker.project(elsewhere, sweep_id(config))  # another sweep trained it, this one uses it
-    shown = from_experiment(catalogue, "omega", sweep_id(config))
+    shown = from_experiment(reader, "omega", sweep_id(config))
     pool = from_ledger(
         Storage(ledger.storage), run_of(config), sweep_id(config), trials=["n", "m", "e"]
     )
@@ -105,7 +105,7 @@ def test_a_folder_of_several_students_is_refused(tmp_path: Path):
 
 
 def test_earlier_soups_are_ingredients_only_where_asked_for(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     config = show_sweep(tracker, ledger, {"k": [0.3]})
     job, started = trial_job(ledger, config, 0, "soup")
@@ -114,12 +114,12 @@ def test_earlier_soups_are_ingredients_only_where_asked_for(
         job.write(checkpoint_of(ledger.storage, 10, "s", 0.9))
         job.write(Done(1.0))
     tracker.project(job)
-    assert len(from_experiment(catalogue, "omega").ingredients) == 1
-    assert len(from_experiment(catalogue, "omega", include_soups=True).ingredients) == 2
+    assert len(from_experiment(reader, "omega").ingredients) == 1
+    assert len(from_experiment(reader, "omega", include_soups=True).ingredients) == 2
 
 
 def test_ingredients_from_mlflow_load_their_own_weights(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     config = show_sweep(tracker, ledger, {})
     job, started = trial_job(ledger, config, 0, "k")
@@ -132,7 +132,7 @@ def test_ingredients_from_mlflow_load_their_own_weights(
             job.write(type(event)(**{**vars(event), "sha256": path.stem, "path": relative}))
         job.write(Done(1.0))
     tracker.project(job)
-    pool = from_experiment(catalogue, "omega")
+    pool = from_experiment(reader, "omega")
     assert [float(i.load()["w"]) for i in pool.ingredients] == [1.0, 2.0]
 
 
@@ -167,13 +167,13 @@ def test_a_renamed_checkpoint_is_still_known_by_its_content(tmp_path: Path):
 
 
 def test_an_unknown_experiment_an_empty_one_and_empty_folders_are_told(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger, tmp_path: Path
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger, tmp_path: Path
 ):
     show_sweep(tracker, ledger, {})
     with pytest.raises(InputError, match=r"mlflow\.db: no experiment 'omegaa'; .*omega"):
-        from_experiment(catalogue, "omegaa")
+        from_experiment(reader, "omegaa")
     with pytest.raises(InputError, match=r"no scored trial checkpoint in sweep .* 'omega'"):
-        from_experiment(catalogue, "omega")
+        from_experiment(reader, "omega")
     with pytest.raises(InputError, match=r"none: no such folder"):
         from_folder(tmp_path / "none")
     (tmp_path / "empty").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import resolve
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from tests.stores import WARNING, show_sweep
 from vosmodels.errors import InputError
@@ -16,58 +16,58 @@ pytestmark = pytest.mark.filterwarnings(WARNING)
 
 
 def test_checkpoints_are_those_of_the_newest_sweep_by_key_and_step(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     for seed, key in ((0, "b"), (1, "c"), (0, "a")):
         newest = show_sweep(tracker, ledger, {key: [0.1, 0.2]}, seed=seed)
-    assert catalogue.newest_sweep("omega") == sweep_id(newest)
-    found = [(record.key, record.step) for record in catalogue.checkpoints("omega")]
+    assert reader.newest_sweep("omega") == sweep_id(newest)
+    found = [(record.key, record.step) for record in reader.checkpoints("omega")]
     assert found == [("a", 10), ("a", 20), ("b", 10), ("b", 20)]
-    assert catalogue.checkpoints("omega", roles=("teacher",)) == []
+    assert reader.checkpoints("omega", roles=("teacher",)) == []
 
 
 def test_the_best_checkpoint_is_the_highest_select_score_and_its_file_can_be_had(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     show_sweep(tracker, ledger, {"k1": [0.3, 0.7], "k2": [0.6]})
-    best = catalogue.best_checkpoint("omega")
+    best = reader.best_checkpoint("omega")
     assert (best.name, best.job, best.scores["jf"]) == ("ckpt-k1-0000020", "omega=0.0", 0.7)
-    assert catalogue.download(best).read_text() == "weights k12"
-    assert catalogue.model(best.model_id) == best
+    assert reader.download(best).read_text() == "weights k12"
+    assert reader.model(best.model_id) == best
 
 
-def test_what_a_sweep_kept_is_given_back(tracker: Tracker, catalogue: Catalogue, ledger: Ledger):
+def test_what_a_sweep_kept_is_given_back(tracker: Tracker, reader: MlflowReader, ledger: Ledger):
     config = show_sweep(tracker, ledger, {"k1": [0.3]})
-    kept = catalogue.config_of("omega", sweep_id(config))
+    kept = reader.config_of("omega", sweep_id(config))
     assert kept.model_dump() == resolve(config).model_dump(exclude={"sweep"})
     with pytest.raises(InputError, match=r"has no results\.json yet .*let it run to its end"):
-        catalogue.results_of("omega", sweep_id(config))
+        reader.results_of("omega", sweep_id(config))
     tracker.log_results("omega", sweep_id(config), {"rows": [], "seconds": 3})
-    assert catalogue.results_of("omega", sweep_id(config)) == {"rows": [], "seconds": 3}
+    assert reader.results_of("omega", sweep_id(config)) == {"rows": [], "seconds": 3}
 
 
 def test_a_checkpoint_that_is_not_ready_is_not_offered(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     show_sweep(tracker, ledger, {"k1": [0.3, 0.7]})
-    best = catalogue.best_checkpoint("omega")
+    best = reader.best_checkpoint("omega")
     tracker.connection.client.finalize_logged_model(best.model_id, "FAILED")
-    assert [r.step for r in catalogue.checkpoints("omega")] == [10]
+    assert [r.step for r in reader.checkpoints("omega")] == [10]
 
 
 def test_an_unknown_experiment_is_told_with_the_store_and_those_there(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     show_sweep(tracker, ledger, {}, name="exp-3")
-    assert catalogue.find_experiment("exp-3") == "exp-3"
-    assert catalogue.find_experiment("1") == "exp-3"  # by id, where no experiment has that name
+    assert reader.find_experiment("exp-3") == "exp-3"
+    assert reader.find_experiment("1") == "exp-3"  # by id, where no experiment has that name
     with pytest.raises(InputError, match=r"with space/mlflow\.db: no experiment 'exp-4'.*exp-3"):
-        catalogue.find_experiment("exp-4")
+        reader.find_experiment("exp-4")
     with pytest.raises(InputError, match="no scored checkpoint in experiment 'exp-3'"):
-        catalogue.best_checkpoint("exp-3")
+        reader.best_checkpoint("exp-3")
     with pytest.raises(InputError, match="no sweep in experiment 'Default'"):
-        catalogue.checkpoints("Default")
+        reader.checkpoints("Default")
     with pytest.raises(InputError, match="no sweep 'abc' in experiment 'exp-3'"):
-        catalogue.config_of("exp-3", "abc")
+        reader.config_of("exp-3", "abc")
     with pytest.raises(InputError, match=r"models:/m-1: .*not found"):
-        catalogue.model("m-1")
+        reader.model("m-1")

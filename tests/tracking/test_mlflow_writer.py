@@ -22,7 +22,7 @@ from orchestrator.tracking.events import (
 )
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_names import flatten
-from orchestrator.tracking.mlflow_reader import Catalogue
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection
 from orchestrator.tracking.mlflow_writer import Tracker
 from tests.stores import (
@@ -172,7 +172,7 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
         tracker = again(tracker) if number % 2 else tracker  # as after a restart
         tracker.project(job)
         offered = [
-            r.step for r in Catalogue(tracker.connection).checkpoints("omega", started.sweep)
+            r.step for r in MlflowReader(tracker.connection).checkpoints("omega", started.sweep)
         ]
         assert offered == [c.step for c in job.checkpoints()]
     other = empty_tracker(tmp_path / "other")
@@ -215,7 +215,7 @@ def test_a_checkpoint_half_shown_by_a_driver_that_died_is_completed(
             with pytest.raises(ConnectionError):
                 dying.project(job)
         assert (
-            Catalogue(dying.connection).checkpoints("omega", sweep_id(config)) == []
+            MlflowReader(dying.connection).checkpoints("omega", sweep_id(config)) == []
         )  # nothing half-made is offered
         completed = again(dying)
         completed.project(job)
@@ -257,7 +257,7 @@ def test_runs_of_jobs_that_nobody_is_at_are_killed_and_others_left(
 
 
 def test_a_later_sweep_tags_the_checkpoints_it_uses(
-    tracker: Tracker, catalogue: Catalogue, ledger: Ledger
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     first, second = sweep_config(ledger.storage), sweep_config(ledger.storage, seed=1)
     job = finished_trial(ledger, first, 0, "k1", [0.3])
@@ -265,7 +265,7 @@ def test_a_later_sweep_tags_the_checkpoints_it_uses(
         tracker.open_sweep(config, sweep_id(config))
         tracker.project(job, sweep_id(config))
     for config in (first, second):
-        assert [r.key for r in catalogue.checkpoints("omega", sweep_id(config))] == ["k1"]
+        assert [r.key for r in reader.checkpoints("omega", sweep_id(config))] == ["k1"]
     assert sum(run.startswith("omega=") for run in contents(tracker)) == 1
 
 
@@ -329,7 +329,7 @@ def test_the_same_sweep_on_another_cluster_keeps_its_parent(tracker: Tracker, le
     )
     assert sweep_id(elsewhere) == sweep_id(config)
     assert again(tracker).open_sweep(elsewhere, sweep_id(elsewhere)) == first
-    kept = Catalogue(tracker.connection).config_of("omega", sweep_id(config))
+    kept = MlflowReader(tracker.connection).config_of("omega", sweep_id(config))
     assert kept.cluster.threads == 7
 
 
