@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,22 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def network(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNetwork:
     """`registry.build` of a model whose parts a test looks into."""
+    if seed is None:
+        return _built(name, None, **options)
+    return copy.deepcopy(_prototype(name, seed, **options))
+
+
+def _built(name: str, seed: int | None, **options: Any) -> SpaceTimeNetwork:
     model = registry.build(name, seed=seed, **options)
     assert isinstance(model, SpaceTimeNetwork)
     return model
+
+
+@functools.cache
+def _prototype(name: str, seed: int, **options: Any) -> SpaceTimeNetwork:
+    """A model that is copied for each test: building one takes several times as long."""
+    with torch.inference_mode(False):  # whichever test asks first
+        return _built(name, seed, **options)
 
 
 def textured_frames(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
@@ -36,7 +51,7 @@ def textured_frames(count: int, height: int, width: int, *, seed: int = 0) -> Te
 
 
 def textured_clip(
-    *, clips: int = 2, frames: int = 3, size: int = 64, slots: int = 2, seed: int = 0
+    *, clips: int = 2, frames: int = 3, size: int = 48, slots: int = 2, seed: int = 0
 ) -> Clip:
     """Objects are two moving rectangles; of several slots the last clip has only the first."""
     masks = torch.zeros(clips, frames, size, size, dtype=torch.int64)
@@ -79,6 +94,12 @@ def fill_from_names(model: nn.Module, *, rule: str = "B") -> None:
 
 def filled(name: str, **options: Any) -> SpaceTimeNetwork:
     """A registered model with such weights: unlike random ones they need no calibration."""
-    model = network(name, seed=0, **options)
-    fill_from_names(model)
+    return copy.deepcopy(_filled_prototype(name, **options))
+
+
+@functools.cache
+def _filled_prototype(name: str, **options: Any) -> SpaceTimeNetwork:
+    with torch.inference_mode(False):
+        model = _built(name, 0, **options)
+        fill_from_names(model)
     return model

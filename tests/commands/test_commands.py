@@ -248,11 +248,11 @@ def test_a_reference_to_no_file_says_what_references_are(refused):
     assert "models:/ID or mlflow:EXPERIMENT" in told
 
 
-@pytest.fixture
-def student(tmp_path):
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
     model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
     info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
-    return checkpoint.write(tmp_path / "student", model.state_dict(), info)[0]
+    return checkpoint.write(tmp_path_factory.mktemp("student"), model.state_dict(), info)[0]
 
 
 def test_a_mask_that_does_not_fit_the_video_is_told_both_sizes(

@@ -12,11 +12,11 @@ from tests.conftest import FRAMES
 from vosmodels import checkpoint, registry
 
 
-@pytest.fixture
-def student(tmp_path):
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
     model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
     info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
-    return checkpoint.write(tmp_path / "student", model.state_dict(), info)[0]
+    return checkpoint.write(tmp_path_factory.mktemp("student"), model.state_dict(), info)[0]
 
 
 @pytest.fixture

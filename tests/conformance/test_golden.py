@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.conformance.golden import Golden
 from tests.model_tools import fill_from_names, network
@@ -146,7 +146,12 @@ def assert_near(found: Tensor, expected: Tensor, what: str) -> None:
 
 
 def test_the_filling_rules_are_those_of_the_golden_files():
-    spread = {rule: stcn(rule).state_dict()["key_proj.key_proj.weight"].std() for rule in "ABC"}
+    projection = nn.Conv2d(1024, 64, 3)  # by its name and shape that of STCN's keys
+    named = nn.ModuleDict({"key_proj": nn.ModuleDict({"key_proj": projection})})
+    spread = {}
+    for rule in "ABC":
+        fill_from_names(named, rule=rule)
+        spread[rule] = projection.weight.std()
     fan_in = 1024 * 9
     expected = {"A": 0.02, "B": 1 / np.sqrt(fan_in), "C": 1.2 / np.sqrt(fan_in)}
     assert {rule: float(std) for rule, std in spread.items()} == pytest.approx(expected, rel=0.01)

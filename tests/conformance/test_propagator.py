@@ -14,7 +14,7 @@ from tests.model_tools import textured_frames
 from vosmodels import registry
 from vosmodels.types import Propagator
 
-SIZES = [(40, 56), (33, 17), (16, 16)]
+SIZES = [(24, 40), (33, 17), (16, 16)]
 STUDENTS = [name for name in registry.REGISTRY if name.startswith("mobilevos_")]
 
 
@@ -32,7 +32,7 @@ def _inference() -> Iterator[None]:
         yield
 
 
-def _video(height: int = 40, width: int = 56, *, frames: int = 4) -> tuple[Tensor, Tensor]:
+def _video(height: int = 24, width: int = 40, *, frames: int = 4) -> tuple[Tensor, Tensor]:
     """Frames, and ids of two objects."""
     ids = torch.zeros(height, width, dtype=torch.int64)
     ids[: height // 2, : width // 2] = 1
@@ -113,7 +113,7 @@ def test_commit_takes_ids_or_soft_maps_and_without_either_the_prediction(
     soft = propagator.commit(state, prediction, torch.eye(3)[(2 - ids)].permute(2, 0, 1))
     hard = propagator.commit(state, prediction, 2 - ids)
     answers = [propagator.predict(s, frames[3]).probabilities for s in (plain, soft, hard)]
-    assert all(answer.shape == (3, 40, 56) for answer in answers)
+    assert all(answer.shape == (3, 24, 40) for answer in answers)
     assert not _equal(plain, hard)
     torch.testing.assert_close(answers[1], answers[2], atol=1e-4, rtol=0)
 
@@ -123,10 +123,10 @@ def test_objects_that_are_added_get_channels_after_the_old_ones(propagator: Prop
     state = propagator.begin(frames[0], ids.clamp(max=1))
     assert propagator.predict(state, frames[1]).probabilities.shape[0] == 2
     late = ids.clone()
-    late[:6, 40:] = 3
+    late[:6, 26:] = 3
     state = propagator.add(state, frames[1], late)
     prediction = propagator.predict(state, frames[2])
-    assert prediction.probabilities.shape == (4, 40, 56)
+    assert prediction.probabilities.shape == (4, 24, 40)
     state = propagator.commit(state, prediction)
     assert propagator.predict(state, frames[3]).probabilities.shape[0] == 4
 
@@ -138,12 +138,12 @@ def test_a_mask_without_objects_and_a_frame_of_another_size_are_refused(
     with pytest.raises(ValueError, match="no object"):
         propagator.begin(frames[0], torch.zeros_like(ids))
     state = propagator.begin(frames[0], ids)
-    with pytest.raises(ValueError, match=r"\(3, 20, 56\)"):
-        propagator.predict(state, frames[1][:, :20])
+    with pytest.raises(ValueError, match=r"\(3, 12, 40\)"):
+        propagator.predict(state, frames[1][:, :12])
     prediction = propagator.predict(state, frames[1])
     for _ in range(5):
         state = propagator.commit(state, prediction)
-    with pytest.raises(ValueError, match=r"\(40, 30\)"):
+    with pytest.raises(ValueError, match=r"\(24, 30\)"):
         for _ in range(5):
             state = propagator.commit(state, prediction, ids[:, :30])
 

@@ -1,8 +1,9 @@
 import itertools
 import json
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from vosmodels.evaluation import runner
 from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
 from vosmodels.evaluation.runner import FirstFrameCopy, evaluate, score_folders
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore, Tally
+from vosmodels.support.processes import helpers
 
 ORACLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "jf_oracle"
 
@@ -370,23 +372,9 @@ def test_score_folders_refuses_masks_of_another_size(davis_root: Path, tmp_path:
         score_folders(tmp_path / "out", davis_root / "Annotations" / "480p")
 
 
-def test_score_folders_gives_the_same_in_the_same_order_with_two_workers(
-    davis17_root: Path, tmp_path: Path
-) -> None:
-    annotations = davis17_root / "Annotations" / "480p"
-    for shift, name in enumerate(("ant", "bee", "cat")):
-        (tmp_path / "out" / name).mkdir(parents=True)
-        for path in (annotations / name).glob("*.png"):
-            moved = np.roll(read_mask(path), shift, axis=1)
-            write_palette(tmp_path / "out" / name / path.name, moved)
-    alone = score_folders(tmp_path / "out", annotations, workers=1)
-    assert [s.name for s in alone.sequences] == ["ant", "bee", "cat"]
-    assert len({s.j for s in alone.sequences}) == 3
-    assert score_folders(tmp_path / "out", annotations, workers=2) == alone
-
-
 class PoolHere:
-    """A process pool that works in this process and tells for how many workers it was asked."""
+    """A process pool that works in this process, on copies as another process would get, and
+    tells for how many workers it was asked."""
 
     asked: ClassVar[list[int]] = []
 
@@ -399,7 +387,27 @@ class PoolHere:
     def __exit__(self, *error: object) -> None:
         pass
 
-    map = staticmethod(map)
+    def map(self, work: Any, *items: Sequence[Any]) -> Iterator[Any]:
+        for row in zip(*items, strict=True):
+            task, copies = pickle.loads(pickle.dumps((work, row)))
+            yield task(*copies)
+
+
+@pytest.mark.parametrize("pool", [PoolHere, pytest.param(helpers, marks=pytest.mark.slow)])
+def test_score_folders_gives_the_same_in_the_same_order_with_two_workers(
+    davis17_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: Any
+) -> None:
+    monkeypatch.setattr(runner, "helpers", pool)
+    annotations = davis17_root / "Annotations" / "480p"
+    for shift, name in enumerate(("ant", "bee", "cat")):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        for path in (annotations / name).glob("*.png"):
+            moved = np.roll(read_mask(path), shift, axis=1)
+            write_palette(tmp_path / "out" / name / path.name, moved)
+    alone = score_folders(tmp_path / "out", annotations, workers=1)
+    assert [s.name for s in alone.sequences] == ["ant", "bee", "cat"]
+    assert len({s.j for s in alone.sequences}) == 3
+    assert score_folders(tmp_path / "out", annotations, workers=2) == alone
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def plan_on(root, **train):
     return plan_sweep(located(config), sweep_id(config), threads=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_calibration_batches():
+    """Statistics of two batches: every job that starts from nothing takes them anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "CALIBRATION_BATCHES", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A plan, all of it run in this process, in order."""

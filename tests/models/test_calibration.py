@@ -46,7 +46,7 @@ def test_an_uncalibrated_random_mobilenet_is_dead():
 
 
 @pytest.mark.parametrize("name", MOBILENETS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_stage_of_a_calibrated_random_model_is_alive(name: str, seed: int):
     model = network(name, seed=seed)
     calibrate(model, _clips(3))

@@ -200,7 +200,7 @@ def test_the_value_encoder_sees_the_frame_in_the_teacher_only(
     teacher: SpaceTimeNetwork, student: SpaceTimeNetwork
 ):
     clip = textured_clip(clips=1)
-    masks = torch.rand(1, 2, 64, 64, generator=generator(0, "masks"))
+    masks = torch.rand(1, 2, 48, 48, generator=generator(0, "masks"))
     for model, depends in ((teacher, True), (student, False)):
         s16 = model.encode_key(clip.frames[:, 0]).features.s16
         first = model.encode_value(clip.frames[:, 0], masks, s16)
