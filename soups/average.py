@@ -1,4 +1,4 @@
-"""The mean of state dicts."""
+"""Average state dicts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def average(
     """theta = 1/k sum_i theta_i      Model soups, arXiv:2203.05482, recipe 1
 
     Floating-point tensors are averaged in float64 and cast back, so that the mean of equal
-    tensors is that tensor; where they differ, the same set in another order gives the same mean
-    (each element's values are added in ascending order). Integer and boolean tensors
-    cannot be averaged and must agree. `names` are what errors call the ingredients.
-    Raises ValueError naming ingredient and key where keys, shapes, dtypes or integers differ.
+    tensors is that tensor. The values of each element are added in ascending order, so that the
+    order of the state dicts does not change the mean. Integer and boolean tensors cannot be
+    averaged and must agree. names: what errors call the state dicts.
+    Raises ValueError for no state dicts, and for keys, shapes, dtypes or integers that differ,
+    naming state dict and key.
     """
     if not state_dicts:
         raise ValueError("no state dicts to average; give at least one")

@@ -1,4 +1,4 @@
-"""`python -m soups.greedy`: average the checkpoints of a sweep that score more together."""
+"""Run `python -m soups.greedy`: average the checkpoints that score more together than alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODULE = "soups.greedy"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
         "Average the checkpoints of a sweep that score more together than alone.",
@@ -87,17 +87,17 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
             pool = replace(pool, scored=config.data == pool.config.data)
     storage = Storage(config.storage_root)
     project = partial(tracker.project, sweep=pool.sweep)
-    made = make_soup(pool, config, storage=storage, project=project, again=args.again)
-    soups = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
-    model_id = next(record.model_id for record in soups if record.key == made.key)
+    soup = make_soup(pool, config, storage=storage, project=project, again=args.again)
+    records = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
+    model_id = next(record.model_id for record in records if record.key == soup.key)
     if not args.json:
-        _print(made, model_id, config, pool, tracker)
+        _print(soup, model_id, config, pool, tracker)
     return {
-        "soup": {"file": str(made.path), "sha256": made.sha256, "model_id": model_id},
-        "scores": dict(made.scores),
-        "ingredients": list(made.ingredients),
-        "decisions": [dict(decision) for decision in made.decisions],
-        "existing": made.existing,
+        "soup": {"file": str(soup.path), "sha256": soup.sha256, "model_id": model_id},
+        "scores": dict(soup.scores),
+        "ingredients": list(soup.ingredients),
+        "decisions": [dict(decision) for decision in soup.decisions],
+        "existing": soup.existing,
         "experiment": config.name,
         "sweep": pool.sweep,
         "store": tracker.store.uri,
@@ -105,17 +105,17 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _print(
-    made: SoupResult, model_id: str, config: RunConfig, pool: Pool, tracker: Tracker
+    soup: SoupResult, model_id: str, config: RunConfig, pool: Pool, tracker: Tracker
 ) -> None:
     from rich.console import Console
 
     from vosmodels.support.grid import Grid
 
     out = Console(highlight=False, width=max(100, Console().width))
-    if made.existing:
+    if soup.existing:
         out.print("this pool has a soup already; --again searches anew")
-    told = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
-    out.print(f"{config.name}, sweep {pool.sweep}: J&F on {told}", soft_wrap=True)
+    scored_on = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
+    out.print(f"{config.name}, sweep {pool.sweep}: J&F on {scored_on}", soft_wrap=True)
     rows = [
         [
             turn["name"],
@@ -123,15 +123,15 @@ def _print(
             f"{turn['score_with']:.4f}",
             "in" if turn["accepted"] else "out",
         ]
-        for turn in made.decisions
+        for turn in soup.decisions
     ]
     grid = Grid(["checkpoint", "soup without", "with it", ""], rows, left=(0, 3))
     out.print(grid.terminal())
     for label, key in (("best single", "best_single_jf"), ("uniform soup", "uniform_jf")):
-        out.print(f"{label:14} {made.scores[key]:.4f}")
-    out.print(f"{'greedy soup':14} {made.scores['jf']:.4f}  of {len(made.ingredients)}")
+        out.print(f"{label:14} {soup.scores[key]:.4f}")
+    out.print(f"{'greedy soup':14} {soup.scores['jf']:.4f}  of {len(soup.ingredients)}")
     for label, place in (
-        ("file", str(made.path)),
+        ("file", str(soup.path)),
         ("model", f"{MODEL}{model_id}"),
         ("store", tracker.store.uri),
     ):

@@ -1,4 +1,4 @@
-"""Greedy search: which of many checkpoints to average, given a score."""
+"""Search greedily for the checkpoints whose average scores best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Weights = Mapping[str, Tensor]
 
 
 class Scored(Protocol):
-    """Scores of weights; soups go by the mean of J and F."""
+    """Anything with a `jf`, the mean of J and F, which the search compares."""
 
     @property
     def jf(self) -> float: ...
@@ -39,7 +39,7 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Decision:
-    """One ingredient's turn: the soup's score without and with it."""
+    """What the search decided on one ingredient: the soup's score without and with it."""
 
     name: str
     sha256: str
@@ -50,9 +50,9 @@ class Decision:
 
 @dataclass(frozen=True)
 class Soup:
-    """Averaged weights, what is in them, and the record of every decision, in order.
+    """Averaged weights, their ingredients, and every decision in order.
 
-    scored: what `score` said of these weights; None where the best ingredient stayed alone.
+    scored: what `score` returned for these weights; None where the best ingredient stayed alone.
     """
 
     weights: dict[str, Tensor]
@@ -68,12 +68,12 @@ def greedy(
     workers: int = 1,
     min_delta: float = 0.0,
 ) -> Soup:
-    """Greedy soup      Model soups, arXiv:2203.05482, recipe 1
+    """Make a greedy soup: average the ingredients that raise the held-out score.
 
-    Ingredients are taken by held-out score, best first (ties: by sha256); one stays where the
-    average with it scores more than `min_delta` above the average without it. The paper keeps
-    ties too; its code does not, and neither does this: an ingredient that adds nothing is left out.
-    Starts from the best ingredient's own `score`, so the answer is never below the best single.
+    Model soups, arXiv:2203.05482, recipe 1. The soup starts as the best ingredient; the others
+    are tried best first (ties: by sha256). An ingredient stays if the average with it scores more
+    than `min_delta` above the average without it. The paper keeps ties too; the paper's code
+    leaves them out, as here. The soup never scores below the best ingredient.
 
     score      weights -> held-out score, higher is better; called once per further ingredient
     Raises InputError for an empty pool, ingredients without one common ancestor, and
@@ -82,23 +82,26 @@ def greedy(
     if workers != 1:
         raise InputError(f"workers {workers}: a parallel search is not built yet; use 1")
     order = ranked(ingredients)
-    kept, weights, best = [order[0]], [order[0].load()], order[0].score
+    members, weights, best = [order[0]], [order[0].load()], order[0].score
     scored: float | Scored | None = None
     decisions = [Decision(order[0].name, order[0].sha256, None, best, True)]
     for candidate in order[1:]:
-        tried = [*weights, candidate.load()]
-        answer = score(average(tried, [i.name for i in (*kept, candidate)]))
+        with_it = [*weights, candidate.load()]
+        answer = score(average(with_it, [i.name for i in (*members, candidate)]))
         value = answer if isinstance(answer, float | int) else answer.jf
         accepted = value > best + min_delta
         decisions.append(Decision(candidate.name, candidate.sha256, best, value, accepted))
         if accepted:
-            kept, weights, best, scored = [*kept, candidate], tried, value, answer
-    soup = average(weights, [ingredient.name for ingredient in kept])
-    return Soup(soup, tuple(kept), tuple(decisions), best, scored)
+            members, weights, best, scored = [*members, candidate], with_it, value, answer
+    soup = average(weights, [ingredient.name for ingredient in members])
+    return Soup(soup, tuple(members), tuple(decisions), best, scored)
 
 
 def ranked(ingredients: Sequence[Ingredient]) -> list[Ingredient]:
-    """The pool, best held-out score first, each file once; InputError where it is no pool."""
+    """Sort ingredients by held-out score, best first, each file once.
+
+    InputError: none at all, or not all of one ancestor.
+    """
     if not ingredients:
         raise InputError("no checkpoints to make a soup of")
     by_ancestor: dict[str, list[str]] = {}

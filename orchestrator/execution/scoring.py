@@ -1,4 +1,4 @@
-"""Scores of weights on the videos of a split, computed once and kept."""
+"""Score weights on the videos of a protocol; a checkpoint's scores are computed once."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from vosmodels.support.processes import helpers
 from vosmodels.types import ScoredVideo, Segmenter
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
-BOUNDARY = "boundary"  # the errors' place in kept scores and in a row's report
-COUNTS = BoundaryErrors().as_dict().keys()  # that a report has of them
+BOUNDARY = "boundary"  # the key of boundary errors in saved scores and in a row's report
+COUNTS = BoundaryErrors().as_dict().keys()  # what saved boundary errors must hold
 
-Segmenters = Callable[[], Segmenter]  # a new one for each video
+Segmenters = Callable[[], Segmenter]  # makes a new segmenter for each video
 
 
 class Scorer:
@@ -52,20 +52,20 @@ class Scorer:
         self._key = protocol_key(protocol)
 
     def score(self, model: VideoModel, on_mask: OnMask | None = None) -> Scores:
-        """Run the model over every video; `on_mask` sees its answers, as `evaluate` says."""
+        """Run the model over every video; nothing is saved. on_mask: as in `runner.evaluate`."""
         return self._run(segmenters_of(model, self.protocol.rows), on_mask=on_mask)
 
     def copy(self) -> Scores:
-        """The anchor: the first frame's mask copied to every frame."""
+        """Score the first frame's mask copied to every frame, or read the saved scores."""
         return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
 
     def checkpoint(self, sha256: str, load: Callable[[], VideoModel]) -> Scores:
-        """Scores of a checkpoint; it is loaded only where they are not known yet."""
+        """Score a checkpoint, or read its saved scores; `load` is called only to score."""
         return self._once(sha256, lambda: segmenters_of(load(), self.protocol.rows))
 
     def boundary(self, name: str) -> Mapping[str, int]:
-        """`BoundaryErrors` of what has been scored under a name; empty where not counted."""
-        counts: Mapping[str, int] = (self._kept(name) or {}).get(BOUNDARY, {})
+        """Read the counts of `BoundaryErrors` saved under a name; empty where there are none."""
+        counts: Mapping[str, int] = (self._saved(name) or {}).get(BOUNDARY, {})
         return counts
 
     def strip(self) -> OverlayStrip:
@@ -82,17 +82,17 @@ class Scorer:
         return Task(sha256, model, self.storage, self.protocol, self.errors)
 
     def known(self, name: str) -> Scores | None:
-        """The scores of a checkpoint, or of the copy, that are on disk."""
-        kept = self._kept(name)
-        return None if kept is None else Scores.from_dict(kept)
+        """Read the saved scores of a checkpoint's sha256 or of FIRST_FRAME_COPY, if any."""
+        saved = self._saved(name)
+        return None if saved is None else Scores.from_dict(saved)
 
     def _once(self, name: str, segmenters: Callable[[], Segmenters]) -> Scores:
         if known := self.known(name):
             return known
         errors = BoundaryErrors() if self.errors else None
         scores = self._run(segmenters(), errors.add if errors else None)
-        counted = {BOUNDARY: errors.as_dict()} if errors else {}
-        write_json(self._path(name), {**scores.as_dict(), **counted})
+        counts = {BOUNDARY: errors.as_dict()} if errors else {}
+        write_json(self._path(name), {**scores.as_dict(), **counts})
         return scores
 
     def _run(
@@ -110,18 +110,18 @@ class Scorer:
             on_mask=on_mask,
         )
 
-    def _kept(self, name: str) -> Mapping[str, Any] | None:
-        """What is on disk, if it has all that is wanted: older reports lack some of the errors."""
-        kept: Mapping[str, Any] | None = read_json(self._path(name))
-        lacks = self.errors and kept and COUNTS - kept.get(BOUNDARY, {}).keys()
-        return None if lacks else kept
+    def _saved(self, name: str) -> Mapping[str, Any] | None:
+        """Read a file of scores; None without one, or where an older one lacks boundary errors."""
+        saved: Mapping[str, Any] | None = read_json(self._path(name))
+        lacks = self.errors and saved and COUNTS - saved.get(BOUNDARY, {}).keys()
+        return None if lacks else saved
 
     def _path(self, name: str) -> Path:
         return self.storage.scores / f"{digest([name, *self._key])}.json"
 
 
 def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
-    """The model on videos of any size, of which it sees so many rows; None: all."""
+    """Return a maker of segmenters that show the model `rows` rows of a frame; None: all."""
     ready = for_inference(model)
     if rows is None:
         return lambda: VideoSegmenter(ready)
@@ -130,7 +130,7 @@ def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
 
 @dataclass(frozen=True)
 class Task:
-    """A checkpoint that lacks its scores, and how to get them; it goes to another process."""
+    """The scoring of one checkpoint, as it goes to another process."""
 
     sha256: str
     model: ModelConfig
@@ -139,7 +139,7 @@ class Task:
     errors: bool
 
     def run(self, threads: int) -> None:
-        """Score the checkpoint and keep the scores."""
+        """Score the checkpoint on so many CPU threads and save the scores."""
         torch.set_num_threads(threads)
         scorer = Scorer(self.storage, self.protocol, errors=self.errors)
         tensors = checkpoint.read_tensors(self.storage.checkpoint(self.sha256))
@@ -147,7 +147,7 @@ class Task:
 
 
 def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
-    """Run the tasks in `at_once` processes; in this one where that is as good."""
+    """Run the tasks in `at_once` processes; one task, or one at once, runs in this process."""
     if len(tasks) < 2 or at_once < 2:
         for task in tasks:
             task.run(threads)
@@ -158,17 +158,17 @@ def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
 
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:
-    """The configured model with these weights, ready to run."""
+    """Build the configured model with these weights, in eval mode."""
     model = registry.build(config.name, seed=0, **config.options)
     model.load_state_dict(dict(tensors))
     return model.eval()
 
 
 def summary(scores: Scores) -> dict[str, float]:
-    """The three means, as they stand in checkpoints, ledger and MLflow."""
+    """Return the means J, F and J&F as checkpoints, ledger and MLflow hold them."""
     return {"j": scores.j, "f": scores.f, "jf": scores.jf}
 
 
 def per_sequence(scores: Scores) -> dict[str, Any]:
-    """Per-sequence means and how many objects they are of, so that differences can be paired."""
+    """Return each video's mean J and F and its number of objects, for paired comparisons."""
     return {s.name: {"j": s.j, "f": s.f, "objects": len(s.objects)} for s in scores.sequences}
