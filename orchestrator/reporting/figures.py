@@ -1,4 +1,4 @@
-"""Draw a table of several seeds: scores, their course in training, and boundary errors.
+"""Draw a seed table: scores, their course in training, and boundary errors.
 
 The course and the errors are what Figures 5 and 2 of MobileVOS (arXiv:2303.07815) show.
 """
@@ -46,7 +46,7 @@ def draw(table: SeedTable, path: Path) -> None:
 
 
 def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Plot J of every seed as a dot, its mean as a line, and the first-frame copy's as dashes."""
+    """Plot J of every seed as a dot, their mean as a line, the copy's as dashes."""
     split = table.split
     for place, (name, trial) in enumerate(trials.items()):
         scores = [
@@ -72,7 +72,10 @@ def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None
 
 
 def _course(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Plot select J of every checkpoint over its trial's seconds, spread evenly over the steps."""
+    """Plot select J of every checkpoint over the seconds of its trial.
+
+    Seconds are spread evenly over the steps.
+    """
     for place, name in enumerate(trials):
         for run in table.runs.values():
             for row in run.rows:
@@ -86,7 +89,7 @@ def _course(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None
 
 
 def _errors(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Draw bars of the wrong pixels within each distance, as shares of all wrong pixels."""
+    """Draw the shares of wrong pixels within each distance as bars."""
     counts = {name: errors for name, row in trials.items() if (errors := _error_counts(row))}
     width = 0.8 / len(counts)
     for place, (name, errors) in enumerate(counts.items()):

@@ -21,7 +21,7 @@ BENCHMARK = "benchmark-"  # prefix of files by tests/benchmarks; all other files
 
 
 def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
-    """Replace what stands between BEGIN and END in a README by the results in a folder.
+    """Rewrite a README between BEGIN and END with the results in a folder.
 
     Sweeps come first, then speed, then benchmarks, each by file name. Returns the README's path and
     the names of the files. Raises InputError where the folder has no results, a file holds
@@ -47,7 +47,7 @@ def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
 
 
 def _section(path: Path, readme: Path) -> str:
-    """Return the Markdown of a sweep, or of a table of several seeds with its figure if any."""
+    """Return the Markdown of a sweep, or of a seed table with its figure."""
     try:
         values = json.loads(path.read_text())
         if "table" not in values:

@@ -1,4 +1,4 @@
-"""Hold the rows of a finished sweep and where they come from, and lay them out as a table."""
+"""Hold the rows of a sweep with their provenance, and lay them out as a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row:
     curve: Sequence[tuple[int, float]] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return JSON-able fields, each split under its own name, empty where it was not scored."""
+        """Return JSON-able fields; a split that was not scored is an empty object."""
         values = {**vars(self)}
         scores = values.pop("scores")
         splits = {split: scores[split].as_dict() if split in scores else {} for split in SPLITS}
@@ -45,7 +45,10 @@ class Row:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
-        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
+        """Invert `as_dict`.
+
+        Raises KeyError or TypeError where a key is missing or unknown.
+        """
         fields = {key: value for key, value in values.items() if key not in SPLITS}
         scores = {s: SplitScores.from_dict(values[s]) for s in SPLITS if values.get(s)}
         return cls(**fields, scores=scores)
@@ -53,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Hold all rows of a sweep with the command, configuration, code and machine that made them.
+    """Hold all rows of a sweep with the command and machine that made them.
 
     sweep: id of the sweep in MLflow; protocol: on what the rows are scored, in words; seconds,
     peak_mib: of the whole run, whose jobs may have been done before; placement: workers, in words.
@@ -78,7 +81,10 @@ class Results:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Results:
-        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
+        """Invert `as_dict`.
+
+        Raises KeyError or TypeError where a key is missing or unknown.
+        """
         return cls(**{**values, "rows": tuple(Row.from_dict(row) for row in values["rows"])})
 
     def grid(self) -> Grid:
@@ -94,7 +100,7 @@ class Results:
         return Grid(head, rows, title, notes=[note] if note else [], left=(0, len(head) - 1))
 
     def cost(self) -> str:
-        """Name the run's minutes, its peak memory where one was measured, and its placement."""
+        """Name the run's minutes, its peak memory if measured, and its placement."""
         peak = [f"peak {self.peak_mib / 1024:.1f} GiB"] if self.peak_mib else []
         return ", ".join([f"{self.seconds / 60:.1f} min", *peak, self.placement])
 
@@ -126,8 +132,10 @@ class Results:
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Sort rows by role; baseline rows and teacher keep their order, of trials and of soups the
-    best by select J&F comes first."""
+    """Sort rows by role, and trials and soups by select J&F, the best first.
+
+    Baseline rows keep the order that they have.
+    """
 
     def place(row: Row) -> tuple[int, float]:
         select = row.scores.get("select")
@@ -139,7 +147,7 @@ def ordered(rows: Sequence[Row]) -> list[Row]:
 
 
 def shortfall(rows: Sequence[Row]) -> str:
-    """Say that the best student is hardly better than the first-frame copy, where that is so.
+    """Say whether the best student is hardly better than the first-frame copy.
 
     The best student is the one with the highest select J&F. It must exceed the copy's J by MARGIN
     on report, or on select where one of the two has no report. Empty where it does, or where one

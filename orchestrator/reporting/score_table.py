@@ -9,9 +9,10 @@ from vosmodels.support.grid import Grid
 
 
 def show_scores(scores: Scores, source: str) -> None:
-    """Print the scores of objects and their means, or why there are none; source: what was scored.
+    """Print the scores of objects and their means, or why there are none.
 
-    fps is shown where frames were segmented rather than read as masks.
+    source: what was scored, in words. The rate is printed where frames
+    were segmented rather than masks read.
     """
     out = Console(highlight=False, soft_wrap=True)  # paths stay whole
     out.print(source)
@@ -21,7 +22,7 @@ def show_scores(scores: Scores, source: str) -> None:
 
 
 def _grid(scores: Scores) -> Grid:
-    """Lay out every object, then the means over all, over seen and over unseen objects."""
+    """Lay out every object, then the means over all, seen and unseen objects."""
     rows = [
         [video.name, str(number), *_three(score.j, score.f)]
         for video in scores.sequences

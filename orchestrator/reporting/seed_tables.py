@@ -115,7 +115,7 @@ def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
 
 
 def _errors(rows: Sequence[SeedRow]) -> Grid | None:
-    """Lay out the shares of wrong pixels near the true boundary and of false positives.
+    """Lay out shares of wrong pixels near the boundary and of false positives.
 
     None where nothing was counted; no column of false positives where no row has counted them.
     """
@@ -141,7 +141,10 @@ def _errors(rows: Sequence[SeedRow]) -> Grid | None:
 
 
 def _differences_by_video(rows: Sequence[SeedRow]) -> Grid | None:
-    """Lay out every row's difference to its baseline, a column each; None where there is none."""
+    """Lay out every row's differences to its baseline, one column per row.
+
+    None where no row was compared.
+    """
     compared = [(row.mean.name, row.difference.per_sequence) for row in rows if row.difference]
     videos = dict.fromkeys(video for _, differences in compared for video in differences)
     lines = [

@@ -1,4 +1,4 @@
-"""Average a sweep's rows over several seeds and compare each row with its baseline."""
+"""Average a sweep's rows over seeds and compare each row with its baseline."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SeedRow:
 
 @dataclass(frozen=True)
 class SeedTable:
-    """Hold a sweep's results by top-level seed; every seed has its own stem and teacher."""
+    """Hold a sweep's results by top-level seed, each with its stem and teacher."""
 
     name: str
     runs: Mapping[int, Results]
@@ -80,13 +80,19 @@ class SeedTable:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SeedTable:
-        """Invert `as_dict`. Raises KeyError or TypeError where a key is missing or unknown."""
+        """Invert `as_dict`.
+
+        Raises KeyError or TypeError where a key is missing or unknown.
+        """
         runs = [Results.from_dict(run) for run in values["runs"]]
         return cls(values["table"], {run.config["seed"]: run for run in runs})
 
     @classmethod
     def read(cls, path: Path) -> SeedTable:
-        """Read a table from its JSON file. Raises InputError where it holds something else."""
+        """Read a table from its JSON file.
+
+        Raises InputError where the file holds something else.
+        """
         try:
             return cls.from_dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -96,7 +102,7 @@ class SeedTable:
             ) from None
 
     def has(self, config: SweepConfig) -> bool:
-        """Tell whether the seed of `config` has every row, with every score that it asks for."""
+        """Tell whether the seed of `config` has every row with every score."""
         run = self.runs.get(config.seed)
         if run is None:
             return False
@@ -127,7 +133,7 @@ class SeedTable:
                 )
 
     def with_run(self, results: Results) -> SeedTable:
-        """Return a table in which these results are added or replace those of the same seed."""
+        """Return a table with these results in place of any of the same seed."""
         return SeedTable(self.name, {**self.runs, results.config["seed"]: results})
 
     @property
@@ -137,7 +143,7 @@ class SeedTable:
         return "report" if reported else "select"
 
     def rows(self) -> list[SeedRow]:
-        """Average every row over its seeds; sorted by role, then in the order of the sweep."""
+        """Average every row over its seeds; sort by role, then as the sweep does."""
         by_name: dict[str, dict[int, Row]] = {}
         for seed in sorted(self.runs):
             for row in self.runs[seed].rows:

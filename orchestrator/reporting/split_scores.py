@@ -1,4 +1,4 @@
-"""Hold what one row of a table scores on one split, and convert it from and to JSON."""
+"""Hold the scores of one table row on one split, and convert them to JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Hold J and F of one video, means over its objects, and the number of those objects."""
+    """Hold J and F of one video, means over its objects, and their number."""
 
     j: float
     f: float
@@ -58,9 +58,10 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class SplitScores:
-    """Hold J, F and J&F over the objects of a split, scores by video name, and error counts.
+    """Hold the scores of one row on one split.
 
-    sequences: empty in means over several seeds; errors: None where wrong pixels were not counted.
+    j, f, jf: means over all objects; sequences: by video name, empty in means over several seeds;
+    errors: None where wrong pixels were not counted.
     """
 
     j: float
@@ -76,7 +77,10 @@ class SplitScores:
 
     @classmethod
     def of(cls, scores: Scores, errors: Mapping[str, int]) -> SplitScores:
-        """Summarise an evaluation; errors: counts as `BoundaryErrors` has them, or nothing."""
+        """Summarise an evaluation.
+
+        errors: counts as `BoundaryErrors.as_dict` gives them, or empty.
+        """
         sequences = {s.name: VideoScores(s.j, s.f, len(s.objects)) for s in scores.sequences}
         counts = ErrorCounts.from_dict(errors) if errors else None
         return cls(scores.j, scores.f, scores.jf, sequences, counts)
@@ -92,7 +96,10 @@ class SplitScores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SplitScores:
-        """Invert `as_dict`. Raises KeyError or TypeError where a score is missing or unknown."""
+        """Invert `as_dict`.
+
+        Raises KeyError or TypeError where a score is missing or unknown.
+        """
         sequences = {name: VideoScores(**s) for name, s in values.get("sequences", {}).items()}
         counts = values.get("boundary")
         errors = ErrorCounts.from_dict(counts) if counts else None
@@ -100,9 +107,10 @@ class SplitScores:
 
 
 def mean(scores: Sequence[SplitScores]) -> SplitScores:
-    """Average j, f and jf over seeds, without videos; add up the error counts where there are any.
+    """Average j, f and jf over seeds and add up the error counts.
 
-    A count that one of the files lacks is left out. Raises StatisticsError where `scores` is empty.
+    Videos are left out, and so is a count that one of the files lacks. Raises StatisticsError where
+    `scores` is empty.
     """
     j, f, jf = (fmean(s.means[measure] for s in scores) for measure in MEASURES)
     return SplitScores(j, f, jf, errors=_total([s.errors for s in scores if s.errors]))

@@ -69,14 +69,15 @@ class SweepTable:
         return self.so_far()
 
     def so_far(self) -> list[Row]:
-        """Return the rows whose select scores are known, with their report where it is known."""
+        """Return the rows whose select scores are known, with any known report."""
         copy = Row(COPY, BASELINE, self._scores(FIRST_FRAME_COPY))
         rows = [copy, *(self._row(entry) for entry in self._entries())]
         return [row for row in rows if "select" in row.scores]
 
     def _entries(self) -> list[_Entry]:
-        """List the checkpoints with rows: all of the stems, the teacher's last, the trials' best.
+        """List the checkpoints that have rows.
 
+        These are all of the stems, the teacher's last, and the best of each trial.
         A trial counts only when its job is done; its best checkpoint has the highest select J&F.
         """
         entries = []
@@ -156,7 +157,10 @@ class SweepTable:
         return known
 
     def _record(self, job: Job, event: Checkpoint, scorer: Scorer) -> None:
-        """Write a checkpoint's report scores to the ledger once, from where MLflow gets them."""
+        """Write a checkpoint's report scores to the ledger, unless they are there.
+
+        MLflow shows what the ledger has.
+        """
         record = self.ledger.job(job.key)
         known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == event.step]
         if not known:
@@ -172,7 +176,7 @@ class SweepTable:
 
 
 def _stem_name(stem: Job, step: int) -> str:
-    """Name a stem's checkpoint: it has one at its start and one at the end of each stage."""
+    """Name a stem's checkpoint: one at its start, one at each stage's end."""
     if step == 0:
         return "untrained student"
     if step == stem.steps:
