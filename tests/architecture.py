@@ -80,7 +80,7 @@ class House:
 
     @cached_property
     def ours(self) -> Mapping[str, list[str]]:
-        """As `imports`, modules of the house alone."""
+        """Imports among the modules of the house, by module."""
         return {
             name: [other for other in others if other in self.trees]
             for name, others in self.imports.items()
@@ -97,7 +97,7 @@ class House:
                     yield longer if longer in self.trees else source
 
     def _source(self, name: str, node: ast.ImportFrom) -> str:
-        """What a `from` names; dots count from the package that holds the module."""
+        """Resolve the module that a `from` names, dots included."""
         if not node.level:
             return node.module or ""
         package = any(other.startswith(f"{name}.") for other in self.trees)
@@ -198,7 +198,7 @@ def strangers(house: House) -> list[str]:
 
 
 def burdened_errors(house: House) -> list[str]:
-    """What the module of the errors imports."""
+    """List the imports of the module of errors, which must have none."""
     return list(house.imports.get(ERRORS, []))
 
 
@@ -213,10 +213,10 @@ def parsing_models(house: House) -> list[str]:
 
 
 def burdened_commands(house: House) -> list[str]:
-    """What a module that runs with -m must not do.
+    """List what modules that run with -m do and must not.
 
-    Under -m its name is `__main__`: a class or a function would be pickled, and a logger named, by
-    that name, and a module that imports it would have all it holds twice.
+    Under -m the module is called `__main__`: its classes and functions would be pickled, and its
+    loggers named, by that name, and a module that imports it would load it a second time.
     """
     problems = []
     for name in sorted(house.commands):

@@ -69,13 +69,13 @@ def ledger(tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def tracker(ledger: Ledger) -> Tracker:
-    """Of an empty store beside the ledger."""
+    """Open a tracker of an empty store beside the ledger."""
     return empty_tracker(ledger.storage)
 
 
 @pytest.fixture
 def reader(tracker: Tracker) -> MlflowReader:
-    """Of the tracker's store."""
+    """Open a reader of the tracker's store."""
     return MlflowReader(tracker.connection)
 
 

@@ -40,7 +40,7 @@ def unreported(row):
 
 
 def run(seed=0, plain=(0.5, 0.6, 0.7), taught=(0.6, 0.6, 0.6), copied=(0.1, 0.2, 0.3), **changes):
-    """What a seed's sweep left; a row without a report has scores of select alone."""
+    """Make the results of a seed's sweep; rows without report have select scores only."""
     made = config(seed)
     rows = [
         Row("first-frame copy", "anchor", both(*copied)),

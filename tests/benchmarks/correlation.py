@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def step(pixels: int, omega: float, method: CorrelationMethod) -> Callable[[], Tensor]:
-    """One forward and backward on random features; returns the gradient."""
+    """Return a call of forward and backward on random features; it gives the gradient."""
     rng = generator(0, "correlation", pixels)
     student = torch.randn(pixels, WIDTH, generator=rng)
     teacher = torch.randn(pixels, WIDTH, generator=rng)

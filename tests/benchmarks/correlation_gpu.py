@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def candidates(device: str, pixels: int) -> dict[str, Callable[[], Tensor]]:
-    """One forward and backward each, to its end on the device; returns the gradient.
+    """Return calls of forward and backward, by candidate; each gives the gradient.
 
-    exact is in float32 and there to compare with.
+    A call waits for the device. Candidate `exact` is in float32, to compare the others with.
     """
     rng = generator(0, "correlation", pixels)
     student, teacher = (torch.randn(pixels, WIDTH, generator=rng).to(device) for _ in range(2))

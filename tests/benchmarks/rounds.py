@@ -71,8 +71,10 @@ def rounds(
 def parsed(
     module: str, argv: Sequence[str] | None, *, count: int, peaks: Collection[str] = ()
 ) -> argparse.Namespace:
-    """What every benchmark is told: rounds (`count` by default), out, peak; and `command`, as it
-    would be typed again. peaks: candidates whose memory it prints when asked with `--peak`."""
+    """Parse the arguments of a benchmark: rounds (default `count`), out and peak.
+
+    Adds `command`, the command line to type again. peaks: candidates that `--peak` may name.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("--rounds", type=int, default=count, metavar="N", help=f"default: {count}")
@@ -86,7 +88,7 @@ def parsed(
 
 
 def print_peak(run: Callable[[], object]) -> int:
-    """What `--peak` asks for: the MiB that one call takes. Returns the exit code."""
+    """Print the MiB that one call takes, for `--peak`; return the exit code."""
     with ProcessPeak() as memory:
         run()
     print(memory.peak / 2**20)
@@ -94,15 +96,17 @@ def print_peak(run: Callable[[], object]) -> int:
 
 
 def fresh_peak(module: str, name: str) -> float:
-    """MiB that candidate `name` of a benchmark takes in a process of its own, by its `--peak`. In
-    a process that has worked before, freed memory hides it."""
+    """Measure the MiB of a benchmark's candidate in a new process, by `--peak`.
+
+    In a process that has worked before, freed memory would hide the peak.
+    """
     command = [sys.executable, "-m", module, "--peak", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a benchmark promises: `value` is at least `target`, or at most where that is said."""
+    """A promise of a benchmark: `value` is at least `target`, or at most if `at_most`."""
 
     name: str
     value: float

@@ -38,7 +38,7 @@ PRODUCT, STCN_PRODUCTS = 2048, 1.1 * 3.1 / 0.153
 
 
 class Stream:
-    """One model following one object through an endless video."""
+    """A model that follows an object through an endless video."""
 
     def __init__(self, model: VideoModel, frames: list[Tensor], ids: Tensor) -> None:
         self.segmenter = VideoSegmenter(model)
@@ -88,13 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def student(name: str) -> VideoModel:
-    """One of STUDENTS as it is run, with random weights."""
+    """Build one of STUDENTS for inference, with random weights."""
     dtype = torch.bfloat16 if name.endswith(HALF) else torch.float32
     return for_inference(registry.build(name.removesuffix(HALF), seed=0), dtype=dtype)
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself."""
+    """Return whether the processor has bfloat16 instructions."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.is_file() and "avx512_bf16" in cpuinfo.read_text()
 

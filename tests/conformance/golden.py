@@ -17,7 +17,7 @@ PATTERN = re.compile(r"stcn_(eval_last|eval_5obj|eval|train_mo|train_so|misc)(_.
 
 
 class Golden:
-    """One file; arrays by name."""
+    """A file of golden vectors: arrays by name."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
@@ -35,12 +35,12 @@ class Golden:
 
     @property
     def rule(self) -> str:
-        """How the weights were filled: the last part of the file's name."""
+        """Rule that filled the weights: the last part of the file's name."""
         return self.name.rpartition("_")[2]
 
     @property
     def kind(self) -> str:
-        """What was run, told by what is stored."""
+        """Kind of run, known by the arrays in the file."""
         return next(kind for kind, only in KINDS.items() if only in self)
 
     def tensor(self, name: str) -> Tensor:

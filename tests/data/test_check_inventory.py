@@ -268,7 +268,7 @@ def test_a_still_image_is_a_picture_with_a_mask(tmp_path: Path) -> None:
 def test_headers_suffice_for_coloured_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As all of FSS-1000's are."""
+    """FSS-1000 has coloured masks only."""
     root = stills(tmp_path, "ant/1")
     colour(root / "ant" / "1.png")
     read: list[StaticImage] = []

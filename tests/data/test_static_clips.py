@@ -110,7 +110,7 @@ def test_an_image_without_object_gives_its_turn_to_the_next_and_is_named(
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_first_frame_shows_the_object_and_a_small_one_too(tmp_path: Path, preset: str) -> None:
-    """It lies near the image's end, where many crops of stcn do not come."""
+    """The small object lies near the image's edge, which many crops of stcn miss."""
     mask = np.zeros((60, 100), dtype=np.uint8)
     mask[28:31, 18:21] = 255
     Image.fromarray(mask).save(tmp_path / "a.png")

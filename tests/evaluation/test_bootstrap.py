@@ -48,7 +48,7 @@ def test_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_interval_is_not_narrower_for_seeds_that_repeat_each_other():
-    """What a sequence does to all seeds is no noise that more seeds would average away."""
+    """An effect of a sequence on all seeds is no noise that more seeds average away."""
     gaps = rng(3).normal(size=(1, 12))
     once = interval(gaps, np.ones(12), rng())
     assert interval(np.repeat(gaps, 5, 0), np.ones(12), rng()) == pytest.approx(once, abs=0.03)

@@ -60,7 +60,7 @@ def prepared(request, tmp_path_factory):
 
 @dataclass(frozen=True)
 class Unbroken:
-    """What a trial leaves when nobody disturbs it, and how long it takes."""
+    """The files of a trial that nothing disturbs, and its duration in seconds."""
 
     left: dict
     seconds: float

@@ -54,7 +54,7 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
 
 
 def facts(pool: Pool) -> list[object]:
-    """What a pool says of each ingredient."""
+    """List the facts of each ingredient of a pool."""
     return [(i.name, i.sha256, i.score, i.ancestor, i.step) for i in pool.ingredients]
 
 

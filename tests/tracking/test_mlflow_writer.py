@@ -188,7 +188,7 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
 
 
 def dying_call(client: Any, step: str) -> Callable[..., None]:
-    """That client's method, which ends the driver; of log_batch only the one for a model."""
+    """Return a client method that kills the driver; of log_batch the one for a model."""
     real = getattr(client, step)
 
     def call(*args: Any, **batch: Any) -> None:

@@ -169,7 +169,7 @@ def test_a_training_is_judged_at_the_last_step_it_measures():
 
 
 def train_together(rank, folder, steps):
-    """One of two gloo ranks; rank 0 leaves the weights."""
+    """Train as one of two gloo ranks, and save the weights."""
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     gradient_norms.MEASURED = steps

@@ -140,7 +140,7 @@ def living_workers(process):
 
 
 def living(processes, within_s):
-    """Those that are still there after so many seconds at the most."""
+    """List the processes that still run after at most `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         left = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
