@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +110,10 @@ class DistillStep:
         self.seed = seed
         self.terms = loss.terms()
         self._compares_features = any("features" in term.needs for term in self.terms)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle loss and seed alone, for loader processes: the terms hold local functions."""
+        return partial(DistillStep, seed=self.seed), (self.loss,)
 
     def select(self, clip: Clip) -> Selection | None:
         """Choose the batch's pixels; call it before the clip goes to the device."""
