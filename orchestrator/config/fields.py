@@ -62,7 +62,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     section: ClassVar[str] = ""
-    # Keys that came after content keys were in use: at their default no key holds them.
+    # Keys newer than the first content keys; a content key leaves them out at their default.
     added: ClassVar[frozenset[str]] = frozenset()
 
     @field_validator("*", mode="before")

@@ -133,7 +133,7 @@ class LossConfig(Section):
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms of weight above 0, in the order in which they are summed."""
-        from vosmodels import terms  # loads torch: not where a configuration is only read
+        from vosmodels import terms  # here, since it loads torch, which reading a file needs not
 
         every = (
             terms.cross_entropy(self.ce),

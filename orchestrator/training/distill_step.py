@@ -112,7 +112,7 @@ class DistillStep:
         self._compares_features = any("features" in term.needs for term in self.terms)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle loss and seed alone, for loader processes: the terms hold local functions."""
+        """Pickle loss and seed alone for loader processes: terms are local functions."""
         return partial(DistillStep, seed=self.seed), (self.loss,)
 
     def select(self, clip: Clip) -> Selection | None:

@@ -42,7 +42,7 @@ def _all_reduce(tensor: Tensor) -> Tensor:
 
 
 def _wrap(module: nn.Module) -> nn.Module:
-    # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast. To look for
-    # parameters without gradient costs a walk through the graph: only where there can be any.
+    # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast. The search
+    # for parameters without gradient walks the whole graph, so only models that skip any need it.
     skips = any(isinstance(m, VideoModel) and m.skips_parameters for m in module.modules())
     return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=skips)
