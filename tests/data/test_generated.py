@@ -30,7 +30,7 @@ def clips(**changes: int) -> GeneratedClips:
 def copy_first_mask_j(split: generated.Split, seed: int = 0) -> float:
     """Mean J of the first mask copied to every third later frame, over the objects of a split."""
     scores = []
-    for sequence in sequences(split, seed=seed, count=24):
+    for sequence in sequences(split, seed=seed, count=12):
         for number in sequence.ids:
             truth = np.stack([sequence.mask(t) for t in range(1, len(sequence) - 1, 3)]) == number
             copy = sequence.mask(0) == number

@@ -70,7 +70,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_boundary_f_is_the_definition_measured_pair_by_pair(seed: int) -> None:
-    shape = (24, 31)
+    shape = (16, 21)
     truth, prediction = blobs(seed, shape), blobs(seed + 1, shape)
     expected = [plain_f(g, m) for g, m in zip(truth, prediction, strict=True)]
     assert boundary_f(truth, prediction).tolist() == expected

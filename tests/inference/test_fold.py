@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -8,6 +9,7 @@ from torch import nn
 
 from tests.model_tools import filled, textured_frames
 from vosmodels import registry
+from vosmodels.inference import fold
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.spacetime.network import SpaceTimeNetwork
@@ -27,9 +29,9 @@ def _model(name: str) -> SpaceTimeNetwork:
 
 
 def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
-    frames = textured_frames(4, 50, 70)
-    ids = torch.zeros(50, 70, dtype=torch.int64)
-    ids[:25, :40], ids[30:, 30:] = 1, 2
+    frames = textured_frames(3, 34, 50)
+    ids = torch.zeros(34, 50, dtype=torch.int64)
+    ids[:16, :28], ids[20:, 22:] = 1, 2
     segmenter = VideoSegmenter(model, **options)
     segmenter.step(frames[0], ids)
     answers = []
@@ -45,9 +47,12 @@ def test_the_folded_network_answers_as_the_trained_one(name: str):
     torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)
 
 
-ALLOCATIONS = """
-import resource, torch
-from vosmodels.inference.fold import keep_freed_memory
+# The function alone: its module would load torchvision, which takes longer than all the rest.
+ALLOCATIONS = f"""
+import ctypes, functools, resource, torch
+M_TRIM_THRESHOLD, M_TOP_PAD = {fold.M_TRIM_THRESHOLD}, {fold.M_TOP_PAD}
+M_MMAP_THRESHOLD = {fold.M_MMAP_THRESHOLD}
+{inspect.getsource(fold.keep_freed_memory)}
 def fresh_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10 * 2**20)  # 40 MiB, more than the C library keeps unasked

@@ -10,8 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.model_tools import textured_clip
-from vosmodels import registry
+from tests.model_tools import network, textured_clip
 from vosmodels.checkpoint import (
     CheckpointInfo,
     load_model,
@@ -28,7 +27,7 @@ STUDENT = "mobilevos_mobilenetv2_noaspp"
 
 @pytest.fixture(scope="module")
 def model() -> VideoModel:
-    return registry.build(STUDENT, seed=3)
+    return network(STUDENT, seed=3)
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_bare_weights_load_into_a_model_that_is_named(
         torch.save(state, path)
     else:
         _save(path, state)
-    target = registry.build(STUDENT, seed=9)
+    target = network(STUDENT, seed=9)
     assert load_weights(target, path) is None
     assert _same(target, model)
 
@@ -176,15 +175,15 @@ def test_bare_weights_load_into_a_model_that_is_named(
 def test_a_checkpoint_loads_as_weights_whatever_its_training_options(
     tmp_path: Path, model: VideoModel
 ):
-    other = registry.build(STUDENT, seed=3, detach_feedback=True, queue=4)
+    other = network(STUDENT, seed=3, detach_feedback=True, queue=4)
     info = CheckpointInfo.of(other, ancestor=None, step=7)
-    target = registry.build(STUDENT, seed=9)
+    target = network(STUDENT, seed=9)
     assert load_weights(target, write(tmp_path, other.state_dict(), info)[0]) == info
     assert _same(target, model)
 
 
 def test_weights_of_another_model_are_refused_by_both_names(written: Path):
-    target = registry.build("mobilevos_mobilenetv2", seed=0)
+    target = network("mobilevos_mobilenetv2", seed=0)
     before = {key: value.clone() for key, value in target.state_dict().items()}
     message = rf"another model.*{STUDENT}.*'mobilevos_mobilenetv2'"
     with pytest.raises(InputError, match=message):
@@ -212,42 +211,42 @@ def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(
     if gone:
         del state[GONE]
     path = _save(tmp_path / "ddp.safetensors", state)
-    target = registry.build(STUDENT, seed=0)
+    target = network(STUDENT, seed=0)
     with pytest.raises(InputError) as caught:
         load_weights(target, path)
     assert says in str(caught.value)
-    assert _same(target, registry.build(STUDENT, seed=0))
+    assert _same(target, network(STUDENT, seed=0))
 
 
 def test_a_shape_that_does_not_fit_is_named(tmp_path: Path, model: VideoModel):
     state = {**model.state_dict(), "decoder.pred.bias": torch.zeros(2)}
     path = _save(tmp_path / "wide.safetensors", state)
     with pytest.raises(InputError, match=r"'decoder\.pred\.bias' has shape \(2,\), wanted \(1,\)"):
-        load_weights(registry.build(STUDENT, seed=0), path)
+        load_weights(network(STUDENT, seed=0), path)
 
 
 def test_an_option_that_changes_what_equal_shapes_mean_is_compared(tmp_path: Path):
-    other = registry.build("mobilevos_mobilenetv2", seed=0, aspp_rates=(2, 4, 6))
+    other = network("mobilevos_mobilenetv2", seed=0, aspp_rates=(2, 4, 6))
     path = write(tmp_path, other.state_dict(), CheckpointInfo.of(other, ancestor=None, step=0))[0]
     with pytest.raises(InputError, match=r"aspp_rates = \[2, 4, 6\].*\[6, 12, 18\]"):
-        load_weights(registry.build("mobilevos_mobilenetv2", seed=0), path)
+        load_weights(network("mobilevos_mobilenetv2", seed=0), path)
 
 
 def test_a_pickle_with_code_is_refused(tmp_path: Path, model: VideoModel):
     path = tmp_path / "whole_model.pth"
     torch.save(model, path)
     with pytest.raises(InputError, match=r"whole_model\.pth: refused.*state_dict"):
-        load_weights(registry.build(STUDENT, seed=0), path)
+        load_weights(network(STUDENT, seed=0), path)
 
 
 def test_four_channel_stcn_weights_grow_a_channel_of_zeros(tmp_path: Path):
     options = {"backbone": "mobilenet_v2", "value_channels": 16, "decoder_channels": (16, 16, 16)}
-    source = registry.build("stcn", seed=1, **options)
+    source = network("stcn", seed=1, **options)
     state = dict(source.state_dict())
     stem = state["value_encoder.conv1.weight"]
     state["value_encoder.conv1.weight"] = stem[:, :4]
     torch.save({k: v.clone() for k, v in state.items()}, tmp_path / "static.pth")
-    target = registry.build("stcn", seed=2, **options)
+    target = network("stcn", seed=2, **options)
     load_weights(target, tmp_path / "static.pth")
     grown = target.state_dict()["value_encoder.conv1.weight"]
     assert torch.equal(grown[:, :4], stem[:, :4])
