@@ -44,12 +44,12 @@ class StepView:
 
     @property
     def truth(self) -> Tensor:
-        """Ids (B, T-1, H, W) of the predicted frames."""
+        """Return the ids (B, T-1, H, W) of the predicted frames."""
         return self.clip.masks[:, 1:]
 
     @property
     def at(self) -> Mapping[str, Tensor]:
-        """The student's tensors by name, at which gradients are measured."""
+        """Return the student's tensors by name, at which gradients are measured."""
         z = {} if self.output.z is None else {"z": self.output.z}
         return {**z, "logits": self.output.logits, **self.output.named}
 

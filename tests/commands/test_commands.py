@@ -283,9 +283,9 @@ def test_what_cannot_be_followed_is_told_before_anything_is_written(
     for name, says in (
         (
             "empty.png",
-            "the mask holds no object at 16 rows, so nothing to follow; draw ids above 0",
+            "the mask holds no object at 16 rows, so there is nothing to follow; draw ids above 0",
         ),
-        ("dot.png", "let it see more rows"),
+        ("dot.png", "give the network more rows"),
         ("wide.png", "wide.png: mode 'I;16'; masks are palette"),
     ):
         words = ("--checkpoint", student, "--video", video, "--mask", tmp_path / name)

@@ -343,7 +343,9 @@ def test_score_folders_refuses_youtubevos_masks_that_nothing_judges(
     noise_in(youtubevos_root, tmp_path / "out")
     masks = tmp_path / "out" / "Annotations"
     (masks / "yak").mkdir()
-    with pytest.raises(InputError, match=r"fox: 2 PNG for 5 frames .*server does") as caught:
+    with pytest.raises(
+        InputError, match=r"fox: 2 PNG for 5 frames .*only by the benchmark's server"
+    ) as caught:
         score_folders(masks, youtubevos_root / "valid" / "Annotations")
     assert "owl: 1 PNG for 4 frames" in str(caught.value)
     assert "meta.json names no such video" in str(caught.value)

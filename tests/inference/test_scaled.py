@@ -78,7 +78,7 @@ def test_an_object_too_small_for_the_rows_is_not_followed_and_alone_is_refused()
     segmenter, inner = scaled(16)
     dot = torch.zeros(64, 96, dtype=torch.uint8)
     dot[0, 0] = 9
-    with pytest.raises(InputError, match=r"no object at 16 rows.*let it see more rows"):
+    with pytest.raises(InputError, match=r"no object at 16 rows.*give the network more rows"):
         segmenter.step(half(40), dot)
     with pytest.raises(InputError, match="draw ids above 0"):
         segmenter.step(half(40), torch.zeros_like(dot))

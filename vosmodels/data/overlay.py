@@ -39,7 +39,9 @@ def strip(pictures: Sequence[U8]) -> U8:
     """
     heights = {picture.shape[0] for picture in pictures}
     if len(heights) != 1:
-        raise ValueError(f"pictures of heights {sorted(heights)}; wanted one height, and a picture")
+        raise ValueError(
+            f"pictures of heights {sorted(heights)}; wanted one height, at least one picture"
+        )
     gap = np.full((heights.pop(), GAP, 3), 255, dtype=np.uint8)
     parts = [part for picture in pictures for part in (gap, picture)][1:]
     return np.concatenate(parts, axis=1)

@@ -54,14 +54,16 @@ def correlation_loss(
     if z_student.ndim != 2 or z_teacher.ndim != 2 or len(z_student) != len(z_teacher):
         raise ValueError(
             f"z_student {tuple(z_student.shape)} and z_teacher {tuple(z_teacher.shape)} "
-            "must be (n, d_s) and (n, d_t) with one n"
+            "must be (n, d_s) and (n, d_t) with equal n"
         )
     if len(labels) != len(z_student):
         raise ValueError(f"labels {tuple(labels.shape)} for {len(z_student)} rows")
     if not 0 <= omega <= 1:
         raise ValueError(f"omega {omega}; must be in [0, 1]")
     if method == "classwise" and omega != 0:
-        raise ValueError(f"method classwise with omega {omega}; it is exact for omega 0 only")
+        raise ValueError(
+            f"method classwise with omega {omega}; classwise is exact for omega 0 only"
+        )
     if method == "auto":
         method = pick(len(z_student), omega, z_student.device.type)
     if len(z_student) == 0:

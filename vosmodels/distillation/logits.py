@@ -30,7 +30,7 @@ def logit_loss(
     """
     if student.shape != teacher.shape:
         shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
-        raise ValueError(f"student and teacher logits {shapes}; must be of one shape")
+        raise ValueError(f"student and teacher logits {shapes}; must have equal shapes")
     if tau <= 0:
         raise ValueError(f"tau {tau}; must be above 0")
     with torch.autocast(student.device.type, enabled=False):

@@ -71,7 +71,7 @@ def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
     if not judged:
         raise InputError(
             f"{folder}: {len(paths)} PNG for {len(meta.asked)} frames that {META} lists; masks "
-            "that only give the objects score nothing here, the benchmark's server does"
+            "that only give the objects cannot be scored here, only by the benchmark's server"
         )
     unseen = held_out.unseen(folder.name, meta.categories)
     return AnnotatedVideo(folder.name, judged, meta.begins, unseen=unseen)

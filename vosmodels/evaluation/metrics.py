@@ -119,7 +119,7 @@ def within(pixels: Bool, radius: int) -> Bool:
     row's dilation extends that of the row before: about 3 r passes in all instead of pi r^2.
     """
     height, width = pixels.shape
-    stride = width + radius  # the margin of one row's left is that of the row above's right
+    stride = width + radius  # a row's left margin is the right margin of the row above
     padded = np.zeros((height + 2 * radius, stride), dtype=bool)
     padded[radius : radius + height, radius:] = pixels
     near = np.zeros(height * stride, dtype=bool)

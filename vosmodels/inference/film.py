@@ -65,7 +65,7 @@ def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) ->
                 f"frame {index} is {sizes[1]}, those before {sizes[0]}; a video has one size"
                 if index
                 else f"the mask is {sizes[0]}, the video {sizes[1]}; "
-                "draw the mask on the first frame as it is"
+                "draw the mask at the size of the first frame"
             )
         mask = None if index else torch.from_numpy(first.astype(np.int64))
         started = time.perf_counter()

@@ -65,6 +65,6 @@ class ScaledSegmenter:
         if self._segmenter.ids:
             return None
         raise InputError(
-            f"the mask holds no object at {size[0]} rows, so nothing to follow; "
-            f"{'let it see more rows' if mask.any() else 'draw ids above 0'}"
+            f"the mask holds no object at {size[0]} rows, so there is nothing to follow; "
+            f"{'give the network more rows' if mask.any() else 'draw ids above 0'}"
         )

@@ -170,7 +170,7 @@ class VideoSegmenter:
                 f"{what} of shape {tuple(ids.shape)}, the frame is {tuple(frame.shape[1:])}"
             )
         if ids.is_floating_point() or ids.is_complex():
-            raise ValueError(f"{what} of {ids.dtype}: it holds integer ids, 0 = background")
+            raise ValueError(f"{what} of {ids.dtype}: ids are integers, 0 = background")
         ids = ids.to(self._device, torch.int64)
         low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high > MAX_ID:

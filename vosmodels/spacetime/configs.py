@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
-# Start values, and how a model is run: weights mean the same under any value of these.
+# Start values and rules of running: weights trained with one value load into a model of another.
 FREE = frozenset(
     {"key_gain", "mem_every", "include_last", "queue", "single_object", "detach_feedback"}
 )
 
 
 class STCNConfig(BaseModel, frozen=True, extra="forbid"):
-    """Options of STCN; the defaults are the public one, 54.4 M parameters."""
+    """Options of STCN; the defaults are the public model, 54.4 M parameters."""
 
     free_options: ClassVar[frozenset[str]] = FREE
 

@@ -87,7 +87,7 @@ class GraphPropagator:
         if propagator.queue is None or propagator.mem_every != 1:
             raise ValueError(
                 f"graph with queue={propagator.queue or 'all'}, mem_every={propagator.mem_every}: "
-                "it takes a queue of some length and mem_every=1, so that all steps are alike"
+                "a graph needs a finite queue and mem_every=1, so that all steps have equal shapes"
             )
         self._plain = propagator
         self._capture = capture

@@ -192,8 +192,8 @@ class SpaceTimeNetwork(VideoModel):
         b, t, _, h, w = clip.frames.shape
         if t < 2 or h % STRIDE or w % STRIDE:
             raise ValueError(
-                f"a clip of {t} frames of {h}x{w}: it takes 2 frames or more, and sides that are "
-                f"multiples of {STRIDE}"
+                f"a clip of {t} frames of {h}x{w}: a clip needs at least 2 frames, and sides "
+                f"that are multiples of {STRIDE}"
             )
         selector = clip.present[:, :, None, None].to(clip.frames.dtype)
         keys = self.encode_key(clip.frames.flatten(0, 1))

@@ -34,7 +34,7 @@ PRECISIONS = ("fp32", "bf16")
 FIGURES = ("median_ms", "p95_ms", "fps")
 TITLES = {"durations": "Short and long videos", "queues": "Lengths of the memory"}
 QUEUES_INTRO = "Milliseconds a frame, median (p95), by how many frames are remembered:"
-ADDRESS = ("command", "date")  # what may differ where a table is continued
+ADDRESS = ("command", "date")  # entries that may differ when a table is continued
 
 
 def duration_cells(objects: Sequence[int]) -> list[Cell]:
