@@ -231,16 +231,16 @@ def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dic
                 f"{place}: no weights for {name!r}, so this is not a {encoder.architecture} with "
                 f"torchvision's names (it starts with {sorted(tensors)[:3]}); give such a file"
             )
-        found, wanted = tensors[name], own.shape
+        value, shape = tensors[name], own.shape
         if own.ndim == 4 and own.shape[1] in (RGB + 1, RGB + 2):  # a stem of frame and masks
-            wanted = torch.Size([own.shape[0], RGB, *own.shape[2:]])
-        if found.shape != wanted:
+            shape = torch.Size([own.shape[0], RGB, *own.shape[2:]])
+        if value.shape != shape:
             raise InputError(
-                f"{place}: {name!r} has shape {tuple(found.shape)}, {encoder.architecture} wants "
-                f"{tuple(wanted)}; give weights of that architecture"
+                f"{place}: {name!r} has shape {tuple(value.shape)}, {encoder.architecture} wants "
+                f"{tuple(shape)}; give weights of that architecture"
             )
-        found = found.to(own)
-        filled[key] = found if wanted == own.shape else torch.cat([found, own[:, RGB:]], 1)
+        value = value.to(own)
+        filled[key] = value if shape == own.shape else torch.cat([value, own[:, RGB:]], 1)
     return filled
 
 
