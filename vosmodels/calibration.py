@@ -69,8 +69,8 @@ def calibrate(
     that value encoder and ASPP see their real inputs. Raises ValueError if there is a layer to
     set but no clip.
     """
-    kept = {module for part in loaded for module in part.modules()}
-    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in kept]
+    excluded = {module for part in loaded for module in part.modules()}
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in excluded]
     if not layers:
         return
     moments = [_Moments(layer) for layer in layers]
