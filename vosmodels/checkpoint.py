@@ -112,10 +112,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     read_info(path)  # refuses a file that is no checkpoint
     if SHA256_NAME.fullmatch(path.stem):
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != path.stem:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sha256 != path.stem:
             raise InputError(
-                f"{path}: corrupt: its sha256 is {found[:12]}..., not the one it is named by; "
+                f"{path}: corrupt: its sha256 is {sha256[:12]}..., not the one it is named by; "
                 f"delete it and fetch or train it again"
             )
     return read_weights_file(path)
@@ -211,12 +211,12 @@ def _nearest(key: str, keys: list[str], where: str) -> str:
 
 
 def _compare_configs(model: VideoModel, path: Path, info: CheckpointInfo) -> None:
-    wanted = model.config.model_dump(mode="json")
+    config = model.config.model_dump(mode="json")
     free: frozenset[str] = getattr(type(model.config), "free_options", frozenset())
-    for option in sorted(set(wanted) & set(info.config) - free):
-        if wanted[option] != info.config[option]:
+    for option in sorted(set(config) & set(info.config) - free):
+        if config[option] != info.config[option]:
             raise InputError(
                 f"{path}: weights of another model: {info.name!r} with {option} = "
-                f"{info.config[option]}, wanted {model.name!r} with {option} = {wanted[option]}; "
+                f"{info.config[option]}, wanted {model.name!r} with {option} = {config[option]}; "
                 f"set that option as they were trained"
             )
