@@ -153,13 +153,13 @@ class SequenceClips:
         """Cut a clip of these frames; None without frames or without a visible target."""
         if not numbers:
             return None
-        given = video.mask(numbers[0])
-        objects = _ids(given, 1)
+        ids = video.mask(numbers[0])
+        objects = _ids(ids, 1)
         if not objects:
             return None
         target = int(rng.choice(objects))
-        warps = self._augmenter.warps(rng, given == target, self._crop, len(numbers))
-        first = warp_mask(given, warps[0], self._crop)
+        warps = self._augmenter.warps(rng, ids == target, self._crop, len(numbers))
+        first = warp_mask(ids, warps[0], self._crop)
         visible = _ids(first, pixels)
         if target not in visible:
             return None
