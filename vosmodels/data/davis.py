@@ -29,9 +29,9 @@ ALL = "all"  # the split of a folder without ImageSets
 
 @dataclass(frozen=True)
 class DavisSequence(WholeMasks):
-    """One video: frame i is images[i], its ids are in masks[i]; `merge` makes one object of all.
+    """A DAVIS video: frame i is images[i] and its mask is masks[i].
 
-    labelled: False where only the first frame has a mask file.
+    merge: all ids are one object; labelled: False if only the first frame has a mask file.
     """
 
     name: str
@@ -109,7 +109,7 @@ class DavisDataset:
     def sequences(self, split: str, *, labels: bool = True) -> list[DavisSequence]:
         """Open the split's sequences in its order, checked first as `check` does.
 
-        labels: whether every frame must have a mask; else the first one's is enough.
+        labels: require a mask of every frame; else a mask of the first frame is enough.
         """
         self.check(split, labels=labels)
         merge = self.year == 2016
@@ -196,9 +196,9 @@ def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
     files = [path for name in sources for path in sorted((folder / name).glob("*.txt"))]
     splits = {path.stem: _read_split(path) for path in files}
     if not splits:
-        wanted = " or ".join(f"{folder / name}/*.txt" for name in reversed(sources))
+        patterns = " or ".join(f"{folder / name}/*.txt" for name in reversed(sources))
         raise InputError(
-            f"{folder}: no split of year {year}; looked for {wanted}; found {listing(folder)}"
+            f"{folder}: no split of year {year}; looked for {patterns}; found {listing(folder)}"
         )
     return held_out.parts(splits.get(held_out.BASE, ())) | splits
 
