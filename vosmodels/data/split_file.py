@@ -37,11 +37,11 @@ def read(path: Path, videos: Sequence[str], folder: Path) -> tuple[str, ...]:
     names = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     if not names:
         raise InputError(f"{path}: names no video; write one name a line")
-    known = frozenset(videos)
+    present = frozenset(videos)
     problems = [
         f"line {number}: no video {name!r} in {folder}{near(name, videos)}"
         for number, name in names.items()
-        if name not in known
+        if name not in present
     ]
     if problems:
         raise InputError(together(str(path), problems))
