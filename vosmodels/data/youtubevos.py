@@ -257,12 +257,12 @@ class YouTubeVosDataset:
         """Return the split's folders. Raises InputError if there is no such split."""
         if split in self._splits:
             return self._splits[split]
-        there = f"there are {', '.join(self.splits())}{near(split, self._splits)}"
+        names = f"there are {', '.join(self.splits())}{near(split, self._splits)}"
         if split_file.is_file(split):
             raise InputError(
-                f"{self.root}: split {split!r}: a file of video names is for DAVIS folders; {there}"
+                f"{self.root}: split {split!r}: a file of video names is for DAVIS folders; {names}"
             )
-        raise InputError(f"{self.root}: no split {split!r}; {there}")
+        raise InputError(f"{self.root}: no split {split!r}; {names}")
 
 
 def _split(folder: Path) -> SplitFolders:
