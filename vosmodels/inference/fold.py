@@ -36,8 +36,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    wanted = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-    return all(mallopt(option, value) == 1 for option, value in wanted.items())
+    options = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+    return all(mallopt(option, value) == 1 for option, value in options.items())
 
 
 def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
@@ -49,28 +49,30 @@ def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
     follows no convolution.
     """
     keep_freed_memory()
-    made = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in made.modules():
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in network.modules():
         for (name, layer), (norm_name, norm) in pairwise(module.named_children()):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(layer, norm))
                 setattr(module, norm_name, nn.Identity())
-    for encoder in list(made.modules()):
+    for encoder in list(network.modules()):
         if isinstance(encoder, MobileNetV2Encoder | MobileNetV2ValueEncoder):
             encoder.features = in_stripes(encoder.features)
         if isinstance(encoder, ResNetEncoder | ResNet18ValueEncoder):
             encoder.conv1 = Stripes([encoder.conv1, encoder.relu, encoder.maxpool])
             encoder.relu, encoder.maxpool = nn.Identity(), nn.Identity()
-    left = [name for name, module in made.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    if left:
-        raise ValueError(f"BatchNorm that follows no convolution: {left}")
+    unfolded = [
+        name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    if unfolded:
+        raise ValueError(f"BatchNorm that follows no convolution: {unfolded}")
     constants = _constants(model)
-    made.to(dtype)
-    made.to(memory_format=torch.channels_last)
+    network.to(dtype)
+    network.to(memory_format=torch.channels_last)
     for name, value in constants.items():
         owner, _, buffer = name.rpartition(".")
-        setattr(made.get_submodule(owner), buffer, value)
-    return made
+        setattr(network.get_submodule(owner), buffer, value)
+    return network
 
 
 def _constants(model: VideoModel) -> dict[str, Tensor]:
