@@ -93,11 +93,11 @@ def config(name: str, **options: Any) -> BaseModel:
     Raises InputError that lists all problems: an unknown name or option, with the nearest known
     one, and bad values.
     """
-    known = entry(name)
+    model = entry(name)
     try:
-        return known.config.model_validate({**known.preset, **options})
+        return model.config.model_validate({**model.preset, **options})
     except ValidationError as error:
-        allowed = list(known.config.model_fields)
+        allowed = list(model.config.model_fields)
         problems = "; ".join(_problem(problem, allowed) for problem in error.errors())
         raise InputError(f"model {name!r}: {problems}") from error
 
