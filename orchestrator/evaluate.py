@@ -93,7 +93,9 @@ def _run(args: argparse.Namespace) -> tuple[Scores, str]:
     from vosmodels import checkpoint
     from vosmodels.data.masks import write_palette
     from vosmodels.evaluation.runner import evaluate
+    from vosmodels.support.memory import keep_freed_memory
 
+    keep_freed_memory()
     segmenters = segmenters_of(checkpoint.load_model(source.path), args.height)
     videos = sequences(data, args.split)
     by_name = {video.name: video for video in videos}

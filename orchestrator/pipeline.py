@@ -19,7 +19,8 @@ from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import forecast
-from orchestrator.planning.plan import Plan, located, plan_sweep
+from orchestrator.planning.paths import located
+from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.figures import draw
@@ -36,6 +37,7 @@ from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support import cli
 from vosmodels.support.atomic_files import write_json
+from vosmodels.support.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ def run(
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
+        keep_freed_memory()
         torch.set_num_threads(plan.trials[0].threads)
         status = "KILLED"
         table = SweepTable(plan, config, storage)

@@ -46,7 +46,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.data.masks import read_mask
     from vosmodels.inference import VideoSegmenter, film, for_inference
     from vosmodels.inference.scaled import ScaledSegmenter
+    from vosmodels.support.memory import keep_freed_memory
 
+    keep_freed_memory()
     model = load_model(source.path)
     out = args.out or args.video.with_name(f"{args.video.stem}-masks")
     first = read_mask(args.mask)

@@ -21,7 +21,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
     "vosmodels": [
         {"evaluation"},
         {"checkpoint"},
-        {"inference", "registry", "calibration", "terms"},
+        {"inference", "registry", "calibration", "terms", "training_kernels"},
         {"spacetime", "distillation", "losses", "data"},
         {"backbones"},
         {"support"},

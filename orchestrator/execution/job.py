@@ -1,4 +1,4 @@
-"""One job, from its plan to its last line in the ledger; no Ray in here."""
+"""Run one job from its plan to its last line in the ledger, without Ray."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from vosmodels.data.clips import batch
 from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
 from vosmodels.model import VideoModel
+from vosmodels.support.memory import keep_freed_memory
 from vosmodels.support.seeding import seed_of
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ CALIBRATION_BATCHES = 20
 def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
     """Train the job to its end, from wherever an earlier attempt left it.
 
-    Rank 0 evaluates, writes checkpoints and the ledger. On an exception the ledger gets the
-    error, the log its traceback, and the exception goes on.
+    Rank 0 evaluates and writes checkpoints and ledger. On an exception the ledger gets the error,
+    the log gets the traceback, and the exception is raised again.
     """
     workers = workers or Workers()
     _reset_torch_globals(job.threads)
@@ -56,9 +57,9 @@ def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
         return
     with record.claim():
         try:
-            if record.state != "done":  # else an earlier attempt was killed after its last word
+            if record.state != "done":  # else an earlier attempt was killed after its last line
                 _train(job, storage, workers, record)
-        except Exception as error:  # whatever ends a job: its record says so, its caller sees it
+        except Exception as error:  # any error ends the job: the ledger and the caller get it
             logger.exception("%s failed", job.name)
             first_line = (str(error).splitlines() or [""])[0]
             message = (
@@ -72,7 +73,11 @@ def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
 
 
 def _reset_torch_globals(threads: int) -> None:
-    """Set what changes a result and belongs to the process, whatever was run in it before."""
+    """Reset process-wide settings of torch that change results, and keep freed memory.
+
+    A reused worker may have run any other job before.
+    """
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     torch.set_float32_matmul_precision("highest")
@@ -109,7 +114,7 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
         at = f"{job.stages[state.stage].name} stage, step {state.step}"
         logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
     if not resumed and (job.role == "stem" or job.steps == 0):
-        recorder.checkpoint(model, 0)  # the untrained student: an anchor of the table
+        recorder.checkpoint(model, 0)  # the untrained student: a baseline row of the table
     _go_through_stages(job, state, workers, teacher, recorder)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -123,8 +128,11 @@ def _go_through_stages(
     teacher: nn.Module | None,
     recorder: CheckpointRecorder,
 ) -> None:
-    """Train from wherever the state is to the last stage's end. Teacher and stem are looked at
-    once a stage, at its end; what they would resume from is kept as often as a trial's."""
+    """Train from the state's stage and step to the end of the last stage.
+
+    Teacher and stem are evaluated once a stage, at its end. Their resume states are written as
+    often as a trial's.
+    """
     module, loaders = workers.wrap(state.trainee), job.config.cluster.loaders
     if loaders is None:
         loaders = automatic(workers.device, job.threads)
@@ -165,7 +173,10 @@ def _go_through_stages(
 
 
 class CheckpointRecorder:
-    """Evaluates, writes and records what a training yields."""
+    """Score and write checkpoints, and record them in the ledger.
+
+    Does nothing on ranks above 0, which have no record and no scorer.
+    """
 
     def __init__(
         self,
@@ -182,26 +193,31 @@ class CheckpointRecorder:
         self.scorer = scorer
 
     def measured(self, norms: Mapping[str, float], step: int, *, before: int, of: int) -> None:
-        """Gradients of a stage of `of` steps, which began after `before`; at the last of them a
-        warning of loss terms that do nothing or everything."""
+        """Record gradient norms; after the last measurement of a stage warn of odd terms.
+
+        before: steps of the stages before this one; of: steps of this stage.
+        """
         if not self.record:
             return
         self.record.write(events.Gradients(step=step, norms=dict(norms)))
         if step - before == judged_at(of):
-            made = self.record.of(events.Gradients)
-            known = {e.step - before: e.norms for e in made if e.step > before}
-            if text := "; ".join(warnings_of(known, self.job.loss.terms())):
+            measurements = self.record.of(events.Gradients)
+            by_step = {e.step - before: e.norms for e in measurements if e.step > before}
+            if text := "; ".join(warnings_of(by_step, self.job.loss.terms())):
                 logger.warning("%s step %d: %s", self.job.name, step, text)
                 self.record.write(events.Warned(step=step, text=text))
 
     def evaluate(self, model: VideoModel, step: int) -> None:
-        """Scores without a checkpoint."""
+        """Record scores without writing a checkpoint."""
         if self.record and self.scorer:
             scores = self.scorer.score(model)
             self.record.write(events.Evaluated(step=step, scores=summary(scores)))
 
     def checkpoint(self, model: VideoModel, step: int) -> None:
-        """Score, write, record, picture: in that order, so that a record is never of less."""
+        """Score the model, write its checkpoint and picture, and record both.
+
+        Files are written before the line of the ledger that names them.
+        """
         if not (self.record and self.scorer):
             return
         strip = self.scorer.strip()
@@ -232,7 +248,7 @@ class CheckpointRecorder:
 
 
 def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]:
-    """The model a job starts from, and the sha256 of the checkpoint that is its ancestor."""
+    """Build the model a job starts from; return it with its ancestor's sha256, if any."""
     if job.role == "trial":
         sha256, path = _last_checkpoint(job, "stem", storage)
         return student_of(job.config.student, checkpoint.read_tensors(path)), sha256
@@ -270,10 +286,13 @@ def _trainee(job: Job, model: VideoModel, teacher: VideoModel | None) -> Trainee
 
 def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:
     key = job.needs[role]
-    made = Ledger(storage.root).job(key).checkpoints()
-    if not made:
-        raise InputError(f"{storage.root}: job {key}, the {role} of {job.name} has no checkpoint")
-    return made[-1].sha256, storage.root / made[-1].path
+    checkpoints = Ledger(storage.root).job(key).checkpoints()
+    if not checkpoints:
+        raise InputError(
+            f"{storage.root}: job {key}, the {role} of {job.name}, has no checkpoint; run the same "
+            "command again"
+        )
+    return checkpoints[-1].sha256, storage.root / checkpoints[-1].path
 
 
 def _source(backbone: str) -> Path | Literal["imagenet"]:

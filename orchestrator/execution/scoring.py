@@ -26,6 +26,7 @@ from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import read_json, write_json
+from vosmodels.support.memory import keep_freed_memory
 from vosmodels.support.processes import helpers
 from vosmodels.types import ScoredVideo, Segmenter
 
@@ -140,6 +141,7 @@ class Task:
 
     def run(self, threads: int) -> None:
         """Score the checkpoint on so many CPU threads and save the scores."""
+        keep_freed_memory()
         torch.set_num_threads(threads)
         scorer = Scorer(self.storage, self.protocol, errors=self.errors)
         tensors = checkpoint.read_tensors(self.storage.checkpoint(self.sha256))

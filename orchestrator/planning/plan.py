@@ -1,4 +1,4 @@
-"""What a sweep consists of: teacher, stems, trials, each keyed by everything that shapes it."""
+"""Plan the jobs of a sweep: teacher, stems and trials, keyed by everything that shapes them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import content, digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import MODEL, Config, LossConfig, TrainConfig
-from orchestrator.config.stages import ImagesConfig, VideosConfig
+from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
-from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support.seeding import seed_of
 
 Role = Literal["teacher", "stem", "trial"]
 
-# Raised whenever the same configuration would train to other weights than before, so that results
-# of an older version are not taken for this one's.
+# Raise this when the same configuration would train to other weights than before: results of an
+# older version are then not taken for results of this one.
 RECIPE = 3
 
 
@@ -32,9 +30,9 @@ RECIPE = 3
 class Job:
     """One model to train, once.
 
-    config: the run with the trial's values in; stages (at least one) and loss: what this role
-    trains with; needs: keys of the jobs whose last checkpoint this one starts from ("stem") or
-    learns from ("teacher").
+    config: the run with the trial's values set; stages (at least one) and loss: of this role;
+    needs: keys of the jobs whose last checkpoint this job starts from ("stem") or learns from
+    ("teacher").
     """
 
     role: Role
@@ -50,6 +48,7 @@ class Job:
 
     @property
     def model(self) -> ModelConfig:
+        """The section of the model that is trained."""
         return self.config.teacher if self.role == "teacher" else self.config.student
 
     @property
@@ -59,7 +58,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Of all stages together."""
+        """Steps of all stages together."""
         return sum(stage.train.steps for stage in self.stages)
 
 
@@ -74,10 +73,10 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[tuple[Job, ...], ...]:
-        """Jobs that can run side by side, round after round: a job comes after what it needs."""
+        """Group the jobs that can run side by side; a job's round follows those it needs."""
         rounds: list[list[Job]] = []
         place: dict[str, int] = {}
-        for job in self.jobs:  # a job stands behind those it needs
+        for job in self.jobs:  # those a job needs stand before it
             place[job.key] = max((place[key] + 1 for key in job.needs.values()), default=0)
             if place[job.key] == len(rounds):
                 rounds.append([])
@@ -86,67 +85,23 @@ class Plan:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """Teacher, stems, trials."""
+        """All jobs: teacher, stems, trials."""
         teacher = (self.teacher,) if self.teacher else ()
         return (*teacher, *self.stems, *self.trials)
 
 
 def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
-    """The jobs of a `located` sweep whose id is `sweep`. Reads data folders and weight files to
-    name what they hold; InputError where one is missing."""
+    """Plan the jobs of a `located` sweep whose id is `sweep`.
+
+    Reads data folders and weights files, because keys hold what they contain. Raises InputError
+    where one is missing.
+    """
     return _Planner(config, sweep, threads).plan(trials(config))
-
-
-def located(config: Config) -> Config:
-    """The configuration with absolute paths, models:/ID as it is: a worker's working directory is
-    another, and so may be that of whoever makes a soup of the sweep."""
-    models = {
-        section: getattr(config, section).model_copy(
-            update={
-                key: _absolute(getattr(getattr(config, section), key))
-                for key in ("weights", "backbone")
-            }
-        )
-        for section in ("student", "teacher")
-    }
-    data = config.data
-    root = data.root if data.generated else _absolute(data.root)
-    here = {
-        "root": root,
-        "static": _placed(data.static),
-        **{key: _placed(getattr(data, key)) for key in ("train", "select", "report")},
-    }
-    stages = config.stages and tuple(
-        stage.model_copy(update={"data": _placed(stage.data)}) for stage in config.stages
-    )
-    return config.model_copy(
-        update={**models, "stages": stages, "data": data.model_copy(update=here)}
-    )
-
-
-def _placed(sources: Any) -> Any:
-    """Make the paths of a list of folders, or of a split's file, absolute; leave names and null."""
-    if isinstance(sources, str):
-        return _absolute(sources) if split_file.is_file(sources) else sources
-    return sources and tuple(_placed_source(source) for source in sources)
-
-
-def _placed_source(source: ImagesConfig) -> ImagesConfig:
-    paths = {"root": _absolute(source.root)}
-    if isinstance(source, VideosConfig) and split_file.is_file(source.split):
-        paths["split"] = _absolute(source.split)
-    return source.model_copy(update=paths)
-
-
-def _absolute(path: str | None) -> str | None:
-    if path is None or path == "imagenet" or path.startswith(MODEL):
-        return path
-    return str(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True)
 class _Planner:
-    """written: the configuration without any swept value."""
+    """Builder of a plan. written: the configuration without any swept value."""
 
     written: RunConfig
     sweep: str
@@ -167,8 +122,7 @@ class _Planner:
         return Plan(self.sweep, teacher, tuple(stems.values()), tuple(members))
 
     def _teacher(self) -> Job:
-        """It goes through what the stem does and, where there are stages, on to the last one's
-        data."""
+        """Plan the teacher: the stem's stages and, where stages are listed, the last one's data."""
         config, steps = self.written, self.written.teacher.steps
         if config.stages is None:
             stages = [self._started_with(config, steps)]
@@ -179,7 +133,7 @@ class _Planner:
         return self._start("teacher", config, stages, self._supervised(), None)
 
     def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
-        """Shaped by the point's student, data and stem, by train and loss only as written."""
+        """Plan a stem from the point's student, data and stem; train and loss are as written."""
         if point.stages is None:
             stages: Sequence[Stage] = [self._started_with(point, point.stem.steps)]
         else:
@@ -187,15 +141,17 @@ class _Planner:
         return self._start("stem", point, stages, self._stem_loss(point), teacher)
 
     def _supervised(self) -> LossConfig:
-        """Labels alone: cross-entropy, and the Jaccard term as written."""
+        """Return the loss of labels alone: cross-entropy, and the Jaccard term as written."""
         return LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
 
     def _stem_loss(self, point: RunConfig) -> LossConfig:
         return self.written.loss if point.stem.loss == "distill" else self._supervised()
 
     def _started_with(self, config: RunConfig, steps: int) -> Stage:
-        """The stage of a teacher or a stem that has no list of stages: the trials' data, with the
-        stem's batch, crop and rate."""
+        """Return the only stage of a teacher or stem where no stages are listed.
+
+        Its data are the trials', its batch, crop and rate the stem's.
+        """
         stem = config.stem
         said = {"batch_size": stem.batch_size, "crop": stem.crop, "lr": stem.lr}
         train = self.written.train.model_copy(update={**said, "steps": steps})
@@ -209,7 +165,7 @@ class _Planner:
         loss: LossConfig,
         teacher: Job | None,
     ) -> Job:
-        """A job that starts from random or given weights, not from a checkpoint of this sweep."""
+        """Plan a job that starts from random or given weights, not from this sweep's."""
         if not stages:  # the only stage is the trials': the stem is the student as it starts
             last = staged(config)[-1]
             stages = [replace(last, train=last.train.model_copy(update={"steps": 0}))]
@@ -290,12 +246,12 @@ def _model(model: ModelConfig) -> dict[str, Any]:
 
 
 def _shape(train: TrainConfig) -> dict[str, Any]:
-    """What changes the weights a training ends with; how often it is looked at does not."""
+    """Return the settings that change the trained weights; how often they are saved does not."""
     return content(train, {"eval_every", "checkpoint_every", "keep"})
 
 
 def _content(path: str | None) -> str | None:
-    """A file by what it holds; `imagenet` and null by name."""
+    """Return a file's sha256; `imagenet` and null stand for themselves."""
     if path is None or path == "imagenet":
         return path
     file = Path(path).expanduser()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.config.sections import LossConfig
+from vosmodels.distillation.correlation import DENSE_UP_TO, pick
 from vosmodels.distillation.pixels import Selection, select_pixels
 from vosmodels.errors import InputError
 from vosmodels.losses import mask_absent
@@ -18,6 +20,8 @@ from vosmodels.model import VideoModel
 from vosmodels.support.seeding import seed_of
 from vosmodels.terms import Needs, StepView, Term
 from vosmodels.types import Clip, FeatureSide, StepOutput
+
+logger = logging.getLogger(__name__)
 
 
 def rows_of(z: Tensor | None, rows: Tensor, place: FeatureSide = "pre_relu") -> Tensor:
@@ -63,7 +67,7 @@ def make_embedding(student_channels: int, teacher_channels: int, seed: int) -> n
 
 
 def embedding_between(student: VideoModel, teacher: VideoModel, *, seed: int) -> nn.Linear:
-    """embed_s from the student's z to the teacher's. Raises InputError where one has no z."""
+    """Make embed_s from the student's z to the teacher's. Raises InputError where one has no z."""
     widths = {model.name: model.z_channels for model in (student, teacher)}
     for name, width in widths.items():
         if width is None:
@@ -110,6 +114,7 @@ class DistillStep:
         self.seed = seed
         self.terms = loss.terms()
         self._compares_features = any("features" in term.needs for term in self.terms)
+        self._methods: set[str] = set()  # of the correlation loss, logged so far
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle loss and seed alone for loader processes: terms are local functions."""
@@ -127,6 +132,20 @@ class DistillStep:
             seed=self.seed,
             logit_pixels=self.loss.kl_pixels,
         )
+
+    def _log_methods(self, counts: Sequence[int], device: str) -> None:
+        """Log each method that `auto` picks, once per training."""
+        for count in counts:
+            method = pick(count, self.loss.omega, device)
+            if method not in self._methods:
+                self._methods.add(method)
+                logger.info(
+                    "correlation loss: %s for %d pixels (dense up to %d on %s)",
+                    method,
+                    count,
+                    DENSE_UP_TO.get(device, DENSE_UP_TO["cpu"]),
+                    device,
+                )
 
     @staticmethod
     def teach(teacher: nn.Module, clip: Clip) -> StepOutput:
@@ -150,6 +169,8 @@ class DistillStep:
         needs a teacher, else that term is left out.
         """
         rows = selection.rows if self._compares_features and selection else None
+        if rows is not None and selection is not None and self.loss.method == "auto":
+            self._log_methods(selection.counts, rows.device.type)
         output, embedded = trainee(clip, rows, self.loss.z)
         teacher_rows = None
         if embedded is not None and rows is not None and teacher_output is not None:

@@ -1,4 +1,4 @@
-"""How much each term of a loss moves a student: gradient norms, and what they give away."""
+"""Measure how much each term of a loss moves a student, and warn of what does nothing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DROWNS, FAINT = 30.0, 0.01
 
 
 def measure(losses: Losses, scale: float = 1.0) -> dict[str, float]:
-    """Norm of every term's gradient at the student's z and logits, weighted as in the total.
+    """Return the norm of every term's gradient at the student's tensors, weighted as in the total.
 
-    {"ce_z": ..., "ce_logits": ..., "repr_z": ...}; one of several workers measures its own part of
-    the batch. 0 for a term without an item, or cut off from where it should act. Call it before
-    the backward: it leaves no gradient anywhere and runs no parameter's hook (DDP has some).
-    scale: what float16 multiplies a loss by lest gradients vanish; here it is divided out again,
-    and a norm that it made overflow is left out.
+    {"ce_z": ..., "ce_logits": ..., "repr_z": ...}; a worker measures its own part of the batch.
+    The norm is 0 for a term without an item, or cut off from a tensor it should act on. Call this
+    before the backward pass: it leaves no gradient anywhere and runs no hook of a parameter, such
+    as DDP's. scale: factor of a float16 loss, divided out again; norms that overflow with it are
+    left out.
     """
     squares: dict[str, Tensor] = {}
     for term in losses.terms:
@@ -50,8 +50,11 @@ def measure(losses: Losses, scale: float = 1.0) -> dict[str, float]:
 
 
 def _edges(tensor: Tensor) -> list[GradientEdge]:
-    """Where in the graph a gradient at `tensor` is taken: of a stack of frames at each of them,
-    since mask head and memory read the frame and never the stack."""
+    """Return the places in the graph where a gradient at `tensor` is taken.
+
+    Of a stack of frames it is taken at every frame, because mask head and memory read the frames
+    and not the stack.
+    """
     node = tensor.grad_fn
     if node is not None and node.name() == "StackBackward0":
         return [GradientEdge(frame, index) for frame, index in node.next_functions if frame]
@@ -59,7 +62,7 @@ def _edges(tensor: Tensor) -> list[GradientEdge]:
 
 
 def judged_at(steps: int) -> int:
-    """The step of a training of so many after which `warnings_of` has all it can have."""
+    """Return the last measured step of a training of `steps` steps."""
     return max(step for step in MEASURED if step <= steps)
 
 
@@ -93,7 +96,7 @@ def warnings_of(measured: Mapping[int, Mapping[str, float]], terms: Sequence[Ter
 
 
 def _times(norms: Mapping[str, float], term: str, place: str) -> float:
-    """A term's norm over that of all others together; 1 where they have none."""
+    """Divide a term's norm by the sum of all others'; 1 where that sum is 0."""
     own = f"{term}_{place}"
     rest = sum(v for name, v in norms.items() if name.endswith(f"_{place}") and name != own)
     return norms[own] / rest if rest > 0 else 1.0

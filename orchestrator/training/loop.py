@@ -1,4 +1,4 @@
-"""The training loop. It yields; the caller evaluates, writes and reports."""
+"""Train step by step and yield after each; the caller evaluates, writes and reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.config.sections import TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Losses
 from orchestrator.training.distributed import Workers
-from orchestrator.training.loader import Batches, prefetch
+from orchestrator.training.loader import Batch, Batches, prefetch
 from orchestrator.training.precision import autocast
 from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
@@ -32,8 +32,11 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Report of one step. losses: terms by name with "total"; speed: `Throughput.report`;
-    gradients: norms on rank 0; each None where it is not due."""
+    """Report of one step.
+
+    losses: terms by name with "total"; speed: `Throughput.report`; gradients: norms on rank 0;
+    each None where it is not due.
+    """
 
     step: int
     losses: Mapping[str, float] | None
@@ -44,7 +47,7 @@ class Progress:
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
-    """The rate of step `step` (0-based).
+    """Return the learning rate of step `step`, counted from 0.
 
     step: lr, a tenth of it from `decay_at` of the steps on (5/6: STCN decays at 250k of 300k, 125k
     of 150k);
@@ -87,100 +90,135 @@ def fit(
     """
     workers = workers or Workers(device=next(state.trainee.parameters()).device)
     module, device = module or state.trainee, workers.device
-    parameters = [p for p in state.trainee.parameters() if p.requires_grad]
     if distill.loss.needs_teacher and teacher is None:
         raise ValueError("the loss has distillation terms, and there is no teacher")
-    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
-    assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
     batches = Batches(clips, distill.select, train.batch_size, workers.rank, workers.world)
     steps = range(state.step, train.steps)
     throughput, numbers = Throughput(), _Numbers(device)
     with closing(prefetch(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
-        for _ in steps:
+        for step in steps:
             for group in state.optimizer.param_groups:
-                group["lr"] = learning_rate(train, state.step)
-            made = throughput.take(ahead).to(device)
-            clip, selection = made.clip, made.selection
-            keep = keep_fraction(state.step / train.steps, train.bootstrap)
-            # Dropout and the like draw by what they are for, as clips and pixels do: a resumed run
-            # draws the same, whatever this process did before.
-            state.trainee.train()
-            seed = seed_of(distill.seed, "model", *clip.samples)
-            with drawn_from(seed, device), autocast(train, device):
-                teacher_output = distill.teach(teacher, clip) if selection and teacher else None
-                losses = distill.losses(
-                    module, clip, keep=keep, teacher_output=teacher_output, selection=selection
-                )
-            measured = None
-            if workers.rank == 0 and state.step + 1 in gradient_norms.MEASURED:
-                measured = gradient_norms.measure(losses, state.scaler.get_scale())
-            values = _backward(losses, workers, state.scaler)
-            state.scaler.unscale_(state.optimizer)
-            norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
-            if state.scaler.is_enabled() and state.scaler.get_scale() > 1:
-                norm = norm.nan_to_num(0.0, posinf=0.0)  # of an update that is skipped
-            numbers.add(state.step, {**values, "grad_norm": norm})
-            due, checkpoint, evaluate = (
-                state.step + 1 == train.steps or (state.step + 1) % every == 0
+                group["lr"] = learning_rate(train, step)
+            batch = throughput.take(ahead).to(device)
+            losses = _forward(state, module, teacher, distill, train, batch, device)
+            norms = _measured_norms(losses, state, workers)
+            terms = _backward(losses, workers, state.scaler)
+            numbers.add(step, {**terms, "grad_norm": _clipped_norm(state, train)})
+            log, checkpoint, evaluate = (
+                step + 1 == train.steps or (step + 1) % every == 0
                 for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
             )
-            told: dict[str, float] = {}
-            if due or checkpoint or evaluate or state.waits:
-                at, told = numbers.read()
-                if not all(map(math.isfinite, told.values())):
-                    state.step = at
-                    raise Diverged(_not_finite(at, told, train))
+            values: dict[str, float] = {}
+            if log or checkpoint or evaluate or state.waits:
+                values = _finite(numbers, state, train)
             state.update(numbers.bad)
             state.step += 1
             throughput.stepped(train.batch_size)
             yield Progress(
                 step=state.step,
-                losses=told if due else None,
-                speed=throughput.report() if due else None,
-                gradients=measured,
+                losses=values if log else None,
+                speed=throughput.report() if log else None,
+                gradients=norms,
                 checkpoint=checkpoint,
                 evaluate=evaluate,
             )
 
 
-class _Numbers:
-    """Losses and gradient norms by step, on the device until they are read: to read them is to wait
-    for the device.
+def _forward(
+    state: TrainingState,
+    module: nn.Module,
+    teacher: nn.Module | None,
+    distill: DistillStep,
+    train: TrainConfig,
+    batch: Batch,
+    device: torch.device,
+) -> Losses:
+    """Run teacher and student on a batch and compute the losses.
 
-    bad: 1.0 from the first step on that is not finite, else 0.0.
+    Layers that draw, such as dropout, are seeded by the samples they see: a resumed run draws what
+    the uninterrupted run drew. Another number of workers sees other samples at once and draws
+    otherwise.
+    """
+    state.trainee.train()
+    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
+    clip, selection = batch.clip, batch.selection
+    keep = keep_fraction(state.step / train.steps, train.bootstrap)
+    seed = seed_of(distill.seed, "model", *clip.samples)
+    with drawn_from(seed, device), autocast(train, device):
+        teacher_output = distill.teach(teacher, clip) if selection and teacher else None
+        return distill.losses(
+            module, clip, keep=keep, teacher_output=teacher_output, selection=selection
+        )
+
+
+def _measured_norms(
+    losses: Losses, state: TrainingState, workers: Workers
+) -> dict[str, float] | None:
+    """Measure the gradient of every term on rank 0, at the steps where that is done."""
+    if workers.rank > 0 or state.step + 1 not in gradient_norms.MEASURED:
+        return None
+    return gradient_norms.measure(losses, state.scaler.get_scale())
+
+
+def _clipped_norm(state: TrainingState, train: TrainConfig) -> Tensor:
+    """Take the loss scale off the gradients, clip them, and return their norm before that."""
+    state.scaler.unscale_(state.optimizer)
+    parameters = [p for p in state.trainee.parameters() if p.requires_grad]
+    norm = nn.utils.clip_grad_norm_(parameters, train.clip_norm or math.inf)
+    if state.scaler.is_enabled() and state.scaler.get_scale() > 1:
+        norm = norm.nan_to_num(0.0, posinf=0.0)  # of an update that is skipped
+    return norm
+
+
+def _finite(numbers: _Numbers, state: TrainingState, train: TrainConfig) -> dict[str, float]:
+    """Return the newest step's numbers. Raises Diverged where one since the last reading is bad."""
+    step, values = numbers.read()
+    if not all(map(math.isfinite, values.values())):
+        state.step = step
+        raise Diverged(_not_finite(step, values, train))
+    return values
+
+
+class _Numbers:
+    """Losses and gradient norms by step, which stay on the device until they are read.
+
+    Reading waits for the device. bad: 1.0 from the first step on that is not finite, else 0.0.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.bad = torch.zeros((), device=device)
-        self._kept: list[tuple[int, list[str], Tensor]] = []
+        self._unread: list[tuple[int, list[str], Tensor]] = []
 
     def add(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Add the numbers of a step by name."""
         stacked = torch.stack(list(values.values()))
         self.bad = torch.maximum(self.bad, 1.0 - stacked.isfinite().all().float())
-        self._kept.append((step, list(values), stacked))
+        self._unread.append((step, list(values), stacked))
 
     def read(self) -> tuple[int, dict[str, float]]:
-        """The first step since the last reading that is not finite, or the newest; its numbers."""
-        table = torch.stack([stacked for *_, stacked in self._kept]).tolist()
-        told = [
+        """Return the first step since the last reading that is not finite, or the newest."""
+        table = torch.stack([stacked for *_, stacked in self._unread]).tolist()
+        rows = [
             (step, dict(zip(names, row, strict=True)))
-            for (step, names, _), row in zip(self._kept, table, strict=True)
+            for (step, names, _), row in zip(self._unread, table, strict=True)
         ]
-        self._kept.clear()
-        bad = [row for row in told if not all(map(math.isfinite, row[1].values()))]
-        return (bad or told[-1:])[0]
+        self._unread.clear()
+        bad = [row for row in rows if not all(map(math.isfinite, row[1].values()))]
+        return (bad or rows[-1:])[0]
 
 
-def _not_finite(step: int, told: Mapping[str, float], train: TrainConfig) -> str:
-    values = ", ".join(f"{name.replace('grad_', 'gradient ')} {v:.4g}" for name, v in told.items())
+def _not_finite(step: int, values: Mapping[str, float], train: TrainConfig) -> str:
+    """Word the error of a step: its numbers, and what to change."""
+    text = ", ".join(f"{name.replace('grad_', 'gradient ')} {v:.4g}" for name, v in values.items())
     return (
-        f"step {step + 1}: not finite: {values}; "
+        f"step {step + 1}: not finite: {text}; "
         f"try a lower train.lr (now {train.lr:g}) or train.clip_norm"
     )
 
 
 def _backward(losses: Losses, workers: Workers, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
-    """Gradient of sum over terms of weight * (sum over all workers) / (count over all workers).
+    """Backpropagate the sum over terms of weight * (sum over workers) / (count over workers).
 
     DDP averages gradients over the workers, so each one's part is multiplied by their number.
     Returns "total" and every term, on the device, which nothing here waits for.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from orchestrator.config.sections import TrainConfig
+from vosmodels.training_kernels import thin_strided_depthwise
 
 
 def half_type(train: TrainConfig, device: torch.device) -> torch.dtype | None:
@@ -28,22 +28,6 @@ def autocast(train: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
-class Thinned(nn.Conv2d):
-    """A strided depthwise convolution, trained at stride 1 and subsampled.
-
-    Weights and result are those of the strided convolution, up to rounding. torch on a CPU has no
-    fast bfloat16 kernel for the gradient of a strided depthwise convolution: a layer takes ten
-    times as long as at stride 1, and those of a MobileNetV2 together a fifth of a whole step.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve as nn.Conv2d does; without gradient the result is equal to the bit."""
-        if not torch.is_grad_enabled():
-            return super().forward(x)
-        dense = functional.conv2d(x, self.weight, self.bias, 1, self.padding, 1, self.groups)
-        return dense[..., :: self.stride[0], :: self.stride[1]]
-
-
 def arrange(trainee: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Prepare a trainee and its optimizer for steps in a half type.
 
@@ -56,8 +40,4 @@ def arrange(trainee: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         for name, value in moments.items():
             if value.ndim == 4:
                 moments[name] = value.contiguous(memory_format=torch.channels_last)
-    for layer in trainee.modules():
-        if type(layer) is nn.Conv2d and layer.groups > 1 and max(layer.stride) > 1:
-            assert set(layer.dilation) == {1}
-            if layer.weight.device.type == "cpu":
-                layer.__class__ = Thinned
+    thin_strided_depthwise(trainee)

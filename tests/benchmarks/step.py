@@ -24,6 +24,7 @@ from vosmodels.evaluation.speed.timing import random_video
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
+from vosmodels.support.memory import keep_freed_memory
 
 MODULE = "tests.benchmarks.step"
 SIZE = (480, 910)
@@ -59,6 +60,7 @@ class Stream:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where every claim holds, else 1."""
     args = parsed(MODULE, argv, count=5, peaks=STUDENTS)
+    keep_freed_memory()  # as every command and worker does
     video = random_video(*SIZE, objects=1)
     if args.peak:
         model = student(args.peak)

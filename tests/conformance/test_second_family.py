@@ -20,7 +20,8 @@ from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.execution import job as jobs
 from orchestrator.planning import preflight
 from orchestrator.planning.datasets import training_clips
-from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.planning.paths import located
+from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Gradients, Losses
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage

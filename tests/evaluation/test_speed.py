@@ -105,7 +105,8 @@ def test_a_table_that_was_cut_short_is_continued_and_a_whole_one_not_run_again(
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run is as fast as the first that is measured."""
-    real, speeds = timing.measure, []
+    real = timing.measure
+    speeds: list[timing.Speed] = []
 
     def once(*args: Any, frames: int, **settings: Any) -> timing.Speed:
         if not speeds:

@@ -13,7 +13,8 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution import job as jobs
 from orchestrator.execution.scoring import Scorer
-from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.planning.paths import located
+from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Failed, Gradients, Picture, Speed
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage

@@ -1,6 +1,3 @@
-import inspect
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -9,7 +6,6 @@ from torch import nn
 
 from tests.model_tools import filled, textured_frames
 from vosmodels import registry
-from vosmodels.inference import fold
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.spacetime.network import SpaceTimeNetwork
@@ -45,33 +41,6 @@ def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
 def test_the_folded_network_answers_as_the_trained_one(name: str):
     model = _model(name)
     torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)
-
-
-# The function alone: its module would load torchvision, which takes longer than all the rest.
-ALLOCATIONS = f"""
-import ctypes, functools, resource, torch
-M_TRIM_THRESHOLD, M_TOP_PAD = {fold.M_TRIM_THRESHOLD}, {fold.M_TOP_PAD}
-M_MMAP_THRESHOLD = {fold.M_MMAP_THRESHOLD}
-{inspect.getsource(fold.keep_freed_memory)}
-def fresh_pages():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(10 * 2**20)  # 40 MiB, more than the C library keeps unasked
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-def fewest():
-    fresh_pages()
-    return min(fresh_pages() for _ in range(3))
-print(fewest(), keep_freed_memory(), fewest())
-"""
-
-
-def test_memory_that_was_freed_is_used_again_where_the_c_library_can_be_told():
-    done = subprocess.run(
-        [sys.executable, "-c", ALLOCATIONS], check=True, capture_output=True, text=True
-    )
-    unasked, kept, asked = done.stdout.split()
-    if kept != "True":
-        pytest.skip("not glibc: nothing to tell")
-    assert int(asked) < 100 < int(unasked)
 
 
 def test_no_batch_norm_is_left_and_the_trained_network_keeps_its_own():

@@ -5,7 +5,8 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.planning import datasets, protocol
-from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.planning.paths import located
+from orchestrator.planning.plan import plan_sweep
 from tests.conftest import SPLITS
 from vosmodels.errors import InputError
 

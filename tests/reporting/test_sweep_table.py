@@ -5,8 +5,9 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.planning.datasets import sequences
+from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
-from orchestrator.planning.plan import located, plan_sweep
+from orchestrator.planning.plan import plan_sweep
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Started
 from orchestrator.tracking.ledger import Ledger

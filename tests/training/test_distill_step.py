@@ -136,6 +136,17 @@ def test_no_loss_waits_for_the_device(omega, method, monkeypatch):
     torch.stack(list(losses.sums.values())).sum().backward()
 
 
+def test_the_method_that_auto_picks_is_logged_once_a_training(caplog):
+    clip = two_objects()
+    step = DistillStep(LossConfig(omega=0.3, sampling="all"), seed=0)
+    selection, output = step.select(clip), step.teach(TinyModel(seed=9), clip)
+    trainee = Trainee(TinyModel(), make_embedding(4, 4, seed=0))
+    with caplog.at_level("INFO", logger="orchestrator.training.distill_step"):
+        for _ in range(2):
+            step.losses(trainee, clip, keep=1.0, teacher_output=output, selection=selection)
+    assert caplog.messages == ["correlation loss: dense for 64 pixels (dense up to 192 on cpu)"]
+
+
 def test_the_teacher_gets_no_gradient_and_the_embedding_does():
     clip = two_objects()
     teacher, embedding = TinyModel(seed=9), make_embedding(4, 4, seed=0)

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from orchestrator.config.sections import TrainConfig
 from orchestrator.training.distill_step import Trainee
-from orchestrator.training.precision import Thinned, arrange, autocast, half_type
+from orchestrator.training.precision import arrange, autocast, half_type
 from orchestrator.training.state import TrainingState
 from tests.tiny import TinyModel
+from vosmodels.training_kernels import Thinned
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

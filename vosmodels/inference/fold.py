@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import functools
 from itertools import pairwise
 from typing import TypeVar
 
@@ -22,22 +20,6 @@ from vosmodels.inference.stripes import Stripes, in_stripes
 from vosmodels.model import VideoModel
 
 Model = TypeVar("Model", bound=VideoModel)
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Make malloc keep freed memory in this process; return False without glibc.
-
-    Every frame frees its feature maps and allocates maps of the same sizes. glibc returns large
-    blocks to the system each time, and faulting in new pages costs more than the arithmetic.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    options = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-    return all(mallopt(option, value) == 1 for option, value in options.items())
 
 
 def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
@@ -48,7 +30,6 @@ def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
     are matched and objects aggregated in float32 for every dtype. Raises ValueError if a BatchNorm
     follows no convolution.
     """
-    keep_freed_memory()
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in network.modules():
         for (name, layer), (norm_name, norm) in pairwise(module.named_children()):

@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import torch
 
         from vosmodels.evaluation.speed import timing
+        from vosmodels.support.memory import keep_freed_memory
+
+        keep_freed_memory()
 
         if args.threads:
             torch.set_num_threads(args.threads)

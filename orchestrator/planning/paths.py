@@ -1,0 +1,59 @@
+"""Make the paths of a configuration absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.sections import MODEL, Config
+from orchestrator.config.stages import ImagesConfig, VideosConfig
+from vosmodels.data import split_file
+
+
+def located(config: Config) -> Config:
+    """Return the configuration with absolute paths, and with models:/ID unchanged.
+
+    Workers, and later commands that read the configuration, have other working directories.
+    """
+    models = {
+        section: getattr(config, section).model_copy(
+            update={
+                key: _absolute(getattr(getattr(config, section), key))
+                for key in ("weights", "backbone")
+            }
+        )
+        for section in ("student", "teacher")
+    }
+    data = config.data
+    root = data.root if data.generated else _absolute(data.root)
+    here = {
+        "root": root,
+        "static": _placed(data.static),
+        **{key: _placed(getattr(data, key)) for key in ("train", "select", "report")},
+    }
+    stages = config.stages and tuple(
+        stage.model_copy(update={"data": _placed(stage.data)}) for stage in config.stages
+    )
+    return config.model_copy(
+        update={**models, "stages": stages, "data": data.model_copy(update=here)}
+    )
+
+
+def _placed(sources: Any) -> Any:
+    """Make the paths of a list of folders, or of a split's file, absolute; leave names and null."""
+    if isinstance(sources, str):
+        return _absolute(sources) if split_file.is_file(sources) else sources
+    return sources and tuple(_placed_source(source) for source in sources)
+
+
+def _placed_source(source: ImagesConfig) -> ImagesConfig:
+    paths = {"root": _absolute(source.root)}
+    if isinstance(source, VideosConfig) and split_file.is_file(source.split):
+        paths["split"] = _absolute(source.split)
+    return source.model_copy(update=paths)
+
+
+def _absolute(path: str | None) -> str | None:
+    if path is None or path == "imagenet" or path.startswith(MODEL):
+        return path
+    return str(Path(path).expanduser().absolute())
