@@ -6,10 +6,12 @@ Every test gets new ones. pytest reads the options of the conformance tests here
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from orchestrator.tracking.ledger import Ledger
@@ -79,6 +81,17 @@ def reader(tracker: Tracker) -> MlflowReader:
     return MlflowReader(tracker.connection)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Give each test one thread of torch, whatever the last one left.
+
+    The tests' tensors are so small that a second thread mostly waits for the first, and on a busy
+    machine it does so many times as long as the work takes.
+    """
+    torch.set_num_threads(1)
+    return (yield)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("golden", "numbers of the public code")
     group.addoption("--golden", type=Path, metavar="DIR", help="folder of stcn_*.npz to hold to")
@@ -88,6 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # also while tests are collected
     folder = config.getoption("--golden")
     names = [name for name in config.getoption("--golden-require").split(",") if name]
     if folder is None:
