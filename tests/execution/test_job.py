@@ -32,7 +32,7 @@ def plan_on(root, **train):
     config = SweepConfig.model_validate(
         {
             "name": "tiny",
-            "data": {"root": str(root), "select_height": 32, "select_stride": 2},
+            "data": {"root": str(root), "select_height": 48, "select_stride": 2},
             "student": {"name": "mobilevos_mobilenetv2_noaspp"},
             "teacher": {"steps": 1},
             "stem": {"steps": 1, "batch_size": 2, "crop": 32, "lr": 1e-3},
