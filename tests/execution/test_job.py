@@ -297,5 +297,5 @@ def test_a_job_of_two_stages_goes_on_in_the_stage_it_broke_off_in(tmp_path, monk
 
 def test_a_trial_without_its_stem_says_so(tmp_path):
     plan = plan_on(write_davis(tmp_path / "davis", 2016))
-    with pytest.raises(InputError, match=r"the stem of omega=0\.0 has no checkpoint"):
+    with pytest.raises(InputError, match=r"the stem of omega=0\.0, has no checkpoint"):
         jobs.run(plan.trials[0], Storage(tmp_path / "results"))

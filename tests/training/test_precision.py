@@ -57,11 +57,11 @@ def test_arrange_moves_weights_and_moments_and_changes_no_value():
 
 def test_a_thinned_convolution_answers_and_learns_as_the_strided_one():
     torch.manual_seed(0)
-    plain: Any = nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6).double()
+    plain: Any = nn.Sequential(nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6)).double()
     plain.to(memory_format=torch.channels_last)
     thinned: Any = copy.deepcopy(plain)
     arrange(thinned, torch.optim.Adam(thinned.parameters()))
-    assert type(thinned) is Thinned
+    assert type(thinned[0]) is Thinned
     assert list(thinned.state_dict()) == list(plain.state_dict())
     for size in (8, 9):
         one, other = (torch.rand(2, 6, size, size + 3).double() for _ in range(2))
@@ -72,8 +72,8 @@ def test_a_thinned_convolution_answers_and_learns_as_the_strided_one():
         for answer in answers:
             answer.backward(upstream)
         torch.testing.assert_close(other.grad, one.grad)
-        torch.testing.assert_close(thinned.weight.grad, plain.weight.grad)
-        torch.testing.assert_close(thinned.get_parameter("bias").grad, plain.bias.grad)
+        torch.testing.assert_close(thinned[0].weight.grad, plain[0].weight.grad)
+        torch.testing.assert_close(thinned[0].bias.grad, plain[0].bias.grad)
 
 
 def test_a_thinned_convolution_runs_strided_where_no_gradient_is_wanted(monkeypatch):
