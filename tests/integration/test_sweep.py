@@ -229,7 +229,7 @@ def test_a_job_that_stands_still_is_ended_and_named_with_its_log(tmp_path):
         (line,) = [x for x in done.stderr.splitlines() if x.startswith(f"failed: {name}: ")]
         problem, _, log = line.partition("; log: ")
         assert problem.endswith("stood still for 0.05 s (cluster.stall_s)")
-        assert "orchestrator/job.py" in Path(log).read_text()  # the lines it stood at
+        assert "orchestrator/execution/job.py" in Path(log).read_text()  # the lines it stood at
 
 
 def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):

@@ -13,16 +13,16 @@ pytestmark = pytest.mark.slow
 ASK_A_WORKER = """
 import sys
 import ray
-from orchestrator import workers
+from orchestrator.execution import ray_workers
 
-workers.start(None, dashboard=False)
+ray_workers.start(None, dashboard=False)
 try:
     asked = ray.remote(lambda: sys.executable)
     # An environment of its own, as Tune and Train give theirs: such workers go through a shell.
     told = asked.options(runtime_env={"env_vars": {"ANY": "1"}}).remote()
     print(ray.get(told, timeout=120))
 finally:
-    workers.stop()
+    ray_workers.stop()
 """
 
 

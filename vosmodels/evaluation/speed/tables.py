@@ -190,7 +190,7 @@ def _durations(tables: Sequence[Table]) -> Grid:
             for cell in (short, long):
                 low, high = min(cell["fps_runs"]), max(cell["fps_runs"])
                 line.append(f"{cell['fps']:.3g} ({low:.3g} to {high:.3g})")
-                line += [f"{cell['median_ms']:.0f}", f"{cell['p95_ms']:.0f}"]
+                line += [_ms(cell["median_ms"]), _ms(cell["p95_ms"])]
             lines.append(line)
     return Grid(["model", "M", "objects", *head], lines)
 
@@ -199,7 +199,12 @@ def _queues(tables: Sequence[Table]) -> Grid:
     """Lay out models by the number of frames that are remembered."""
     queues = [str(cell["queue"]) for cell in tables[0]["cells"]]
     lines = [
-        [model(table), *(f"{c['median_ms']:.0f} ({c['p95_ms']:.0f})" for c in rows(table))]
+        [model(table), *(f"{_ms(c['median_ms'])} ({_ms(c['p95_ms'])})" for c in rows(table))]
         for table in tables
     ]
     return Grid(["model", *queues], lines)
+
+
+def _ms(value: float) -> str:
+    """Write milliseconds with three digits, or whole from 100 on."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
