@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -41,6 +42,15 @@ class StepView:
     selection: Selection | None = None
     student_rows: Tensor | None = None
     teacher_rows: Tensor | None = None
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """Logits (B(T-1), N+1, H, W), one item a (clip, frame).
+
+        Made once: where several terms read them, gradients are added in an order that is part of
+        what a training ends with, to the bit.
+        """
+        return self.logits.flatten(0, 1)
 
     @property
     def truth(self) -> Tensor:
@@ -79,8 +89,8 @@ def cross_entropy(weight: float) -> Term:
     """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame)."""
 
     def value(view: StepView) -> SumAndCount:
-        flat, truth = view.logits.flatten(0, 1), view.truth.flatten(0, 1)
-        per_item = hardest_mean(poly_cross_entropy(flat, truth), view.keep)
+        losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1))
+        per_item = hardest_mean(losses, view.keep)
         return per_item.sum(), len(per_item)
 
     needs: frozenset[Needs] = frozenset({"labels"})
@@ -113,7 +123,7 @@ def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool)
         assert view.teacher is not None
         assert view.selection is not None
         per_item = logit_loss(
-            view.logits.flatten(0, 1),
+            view.flat,
             mask_absent(view.teacher.logits, view.clip.present).flatten(0, 1),
             view.selection.logit_pixels.flatten(0, 1),
             tau,

@@ -12,7 +12,9 @@ from orchestrator.training.distill_step import DistillStep, Trainee, make_embedd
 from tests.tiny import SquareClips, TinyModel
 from vosmodels.data.clips import batch
 from vosmodels.distillation.correlation import correlation_loss
-from vosmodels.losses import poly_cross_entropy, soft_jaccard
+from vosmodels.distillation.logits import logit_loss
+from vosmodels.distillation.pixels import object_masks
+from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft_jaccard
 
 
 def two_objects():
@@ -134,6 +136,42 @@ def test_no_loss_waits_for_the_device(omega, method, monkeypatch):
     )
     assert set(losses.sums) == {"ce", "dice", "logit", "repr"}
     torch.stack(list(losses.sums.values())).sum().backward()
+
+
+def test_gradients_are_those_of_the_losses_written_out_to_the_bit():
+    """Terms that read the logits add their gradients in one order: weights on disk hold it."""
+    clip = two_objects()
+    loss = LossConfig(dice=0.7, logit=0.3, omega=0.4, sampling="all")
+    weights = {"ce": 1.0, "dice": 0.7, "logit": 0.3, "repr": 1.0}
+    teacher = TinyModel(channels=6, seed=9)
+
+    def trainee():
+        return Trainee(TinyModel(), make_embedding(4, 6, seed=0))
+
+    ours, written = trainee(), trainee()
+    losses, selection = run(loss, clip, teacher, ours, keep=0.5)
+    assert selection is not None
+    means = [weights[n] * losses.sums[n] / losses.counts[n] for n in losses.sums]
+    torch.stack(means).sum().backward()
+
+    taught = DistillStep.teach(teacher, clip)
+    output, embedded = written(clip, selection.rows)
+    logits = mask_absent(output.logits, clip.present)
+    truth, flat = clip.masks[:, 1:], logits.flatten(0, 1)
+    ce = hardest_mean(poly_cross_entropy(flat, truth.flatten(0, 1)), 0.5)
+    planes = object_masks(truth, 2).flatten(0, 2)
+    jaccard = soft_jaccard(logits.softmax(2)[:, :, 1:].flatten(0, 2), planes)
+    taught_flat = mask_absent(taught.logits, clip.present).flatten(0, 1)
+    kl = logit_loss(flat, taught_flat, selection.logit_pixels.flatten(0, 1), 0.1)
+    total = embedded.sum() * 0
+    parts = (embedded, rows_of(taught.z, selection.rows), selection.labels)
+    for s, t, y in zip(*(part.split(selection.counts) for part in parts), strict=True):
+        total = total + correlation_loss(s, t, y, 0.4, classes=2)
+    sums = {"ce": ce.sum(), "dice": jaccard.sum(), "logit": kl.sum(), "repr": total}
+    torch.stack([weights[n] * sums[n] / losses.counts[n] for n in sums]).sum().backward()
+    for (name, one), other in zip(ours.named_parameters(), written.parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.equal(one.grad, other.grad), name
 
 
 def test_the_method_that_auto_picks_is_logged_once_a_training(caplog):
