@@ -283,3 +283,16 @@ def run_seeds(
         store = locate(tracking_uri or config.tracking.uri, config.storage_root)
         Tracker(Connection(store)).log_files(config.name, results["sweep"], files)
     return table, all_well
+
+
+def dry_run_seeds(
+    configs: Sequence[SweepConfig], table: SeedTable, *, tracking_uri: str | None, quiet: bool
+) -> Mapping[str, Any]:
+    """Say what `run_seeds` would do, as JSON; start and write nothing."""
+    out = sys.stderr if quiet else sys.stdout
+    print(f"{table.name}: {len(table.runs)} seeds are done, {len(configs)} to run", file=out)
+    sweeps = {}
+    for config in configs:
+        print(f"seed {config.seed}", file=out)
+        sweeps[str(config.seed)] = dry_run(config, tracking_uri=tracking_uri, quiet=quiet)
+    return {"table": table.name, "done": sorted(table.runs), "seeds": sweeps}

@@ -34,7 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.source.startswith(EXPERIMENT):
-            return _experiment(args)
+            from orchestrator.reporting.experiment import results_in
+
+            experiment = args.source.removeprefix(EXPERIMENT)
+            results = results_in(experiment, args.tracking_uri, sweep=args.sweep, out=args.out)
+            if not args.json:
+                results.show()
+                if args.out:
+                    print(f"written to {args.out}")
+            return results.as_dict()
         if Path(args.source).is_file():
             from orchestrator.reporting.seeds import SeedTable
 
@@ -60,28 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return rewritten
 
     return cli.run(parser, argv, work)
-
-
-def _experiment(args: argparse.Namespace) -> Mapping[str, Any]:
-    from rich.console import Console
-
-    from orchestrator.reporting.results import Results
-    from orchestrator.tracking.checkpoint_refs import open_reader
-    from vosmodels.support.atomic_files import write_json
-
-    reader = open_reader(args.tracking_uri)
-    name = reader.find_experiment(args.source.removeprefix(EXPERIMENT))
-    sweep = args.sweep or reader.newest_sweep(name)
-    results = Results.from_dict(reader.results_of(name, sweep))
-    if args.out:
-        write_json(args.out, results.as_dict())
-    if not args.json:
-        out = Console(highlight=False, width=max(120, Console().width))
-        out.print(f"sweep {sweep} of {name}, {results.date}, commit {results.commit}")
-        out.print(results.grid().terminal())
-        if args.out:
-            out.print(f"written to {args.out}")
-    return results.as_dict()
 
 
 if __name__ == "__main__":

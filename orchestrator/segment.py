@@ -43,19 +43,13 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     source = find(args.checkpoint, args.tracking_uri)
 
     from vosmodels.checkpoint import load_model
-    from vosmodels.data.masks import read_mask
-    from vosmodels.inference import VideoSegmenter, film, for_inference
-    from vosmodels.inference.scaled import ScaledSegmenter
+    from vosmodels.inference.film import segment_video
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
-    model = load_model(source.path)
     out = args.out or args.video.with_name(f"{args.video.stem}-masks")
-    first = read_mask(args.mask)
-    frames, rate = film.open_video(args.video)
-    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model)), args.height)
-    with film.open_sink(out, rate) as sink:
-        count, seconds = film.follow(segmenter, frames, first, sink)
+    model = load_model(source.path)
+    count, seconds = segment_video(model, args.video, args.mask, out, args.height)
     if not args.json:
         print(source.origin)
         print(

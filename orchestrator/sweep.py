@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.config import load
-from orchestrator.config.arguments import add_config_arguments, add_dry_run
+from orchestrator.config.arguments import config_parser
 from vosmodels.support import cli
 
 MODULE = "orchestrator.sweep"
@@ -17,14 +17,12 @@ MODULE = "orchestrator.sweep"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = cli.parser(
+    parser = config_parser(
         MODULE,
         "Run a sweep, or continue it from its finished jobs and last checkpoints.",
-        f"python -m {MODULE} sweeps/omega.yaml data.root=/data/DAVIS",
-        tracking=True,
+        "SWEEP.yaml",
+        "sweeps/omega.yaml data.root=/data/DAVIS",
     )
-    add_config_arguments(parser, "SWEEP.yaml")
-    add_dry_run(parser)
     typed = list(sys.argv[1:] if argv is None else argv)
     resume = "run the same command again to continue"
     return cli.run(parser, argv, partial(_work, typed), resume=resume)

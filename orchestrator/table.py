@@ -7,36 +7,31 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from orchestrator.config import ConfigError, SweepConfig, load
-from orchestrator.config.arguments import add_config_arguments, add_dry_run
+from orchestrator.config import ConfigError, load
+from orchestrator.config.arguments import config_parser
 from vosmodels.support import cli
-
-if TYPE_CHECKING:
-    from orchestrator.reporting.seeds import SeedTable
 
 MODULE = "orchestrator.table"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = cli.parser(
+    parser = config_parser(
         MODULE,
         "Run a sweep from several seeds, each with its own stem and teacher, into one table.\n"
         "The table's file is written after every trial. Seeds in the file are not run again;\n"
         "other seeds are added.",
-        f"python -m {MODULE} sweeps/table5.yaml --seeds 0,1,2 data.report=test",
-        tracking=True,
+        "SWEEP.yaml",
+        "sweeps/table5.yaml --seeds 0,1,2 data.report=test",
     )
-    add_config_arguments(parser, "SWEEP.yaml")
     parser.add_argument(
         "--seeds", metavar="N,N,...", type=_seeds, default=(0, 1, 2), help="default: 0,1,2"
     )
     parser.add_argument(
         "--out", metavar="FILE.json", type=Path, help="default: results/NAME.json beside SWEEP.yaml"
     )
-    add_dry_run(parser)
     typed = list(sys.argv[1:] if argv is None else argv)
     resume = "run the same command again to continue"
     return cli.run(parser, argv, partial(_work, typed), resume=resume)
@@ -65,7 +60,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
 
     todo = [config for config in configs if not table.has(config)]
     if args.dry_run:
-        return _dry_run(table, todo, args)
+        return pipeline.dry_run_seeds(todo, table, tracking_uri=args.tracking_uri, quiet=args.json)
     table, well = pipeline.run_seeds(
         todo,
         table,
@@ -82,22 +77,6 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     if not well:
         raise cli.CommandFailed(answer)
     return answer
-
-
-def _dry_run(
-    table: SeedTable, todo: Sequence[SweepConfig], args: argparse.Namespace
-) -> Mapping[str, Any]:
-    from orchestrator import pipeline
-
-    out = sys.stderr if args.json else sys.stdout
-    print(f"{table.name}: {len(table.runs)} seeds are done, {len(todo)} to run", file=out)
-    sweeps = {}
-    for config in todo:
-        print(f"seed {config.seed}", file=out)
-        sweeps[str(config.seed)] = pipeline.dry_run(
-            config, tracking_uri=args.tracking_uri, quiet=args.json
-        )
-    return {"table": table.name, "done": sorted(table.runs), "seeds": sweeps}
 
 
 if __name__ == "__main__":

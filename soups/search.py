@@ -39,7 +39,7 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the search decided on one ingredient: the soup's score without and with it."""
+    """Decision on one ingredient: the score of the soup without and with it."""
 
     name: str
     sha256: str

@@ -1,24 +1,28 @@
-"""Add the arguments that name a configuration: a YAML file, overrides, overlays."""
+"""Define the command-line arguments that say which configuration: a YAML file and overrides."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from vosmodels.support import cli
 
-def add_config_arguments(parser: argparse.ArgumentParser, file: str) -> None:
-    """Add `args.file` and `args.overrides`. file: name of the YAML in the help text."""
+
+def config_parser(module: str, does: str, file: str, example: str) -> argparse.ArgumentParser:
+    """Make the parser of a command that takes a configuration and can run dry.
+
+    It gives `args.file`, `args.overrides`, `args.dry_run` and what all commands have. file: what
+    the help calls the YAML; example: what follows `python -m MODULE`.
+    """
+    parser = cli.parser(module, does, f"python -m {module} {example}", tracking=True)
     parser.add_argument("file", metavar=file, type=Path)
     parser.add_argument(
         "overrides",
         metavar="key=value|OVERLAY.yaml",
         nargs="*",
-        help="set keys as in the YAML; later values win",
+        help="as in the YAML; later ones win",
     )
-
-
-def add_dry_run(parser: argparse.ArgumentParser) -> None:
-    """Add the flag `args.dry_run`."""
     parser.add_argument(
         "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
     )
+    return parser

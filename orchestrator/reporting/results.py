@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.console import Console
+
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitScores
 from vosmodels.support import provenance
 from vosmodels.support.grid import Grid
@@ -98,6 +100,12 @@ class Results:
         note = shortfall(self.rows)
         title = f"{self.name}: {self.protocol}"
         return Grid(head, rows, title, notes=[note] if note else [], left=(0, len(head) - 1))
+
+    def show(self) -> None:
+        """Print which sweep this is and its table."""
+        out = Console(highlight=False, width=max(120, Console().width))
+        out.print(f"sweep {self.sweep} of {self.name}, {self.date}, commit {self.commit}")
+        out.print(self.grid().terminal())
 
     def cost(self) -> str:
         """Name the run's minutes, its peak memory if measured, and its placement."""

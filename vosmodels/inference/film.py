@@ -15,9 +15,13 @@ import torch
 
 from vosmodels.data.frames import frame_tensor
 from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.masks import write_palette
+from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.data.overlay import overlay
 from vosmodels.errors import InputError
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.scaled import ScaledSegmenter
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.model import VideoModel
 from vosmodels.types import U8, Segmenter
 
 FILM = ".mp4"
@@ -29,6 +33,23 @@ class Sink(Protocol):
     def __call__(self, index: int, frame: U8, ids: U8) -> None:
         """Write frame `index` (H, W, 3) RGB with its ids (H, W)."""
         ...
+
+
+def segment_video(
+    model: VideoModel, video: Path, mask: Path, out: Path, rows: int
+) -> tuple[int, float]:
+    """Follow the objects of a first mask through a video and write what is found to `out`.
+
+    video: a film or a folder of pictures; mask: palette PNG of the first frame; out: a folder for
+    palette PNG, or an overlay film (.mp4); rows: rows the network sees.
+    Returns the number of frames and the seconds that segmenting took. Raises InputError on a video
+    or a mask that cannot be used.
+    """
+    first = read_mask(mask)
+    frames, rate = open_video(video)
+    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model)), rows)
+    with open_sink(out, rate) as sink:
+        return follow(segmenter, frames, first, sink)
 
 
 def open_video(path: Path) -> tuple[Iterator[U8], float]:
