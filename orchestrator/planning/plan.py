@@ -28,7 +28,7 @@ RECIPE = 3
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train, once.
+    """Name one model to train, once.
 
     config: the run with the trial's values set; stages (at least one) and loss: of this role;
     needs: keys of the jobs whose last checkpoint this job starts from ("stem") or learns from
