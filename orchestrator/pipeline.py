@@ -29,7 +29,8 @@ from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.checkpoint_refs import find
 from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_store import Connection, locate
+from orchestrator.tracking.mlflow_reader import MlflowReader
+from orchestrator.tracking.mlflow_store import Connection, locate, waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.recipe import soup_of_sweep
@@ -95,21 +96,25 @@ def run(
         try:
             outcome = driver.execute(plan, config, storage, tracker, on_done)
             status = "FAILED" if outcome.failures else "FINISHED"
+            failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
             rows = table.rows()
             if config.soup.after_sweep and any(row.role == "trial" for row in rows):
-                rows.append(_soup(run_of(named), plan, storage, tracker, table))
+                try:
+                    rows.append(_soup(run_of(named), plan, storage, tracker, table))
+                except InputError as error:  # the table of the trials is worth keeping without it
+                    status = "FAILED"
+                    failed.append(f"greedy soup: {error}")
             results = results_of(rows, outcome.peak_mib, outcome.placement)
             _publish(results, plan, storage, tracker)
         finally:
-            tracker.kill_orphans(Ledger(storage.root), config.name)
-            tracker.close_sweep(config.name, sweep, status=status)
+            with waiting_for_mlflow("how the sweep ended"):
+                tracker.kill_orphans(Ledger(storage.root), config.name)
+                tracker.close_sweep(config.name, sweep, status=status)
     if not quiet:
         _print(results, config, tracker)
-    if outcome.failures:
-        for failure in outcome.failures:
-            print(
-                f"failed: {failure.job.name}: {failure.error}; log: {failure.log}", file=sys.stderr
-            )
+    if failed:
+        for line in failed:
+            print(f"failed: {line}", file=sys.stderr)
         raise cli.CommandFailed(results.as_dict())
     return results.as_dict()
 
@@ -186,20 +191,21 @@ def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
 def _soup(
     config: RunConfig, plan: Plan, storage: Storage, tracker: Tracker, table: SweepTable
 ) -> Row:
-    """Make the soup of a plan's trials and return its row, with or without MLflow."""
+    """Make the soup of a plan's trials and return its row, with or without MLflow.
+
+    Raises InputError where the weights of a checkpoint are neither in storage nor in MLflow.
+    """
 
     def project(job: JobRecord) -> None:
-        try:
+        with waiting_for_mlflow("the soup"):
             tracker.project(job, plan.sweep)
-        except Exception as error:  # clients of stores raise all kinds of errors
-            logger.warning(
-                "MLflow cannot be reached (%s); the soup waits in the ledger: run the same command "
-                "again to show it",
-                error,
-            )
+
+    def fetch(sha256: str) -> Path:
+        reader = MlflowReader(tracker.connection)
+        return reader.download_content(config.name, plan.sweep, sha256)
 
     trials = [job.key for job in plan.trials]
-    soup = soup_of_sweep(config, plan.sweep, trials, storage=storage, project=project)
+    soup = soup_of_sweep(config, plan.sweep, trials, storage=storage, project=project, fetch=fetch)
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
         f"all of them: J&F {soup.scores['uniform_jf']:.3f}"
@@ -217,7 +223,8 @@ def _protocol(config: SweepConfig) -> str:
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:
     """Write the results to the storage folder and to the sweep's run in MLflow."""
     write_json(storage.sweeps / f"{plan.sweep}-results.json", results.as_dict())
-    tracker.log_results(results.name, plan.sweep, results.as_dict())
+    with waiting_for_mlflow("the table"):
+        tracker.log_results(results.name, plan.sweep, results.as_dict())
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
@@ -281,7 +288,8 @@ def run_seeds(
             files.append(out.with_suffix(".png"))
             draw(table, files[-1])
         store = locate(tracking_uri or config.tracking.uri, config.storage_root)
-        Tracker(Connection(store)).log_files(config.name, results["sweep"], files)
+        with waiting_for_mlflow("the table of all seeds"):
+            Tracker(Connection(store)).log_files(config.name, results["sweep"], files)
     return table, all_well
 
 

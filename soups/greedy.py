@@ -67,6 +67,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     uri = args.tracking_uri
     if not folder:
         connection = Connection(locate(uri, Path(STORAGE)), create=False)
+    from vosmodels.support.memory import keep_freed_memory
+
+    keep_freed_memory()
     from soups.recipe import make_soup
     from soups.sources import config_of_folder, from_experiment, from_folder
 

@@ -54,12 +54,13 @@ def soup_of_sweep(
     *,
     storage: Storage,
     project: Callable[[JobRecord], object],
+    fetch: Callable[[str], Path] | None = None,
 ) -> SoupResult:
     """Make the greedy soup of a sweep whose trials lie in the ledger.
 
-    trials   job keys of its plan; more in `sources.from_ledger` and `make_soup`
+    trials   job keys of its plan; more in `sources.from_ledger`, fetch too, and `make_soup`
     """
-    pool = from_ledger(storage, config, sweep, trials)
+    pool = from_ledger(storage, config, sweep, trials, fetch)
     return make_soup(pool, config, storage=storage, project=project)
 
 

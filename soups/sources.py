@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,36 +57,43 @@ class Pool:
         return digest(sorted({ingredient.sha256 for ingredient in self.ingredients}))
 
 
-def from_ledger(storage: Storage, config: RunConfig, sweep: str, trials: Sequence[str]) -> Pool:
+def from_ledger(
+    storage: Storage,
+    config: RunConfig,
+    sweep: str,
+    trials: Sequence[str],
+    fetch: Callable[[str], Path] | None = None,
+) -> Pool:
     """Gather the trial checkpoints of a sweep from the ledger and the files beside it.
 
     The pool equals that of `from_experiment`, and needs no MLflow: it has the trials that the
     sweep trained, those of an earlier grid too, and `trials`, the job keys of its plan, which
     another sweep may have trained.
+    fetch: returns a copy of a file that is gone, by sha256; asked when its weights are loaded.
 
-    InputError: no scored checkpoint, or the file of one is gone.
+    InputError: no scored checkpoint, or a line of the ledger of `trials` cannot be read.
     """
     ingredients = []
     for job in Ledger(storage.root).jobs():
-        first = next(iter(job.of(Started)), None)  # MLflow names a job by its first start, too
+        try:
+            first = next(iter(job.of(Started)), None)  # MLflow names a job by its first start, too
+        except InputError as error:
+            if job.key in trials:
+                raise
+            logger.warning("a job that this sweep does not plan is left out: %s", error)
+            continue
         if first is None or first.role != "trial":
             continue
         if first.sweep != sweep and job.key not in trials:
             continue
         for event in sorted(job.checkpoints(), key=lambda event: event.step):
-            path = storage.root / event.path
-            if not path.is_file():
-                raise InputError(
-                    f"{path}: gone, but {first.name} has it at step {event.step}; make the soup of "
-                    f"MLflow's copies: python -m soups.greedy --runs {EXPERIMENT}{config.name}"
-                )
             if "jf" in event.scores:
                 ingredients.append(
                     Ingredient(
                         name=f"{first.name} step {event.step}",
                         sha256=event.sha256,
                         score=event.scores["jf"],
-                        load=partial(checkpoint.read_tensors, path),
+                        load=partial(_read, storage.root / event.path, event.sha256, fetch),
                         ancestor=event.ancestor or first.ancestor,
                         step=event.step,
                     )
@@ -191,6 +198,14 @@ def sha256_of(path: Path) -> str:
     """Hash the file itself, whose name a person may have changed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, sha256: str, fetch: Callable[[str], Path] | None) -> Weights:
+    """Read a checkpoint, or where its file is gone the copy that `fetch` gives."""
+    if fetch is not None and not path.is_file():
+        logger.warning("%s: gone; its copy in MLflow is taken", path)
+        path = fetch(sha256)
+    return checkpoint.read_tensors(path)
 
 
 def _download(reader: MlflowReader, record: CheckpointRecord) -> Weights:

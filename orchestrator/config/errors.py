@@ -11,24 +11,25 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from orchestrator.config.document import Document
 
-_RULE = "rule"  # pydantic's `type` of every error that `broken_rule` makes
+RULE = "rule"  # pydantic's `type` of every error that `broken_rule` makes
 
 
 def broken_rule(
-    message: str, *, prefix: str = "{value}: ", keys: Iterable[str] = ()
+    message: str, *, prefix: str = "{value}: ", keys: Iterable[str] = (), at: str | None = None
 ) -> PydanticCustomError:
     """Make the error that a validator of this schema raises.
 
     prefix: what a line prints before the message, "" where the message names the value itself.
     keys: dotted keys that break the rule together, so that a sweep of any of them reports it.
+    at: the dotted key whose place a line names, where the validator checks a whole section.
     """
-    context = {"message": message, "prefix": prefix, "keys": tuple(keys)}
-    return PydanticCustomError(_RULE, "{message}", context)
+    context = {"message": message, "prefix": prefix, "keys": tuple(keys), "at": at}
+    return PydanticCustomError(RULE, "{message}", context)
 
 
 def concerns(details: ErrorDetails, key: str) -> bool:
     """Return whether `key` is among the keys that break the rule of an error."""
-    return details["type"] == _RULE and key in details["ctx"]["keys"]
+    return details["type"] == RULE and key in details["ctx"]["keys"]
 
 
 def section_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
@@ -74,6 +75,8 @@ def line(document: Document, model: type[BaseModel], details: ErrorDetails) -> s
     """Write one error of pydantic about a document as a line: PLACE: key: problem."""
     # pydantic appends the branch of a union to the key; no key of ours has a bracket in it
     path = tuple(str(part) for part in details["loc"] if "[" not in str(part))
+    if details["type"] == RULE and details["ctx"]["at"] is not None:
+        path = tuple(details["ctx"]["at"].split("."))
     key, value = ".".join(path), details["input"]
     return f"{document.place(path)}: {key}: {problem(model, path, details, value)}"
 
@@ -88,8 +91,8 @@ def problem(
     if kind == "missing":
         return "missing"
     shown = f"{value!r:.80}"
-    if kind == _RULE:
-        return str(details["ctx"]["prefix"]).format(value=shown) + message
+    if kind == RULE:
+        return str(details["ctx"]["prefix"]).format(value=shown) + str(details["ctx"]["message"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{shown} is not a section (`key: value` lines)"
     if kind == "string_pattern_mismatch":

@@ -69,6 +69,7 @@ def check_features(representation: float, models: Mapping[str, ModelConfig]) -> 
                 f"another {section}",
                 prefix="",
                 keys=("loss.representation", f"{section}.name"),
+                at="loss.representation",
             )
 
 
@@ -87,4 +88,5 @@ def check_crop(key: str, crop: int | None, models: Mapping[str, ModelConfig]) ->
                 f"crop {crop}: {model.name} takes sides of {CROP_MULTIPLE} k{plus}, such as {near}",
                 prefix="",
                 keys=(key, f"{section}.name", "loss.logit", "loss.representation"),
+                at=key,
             )

@@ -24,6 +24,7 @@ from orchestrator.config.fields import (
 )
 from orchestrator.config.models import ModelConfig, StudentConfig, TeacherConfig
 from orchestrator.config.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
+from vosmodels.data import split_file
 from vosmodels.types import (
     Augmentation,
     CorrelationMethod,
@@ -81,7 +82,8 @@ class DataConfig(Section):
     @classmethod
     def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
         for key in ("select", "train"):
-            if value is not None and value in cls._splits(info.data, key):
+            chosen_by = map(split_file.absolute, cls._splits(info.data, key))
+            if value is not None and split_file.absolute(value) in chosen_by:
                 raise errors.broken_rule(
                     f"is also data.{key}; report must be a split nothing is chosen or trained by",
                     prefix="{value} ",

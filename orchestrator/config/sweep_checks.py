@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from orchestrator.config.document import Document, with_keys
-from orchestrator.config.errors import concerns, problem, section_at, unknown_key
+from orchestrator.config.errors import RULE, concerns, problem, section_at, unknown_key
 
 
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
@@ -24,6 +26,7 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
     if not all(isinstance(changes, dict) for changes in points.values()):
         return []  # the schema reports this too
     base = {key: value for key, value in document.values.items() if key != "sweep"}
+    known = _rules_broken(model, base) or set()  # the schema reports them
     problems = []
     if not parameters and not points:
         problems.append(
@@ -38,14 +41,60 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
                 "or leave it to the sweep"
             )
         problems += [
-            _at(document, place, text) for text in _of_key(model, path, values, base, not_swept)
+            _at(document, place, text)
+            for text in _of_key(model, path, values, base, not_swept, known)
         ]
         problems += [
             _at(document, place, f"is also set by point {name!r}; a key varies in one place")
             for name, changes in points.items()
             if key in changes
         ]
-    return problems + _of_points(document, model, points, base, not_swept)
+    problems += _of_points(document, model, points, base, not_swept, known)
+    return problems or _of_combinations(document, model, points, parameters, base)
+
+
+def _of_combinations(
+    document: Document,
+    model: type[BaseModel],
+    points: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, list[Any]],
+    base: Mapping[str, Any],
+) -> list[str]:
+    """List the first trial of each rule that values break together which are valid alone."""
+    known = _rules_broken(model, base)
+    if known is None:
+        return []  # the schema reports it
+    problems: dict[str, str] = {}
+    for name, changes in (points or {"": {}}).items():
+        for values in itertools.product(*parameters.values()):
+            swept = dict(zip(parameters, values, strict=True))
+            try:
+                model.model_validate(with_keys(base, {**changes, **swept}))
+            except ValidationError as error:
+                said = ", ".join(filter(None, (name, *(f"{k}={v}" for k, v in swept.items()))))
+                for details in error.errors():
+                    if _told(details, known):
+                        continue
+                    loc = tuple(str(part) for part in details["loc"])
+                    text = problem(model, loc, details, details["input"])
+                    problems.setdefault(text, _at(document, "parameters", f"{said}: {text}"))
+    return list(problems.values())
+
+
+def _rules_broken(model: type[BaseModel], values: Mapping[str, Any]) -> set[str] | None:
+    """Return what the rules say of a run; None where it is not of the schema at all."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        if any(details["type"] != RULE for details in error.errors()):
+            return None
+        return {details["ctx"]["message"] for details in error.errors()}
+    return set()
+
+
+def _told(details: ErrorDetails, known: Set[str]) -> bool:
+    """Return whether an error is of a rule that the run breaks without its swept values."""
+    return details["type"] == RULE and details["ctx"]["message"] in known
 
 
 def _of_points(
@@ -54,6 +103,7 @@ def _of_points(
     points: Mapping[str, Mapping[str, Any]],
     base: Mapping[str, Any],
     not_swept: Set[str],
+    known: Set[str],
 ) -> list[str]:
     problems = []
     runs: dict[str, BaseModel] = {}
@@ -63,7 +113,7 @@ def _of_points(
             path = tuple(str(key).split("."))
             problems += [
                 _at(document, f"points.{name}.{key}", text)
-                for text in _of_key(model, path, [value], whole, not_swept)
+                for text in _of_key(model, path, [value], whole, not_swept, known)
             ]
             if path in document.overridden and all(key in other for other in points.values()):
                 problems.append(
@@ -109,6 +159,7 @@ def _of_key(
     values: Any,
     base: Mapping[str, Any],
     not_swept: Set[str],
+    known: Set[str],
 ) -> list[str]:
     key = ".".join(path)
     options = path[1:2] == ("options",) and len(path) > 2  # checked by the model, with its value
@@ -140,7 +191,7 @@ def _of_key(
             for details in error.errors():
                 loc = tuple(str(part) for part in details["loc"])
                 at_key = loc[: len(path)] == path or (options and loc == path[:2])
-                if at_key or concerns(details, key):
+                if at_key or (concerns(details, key) and not _told(details, known)):
                     problems.append(problem(model, loc, details, value))
     return problems
 

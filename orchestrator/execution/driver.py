@@ -16,6 +16,7 @@ from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.events import Failed
 from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.mlflow_store import waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
@@ -106,29 +107,30 @@ def execute(
 ) -> Outcome:
     """Run a plan's unfinished jobs, round by round, and copy their records to MLflow.
 
-    A failed job does not stop the others of its round, but no later round starts, since later
-    rounds start from these jobs.
+    A failed job stops only those that need it, which are not started and do not count as failures.
     on_done: called after each job that finishes, from the thread that watches the jobs.
     """
     ledger = Ledger(storage.root)
     done_keys: set[str] = set()
 
     def follow(record: JobRecord) -> None:
-        tracker.project(record, plan.sweep)
         if record.state == "done" and record.key not in done_keys:
             done_keys.add(record.key)
             on_done()
+        tracker.project(record, plan.sweep)
 
     if not unfinished(plan.jobs, storage):
-        for job in plan.jobs:
-            tracker.project(ledger.job(job.key), plan.sweep)
+        with waiting_for_mlflow("what the jobs recorded"):
+            for job in plan.jobs:
+                tracker.project(ledger.job(job.key), plan.sweep)
         return Outcome((), None, "nothing was left to train")
-    description, peaks = "", list[float]()
+    description, peaks, failures = "", list[float](), list[Failure]()
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
         for number, round_ in enumerate(plan.rounds):
-            todo = unfinished(round_, storage)
-            with ProgressWatcher(round_, ledger, follow) as watch:
+            jobs = _startable(round_, ledger)
+            todo = unfinished(jobs, storage)
+            with ProgressWatcher(jobs, ledger, follow) as watch:
                 if todo:
                     resources = placement(config, nodes, len(todo), todo[0].threads)
                     description = describe(resources)
@@ -136,9 +138,7 @@ def execute(
                     ray_workers.run_round(todo, storage, resources, name)
             if watch.peak_mib is not None:
                 peaks.append(watch.peak_mib)
-            failures = _failures(round_, storage)
-            if failures and number < len(plan.rounds) - 1:
-                break  # the next round starts from these jobs
+            failures += _failures(jobs, storage)
     finally:
         ray_workers.stop()
     return Outcome(tuple(failures), max(peaks, default=None), description)
@@ -165,6 +165,19 @@ def describe(placement: Placement) -> str:
         f"worker{'s' * (placement.workers > 1)} x {placement.threads} "
         f"thread{'s' * (placement.threads > 1)}{gpus}"
     )
+
+
+def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:
+    """Leave out the jobs that need one which is not done, and log which."""
+    startable = []
+    for job in jobs:
+        states = {role: ledger.job(key).state for role, key in job.needs.items()}
+        missing = [role for role, state in states.items() if state != "done"]
+        if missing:
+            logger.warning("%s: not started, its %s failed", job.name, " and ".join(missing))
+        else:
+            startable.append(job)
+    return startable
 
 
 def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:

@@ -23,6 +23,7 @@ from orchestrator.training.state import TrainingState
 from vosmodels import registry
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.support.memory import keep_freed_memory
 from vosmodels.types import Clip
 
 PROBE_STEPS = 2  # timed after one warm-up step
@@ -46,6 +47,7 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
     checkpoint of a trial).
     """
+    keep_freed_memory()  # as the jobs do whose steps are timed
     left = unfinished(plan.jobs, storage)
     if not left:
         return Forecast({}, "all is done", 0.0)

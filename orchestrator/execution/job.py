@@ -133,7 +133,7 @@ def _go_through_stages(
     Teacher and stem are evaluated once a stage, at its end. Their resume states are written as
     often as a trial's.
     """
-    module, loaders = workers.wrap(state.trainee), job.config.cluster.loaders
+    module, loaders = workers.wrap(state.trainee, job.loss.terms()), job.config.cluster.loaders
     if loaders is None:
         loaders = automatic(workers.device, job.threads)
     for index, stage in enumerate(job.stages):

@@ -18,6 +18,7 @@ from rich.table import Table
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.mlflow_store import waiting_for_mlflow
 from vosmodels.support.grid import Grid
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class ProgressWatcher:
         self._closing.set()
         self._thread.join()
         if kind is None:
-            for record in self.records.values():
-                self.project(record)
+            with waiting_for_mlflow("what the jobs recorded"):
+                for record in self.records.values():
+                    self.project(record)
 
     def _run(self) -> None:
         if not sys.stderr.isatty():

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.planning.datasets import staged, training_clips
 from orchestrator.planning.protocol import scored_videos
+from orchestrator.planning.trials import trials
 from vosmodels import registry
 from vosmodels.backbones import load_backbone
 from vosmodels.checkpoint import load_weights
@@ -40,8 +41,12 @@ def check(config: RunConfig) -> None:
 def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     data = config.data
     stages = staged(config)
+    runs = (
+        [trial.config for trial in trials(config)] if isinstance(config, SweepConfig) else [config]
+    )
     for place, stage in enumerate(stages):
-        labels = _reads_labels(config, last=place == len(stages) - 1)
+        last = place == len(stages) - 1
+        labels = any(_reads_labels(config, run, last=last) for run in runs)
         name = f"stages.{place} ({stage.name})"
         if config.stages is None:
             name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
@@ -57,19 +62,22 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
                 yield f"{section}.{key}", partial(_load, model, key)
 
 
-def _reads_labels(config: RunConfig, *, last: bool) -> bool:
+def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
     """True where a job that goes through a stage reads masks after a clip's first frame.
 
+    written: without swept values, whose loss a distilled stem has; run: the trial's.
     last: the stage is the trials'; a teacher that is trained here goes through all of them, the
     stem through all but the last, or through the only one where the file lists none.
     """
-    loss, teacher = config.loss, config.teacher
-    trains_teacher = loss.needs_teacher and teacher.weights is None and teacher.steps > 0
-    alone = config.stages is None
-    stem_trains = config.stem.steps > 0 if alone else True
-    supervised = config.stem.loss == "cross_entropy" or loss.needs_labels
+    distilled = run.stem.loss == "distill"
+    taught = run.loss.needs_teacher or (distilled and written.loss.needs_teacher)
+    trains_teacher = taught and written.teacher.weights is None and written.teacher.steps > 0
+    alone = run.stages is None
+    stem_trains = run.stem.steps > 0 if alone else True
+    supervised = not distilled or written.loss.needs_labels
     stem = (alone or not last) and stem_trains and supervised
-    return trains_teacher or stem or (last and loss.needs_labels)
+    trial = last and run.loss.needs_labels and staged(run)[-1].train.steps > 0
+    return trains_teacher or stem or trial
 
 
 def _load(model: ModelConfig, key: str) -> None:

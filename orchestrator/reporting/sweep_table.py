@@ -176,11 +176,16 @@ class SweepTable:
 
 
 def _stem_name(stem: Job, step: int) -> str:
-    """Name a stem's checkpoint: one at its start, one at each stage's end."""
+    """Name a stem's checkpoint: one at its start, one at each stage's end.
+
+    The last one is named by the loss that it was trained with.
+    """
     if step == 0:
         return "untrained student"
     if step == stem.steps:
-        return "stem: cross-entropy only"
+        if stem.loss.needs_teacher:
+            return "stem: distilled"
+        return "stem: cross-entropy only" if stem.loss.ce else "stem: dice only"
     ends = accumulate(stage.train.steps for stage in stem.stages)
     stage = stem.stages[list(ends).index(step)]
     return f"stem after {stage.name}"

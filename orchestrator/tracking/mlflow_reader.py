@@ -111,6 +111,17 @@ class MlflowReader:
             raise InputError(f"{place}: cannot read the file of {record.name}: {error}") from None
         return path
 
+    def download_content(self, experiment: str, sweep: str, sha256: str) -> Path:
+        """Return a checkpoint of a sweep, by its content, as `download` does.
+
+        Raises InputError where the store has no such file.
+        """
+        records = self.checkpoints(experiment, sweep)
+        for record in records:
+            if record.sha256 == sha256:
+                return self.download(record)
+        raise InputError(f"{self.store.uri}: no checkpoint {sha256} in sweep {sweep}")
+
     def _read_json(self, experiment: str, sweep: str, name: str) -> Mapping[str, Any]:
         """Read a JSON artifact of a sweep's parent run. Raises InputError without one."""
         from mlflow.exceptions import MlflowException

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from filelock import FileLock
 
 from orchestrator.tracking.mlflow_names import ROLE, SWEEP
 from vosmodels.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PAGE = 1000  # results per page of an MLflow search
 SERVER_WAIT_S = 5.0
@@ -98,6 +102,23 @@ def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
         token = page.token
         if not token:
             return results
+
+
+@contextmanager
+def waiting_for_mlflow(what: str) -> Iterator[None]:
+    """Log an error of the store in this block instead of raising it.
+
+    what: said to wait in the storage folder. Training and tables go on without MLflow.
+    """
+    try:
+        yield
+    except Exception as error:  # clients of stores raise all kinds of errors
+        logger.warning(
+            "MLflow cannot be reached (%s); in the storage folder waits %s: run the same command "
+            "again to show it",
+            error,
+            what,
+        )
 
 
 def probe(uri: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vosmodels.model import VideoModel
+from vosmodels.terms import Term
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,15 @@ class Workers:
     """This worker's rank, world size, device and DDP wrapper; one process by default.
 
     all_reduce: returns the sum of a tensor over all workers, as a new tensor.
-    wrap: returns the trainee as the training loop calls it (DistributedDataParallel).
+    wrap: returns the trainee as the training loop calls it (DistributedDataParallel), given the
+    terms of its loss.
     alive: called after every step, which tells a watchdog that the job has not stalled.
     """
 
     rank: int = 0
     world: int = 1
     all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    wrap: Callable[[nn.Module, Sequence[Term]], nn.Module] = lambda module, terms: module
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     alive: Callable[[], None] = lambda: None
 
@@ -41,8 +43,10 @@ def _all_reduce(tensor: Tensor) -> Tensor:
     return total
 
 
-def _wrap(module: nn.Module) -> nn.Module:
+def _wrap(module: nn.Module, terms: Sequence[Term]) -> nn.Module:
     # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast. The search
-    # for parameters without gradient walks the whole graph, so only models that skip any need it.
+    # for parameters without gradient walks the whole graph, so it runs only where a model skips
+    # some, or where no term reads the logits, which leaves the mask head without gradient.
     skips = any(isinstance(m, VideoModel) and m.skips_parameters for m in module.modules())
+    skips |= not any("logits" in term.at for term in terms)
     return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=skips)

@@ -358,7 +358,7 @@ def _train_together(rank, folder, answers):
         train = TrainConfig(steps=3, batch_size=2, clip_length=3, crop=CROP, lr=1e-2)
         state = TrainingState(Trainee(model()), train)
         step = DistillStep(LossConfig(logit=0.0, representation=0.0), seed=0)
-        module = workers.wrap(state.trainee)
+        module = workers.wrap(state.trainee, step.terms)
         list(fit(state, SquareClips(size=CROP), step, train, module=module, workers=workers))
         torch.save(state.trainee.state_dict(), f"{answers}/{rank}.pt")
     finally:

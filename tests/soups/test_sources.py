@@ -81,18 +81,55 @@ def test_trials_of_an_earlier_grid_stay_in_the_ledgers_pool(tracker: Tracker, le
     assert {i.sha256 for i in pool.ingredients} == {"n1", "m1"}
 
 
-def test_a_sweep_without_scored_trials_and_a_file_that_is_gone_are_told(
-    tracker: Tracker, ledger: Ledger
-):
+def test_a_sweep_without_scored_trials_is_told(tracker: Tracker, ledger: Ledger):
     storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
     with pytest.raises(InputError, match=r"ledger: no scored trial checkpoint of sweep"):
         from_ledger(storage, run_of(config), sweep_id(config), ())
+
+
+def test_a_file_that_is_gone_is_taken_from_mlflow(
+    tracker: Tracker, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
+    finished_trial(ledger, config, 0, "k", [0.3])
+    gone = storage.checkpoint("k1")
+    copy = save(ledger.storage / "a copy", 7.0)
+    gone.unlink()
+    asked: list[str] = []
+
+    def fetch(sha256: str) -> Path:
+        asked.append(sha256)
+        return copy
+
+    pool = from_ledger(storage, run_of(config), sweep_id(config), (), fetch)
+    assert not asked  # only a checkpoint that is loaded is fetched
+    assert [float(i.load()["w"]) for i in pool.ingredients] == [7.0]
+    assert asked == ["k1"]
+    assert f"{gone}: gone; its copy in MLflow is taken" in caplog.text
+
+
+def test_a_file_that_is_gone_everywhere_is_named_when_it_is_loaded(
+    tracker: Tracker, ledger: Ledger
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
     finished_trial(ledger, config, 0, "k", [0.3])
     storage.checkpoint("k1").unlink()
-    with pytest.raises(
-        InputError, match=r"k1\.safetensors: gone, but omega=0\.0 has it at step 10"
-    ):
-        from_ledger(storage, run_of(config), sweep_id(config), ())
+    pool = from_ledger(storage, run_of(config), sweep_id(config), ())
+    with pytest.raises(InputError, match=r"k1\.safetensors"):
+        pool.ingredients[0].load()
+
+
+def test_an_unreadable_job_is_left_out_unless_the_sweep_plans_it(
+    tracker: Tracker, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {"k": [0.3]})
+    other, _ = trial_job(ledger, config, 1, "torn")
+    other.path.write_text("no JSON\n{}\n")
+    pool = from_ledger(storage, run_of(config), sweep_id(config), ["k"])
+    assert {i.sha256 for i in pool.ingredients} == {"k1"}
+    assert "left out" in caplog.text
+    with pytest.raises(InputError):
+        from_ledger(storage, run_of(config), sweep_id(config), ["k", "torn"])
 
 
 def test_a_folder_of_several_students_is_refused(tmp_path: Path):

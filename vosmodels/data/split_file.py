@@ -21,6 +21,11 @@ def label(split: str) -> str:
     return Path(split).stem if is_file(split) else split
 
 
+def absolute(split: str) -> str:
+    """Spell a split in one way: a file by its absolute path, a name as it is."""
+    return str(Path(split).expanduser().resolve()) if is_file(split) else split
+
+
 def read(path: Path, videos: Sequence[str], folder: Path) -> tuple[str, ...]:
     """Read the names in a split file, in order, each once; blank lines are skipped.
 

@@ -70,7 +70,7 @@ def check_exists(path: Path, kind: str, remedy: str) -> None:
 
     A command asks before it loads the libraries that read the path, which takes seconds.
     """
-    if not EXISTS[kind](path):
+    if not EXISTS[kind](path.expanduser()):
         raise InputError(f"{path}: no such {kind}; {remedy}")
 
 

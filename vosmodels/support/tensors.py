@@ -42,7 +42,7 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
             f"{path}: refused, because it is not weights alone: a pickle can run code when it is "
             f"opened ({_first_line(error)}); save the state_dict as .safetensors and give that"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         raise InputError(f"{path}: not a readable torch file ({_first_line(error)})") from error
     loaded = _state_dict_in(loaded)
     if not isinstance(loaded, Mapping) or not all(
@@ -62,7 +62,7 @@ def _state_dict_in(loaded: Any) -> Any:
     """
     if isinstance(loaded, Mapping):
         for key in STATE_DICTS:
-            if isinstance(loaded.get(key), Mapping):
+            if isinstance(loaded.get(key), Mapping) and loaded[key]:
                 return loaded[key]
     return loaded
 
