@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from orchestrator.config import RunConfig
-from orchestrator.execution import ray_workers
+from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
@@ -127,18 +127,19 @@ def execute(
     description, peaks, failures = "", list[float](), list[Failure]()
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
-        for number, round_ in enumerate(plan.rounds):
-            jobs = _startable(round_, ledger)
-            todo = unfinished(jobs, storage)
-            with ProgressWatcher(jobs, ledger, follow) as watch:
-                if todo:
-                    resources = placement(config, nodes, len(todo), todo[0].threads)
-                    description = describe(resources)
-                    name = f"{plan.sweep}-{number}-{todo[0].key}"
-                    ray_workers.run_round(todo, storage, resources, name)
-            if watch.peak_mib is not None:
-                peaks.append(watch.peak_mib)
-            failures += _failures(jobs, storage)
+        with interrupts.noted() as check:
+            for number, round_ in enumerate(plan.rounds):
+                jobs = _startable(round_, ledger)
+                todo = unfinished(jobs, storage)
+                with ProgressWatcher(jobs, ledger, follow) as watch:
+                    if todo:
+                        resources = placement(config, nodes, len(todo), todo[0].threads)
+                        description = describe(resources)
+                        name = f"{plan.sweep}-{number}-{todo[0].key}"
+                        ray_workers.run_round(todo, storage, resources, name, check)
+                if watch.peak_mib is not None:
+                    peaks.append(watch.peak_mib)
+                failures += _failures(jobs, storage)
     finally:
         ray_workers.stop()
     return Outcome(tuple(failures), max(peaks, default=None), description)

@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from vosmodels.errors import InputError
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ctrl-C then reaches the command, which says how to continue; Tune would exit with success.
+    # Ctrl-C then reaches the command (interrupts.py); Tune would exit with success.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",  # no panels of Tune; progress.py reports instead
     # Period of the controller's polls; the default of 2 s delays every start and end.
@@ -77,13 +77,24 @@ def stop() -> None:
     ray.shutdown()
 
 
-def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name: str) -> None:
+def run_round(
+    jobs: Sequence[Job],
+    storage: Storage,
+    placement: Placement,
+    name: str,
+    check: Callable[[], None],
+) -> None:
     """Run jobs, `placement.at_once` side by side; their outcomes are in the ledger.
 
     One process runs several jobs in turn. A job whose process dies restarts from its last resume
     state, `cluster.retries` times.
+    check: called several times a second; what it raises ends the round.
     """
     from ray import tune
+
+    class Check(tune.Callback):
+        def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+            check()
 
     cluster = jobs[0].config.cluster
     if placement.workers == 1:
@@ -110,6 +121,7 @@ def run_round(jobs: Sequence[Job], storage: Storage, placement: Placement, name:
             name=name,
             storage_path=str(storage.tune),
             verbose=0,
+            callbacks=[Check()],
             failure_config=tune.FailureConfig(max_failures=cluster.retries),
         ),
     ).fit()

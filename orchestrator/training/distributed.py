@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -11,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vosmodels.model import VideoModel
 from vosmodels.terms import Term
+from vosmodels.types import StepOutput
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,23 @@ def _all_reduce(tensor: Tensor) -> Tensor:
     return total
 
 
+class _WithoutLogits(nn.Module):
+    """The trainee with logits that are no part of the graph, so that DDP sees what is unused."""
+
+    def __init__(self, trainee: nn.Module) -> None:
+        super().__init__()
+        self.trainee = trainee
+
+    def forward(self, *given: Any) -> tuple[StepOutput, Tensor | None]:
+        output, embedded = self.trainee(*given)
+        return replace(output, logits=output.logits.detach()), embedded
+
+
 def _wrap(module: nn.Module, terms: Sequence[Term]) -> nn.Module:
     # Buffers are BatchNorm statistics, which are frozen: nothing to broadcast. The search
     # for parameters without gradient walks the whole graph, so it runs only where a model skips
     # some, or where no term reads the logits, which leaves the mask head without gradient.
     skips = any(isinstance(m, VideoModel) and m.skips_parameters for m in module.modules())
-    skips |= not any("logits" in term.at for term in terms)
+    if not any("logits" in term.at for term in terms):
+        module, skips = _WithoutLogits(module), True
     return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=skips)

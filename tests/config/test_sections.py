@@ -203,6 +203,65 @@ def test_a_sweep_that_switches_the_last_term_off_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("base", "swept", "line"),
+    [
+        (
+            "{omega: 0}",
+            "{loss.method: [classwise, tiled], loss.omega: [0, 0.5]}",
+            "sweep.parameters: loss.method=classwise, loss.omega=0.5: 0.5: loss.method classwise",
+        ),
+        (
+            "{logit: 0}",
+            "{loss.ce: [1, 0], loss.representation: [1, 0]}",
+            "sweep.parameters: loss.ce=0, loss.representation=0: every weight is 0",
+        ),
+    ],
+)
+def test_values_that_are_valid_alone_and_not_together_are_told_before_a_trial_meets_them(
+    tmp_path: Path, base: str, swept: str, line: str
+):
+    text = f"loss: {base}\nsweep: {{parameters: {swept}}}\n"
+    (told,) = refused(write(tmp_path, text))
+    assert line in told
+
+
+def test_a_point_and_a_swept_value_that_do_not_fit_are_told_with_the_points_name(tmp_path: Path):
+    text = """
+loss: {omega: 0}
+sweep:
+  points: {one: {loss.method: classwise}, two: {}}
+  parameters: {loss.omega: [0, 0.5]}
+"""
+    (told,) = refused(write(tmp_path, text))
+    assert "sweep.parameters: one, loss.omega=0.5: 0.5: loss.method classwise" in told
+
+
+def test_a_rule_that_the_file_breaks_without_its_sweep_is_told_once(tmp_path: Path):
+    text = "loss: {ce: 0, logit: 0, representation: 0}\n" + GRID
+    (told,) = refused(write(tmp_path, text))
+    assert "sweep" not in told
+
+
+def test_a_crop_that_no_model_takes_is_told_where_it_was_written(tmp_path: Path):
+    path = write(tmp_path, "train: {crop: 129}\n" + GRID)
+    assert refused(path)[0].startswith("train.crop: crop 129: ")
+    path = write(tmp_path, GRID)
+    assert refused(path, "train.crop=129")[0].startswith("command line: train.crop: crop 129: ")
+
+
+def test_braces_of_a_value_are_printed_as_they_were_typed(tmp_path: Path):
+    (told,) = refused(write(tmp_path, "data: {report: 'val{0}', select: 'val{0}'}\n" + GRID))[-1:]
+    assert "val{0}" in told
+
+
+def test_a_report_split_is_compared_by_the_file_it_is(tmp_path: Path):
+    (tmp_path / "v.txt").write_text("ant\n")
+    data = f"{{root: /d, select: {tmp_path}/v.txt, report: {tmp_path}/./v.txt}}"
+    (told,) = refused(write(tmp_path, f"data: {data}\n" + GRID))
+    assert "is also data.select" in told
+
+
+@pytest.mark.parametrize(
     ("points", "line"),
     [
         ("{a: {loss.omega: 0}, b: {loss.omega: 2}}", "points.b.loss.omega: 2: must be less than"),

@@ -197,8 +197,12 @@ def test_a_killed_driver_is_continued_to_the_weights_of_the_unbroken_run(finishe
     assert [m.sha256 for m in record.checkpoints()] == [m.sha256 for m in expected.checkpoints()]
 
 
+# As a terminal does, to all of the group; as `kill` does, to the command alone.
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+)
 def test_an_interrupted_sweep_says_how_to_go_on_and_the_same_command_completes_it(
-    finished, tmp_path
+    finished, tmp_path, send, number
 ):
     unbroken, _ = finished
     (expected,) = [job for job in jobs(unbroken, "trial") if job.state == "done"]
@@ -206,7 +210,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_the_same_command_completes_i
     record = Ledger(sweep.storage).job(expected.key)
     with sweep.started(ONE_TRIAL) as process:
         wait_for_a_checkpoint(record)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+        send(process.pid, number)
         code = process.wait(timeout=300)
     assert record.state != "done", "interrupted too late to prove anything"
     told = sweep.told.read_text()
