@@ -92,7 +92,7 @@ def run_round(
     """
     from ray import tune
 
-    class Check(tune.Callback):
+    class Check(tune.Callback):  # type: ignore[misc]  # Ray has no types
         def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
             check()
 

@@ -11,10 +11,11 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Done, Failed, Started
 from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 
 
-class Tracker:
+class Shown(Tracker):
     """MLflow, which may be away."""
 
     def __init__(self, away=False):
@@ -53,7 +54,8 @@ def plan():
 @pytest.fixture
 def rounds(monkeypatch):
     """The rounds that were run, by the names of their jobs; `fails` are those that fail."""
-    ran, fails = [], set()
+    ran: list[list[str]] = []
+    fails: set[str] = set()
 
     def run_round(jobs, storage, resources, name, check):
         ran.append([job.name for job in jobs])
@@ -74,7 +76,7 @@ def test_a_failed_stem_stops_only_the_trials_that_start_from_it(plan, rounds, tm
     (jobs, config), (ran, fails) = plan, rounds
     fails.add("stem mobilevos_mobilenetv2_noaspp")
     with caplog.at_level(logging.WARNING, "orchestrator"):
-        outcome = driver.execute(jobs, config, Storage(tmp_path), Tracker())
+        outcome = driver.execute(jobs, config, Storage(tmp_path), Shown())
     assert [failure.job.name for failure in outcome.failures] == list(fails)
     assert sorted(ran[-1]) == ["aspp", "labels"]
     assert "none: not started, its stem failed" in caplog.text
@@ -83,7 +85,7 @@ def test_a_failed_stem_stops_only_the_trials_that_start_from_it(plan, rounds, tm
 def test_a_failed_teacher_leaves_the_trial_that_has_none(plan, rounds, tmp_path):
     (jobs, config), (ran, fails) = plan, rounds
     fails.add(jobs.teacher.name)
-    outcome = driver.execute(jobs, config, Storage(tmp_path), Tracker())
+    outcome = driver.execute(jobs, config, Storage(tmp_path), Shown())
     assert [failure.job.name for failure in outcome.failures] == list(fails)
     assert ran[-1] == ["labels"]
 
@@ -91,10 +93,10 @@ def test_a_failed_teacher_leaves_the_trial_that_has_none(plan, rounds, tmp_path)
 def test_the_same_command_starts_what_failed_and_what_waited_for_it(plan, rounds, tmp_path):
     (jobs, config), (ran, fails) = plan, rounds
     fails.add("stem mobilevos_mobilenetv2_noaspp")
-    driver.execute(jobs, config, Storage(tmp_path), Tracker())
+    driver.execute(jobs, config, Storage(tmp_path), Shown())
     fails.clear()
     ran.clear()
-    outcome = driver.execute(jobs, config, Storage(tmp_path), Tracker())
+    outcome = driver.execute(jobs, config, Storage(tmp_path), Shown())
     assert ran == [["stem mobilevos_mobilenetv2_noaspp"], ["none"]]
     assert not outcome.failures
 
@@ -102,11 +104,11 @@ def test_the_same_command_starts_what_failed_and_what_waited_for_it(plan, rounds
 def test_jobs_run_to_their_end_while_mlflow_is_away(plan, rounds, tmp_path, caplog):
     (jobs, config), (ran, _) = plan, rounds
     with caplog.at_level(logging.WARNING, "orchestrator"):
-        outcome = driver.execute(jobs, config, Storage(tmp_path), Tracker(away=True))
+        outcome = driver.execute(jobs, config, Storage(tmp_path), Shown(away=True))
     assert not outcome.failures
     assert sum(map(len, ran)) == len(jobs.jobs)
     assert "MLflow cannot be reached (no answer)" in caplog.text
-    back = Tracker()
+    back = Shown()
     again = driver.execute(jobs, config, Storage(tmp_path), back)
     assert again.placement == "nothing was left to train"
     assert sorted(back.projected) == sorted(job.key for job in jobs.jobs)
