@@ -24,7 +24,7 @@ from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.figures import draw
-from orchestrator.reporting.results import Results, Row, ordered
+from orchestrator.reporting.results import BASELINE, Results, Row, ordered
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.checkpoint_refs import find
@@ -233,7 +233,7 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     out.print(results.grid().terminal())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
-        out.print(f"best by {split_file.label(config.data.select)} J&F: {chosen[0].name}")
+        out.print(_best(chosen[0], results.rows, config))
     out.print(results.cost())
     out.print("next:")
     out.print("  make ui                                   look at runs, checkpoints, masks")
@@ -243,6 +243,18 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
         "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4"
     )
     out.print(f"store: {tracker.store.uri}")
+
+
+def _best(best: Row, rows: Sequence[Row], config: SweepConfig) -> str:
+    """Name the best trial or soup, and where the stem scores higher how to use the stem."""
+    split = split_file.label(config.data.select)
+    said = f"best {best.role} by {split} J&F: {best.name}"
+    stems = [row for row in rows if row.role == BASELINE and row.sha256 is not None]
+    stem = max(stems, key=lambda row: row.scores["select"].jf, default=None)
+    if stem is None or stem.scores["select"].jf <= best.scores["select"].jf:
+        return said
+    path = Storage(config.storage_root).checkpoint(str(stem.sha256))
+    return f"{said}; {stem.name!r}, where the trials start, is higher: --checkpoint {path}"
 
 
 def run_seeds(

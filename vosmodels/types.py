@@ -39,6 +39,8 @@ FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the strid
 # Choices that a YAML file names.
 Augmentation = Literal["light", "stcn"]
 Sampling = Literal["boundary", "random", "all"]  # pixels the distillation losses compare
+# Those whose pixels, or their number, depend on the labels of every frame.
+LABEL_SAMPLING: frozenset[Sampling] = frozenset({"boundary", "random"})
 LogitPixels = Literal["same", "boundary", "all"]  # same: as Sampling says, random: all
 Direction = Literal["forward", "reverse"]  # of the KL divergence
 FeatureSide = Literal["pre_relu", "post_relu"]  # z before or after the mask head's ReLU

@@ -26,6 +26,7 @@ from orchestrator.config.models import ModelConfig, StudentConfig, TeacherConfig
 from orchestrator.config.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
 from vosmodels.data import split_file
 from vosmodels.types import (
+    LABEL_SAMPLING,
     Augmentation,
     CorrelationMethod,
     CorrelationNorm,
@@ -164,8 +165,8 @@ class LossConfig(Section):
         They are read by a term, or by the choice of pixels.
         """
         supervised = self.ce > 0 or self.dice > 0 or (self.representation > 0 and self.omega < 1)
-        boundary = "boundary" in (self.sampling, self.kl_pixels) or self.sampling == "random"
-        return supervised or (self.needs_teacher and boundary)
+        chosen = self.sampling in LABEL_SAMPLING or self.kl_pixels == "boundary"
+        return supervised or (self.needs_teacher and chosen)
 
     @field_validator("omega")
     @classmethod

@@ -8,6 +8,8 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import Plan
+from orchestrator.reporting.results import Row
+from orchestrator.reporting.split_scores import SplitScores
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from soups import recipe
@@ -48,3 +50,20 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     assert soup.state == "done"
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
     assert "MLflow cannot be reached (no answer)" in caplog.text
+
+
+def _row(name: str, role: str, jf: float, sha256: str | None = None) -> Row:
+    return Row(name, role, {"select": SplitScores(jf, jf, jf)}, sha256=sha256)
+
+
+def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_path):
+    config = sweep_config(tmp_path)
+    trial, copy = _row("omega=1.0", "trial", 0.5, "t"), _row("first-frame copy", "anchor", 0.9)
+    lower, higher = (_row("stem: distilled", "anchor", jf, "s") for jf in (0.4, 0.6))
+    said = pipeline._best(trial, [copy, lower, trial], config)
+    assert said == "best trial by val J&F: omega=1.0"
+    said = pipeline._best(trial, [copy, higher, trial], config)
+    assert said.endswith(
+        f"'stem: distilled', where the trials start, is higher: "
+        f"--checkpoint {Storage(tmp_path).checkpoint('s')}"
+    )

@@ -7,12 +7,28 @@ import torch
 
 from vosmodels.distillation.pixels import SAMPLERS, boundary_band, object_masks, select_pixels
 from vosmodels.support.seeding import generator
-from vosmodels.types import Clip, Sampling
+from vosmodels.types import LABEL_SAMPLING, Clip, Sampling
 
 
 def test_every_name_of_a_sampling_strategy_has_its_function_and_no_other():
     assert set(SAMPLERS) == set(get_args(Sampling))
     assert len(set(SAMPLERS.values())) == len(SAMPLERS)
+
+
+def test_the_strategies_that_follow_the_labels_are_known_by_name():
+    """Labels of another place give other pixels, and a smaller object gives fewer."""
+    rng = torch.rand(1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    follows = set()
+    for name in get_args(Sampling):
+        rows = []
+        for low, high in ((8, 20), (16, 24)):
+            masks = square().long()[None, None].repeat(1, 2, 1, 1)
+            masks[0, 1] = square(low=low, high=high).long()  # the first frame is the same
+            clip = Clip(rng, masks, torch.ones(1, 1, dtype=torch.bool), (0,))
+            rows.append(select_pixels(clip, name, width=1, max_pixels=1024, seed=0).rows)
+        if not torch.equal(*rows):
+            follows.add(name)
+    assert follows == LABEL_SAMPLING
 
 
 def square(size=32, low=8, high=20):

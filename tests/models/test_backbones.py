@@ -234,3 +234,16 @@ def test_load_backbone_reads_the_shared_imagenet_weights():
         s16 = model.encode_key(textured_frames(1, 64, 64)).features.s16
     assert s16.dtype == torch.float32
     assert 0.5 < s16.std() < 10
+
+
+def test_read_weights_file_skips_a_state_dict_that_is_empty(tmp_path: Path):
+    file = {"state_dict": {}, "model": {"a": torch.ones(2)}}
+    torch.save(file, tmp_path / "run.pth")
+    assert list(read_weights_file(tmp_path / "run.pth")) == ["a"]
+
+
+def test_read_weights_file_names_a_pickle_whose_memo_is_damaged(tmp_path: Path):
+    path = tmp_path / "old.pth"
+    path.write_bytes(b"\x80\x02h\x07.")  # gets memo entry 7, which nothing has put
+    with pytest.raises(InputError, match=r"old\.pth"):
+        read_weights_file(path)

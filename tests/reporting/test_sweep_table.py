@@ -1,14 +1,17 @@
 """Test which rows of a finished sweep are scored, and which are not."""
 
+import dataclasses
+
 import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.sections import LossConfig
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import plan_sweep
-from orchestrator.reporting.sweep_table import SweepTable
+from orchestrator.reporting.sweep_table import SweepTable, _stem_name
 from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -108,3 +111,17 @@ def test_a_soup_is_a_row_with_both_splits_and_its_note(sweep):
     table, rows, _ = sweep
     soup = table.soup(rows[-1].sha256, "1 of 1")
     assert (soup.role, soup.note, soup.scores) == ("soup", "1 of 1", rows[-1].scores)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        ({"logit": 0, "representation": 0}, "stem: cross-entropy only"),
+        ({"logit": 0, "representation": 0, "ce": 0, "dice": 1}, "stem: dice only"),
+        ({}, "stem: distilled"),
+    ],
+)
+def test_a_stems_last_row_is_named_by_the_loss_it_was_trained_with(sweep, loss, name):
+    stem = dataclasses.replace(sweep[0].plan.stems[0], loss=LossConfig(**loss))
+    assert _stem_name(stem, stem.steps) == name
+    assert _stem_name(stem, 0) == "untrained student"

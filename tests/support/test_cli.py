@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,3 +95,13 @@ def test_logging_is_ours_for_the_time_of_the_command_and_the_root_stays_as_it_is
     command(lambda args: during.append((ours.level, len(ours.handlers), list(root.handlers))))
     assert during == [(logging.INFO, len(before[3]) + 1, before[1])]
     assert (root.level, list(root.handlers), ours.level, list(ours.handlers)) == before
+
+
+def test_a_path_below_the_home_folder_is_looked_for_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a film.mp4").touch()
+    cli.check_exists(Path("~/a film.mp4"), "file", "give one")
+    with pytest.raises(InputError, match="no such file; give one"):
+        cli.check_exists(Path("~/another.mp4"), "file", "give one")
