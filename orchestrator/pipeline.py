@@ -246,7 +246,7 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
 
 
 def _best(best: Row, rows: Sequence[Row], config: SweepConfig) -> str:
-    """Name the best trial or soup, and where the stem scores higher how to use the stem."""
+    """Name the best trial or soup; where a stem scores higher, name that and its file too."""
     split = split_file.label(config.data.select)
     said = f"best {best.role} by {split} J&F: {best.name}"
     stems = [row for row in rows if row.role == BASELINE and row.sha256 is not None]
@@ -254,7 +254,7 @@ def _best(best: Row, rows: Sequence[Row], config: SweepConfig) -> str:
     if stem is None or stem.scores["select"].jf <= best.scores["select"].jf:
         return said
     path = Storage(config.storage_root).checkpoint(str(stem.sha256))
-    return f"{said}; {stem.name!r}, where the trials start, is higher: --checkpoint {path}"
+    return f"{said}; {stem.name!r} scores higher: --checkpoint {path}"
 
 
 def run_seeds(

@@ -64,6 +64,5 @@ def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_p
     assert said == "best trial by val J&F: omega=1.0"
     said = pipeline._best(trial, [copy, higher, trial], config)
     assert said.endswith(
-        f"'stem: distilled', where the trials start, is higher: "
-        f"--checkpoint {Storage(tmp_path).checkpoint('s')}"
+        f"'stem: distilled' scores higher: --checkpoint {Storage(tmp_path).checkpoint('s')}"
     )
