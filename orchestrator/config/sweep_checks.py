@@ -26,7 +26,8 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
     if not all(isinstance(changes, dict) for changes in points.values()):
         return []  # the schema reports this too
     base = {key: value for key, value in document.values.items() if key != "sweep"}
-    known = _rules_broken(model, base) or set()  # the schema reports them
+    of_base = _rules_broken(model, base)
+    known = of_base or set()  # the schema reports them
     problems = []
     if not parameters and not points:
         problems.append(
@@ -50,7 +51,9 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
             if key in changes
         ]
     problems += _of_points(document, model, points, base, not_swept, known)
-    return problems or _of_combinations(document, model, points, parameters, base)
+    if problems or of_base is None:
+        return problems
+    return _of_combinations(document, model, points, parameters, base, known)
 
 
 def _of_combinations(
@@ -59,37 +62,37 @@ def _of_combinations(
     points: Mapping[str, Mapping[str, Any]],
     parameters: Mapping[str, list[Any]],
     base: Mapping[str, Any],
+    known: Set[str],
 ) -> list[str]:
     """List the first trial of each rule that values break together which are valid alone."""
-    known = _rules_broken(model, base)
-    if known is None:
-        return []  # the schema reports it
     problems: dict[str, str] = {}
-    for name, changes in (points or {"": {}}).items():
-        for values in itertools.product(*parameters.values()):
-            swept = dict(zip(parameters, values, strict=True))
-            try:
-                model.model_validate(with_keys(base, {**changes, **swept}))
-            except ValidationError as error:
-                said = ", ".join(filter(None, (name, *(f"{k}={v}" for k, v in swept.items()))))
-                for details in error.errors():
-                    if _told(details, known):
-                        continue
-                    loc = tuple(str(part) for part in details["loc"])
-                    text = problem(model, loc, details, details["input"])
-                    problems.setdefault(text, _at(document, "parameters", f"{said}: {text}"))
+    grid = itertools.product(*parameters.values())
+    for (name, changes), values in itertools.product((points or {"": {}}).items(), grid):
+        swept = dict(zip(parameters, values, strict=True))
+        said = ", ".join(filter(None, (name, *(f"{k}={v}" for k, v in swept.items()))))
+        for details in _errors(model, with_keys(base, {**changes, **swept})):
+            if not _told(details, known):
+                loc = tuple(str(part) for part in details["loc"])
+                text = problem(model, loc, details, details["input"])
+                problems.setdefault(text, _at(document, "parameters", f"{said}: {text}"))
     return list(problems.values())
 
 
 def _rules_broken(model: type[BaseModel], values: Mapping[str, Any]) -> set[str] | None:
     """Return what the rules say of a run; None where it is not of the schema at all."""
+    errors = _errors(model, values)
+    if any(details["type"] != RULE for details in errors):
+        return None
+    return {details["ctx"]["message"] for details in errors}
+
+
+def _errors(model: type[BaseModel], values: Mapping[str, Any]) -> list[ErrorDetails]:
+    """List what is wrong with a run, as pydantic tells it."""
     try:
         model.model_validate(values)
     except ValidationError as error:
-        if any(details["type"] != RULE for details in error.errors()):
-            return None
-        return {details["ctx"]["message"] for details in error.errors()}
-    return set()
+        return error.errors()
+    return []
 
 
 def _told(details: ErrorDetails, known: Set[str]) -> bool:
@@ -185,14 +188,11 @@ def _of_key(
         if value in values[:index]
     ]
     for value in values:
-        try:
-            model.model_validate(with_keys(base, {key: value}))
-        except ValidationError as error:
-            for details in error.errors():
-                loc = tuple(str(part) for part in details["loc"])
-                at_key = loc[: len(path)] == path or (options and loc == path[:2])
-                if at_key or (concerns(details, key) and not _told(details, known)):
-                    problems.append(problem(model, loc, details, value))
+        for details in _errors(model, with_keys(base, {key: value})):
+            loc = tuple(str(part) for part in details["loc"])
+            at_key = loc[: len(path)] == path or (options and loc == path[:2])
+            if at_key or (concerns(details, key) and not _told(details, known)):
+                problems.append(problem(model, loc, details, value))
     return problems
 
 
