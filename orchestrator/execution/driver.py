@@ -172,10 +172,11 @@ def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:
     """Leave out the jobs that need one which is not done, and log which."""
     startable = []
     for job in jobs:
-        states = {role: ledger.job(key).state for role, key in job.needs.items()}
-        missing = [role for role, state in states.items() if state != "done"]
+        missing = [role for role, key in job.needs.items() if ledger.job(key).state != "done"]
         if missing:
-            logger.warning("%s: not started, its %s failed", job.name, " and ".join(missing))
+            logger.warning(
+                "%s: not started, as its %s is not done", job.name, " and ".join(missing)
+            )
         else:
             startable.append(job)
     return startable

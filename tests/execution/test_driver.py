@@ -30,7 +30,7 @@ class Shown(Tracker):
 
 @pytest.fixture
 def plan():
-    """Two stems, of which the trials of one learning rate need one each, and a teacher."""
+    """A teacher, two stems, and three trials of which one needs no teacher."""
     config = located(
         SweepConfig.model_validate(
             {
@@ -79,7 +79,7 @@ def test_a_failed_stem_stops_only_the_trials_that_start_from_it(plan, rounds, tm
         outcome = driver.execute(jobs, config, Storage(tmp_path), Shown())
     assert [failure.job.name for failure in outcome.failures] == list(fails)
     assert sorted(ran[-1]) == ["aspp", "labels"]
-    assert "none: not started, its stem failed" in caplog.text
+    assert "none: not started, as its stem is not done" in caplog.text
 
 
 def test_a_failed_teacher_leaves_the_trial_that_has_none(plan, rounds, tmp_path):
