@@ -4,13 +4,11 @@ The stand-in pads for itself, has no feature map per object, a frozen norm of bu
 and a parameter that gets no gradient. What it breaks here is a special case of the first family.
 """
 
-import os
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from orchestrator.config import ConfigError, SweepConfig
@@ -26,13 +24,13 @@ from orchestrator.tracking.events import Gradients, Losses
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
-from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import fit, learning_rate
 from orchestrator.training.state import TrainingState
 from soups.average import average
 from soups.search import Ingredient, greedy
 from tests.conformance import stand_in
 from tests.conftest import write_davis
+from tests.gloo import two_ranks
 from tests.model_tools import textured_frames
 from tests.tiny import SquareClips
 from vosmodels import checkpoint, registry
@@ -349,20 +347,13 @@ def test_a_loss_knows_whether_it_needs_a_teacher_and_features(weights):
 
 def _train_together(rank, folder, answers):
     pytest.MonkeyPatch().setitem(registry.REGISTRY, stand_in.NAME, stand_in.ENTRY)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
-    try:
-        workers = Workers.of_process_group(torch.device("cpu"))
+    with two_ranks(rank, f"{folder}/meeting") as workers:
         train = TrainConfig(steps=3, batch_size=2, clip_length=3, crop=CROP, lr=1e-2)
         state = TrainingState(Trainee(model()), train)
         step = DistillStep(LossConfig(logit=0.0, representation=0.0), seed=0)
         module = workers.wrap(state.trainee, step.terms)
         list(fit(state, SquareClips(size=CROP), step, train, module=module, workers=workers))
         torch.save(state.trainee.state_dict(), f"{answers}/{rank}.pt")
-    finally:
-        distributed.destroy_process_group()
 
 
 @pytest.mark.slow

@@ -1,17 +1,14 @@
 """Test training with several workers whose loss leaves a part of the model without gradient."""
 
-import os
-
 import pytest
 import torch
-from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
-from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
+from tests.gloo import two_ranks
 from tests.tiny import SquareClips, TinyModel
 
 TRAIN = TrainConfig(steps=3, batch_size=2, clip_length=3, crop=32, lr=1e-2)
@@ -19,12 +16,7 @@ FEATURES_ALONE = LossConfig(ce=0.0, dice=0.0, logit=0.0, representation=1.0, ome
 
 
 def train_together(rank, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
-    try:
-        workers = Workers.of_process_group(torch.device("cpu"))
+    with two_ranks(rank, f"{folder}/meeting") as workers:
         state = TrainingState(Trainee(TinyModel(), make_embedding(4, 4, seed=0)), TRAIN)
         step = DistillStep(FEATURES_ALONE, seed=0)
         module = workers.wrap(state.trainee, step.terms)
@@ -39,8 +31,6 @@ def train_together(rank, folder):
         )
         list(ran)
         torch.save(state.trainee.state_dict(), f"{folder}/{rank}.pt")
-    finally:
-        distributed.destroy_process_group()
 
 
 @pytest.mark.slow

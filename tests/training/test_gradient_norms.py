@@ -1,20 +1,16 @@
 """Test the gradient norms of loss terms, and the warnings from them."""
 
-import os
-
 import pytest
 import torch
-from torch import distributed
 from torch.multiprocessing.spawn import spawn
-from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
-from orchestrator.training.distributed import Workers
 from orchestrator.training.gradient_norms import DROWNS, MEASURED, judged_at, measure, warnings_of
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
+from tests.gloo import two_ranks
 from tests.model_tools import network
 from tests.tiny import SquareClips, TinyModel
 from vosmodels.data.clips import batch
@@ -170,33 +166,23 @@ def test_a_training_is_judged_at_the_last_step_it_measures():
 
 def train_together(rank, folder, steps):
     """Train as one of two gloo ranks, and save the weights."""
-    os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
-    torch.set_num_threads(1)
     gradient_norms.MEASURED = steps
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store{len(steps)}", rank=rank, world_size=2
-    )
-
-    def all_reduce(tensor):
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
-
     state = TrainingState(Trainee(TinyModel(), make_embedding(4, 4, seed=0)), TRAIN)
-    measured = [
-        progress.gradients is not None
-        for progress in fit(
-            state,
-            SquareClips(),
-            DistillStep(ALL, seed=0),
-            TRAIN,
-            teacher=TinyModel(seed=9),
-            module=DistributedDataParallel(state.trainee, forward_sync_buffers=False),
-            workers=Workers(rank, 2, all_reduce),
-        )
-    ]
+    step = DistillStep(ALL, seed=0)
+    with two_ranks(rank, f"{folder}/store{len(steps)}") as workers:
+        measured = [
+            progress.gradients is not None
+            for progress in fit(
+                state,
+                SquareClips(),
+                step,
+                TRAIN,
+                teacher=TinyModel(seed=9),
+                module=workers.wrap(state.trainee, step.terms),
+                workers=workers,
+            )
+        ]
     torch.save((measured, state.trainee.state_dict()), f"{folder}/{len(steps)}-{rank}.pt")
-    distributed.destroy_process_group()
 
 
 @pytest.mark.slow
