@@ -106,17 +106,18 @@ def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
 
 @contextmanager
 def waiting_for_mlflow(what: str) -> Iterator[None]:
-    """Log an error of the store in this block instead of raising it.
+    """Log an error of this block, which copies to the store, instead of raising it.
 
     what: said to wait in the storage folder. Training and tables go on without MLflow.
     """
     try:
         yield
     except Exception as error:  # clients of stores raise all kinds of errors
+        # InputError names a file of ours that cannot be copied: the store is not away then.
+        ours = isinstance(error, InputError)
         logger.warning(
-            "MLflow cannot be reached (%s); in the storage folder waits %s: run the same command "
-            "again to show it",
-            error,
+            "%s; in the storage folder waits %s: run the same command again to show it",
+            error if ours else f"MLflow cannot be reached ({error})",
             what,
         )
 

@@ -71,3 +71,10 @@ def test_an_unknown_experiment_is_told_with_the_store_and_those_there(
         reader.config_of("exp-3", "abc")
     with pytest.raises(InputError, match=r"models:/m-1: .*not found"):
         reader.model("m-1")
+
+
+def test_a_checkpoint_is_had_by_its_content(tracker: Tracker, reader: MlflowReader, ledger: Ledger):
+    sweep = sweep_id(show_sweep(tracker, ledger, {"k1": [0.3, 0.7]}))
+    assert reader.download_content("omega", sweep, "k11").read_text() == "weights k11"
+    with pytest.raises(InputError, match="no checkpoint k19 in sweep"):
+        reader.download_content("omega", sweep, "k19")

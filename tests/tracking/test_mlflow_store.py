@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tracking.mlflow_store import Connection, locate, pages, probe
+from orchestrator.tracking.mlflow_store import Connection, locate, pages, probe, waiting_for_mlflow
 from tests.stores import WARNING, empty_store
 from vosmodels.errors import InputError
 
@@ -79,3 +79,21 @@ def test_a_connection_does_not_count_users(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     Connection(empty_store(tmp_path))
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionError("no answer"), "MLflow cannot be reached (no answer); in the storage"),
+        (InputError("a.safetensors: gone"), "a.safetensors: gone; in the storage"),
+    ],
+)
+def test_an_error_of_a_copy_to_the_store_is_logged_with_what_it_is(
+    caplog: pytest.LogCaptureFixture, error: Exception, told: str
+):
+    def copy() -> None:
+        raise error
+
+    with waiting_for_mlflow("the table"):
+        copy()
+    assert caplog.records[0].message.startswith(told)
