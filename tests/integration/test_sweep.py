@@ -107,6 +107,37 @@ def test_the_same_command_again_trains_nothing_that_is_done(finished):
     assert {key: after[key] for key in before} == before
 
 
+def without_a_soup(finished, folder):
+    """A copy of the finished sweep without its soup, and without the files of its good trial."""
+    unbroken, _ = finished
+    sweep = make_sweep(folder)
+    shutil.copytree(unbroken.storage, sweep.storage)
+    for soup in jobs(sweep, "soup"):
+        soup.path.unlink()
+    (trial,) = [job for job in jobs(sweep, "trial") if job.state == "done"]
+    for made in trial.checkpoints():
+        (sweep.storage / made.path).unlink()
+    return sweep
+
+
+def test_a_soup_takes_mlflows_copy_of_a_checkpoint_whose_file_is_gone(finished, tmp_path):
+    sweep = without_a_soup(finished, tmp_path / "a file is gone")
+    done = sweep.run(ONE_TRIAL, "--json")
+    assert "greedy soup" in [row["name"] for row in answer(done)["rows"]]
+    assert "its copy in MLflow is taken" in done.stderr
+
+
+def test_a_table_is_kept_where_no_soup_can_be_made(finished, tmp_path):
+    sweep = without_a_soup(finished, tmp_path / "all is gone")
+    (sweep.storage / "mlflow.db").unlink()
+    done = sweep.run(ONE_TRIAL, "--json")
+    names = [row["name"] for row in answer(done, code=1)["rows"]]
+    assert "lr=1e-06" in names
+    assert "greedy soup" not in names
+    assert [line for line in done.stderr.splitlines() if line.startswith("failed: greedy soup: ")]
+    assert "Traceback" not in done.stderr
+
+
 def test_greedy_on_the_same_pool_returns_the_soup_that_is_there(finished):
     sweep, _ = finished
     soup = answer(sweep.command("soups.greedy", "--runs", "mlflow:tiny", "--json"))
