@@ -242,8 +242,11 @@ def test_read_weights_file_skips_a_state_dict_that_is_empty(tmp_path: Path):
     assert list(read_weights_file(tmp_path / "run.pth")) == ["a"]
 
 
-def test_read_weights_file_names_a_pickle_whose_memo_is_damaged(tmp_path: Path):
+@pytest.mark.parametrize(
+    "end", [b".", b"h\x07."], ids=["an empty stack", "a memo that is not there"]
+)
+def test_read_weights_file_names_a_damaged_pickle(tmp_path: Path, end: bytes):
     path = tmp_path / "old.pth"
-    path.write_bytes(b"\x80\x02h\x07.")  # gets memo entry 7, which nothing has put
+    path.write_bytes(b"\x80\x02" + end)
     with pytest.raises(InputError, match=r"old\.pth"):
         read_weights_file(path)
