@@ -57,6 +57,7 @@ class DataConfig(Section):
     """
 
     section = "data"
+    added = frozenset({"leave_out"})
     root: Name = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
@@ -68,6 +69,7 @@ class DataConfig(Section):
     select_stride: Positive = 2  # frames
     report_height: Rows | None = None  # rows the network sees; scores are at full size
     max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
+    leave_out: tuple[Name, ...] = ()  # names of videos and still images that no split has
 
     @field_validator("train", "select", "report")
     @classmethod

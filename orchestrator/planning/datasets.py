@@ -67,12 +67,12 @@ def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSourc
     data, train = stage.data, stage.train
     size = {"clip_length": train.clip_length, "crop": train.crop, "seed": seed}
     if stage.name == "static":
-        images = [(_open_images(Path(s.root)), s.repeat) for s in data.static or ()]
+        images = [(_open_images(Path(s.root), data.leave_out), s.repeat) for s in data.static or ()]
         return StaticClips(images, **size, augmentation=train.augmentation)
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(**size, max_objects=data.max_objects)
     return SequenceClips(
-        [_videos(source, labels) for source in _sources(data)],
+        [_videos(source, data.leave_out, labels) for source in _sources(data)],
         **size,
         max_objects=data.max_objects,
         max_skip=_max_skip(stage),
@@ -85,13 +85,16 @@ def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     """Open the videos of a split. Raises InputError where the split does not exist."""
     if data.generated:
         return generated.sequences(_generated_split(split))
-    return _folder(_own(data, split)).sequences(split)
+    folder = _folder(_own(data, split), data.leave_out)
+    if isinstance(folder, DavisDataset):  # masks may be those of a benchmark's test set
+        return folder.sequences(split, labels=None)
+    return folder.sequences(split)
 
 
 def fingerprint(data: DataConfig, split: str) -> str:
     """Digest the content of a split, for the keys of jobs and scores."""
     if not data.generated:
-        return _folder(_own(data, split)).fingerprint(split)
+        return _folder(_own(data, split), data.leave_out).fingerprint(split)
     return _generated_fingerprint(_generated_split(split))
 
 
@@ -99,10 +102,16 @@ def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
     """Digest the training data of a stage, with the repeats of each folder."""
     data = stage.data
     if stage.name == "static":
-        return [[_open_images(Path(s.root)).fingerprint(), s.repeat] for s in data.static or ()]
+        return [
+            [_open_images(Path(s.root), data.leave_out).fingerprint(), s.repeat]
+            for s in data.static or ()
+        ]
     if isinstance(data.train, str):
         return fingerprint(data, data.train)
-    return [[_folder(source).fingerprint(source.split), source.repeat] for source in data.train]
+    return [
+        [_folder(source, data.leave_out).fingerprint(source.split), source.repeat]
+        for source in data.train
+    ]
 
 
 @functools.cache
@@ -135,9 +144,9 @@ def _own(data: DataConfig, split: str) -> VideosConfig:
     return VideosConfig(root=data.root, layout=layout, year=data.year, split=split)
 
 
-def _videos(source: VideosConfig, labels: bool) -> VideoSource:
+def _videos(source: VideosConfig, leave_out: tuple[str, ...], labels: bool) -> VideoSource:
     """Open the videos of a source, with labelled frames only where `labels` are read."""
-    folder = _folder(source)
+    folder = _folder(source, leave_out)
     if isinstance(folder, DavisDataset):
         sequences = folder.sequences(source.split, labels=labels)
         first_only = frozenset(video.name for video in sequences if not video.labelled)
@@ -164,25 +173,27 @@ def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> in
     return frame_gap(min(1.0, index / samples), stage)
 
 
-def _folder(source: VideosConfig) -> DavisDataset | YouTubeVosDataset:
+def _folder(source: VideosConfig, leave_out: tuple[str, ...]) -> DavisDataset | YouTubeVosDataset:
     root = Path(source.root).expanduser()
     auto = source.layout == "auto" and YouTubeVosDataset.recognises(root)
     if auto or source.layout == "youtubevos":
-        return _open_youtubevos(root)
-    return _open_davis(root, source.year)
+        return _open_youtubevos(root, leave_out)
+    return _open_davis(root, source.year, leave_out)
 
 
 # A process reads a folder once, although every job of a plan opens it.
 @functools.cache
-def _open_davis(root: Path, year: Literal["auto", 2016, 2017]) -> DavisDataset:
-    return DavisDataset(root, year)
+def _open_davis(
+    root: Path, year: Literal["auto", 2016, 2017], leave_out: tuple[str, ...]
+) -> DavisDataset:
+    return DavisDataset(root, year, leave_out)
 
 
 @functools.cache
-def _open_youtubevos(root: Path) -> YouTubeVosDataset:
-    return YouTubeVosDataset(root)
+def _open_youtubevos(root: Path, leave_out: tuple[str, ...]) -> YouTubeVosDataset:
+    return YouTubeVosDataset(root, leave_out)
 
 
 @functools.cache
-def _open_images(root: Path) -> StaticImages:
-    return StaticImages(root.expanduser())
+def _open_images(root: Path, leave_out: tuple[str, ...]) -> StaticImages:
+    return StaticImages(root.expanduser(), leave_out)

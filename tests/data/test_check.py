@@ -114,6 +114,7 @@ def test_json_of_still_images_has_sets(tmp_path: Path, capsys: pytest.CaptureFix
             }
         },
         "problems": [],
+        "notes": [],
         "decoded": True,
     }
 
@@ -143,13 +144,13 @@ def test_a_test_set_has_first_masks_only_and_no_problem(
         path.unlink()
     assert told_json(capsys, davis17_root, code=0)["splits"]["val"]["first_masks_only"]
     main([str(davis17_root)])
-    assert "val: only first frames have masks: nothing to" in capsys.readouterr().out
+    assert "val: masks only where objects begin: nothing to" in capsys.readouterr().out
     lists = davis17_root / "ImageSets/2017"
     shutil.copy(lists / "train.txt", lists / "again.txt")
     for path in sorted((davis17_root / "Annotations/480p/ant").iterdir())[1:]:
         path.unlink()
     (lost,) = told_json(capsys, davis17_root, code=1)["problems"]
-    assert lost.endswith("ant: one mask for 6 frames, that of the first")
+    assert lost.endswith("ant: one mask for 6 frames, only where objects begin")
 
 
 def test_progress_tells_rate_and_time_left(

@@ -65,7 +65,9 @@ def garble(path: Path) -> None:
 
 
 def colour(path: Path) -> None:
-    Image.open(path).convert("RGB").save(path)
+    image = Image.open(path).convert("RGB")
+    image.putpixel((0, 0), (9, 0, 0))
+    image.save(path)
 
 
 def shrink(path: Path) -> None:
@@ -99,7 +101,7 @@ IMAGE, MASK = "JPEGImages/480p/ant/{}.jpg", "Annotations/480p/ant/{}.png"
             "00003.jpg: corrupt picture; it can be decoded, but its",
             False,
         ),
-        (colour, MASK.format("00003"), "00003.png: mode 'RGB'; masks are palette", True),
+        (colour, MASK.format("00003"), "00003.png: mode 'RGB' with colour (9, 0, 0)", True),
         (shrink, MASK.format("00003"), "mask of 64x24 pixels for an image of 64x48", True),
         (void, MASK.format("00003"), "00003.png: value 1 beside 255", False),
         (empty, MASK.format("00000"), "00000.png: no object in the first mask", True),
@@ -140,7 +142,7 @@ def test_a_first_mask_alone_is_told_apart_from_masks_that_are_lost(davis17_root:
     for path in sorted((davis17_root / "Annotations/480p/ant").iterdir())[1:]:
         path.unlink()
     ant, bee = looked(open_folder(davis17_root), "train")
-    assert ant.only_first.endswith("ant: one mask for 6 frames, that of the first")
+    assert ant.only_first.endswith("ant: one mask for 6 frames, only where objects begin")
     assert (ant.objects, ant.labelled, ant.problems, bee.only_first) == (2, 1, (), "")
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.conftest import FRAMES, HEIGHT, WIDTH
 from vosmodels.data.davis import DavisDataset
+from vosmodels.data.masks import write_palette
 from vosmodels.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -158,6 +159,131 @@ def test_a_split_ending_in_txt_is_a_file_of_names_in_their_order(davis_root: Pat
     assert [s.name for s in DavisDataset(davis_root).sequences(str(split))] == ["cat", "ant"]
 
 
+@pytest.mark.parametrize("name", ["mine.txt", "ImageSets/2017/mine.txt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffmy dog\nant\n".encode(),
+        b"my dog\r\nant\r\n",
+        "my dog\nant\n".encode("utf-16"),
+        b"# the best\n\n my dog  # twice filmed\n#old\nant # small\n",
+        b"/JPEGImages/480p/my dog/00000.jpg /Annotations/480p/my dog/00000.png\nant\n",
+    ],
+)
+def test_a_list_is_read_as_people_write_it(davis17_root: Path, name: str, text: bytes) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        (davis17_root / kind / "480p" / "bee").rename(davis17_root / kind / "480p" / "my dog")
+    (davis17_root / name).write_bytes(text)
+    dataset = DavisDataset(davis17_root)
+    split = str(davis17_root / name) if name == "mine.txt" else "mine"
+    assert dataset.names(split) == ("my dog", "ant")
+
+
+def test_a_broken_list_is_told_when_its_split_is_asked_for(davis_root: Path) -> None:
+    (davis_root / "ImageSets" / "2016" / "odd.txt").write_bytes(b"ant\n\xe9\n")
+    dataset = DavisDataset(davis_root)
+    assert dataset.names("val") == ("cat",)
+    with pytest.raises(InputError, match=r"odd\.txt: line 2: .* not UTF-8"):
+        dataset.names("odd")
+
+
+def rename(root: Path, video: str, names: list[str]) -> None:
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        folder = root / kind / "480p" / video
+        for old, new in zip(sorted(folder.iterdir()), names, strict=True):
+            old.rename(folder / f"{new}.{suffix}")
+
+
+def test_frames_are_read_in_the_order_of_their_numbers(
+    davis_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (before,) = DavisDataset(davis_root).sequences("val")
+    frames = [before.frame(t) for t in range(FRAMES)]
+    padded = DavisDataset(davis_root).fingerprint("val")
+    rename(davis_root, "cat", ["7", "8", "9", "10", "11", "12"])
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    assert [path.stem for path in cat.images] == ["7", "8", "9", "10", "11", "12"]
+    np.testing.assert_array_equal([cat.frame(t) for t in range(FRAMES)], frames)
+    assert [str(cat.answer(t)) for t in (0, 3)] == ["cat/7.png", "cat/10.png"]
+    assert "cat: numbers without zeros in front (7 ... 12)" in caplog.text
+    assert DavisDataset(davis_root).fingerprint("val") != padded
+
+
+def test_hidden_files_are_no_frames_and_change_no_fingerprint(davis_root: Path) -> None:
+    before = DavisDataset(davis_root).fingerprint("val")
+    for kind in ("JPEGImages", "Annotations"):
+        folder = davis_root / kind / "480p" / "cat"
+        for name in (".DS_Store", "._00000.jpg", "._00000.png", "Thumbs.db", "desktop.ini"):
+            (folder / name).write_bytes(b"not a picture")
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder.parent / "__MACOSX").mkdir()
+    (davis_root / "ImageSets" / "2016" / "._val.txt").write_bytes(b"\0\xff")
+    dataset = DavisDataset(davis_root)
+    assert dataset.problems("val") == []
+    assert dataset.fingerprint("val") == before
+    assert dataset.splits() == ("offline_train", "offline_val", "train", "val")
+
+
+def test_two_pictures_of_one_name_are_refused(davis_root: Path) -> None:
+    shutil.copy(mask(davis_root, "cat", 0), image(davis_root, "cat", 0).with_suffix(".png"))
+    (problem, *_) = DavisDataset(davis_root).problems("val")
+    assert "480p/cat: 00000.jpg and 00000.png: two pictures of one name" in problem
+
+
+def test_suffixes_may_be_written_large(davis_root: Path) -> None:
+    image(davis_root, "cat", 1).rename(image(davis_root, "cat", 1).with_suffix(".JPG"))
+    mask(davis_root, "cat", 1).rename(mask(davis_root, "cat", 1).with_suffix(".PNG"))
+    (cat,) = DavisDataset(davis_root).sequences("val")
+    assert cat.frame(1)[cat.mask(1) == 1].mean() > 100
+
+
+def test_frames_of_several_sizes_are_a_problem(davis_root: Path) -> None:
+    for path in (image(davis_root, "cat", 3), mask(davis_root, "cat", 3)):
+        Image.open(path).resize((32, 24)).save(path)
+    (problem,) = DavisDataset(davis_root).problems("val")
+    assert "cat: frames of several sizes: 00000.jpg 64x48, 00003.jpg 32x24" in problem
+
+
+def test_left_out_videos_are_in_no_split(davis_root: Path) -> None:
+    mask(davis_root, "bee", 1).unlink()
+    dataset = DavisDataset(davis_root, leave_out=["bee"])
+    assert [s.name for s in dataset.sequences("train")] == ["ant"]
+    assert dataset.fingerprint("train") != DavisDataset(davis_root).fingerprint("train")
+    with pytest.raises(InputError, match=r"split 'val' has no video left"):
+        DavisDataset(davis_root, leave_out=["cat"]).names("val")
+
+
+def test_an_object_that_appears_late_begins_where_it_appears(davis17_root: Path) -> None:
+    for t in range(FRAMES):
+        ids = np.array(Image.open(mask(davis17_root, "cat", t)))
+        ids[ids == 2] = 0
+        if t >= 3:
+            ids[:4, :4] = 9
+        write_palette(mask(davis17_root, "cat", t), ids)
+    (cat,) = DavisDataset(davis17_root).sequences("val")
+    assert (cat.ids, cat.begins) == ((1,), {1: 0, 9: 3})
+    (merged,) = DavisDataset(davis17_root, 2017).sequences("val")[:1]
+    assert list(merged.judged) == list(range(FRAMES))
+
+
+def test_masks_that_only_give_objects_make_a_test_split(davis17_root: Path) -> None:
+    late = np.array(Image.open(mask(davis17_root, "cat", 3)))
+    late[:4, :4] = 9
+    write_palette(mask(davis17_root, "cat", 3), late)
+    for t in (1, 2, 4, 5):
+        mask(davis17_root, "cat", t).unlink()
+    (cat,) = DavisDataset(davis17_root).sequences("val", labels=None)
+    assert (cat.begins, list(cat.judged)) == ({1: 0, 2: 0, 9: 3}, [])
+    with pytest.raises(InputError, match=r"00001\.jpg: image without mask"):
+        DavisDataset(davis17_root).sequences("val", labels=True)
+
+
+def test_a_lost_mask_does_not_make_a_test_split(davis17_root: Path) -> None:
+    mask(davis17_root, "cat", 4).unlink()
+    with pytest.raises(InputError, match=r"00004\.jpg: image without mask"):
+        DavisDataset(davis17_root).sequences("val", labels=None)
+
+
 def test_a_split_file_with_the_names_of_a_split_has_its_fingerprint(davis_root: Path) -> None:
     split = davis_root.parent / "mine.txt"
     split.write_text("ant\nbee\n")
@@ -170,7 +296,9 @@ def test_a_split_file_with_the_names_of_a_split_has_its_fingerprint(davis_root: 
     ("text", "says"),
     [
         (None, r"mine\.txt: cannot be read as a split \(No such file"),
-        (b"\xff\xfe", r"mine\.txt: cannot be read as a split"),
+        ("ant\nbé".encode("latin-1"), r"mine\.txt: line 2: .*b'\\xe9' are not UTF-8; save"),
+        ("ant\nbee".encode("utf-16-le"), r"mine\.txt: line 1: .*NUL bytes; save the list as UTF-8"),
+        (b"\xff\xfea\0n", r"mine\.txt: line 1: .* not UTF-16"),
         (b"\n \n", r"mine\.txt: names no video; write one name a line"),
         (
             b"ant\n\nbea\ndog\n",
@@ -222,13 +350,17 @@ def test_a_sequence_without_pictures_is_a_problem(davis_root: Path) -> None:
         DavisDataset(davis_root).sequences("val")
 
 
-def test_a_corrupt_jpeg_is_named_when_it_is_read(davis_root: Path) -> None:
+def test_a_corrupt_jpeg_is_named_before_it_is_read(davis_root: Path) -> None:
+    (sequence,) = DavisDataset(davis_root).sequences("val")
     path = image(davis_root, "cat", 4)
     path.write_bytes(path.read_bytes()[:-400])
-    (sequence,) = DavisDataset(davis_root).sequences("val")
     assert sequence.frame(3).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(InputError, match=r"cat/00004\.jpg: corrupt picture"):
         sequence.frame(4)
+    with pytest.raises(
+        InputError, match=r"'val' cannot be used: .*cat/00004\.jpg: corrupt picture"
+    ):
+        DavisDataset(davis_root).sequences("val")
 
 
 def test_fingerprint_changes_with_the_files_of_its_split_alone(davis_root: Path) -> None:

@@ -54,9 +54,65 @@ def test_read_mask_refuses_a_smoothed_mask(tmp_path: Path) -> None:
         read_mask(save(tmp_path / "m.png", [[0, 120], [255, 0]]))
 
 
-def test_read_mask_refuses_colours(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"m\.png: mode 'RGB'; masks are palette"):
-        read_mask(save(tmp_path / "m.png", [[0, 1]], "RGB"))
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "RGB", "RGBA"])
+def test_read_mask_reads_grey_in_every_mode_that_holds_it(tmp_path: Path, mode: str) -> None:
+    values = [[0, 1, 7], [0, 0, 254]]
+    path = tmp_path / "m.png"
+    if mode == "P":
+        write_palette(path, np.array(values))
+    else:
+        save(path, values, mode)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    assert read_mask(path).tolist() == values
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_read_mask_keeps_the_shape_of_a_mask_of_one_row(tmp_path: Path, mode: str) -> None:
+    assert read_mask(save(tmp_path / "m.png", [[0, 255, 255]], mode)).tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"), [([[0, 65535]], [[0, 1]]), ([[0, 3, 200]], [[0, 3, 200]])]
+)
+def test_read_mask_reads_16_bits_that_are_plain(
+    tmp_path: Path, values: list[list[int]], ids: list[list[int]]
+) -> None:
+    Image.fromarray(np.array(values, dtype=np.uint16)).save(tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "I;16"
+    assert read_mask(tmp_path / "m.png").tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (np.array([[0, 300]], np.uint16), r"mode 'I;16' with value 300; .* in 8 bits"),
+        (np.array([[0, 5, 65535]], np.uint16), r"mode 'I;16' with value 65535"),
+        (
+            np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8),
+            r"mode 'RGB' with colour \(128, 0, 0\).* indexed",
+        ),
+        (
+            np.array([[[0, 255], [1, 9]]], np.uint8),
+            r"mode 'LA' with alpha down to 9; .* without alpha",
+        ),
+        (np.array([[[1, 1, 1, 0]]], np.uint8), r"mode 'RGBA' with alpha down to 0"),
+    ],
+)
+def test_read_mask_refuses_pixels_that_are_no_ids(
+    tmp_path: Path, pixels: np.ndarray, says: str
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    with pytest.raises(InputError, match=rf"m\.png: {says}"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_read_mask_turns_a_mask_as_its_orientation_tag_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)).save(tmp_path / "m.png", exif=exif)
+    assert read_mask(tmp_path / "m.png").tolist() == [[4, 1], [5, 2], [6, 3]]
 
 
 @pytest.mark.parametrize("keep", [0, 20, 60])

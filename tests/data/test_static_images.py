@@ -147,7 +147,7 @@ def test_all_problems_of_a_folder_come_in_one_message(tmp_path: Path) -> None:
     (root / "empty" / "1.png").write_bytes(b"")
     folder = StaticImages(root)
     with pytest.raises(
-        InputError, match=r"cannot be used: .*; restore the files, or take"
+        InputError, match=r"cannot be used: .*; restore the files, or leave the images out: data"
     ) as caught:
         folder.images()
     message = str(caught.value)

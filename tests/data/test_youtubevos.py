@@ -147,7 +147,7 @@ def test_all_problems_of_a_split_come_in_one_message(youtubevos_root: Path) -> N
     tiny.mask(root, "train", "fox", 15).unlink()
     tiny.mask(root, "train", "owl", 5).unlink()
     dataset = YouTubeVosDataset(root)
-    with pytest.raises(InputError, match=r"split 'train' cannot be used.*out of .*meta\.json"):
+    with pytest.raises(InputError, match=r"split 'train' cannot be used.*data\.leave_out"):
         dataset.sequences("train")
     told = dataset.problems("train")
     images, masks = root / "train/JPEGImages", root / "train/Annotations"

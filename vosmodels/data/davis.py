@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem, pictures
+from vosmodels.data.files import Files, video_files
+from vosmodels.data.images import read_frame
+from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visible
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near, together
-from vosmodels.types import U8, WholeMasks
+from vosmodels.types import U8
 
 logger = logging.getLogger(__name__)
 
@@ -28,23 +30,41 @@ ALL = "all"  # the split of a folder without ImageSets
 
 
 @dataclass(frozen=True)
-class DavisSequence(WholeMasks):
-    """A DAVIS video: frame i is images[i] and its mask is masks[i].
+class DavisSequence:
+    """A DAVIS video: frame i is images[i] and its mask, if it has one, is masks[i].
 
-    merge: all ids are one object; labelled: False if only the first frame has a mask file.
+    merge: all ids are one object; labelled: every frame has a mask file. Without that the masks
+    only give the objects, as in a benchmark's test set, and no frame is scored.
     """
 
     name: str
     images: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    masks: Mapping[int, Path]
     merge: bool
     labelled: bool = True
     last_counts = False
+    unseen = None
 
     @property
     def ids(self) -> tuple[int, ...]:
         """Return the object ids of frame 0, ascending."""
         return object_ids(self.mask(0))
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """Map object ids, ascending, to the first frame whose mask holds the object."""
+        if self.merge:
+            return dict.fromkeys(self.ids, 0)
+        first: dict[int, int] = {}
+        for number in sorted(self.masks):
+            for i in object_ids(self.mask(number)):
+                first.setdefault(i, number)
+        return dict(sorted(first.items()))
+
+    @property
+    def judged(self) -> Sequence[int]:
+        """Return all frames if every frame has a mask, else none."""
+        return range(len(self)) if self.labelled else ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,8 +80,10 @@ class DavisSequence(WholeMasks):
     def mask(self, index: int) -> U8:
         """Read the ids of frame `index`, (H, W) uint8, 0 = background.
 
-        Raises InputError on a corrupt file.
+        Raises InputError on a corrupt file, ValueError on a frame that has no mask.
         """
+        if index not in self.masks:
+            raise ValueError(f"{self.name}: frame {index} has no mask; there are {[*self.masks]}")
         return read_mask(self.masks[index], merge=self.merge)
 
 
@@ -74,14 +96,21 @@ class DavisDataset:
     names are used. Two more splits, offline_train and offline_val, are the parts of train by
     `vosmodels.data.held_out`. Without lists the only split is "all". Frames are read from
     JPEGImages/480p, or else from the videos' folders in JPEGImages, or else from the only folder
-    in JPEGImages.
+    in JPEGImages. leave_out: names of videos that no split has.
 
     Raises InputError if `root` is no such folder; the message lists what was looked for and what
     `root` holds.
     """
 
-    def __init__(self, root: Path, year: Literal["auto", 2016, 2017] = "auto") -> None:
+    def __init__(
+        self,
+        root: Path,
+        year: Literal["auto", 2016, 2017] = "auto",
+        leave_out: Collection[str] = (),
+    ) -> None:
         self.root = root
+        self._leave_out = frozenset(leave_out)
+        self._told = set[str]()  # notes that were logged
         missing = [n for n in ("JPEGImages", "Annotations") if not (root / n).is_dir()]
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; give the root of a DAVIS folder")
@@ -94,46 +123,54 @@ class DavisDataset:
         self.year: Year = _year_of(root) if year == "auto" else year
         self._resolution = _resolution(root / "JPEGImages")
         self._lists = root / "ImageSets"
-        self._splits = (
-            _read_splits(self._lists, self.year)
-            if self._lists.is_dir()
-            else {ALL: tuple(folders_in(root / "JPEGImages" / self._resolution))}
-        )
+        self._videos = folders_in(root / "JPEGImages" / self._resolution)
+        self._files = _list_files(self._lists, self.year) if self._lists.is_dir() else {}
         if year == "auto":
             logger.info("%s: year auto is %d", root, self.year)
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits, sorted."""
-        return tuple(sorted(self._splits))
+        if not self._files:
+            return (ALL,)
+        parts = self._parts() if held_out.BASE in self._files else {}
+        return tuple(sorted({*self._files, *parts}))
 
-    def sequences(self, split: str, *, labels: bool = True) -> list[DavisSequence]:
-        """Open the split's sequences in its order, checked first as `check` does.
+    def sequences(self, split: str, *, labels: bool | None = True) -> list[DavisSequence]:
+        """Return the split's sequences in its order. Raises InputError as `check` does.
 
-        labels: require a mask of every frame; else a mask of the first frame is enough.
+        labels: as in `problems`.
         """
         self.check(split, labels=labels)
         merge = self.year == 2016
         return [_sequence(*self.folders(name), merge) for name in self.names(split)]
 
-    def problems(self, split: str, *, labels: bool = True) -> list[str]:
-        """List what is wrong with the split's files, a line each; empty when nothing is.
+    def problems(self, split: str, *, labels: bool | None = True) -> list[str]:
+        """Return the problems of the split's files, a line each; empty if there is none.
 
-        Reads listings and picture headers only: a corrupt file with a whole header is found when
-        it is read. labels: as in `sequences`.
+        Looks at listings, headers and first masks; a file whose header is whole but whose content
+        is corrupt is found when it is read. labels: True requires a mask of every frame; False is
+        content with the first mask; None is True unless the masks of all videos only give their
+        objects, as in a benchmark's test set.
         """
-        return [
-            problem
-            for name in self.names(split)
-            for problem in sequence_problems(*self.folders(name), labels=labels)
-        ]
+        folders = [self.folders(name) for name in self.names(split)]
+        looks = [video_files(*places) for places in folders]
+        if labels is None:
+            labels = not all(files.frames and files.give_objects_alone() for files in looks)
+        for places, files in zip(folders, looks, strict=True):
+            judge(files, *places, labels=labels)
+            for note in files.notes:
+                if note not in self._told:  # once, though every job of a plan asks again
+                    logger.warning("%s", note)
+            self._told.update(files.notes)
+        return [problem for files in looks for problem in dict.fromkeys(files.problems)]
 
-    def check(self, split: str, *, labels: bool = True) -> None:
+    def check(self, split: str, *, labels: bool | None = True) -> None:
         """Raise one InputError that names the split's problems, all at once."""
         problems = self.problems(split, labels=labels)
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
-                + "; restore the files, or take the sequence out of the split"
+                + "; restore the files, or leave the videos out: data.leave_out=[NAME, ...]"
             )
 
     def fingerprint(self, split: str) -> str:
@@ -141,7 +178,7 @@ class DavisDataset:
         digest = hashlib.blake2b(f"davis {self.year} {self._resolution}".encode(), digest_size=16)
         for name in self.names(split):
             for folder in self.folders(name):
-                for path in sorted(folder.glob("*")):
+                for path in visible(folder):
                     entry = f"\n{path.relative_to(self.root).as_posix()} {path.stat().st_size}"
                     digest.update(entry.encode())
         return digest.hexdigest()
@@ -159,19 +196,41 @@ class DavisDataset:
     def names(self, split: str) -> tuple[str, ...]:
         """Return the split's videos in its order; a split ending in .txt is a file.
 
-        Raises InputError if the split has no video or does not exist.
+        Raises InputError if the split has no video, does not exist, or its list is not text.
         """
-        if split_file.is_file(split):
-            folder = self.folders("")[0]
-            return split_file.read(Path(split).expanduser(), folders_in(folder), folder)
-        if self._splits.get(split):
-            return self._splits[split]
-        if split in self._splits:
+        names = self._listed(split)
+        if not names:
             raise InputError(f"{self._lists}: split {split!r} names no sequence")
+        kept = tuple(name for name in names if name not in self._leave_out)
+        if not kept:
+            raise InputError(
+                f"{self.root}: split {split!r} has no video left, as data.leave_out names all "
+                f"{len(names)}; name fewer"
+            )
+        return kept
+
+    def _listed(self, split: str) -> tuple[str, ...]:
+        folder = self.folders("")[0]
+        if split_file.is_file(split):
+            return split_file.read(Path(split).expanduser(), self._videos, folder)
+        if split == ALL and not self._files:
+            return tuple(self._videos)
+        if split in self._files:
+            names = split_file.read_names(self._files[split], frozenset(self._videos))
+            return tuple(dict.fromkeys(names.values()))
+        if split in (held_out.TRAIN, held_out.VAL) and split in (parts := self._parts()):
+            return parts[split]
         raise InputError(
             f"{self._lists}: no split {split!r} of year {self.year}; "
-            f"there are {', '.join(self.splits())}{near(split, self._splits)}"
+            f"there are {', '.join(self.splits())}{near(split, self.splits())}"
         )
+
+    def _parts(self) -> dict[str, tuple[str, ...]]:
+        """Return offline_train and offline_val, where train can be read and parted."""
+        try:
+            return held_out.parts(self._listed(held_out.BASE)) if self._files else {}
+        except InputError:  # told when the list itself is read
+            return {}
 
 
 def _year_of(root: Path) -> Year:
@@ -191,63 +250,47 @@ def _resolution(folder: Path) -> str:
     raise InputError(f"{folder}: wanted a folder 480p, or a single one; found {listing(folder)}")
 
 
-def _read_splits(folder: Path, year: Year) -> dict[str, tuple[str, ...]]:
+def _list_files(folder: Path, year: Year) -> dict[str, Path]:
+    """Return the lists of a year by the name of their split."""
     sources = ["2017"] if year == 2017 else ["480p", "2016"]  # a later one wins
-    files = [path for name in sources for path in sorted((folder / name).glob("*.txt"))]
-    splits = {path.stem: _read_split(path) for path in files}
-    if not splits:
+    files = {
+        path.stem: path
+        for name in sources
+        for path in visible(folder / name)
+        if path.suffix == split_file.SUFFIX
+    }
+    if not files:
         patterns = " or ".join(f"{folder / name}/*.txt" for name in reversed(sources))
         raise InputError(
             f"{folder}: no split of year {year}; looked for {patterns}; found {listing(folder)}"
         )
-    return held_out.parts(splits.get(held_out.BASE, ())) | splits
-
-
-def _read_split(path: Path) -> tuple[str, ...]:
-    """Read sequence names from a list of names or of pairs of paths.
-
-    A pair is "/JPEGImages/480p/NAME/00000.jpg /Annotations/480p/NAME/00000.png".
-    """
-    names = []
-    for line in path.read_text().split("\n"):
-        words = line.split()
-        if words:
-            names.append(Path(words[0]).parent.name if "/" in words[0] else words[0])
-    return tuple(dict.fromkeys(names))
-
-
-def _matching(frames: dict[str, Path], masks: Path) -> Iterator[Path]:
-    return (masks / f"{stem}.png" for stem in frames)
+    return files
 
 
 def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
-    frames = pictures(images)
-    paths = tuple(_matching(frames, masks))
-    labelled = all(path.is_file() for path in paths[1:])
-    return DavisSequence(images.name, tuple(frames.values()), paths, merge, labelled)
+    frames, labels = pictures(images), masks_in(masks)
+    by_number = {number: labels[stem] for number, stem in enumerate(frames) if stem in labels}
+    labelled = len(by_number) == len(frames)
+    return DavisSequence(images.name, tuple(frames.values()), by_number, merge, labelled)
 
 
-def sequence_problems(
-    images: Path, masks: Path, pair: PairProblem = pair_problem, *, labels: bool = True
-) -> Iterator[str]:
-    """Yield what is wrong with a video's files, a line each.
+def judge(files: Files, images: Path, masks: Path, *, labels: bool) -> None:
+    """Add the problems of a video's files, as DAVIS's layout wants them, to `files.problems`.
 
-    pair: finds the problem of an image and its mask; labels: whether every frame must have a mask,
-    or only the first.
+    images, masks: the folders of the files; labels: every frame must have a mask, else the first
+    alone.
     """
-    absent = [folder for folder in (images, masks) if not folder.is_dir()]
-    if absent:
-        yield from (f"{folder}: no such folder" for folder in absent)
-        return
-    frames = pictures(images)
-    if not frames:
-        yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
-    first = next(iter(frames.values()), None)
-    for image, mask in zip(frames.values(), _matching(frames, masks), strict=True):
-        if not mask.is_file():
-            if labels or image == first:
-                yield f"{image}: image without mask; wanted {mask}"
-            continue
-        problem = pair(image, mask)
-        if problem:
-            yield problem
+    first = next(iter(files.frames), None)
+    for stem, image in files.frames.items():
+        if stem in files.masks:
+            files.problems += filter(None, [files.pair_problem(stem)])
+        elif masks.is_dir() and (labels or stem == first):
+            files.problems.append(f"{image}: image without mask; wanted {masks / stem}.png")
+    if files.frames:
+        files.problems += [
+            f"{mask}: mask without image in {images}"
+            for stem, mask in files.masks.items()
+            if stem not in files.frames
+        ]
+    if first is not None and (ids := files.ids_of(first)) is not None and not labels and not ids:
+        files.problems.append(f"{files.masks[first]}: no object in the first mask")

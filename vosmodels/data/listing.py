@@ -1,52 +1,122 @@
-"""List the pictures of a dataset folder, and word problems with its files."""
+"""List the pictures and masks of a dataset folder, in the order of their numbers."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vosmodels.data.images import IMAGE_SUFFIXES, image_size
+from vosmodels.data.images import IMAGE_SUFFIXES
 from vosmodels.errors import InputError
 
-PairProblem = Callable[[Path, Path], str | None]  # (image, mask) -> the problem, if any
+MASK_SUFFIXES = (".png",)
+# Folders and files that an operating system adds and does not hide by a dot.
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"})
+_NUMBER = re.compile(r"([0-9]+)")
 
 
-def pictures(folder: Path) -> dict[str, Path]:
-    """Return the folder's pictures by file stem, ascending."""
-    paths = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.stem: path for path in sorted(paths)}
+def natural_key(name: str) -> tuple[object, ...]:
+    """Return the sort key that puts 7 before 10: numbers in a name compare as numbers.
+
+    Names of equal width sort as text does. `name` itself ends the key, so that 1 and 01 differ.
+    """
+    parts = _NUMBER.split(name)  # text, number, text, ..., text
+    return (*((int(p), "") if n % 2 else (-1, p) for n, p in enumerate(parts)), (-1, name))
 
 
-def pair_problem(image: Path, mask: Path) -> str | None:
-    """Compare the sizes of an image and its mask from their headers.
+def is_hidden(name: str) -> bool:
+    """Return True for a file or folder that an operating system or an editor leaves behind."""
+    return name.startswith(".") or name.lower() in _SYSTEM
 
-    Returns the problem (other sizes, or a header that cannot be read), or None.
+
+def visible(folder: Path) -> list[Path]:
+    """Return the files and folders in `folder` in natural order, without hidden ones.
+
+    A missing folder is empty.
     """
     try:
-        return size_problem(image, image_size(image), mask, image_size(mask))
-    except InputError as error:
-        return str(error)
+        paths = [path for path in folder.iterdir() if not is_hidden(path.name)]
+    except FileNotFoundError:
+        return []
+    return sorted(paths, key=lambda path: natural_key(path.name))
 
 
-def size_problem(
-    image: Path, of_image: tuple[int, int], mask: Path, of_mask: tuple[int, int]
-) -> str | None:
-    """Compare the sizes (H, W) of an image and its mask; return the problem, or None."""
-    if of_image == of_mask:
-        return None
-    return (
-        f"{mask}: mask of {of_mask[1]}x{of_mask[0]} pixels for an image of "
-        f"{of_image[1]}x{of_image[0]} ({image.name})"
-    )
+def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Return the folder's pictures by file stem, in natural order.
+
+    Raises InputError if two pictures have one stem, as a frame and a mask in the same folder.
+    """
+    found: dict[str, Path] = {}
+    twice = []
+    for path in visible(folder):
+        if path.suffix.lower() not in suffixes:
+            continue
+        if path.stem in found:
+            twice.append(f"{found[path.stem].name} and {path.name}")
+        else:
+            found[path.stem] = path
+    if twice:
+        more = f" and {len(twice) - 1} more such pairs" if len(twice) > 1 else ""
+        raise InputError(
+            f"{folder}: {twice[0]}{more}: two pictures of one name; keep one of them there "
+            "(a mask lies in a folder of its own)"
+        )
+    return found
+
+
+def is_mask(path: Path) -> bool:
+    """Return True for a file with a mask's suffix, in any case."""
+    return path.suffix.lower() in MASK_SUFFIXES
+
+
+def masks_in(folder: Path) -> dict[str, Path]:
+    """Return the folder's masks by file stem. Raises InputError as `pictures`."""
+    return pictures(folder, MASK_SUFFIXES)
+
+
+def order_notes(folder: Path, stems: Sequence[str]) -> Iterator[str]:
+    """Yield a line for numbers of mixed width and for gaps in `stems`, in natural order.
+
+    A set that keeps every fifth frame has no gap: a gap is wider than the commonest step.
+    """
+    parts = [_NUMBER.split(stem) for stem in stems]
+    digits = [part[-2] if len(part) > 1 else "" for part in parts]
+    if len(stems) < 2 or not all(digits):
+        return
+    widths = sorted({len(number) for number in digits})
+    if len(widths) > 1 and any(number.startswith("0") and len(number) > 1 for number in digits):
+        yield (
+            f"{folder}: numbers of {' and '.join(map(str, widths))} digits, of which some are "
+            f"padded ({stems[0]} ... {stems[-1]}); read in the order of the numbers"
+        )
+    elif len(widths) > 1:
+        yield (
+            f"{folder}: numbers without zeros in front ({stems[0]} ... {stems[-1]}); read in the "
+            "order of the numbers, where a list by name has another order"
+        )
+    numbers = [int(number) for number in digits]
+    steps = [later - earlier for earlier, later in itertools.pairwise(numbers)]
+    usual = max(set(steps), key=lambda step: (steps.count(step), -step))
+    gaps = [n for n, step in enumerate(steps) if step > usual]
+    if gaps:
+        more = f", and {len(gaps) - 1} more" if len(gaps) > 1 else ""
+        yield (
+            f"{folder}: no frame between {stems[gaps[0]]} and {stems[gaps[0] + 1]}{more}; "
+            "frames are followed from one file to the next"
+        )
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder`, ascending; none if it is absent."""
+    """Return the names of the folders in `folder`, ascending; none if it is absent.
+
+    Hidden folders are left out.
+    """
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:  # no stat call for each of BL30K's 30,000 videos
-        return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(e.name for e in entries if not is_hidden(e.name) and e.is_dir())
 
 
 def listing(folder: Path) -> str:

@@ -5,6 +5,7 @@ On disk a mask is a palette or grey PNG.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,82 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vosmodels.data.images import orientation_of, turn
 from vosmodels.errors import InputError
 from vosmodels.types import U8
 
-MODES = ("P", "L", "1")  # Pillow's palette, grey, black and white: one number per pixel
+PLAIN_MODES = ("P", "L", "1")  # Pillow's palette, grey, black and white: one number per pixel
+_OPAQUE = {"LA": "L", "PA": "P", "RGBA": "RGB"}  # modes with alpha, and the same without
+_FULL = {"I;16": 65535}  # the level of white where it is not 255
 
 
 def read_mask(path: Path, *, merge: bool = False) -> U8:
-    """Read a mask file as ids (H, W) uint8.
+    """Read a mask file as ids (H, W) uint8, turned as its orientation tag says, if it has one.
 
     Palette indices (DAVIS-2017) and grey levels below 255 are taken as ids; a mask of nothing but
-    0 and 255 (DAVIS-2016) becomes 0 and 1. `merge` turns all ids into the single object 1.
-    Raises InputError if the file is missing or corrupt, if its colours are not ids (RGB), or if 255
-    occurs beside other ids: the mask is then anti-aliased or marks a void area.
+    0 and 255 (DAVIS-2016) becomes 0 and 1. Grey levels may be stored with an alpha channel that is
+    opaque everywhere, as equal red, green and blue, or in 16 bits. `merge` turns all ids into the
+    single object 1.
+    Raises InputError if the file is missing or corrupt, if its pixels are no ids (colours,
+    transparency, values above 255), or if 255 occurs beside other ids: the mask is then
+    anti-aliased or marks a void area.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            ids = np.array(image, dtype=np.uint8) if mode in MODES else None
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG chunk
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: corrupt or missing mask ({reason})") from error
-    if ids is None:
-        raise InputError(
-            f"{path}: mode {mode!r}; masks are palette ('P') or grey ('L') PNG "
-            "whose numbers are object ids: save it indexed, without colours"
-        )
-    if ids.max(initial=0) == 255:
-        full = ids == 255
-        odd = ids[~full & (ids != 0)]
+    levels = _levels(path)
+    if levels.max(initial=0) == 255:
+        full = levels == 255
+        odd = levels[~full & (levels != 0)]
         if odd.size:
             raise InputError(
                 f"{path}: value {int(odd[0])} beside 255; a mask holds 0 and 255, or 0 and ids "
                 "below 255: threshold a smoothed mask, and set void areas to 0"
             )
-        ids = full.astype(np.uint8)
-    return (ids > 0).astype(np.uint8) if merge else ids
+        levels = full.astype(np.uint8)
+    return (levels > 0).astype(np.uint8) if merge else levels
+
+
+def _levels(path: Path) -> U8:
+    """Read a mask's palette indices or grey levels (H, W). Raises InputError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                mode, values = image.mode, np.array(image)
+                values = turn(values, orientation_of(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path}: too many pixels ({error}); scale the mask down") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors on a broken PNG chunk
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: corrupt or missing mask ({reason})") from error
+    stored = mode
+    if mode in _OPAQUE:
+        alpha = values[..., -1]
+        if alpha.min(initial=255) < 255:
+            raise _unclear(path, stored, f"alpha down to {int(alpha.min())}", "without alpha")
+        mode = _OPAQUE[mode]
+        values = values[..., :-1] if mode == "RGB" else values[..., 0]
+    if mode == "RGB":
+        coloured = (values != values[..., :1]).any(axis=2)
+        if coloured.any():
+            colour = tuple(map(int, values[coloured][0]))
+            raise _unclear(path, stored, f"colour {colour}", "indexed, without colours")
+        values, mode = values[..., 0], "L"
+    if mode in _FULL:
+        white = values == _FULL[mode]
+        if white.any() and not values[~white].any():  # black and white
+            values = np.where(white, 255, 0)
+        if values.max(initial=0) > 255:
+            odd = int(values[values > 255][0])
+            raise _unclear(path, stored, f"value {odd}", "in 8 bits, with ids below 255")
+    elif mode not in PLAIN_MODES:
+        raise _unclear(path, stored, f"pixels of mode {mode!r}", "indexed, without colours")
+    return np.ascontiguousarray(values, dtype=np.uint8)
+
+
+def _unclear(path: Path, mode: str, value: str, remedy: str) -> InputError:
+    return InputError(
+        f"{path}: mode {mode!r} with {value}; masks are palette ('P') or grey ('L') PNG whose "
+        f"numbers are object ids: save it {remedy}"
+    )
 
 
 def write_palette(path: Path, ids: NDArray[Any]) -> None:

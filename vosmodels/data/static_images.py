@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, folders_in, listing, pair_problem
+from vosmodels.data.files import Files
+from vosmodels.data.images import IMAGE_SUFFIXES, orientation_of, read_frame, turn
+from vosmodels.data.listing import folders_in, is_mask, listing, visible
+from vosmodels.data.masks import object_ids
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
 from vosmodels.types import U8
@@ -50,11 +53,21 @@ class StaticImage:
         """
         return _read_object(self.mask)
 
-    def problem(self, pair: PairProblem = pair_problem) -> str | None:
-        """Return the problem of a missing mask, else that of `pair(image, mask)`."""
-        if not self.mask.is_file():
-            return f"{self.image}: image without mask; wanted {self.mask}"
-        return pair(self.image, self.mask)
+
+def image_files(pair: StaticImage, *, decode: bool = False) -> Files:
+    """Inspect an image and its mask; `decode` reads both whole."""
+    stem = pair.image.stem
+    masks = {stem: pair.mask} if pair.mask.is_file() else {}
+    files = Files({stem: pair.image}, masks, decode=decode, read=_ids_in, plain=MASK_MODES)
+    if not masks:
+        files.problems.append(f"{pair.image}: image without mask; wanted {pair.mask}")
+    elif problem := files.pair_problem(stem):
+        files.problems.append(problem)
+    return files
+
+
+def _ids_in(path: Path) -> tuple[int, ...]:
+    return object_ids(_read_object(path))
 
 
 class StaticImages:
@@ -63,13 +76,14 @@ class StaticImages:
     ECSSD has images/NAME.jpg with ground_truth_mask/NAME.png, DUTS SET-Image/NAME.jpg with
     SET-Mask/NAME.png. STCN's packages of DUTS, ECSSD, BIG and HRSOD (BIG_small, HRSOD_small) have
     NAME.jpg and NAME.png in one folder. FSS-1000, and STCN's package fss, have one such folder for
-    each class. Masks without an image are ignored.
+    each class. Masks without an image are ignored. leave_out: images that are not used, by file
+    name with or without suffix, or by path below `root` with or without suffix.
 
     Raises InputError if `root` has none of these layouts (the message lists what was looked for
     and what `root` holds), or holds several sets (the message names them).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leave_out: Collection[str] = ()) -> None:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; give a folder of images and masks")
         if not StaticImages.recognises(root):
@@ -82,7 +96,17 @@ class StaticImages:
                 f"{root}: several sets of still images; name one of its folders: {names}"
             )
         self.root = root
-        self._folders = [(folder, folder.pairs()) for folder in _folders(root)]
+        self._leave_out = frozenset(leave_out)
+        self._folders = [
+            (folder, [pair for pair in folder.pairs() if not self.names_of(pair) & self._leave_out])
+            for folder in _folders(root)
+        ]
+
+    def names_of(self, pair: StaticImage) -> frozenset[str]:
+        """Return the names by which `leave_out` may name an image."""
+        path = pair.image.relative_to(self.root)
+        below = (path.as_posix(), path.with_suffix("").as_posix())
+        return frozenset({path.name, path.stem, *below})
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -132,8 +156,8 @@ class StaticImages:
 
     def lone_masks(self) -> list[Path]:
         """Return the masks without an image, which are never read."""
-        paired = {pair.mask for pair in self.pairs()}
-        masks = (mask for folder, _ in self._folders for mask in sorted(folder.masks.glob("*.png")))
+        paired = {pair.mask for folder, _ in self._folders for pair in folder.pairs()}
+        masks = (mask for folder, _ in self._folders for mask in folder.mask_files().values())
         return [mask for mask in masks if mask not in paired]
 
     def empty_folders(self) -> list[str]:
@@ -144,13 +168,26 @@ class StaticImages:
             if not pairs
         ]
 
+    def doubles(self) -> list[str]:
+        """Return a line of text for each mask that two images would share."""
+        images: dict[Path, list[str]] = {}
+        for pair in self.pairs():
+            images.setdefault(pair.mask, []).append(pair.image.name)
+        return [
+            f"{mask}: the mask of {len(names)} images, {' and '.join(names)}; keep one of them"
+            for mask, names in images.items()
+            if len(names) > 1
+        ]
+
     def problems(self) -> list[str]:
         """Return the problems of the folder's files, a line each; empty if there is none.
 
-        Looks at listings and picture headers only; a picture whose header is whole but whose
-        content is corrupt is found when the picture is read.
+        Looks at listings and headers; a file whose header is whole but whose content is corrupt is
+        found when it is read.
         """
-        return [*self.empty_folders(), *filter(None, (pair.problem() for pair in self.pairs()))]
+        pairs = self.pairs()
+        found = [*self.empty_folders(), *self.doubles()]
+        return found + [problem for pair in pairs for problem in image_files(pair).problems]
 
     def check(self) -> None:
         """Raise one InputError that names the folder's problems, all at once."""
@@ -158,7 +195,7 @@ class StaticImages:
         if problems:
             raise InputError(
                 together(f"{self.root}: cannot be used", problems)
-                + "; restore the files, or take the images out of the folder"
+                + "; restore the files, or leave the images out: data.leave_out=[NAME, ...]"
             )
 
     def fingerprint(self) -> str:
@@ -177,7 +214,8 @@ def _read_object(path: Path) -> NDArray[np.bool_]:
             mode = image.mode
             coloured = mode in _COLOURS
             levels = np.array(image.convert("RGB") if coloured else image)
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG chunk
+            levels = turn(levels, orientation_of(image))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors on a broken PNG chunk
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: corrupt or missing mask ({reason})") from error
     if mode in ("P", "1"):
@@ -201,8 +239,16 @@ class _Folder:
 
     def pairs(self) -> list[StaticImage]:
         """Return the folder's images, ascending by path; masks may be missing."""
-        images = sorted(p for p in self.images.iterdir() if p.suffix.lower() in self.suffixes)
-        return [StaticImage(image, self.masks / f"{image.stem}.png") for image in images]
+        images = sorted(p for p in visible(self.images) if p.suffix.lower() in self.suffixes)
+        masks = self.mask_files()
+        return [
+            StaticImage(image, masks.get(image.stem, self.masks / f"{image.stem}.png"))
+            for image in images
+        ]
+
+    def mask_files(self) -> dict[str, Path]:
+        """Return the folder's masks by stem, ascending by path."""
+        return {path.stem: path for path in sorted(visible(self.masks)) if is_mask(path)}
 
 
 def _folders(root: Path) -> list[_Folder]:
@@ -223,4 +269,4 @@ def _folders(root: Path) -> list[_Folder]:
 
 
 def _folders_of(root: Path) -> list[Path]:
-    return [root / name for name in folders_in(root) if not name.startswith(".")]
+    return [root / name for name in folders_in(root)]

@@ -8,15 +8,16 @@ object begins, and scores come from the benchmark's server.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
-from vosmodels.data.listing import PairProblem, listing, pair_problem, pictures
-from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.data.files import Files, video_files
+from vosmodels.data.images import read_frame
+from vosmodels.data.listing import listing, masks_in, natural_key, pictures, visible
+from vosmodels.data.masks import read_mask
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near, together
@@ -145,14 +146,15 @@ class YouTubeVosDataset:
     whose name is then the only split. A split SPLIT_all_frames takes masks and meta.json from
     SPLIT. The split train is also parted into offline_train and offline_val: see
     `vosmodels.data.held_out`. Sequences and fingerprints are cached, so a changed folder needs a
-    new object.
+    new object. leave_out: names of videos that no split has.
 
     Raises InputError if `root` is no such folder; the message lists what was looked for and what
     `root` holds.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leave_out: Collection[str] = ()) -> None:
         self.root = root
+        self._leave_out = frozenset(leave_out)
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; give the root of a YouTube-VOS folder")
         own = (root / "JPEGImages").is_dir()
@@ -196,11 +198,12 @@ class YouTubeVosDataset:
         if meta.json cannot be used.
         """
         where = self.where(split)
-        return [
-            problem
-            for name, meta in self.videos(split).items()
-            for problem in sequence_problems(*where.folders(name), meta)
-        ]
+        found: list[str] = []
+        for name, meta in self.videos(split).items():
+            files = video_files(*where.folders(name))
+            judge(files, *where.folders(name), meta)
+            found += dict.fromkeys(files.problems)
+        return found
 
     def check(self, split: str) -> None:
         """Raise one InputError that names the split's problems, all at once."""
@@ -208,7 +211,7 @@ class YouTubeVosDataset:
         if problems:
             raise InputError(
                 together(f"{self.root}: split {split!r} cannot be used", problems)
-                + f"; restore the files, or take the video out of {self.where(split).meta}"
+                + "; restore the files, or leave the videos out: data.leave_out=[NAME, ...]"
             )
 
     def fingerprint(self, split: str) -> str:
@@ -218,7 +221,7 @@ class YouTubeVosDataset:
             digest = hashlib.blake2b(b"youtubevos", digest_size=16)
             for name in self.videos(split):
                 for kind, folder in zip("ia", where.folders(name), strict=True):
-                    for path in sorted(folder.glob("*")):
+                    for path in visible(folder):
                         entry = f"\n{kind} {name}/{path.name} {path.stat().st_size}"
                         digest.update(entry.encode())
             digest.update(where.meta.read_bytes())
@@ -232,7 +235,13 @@ class YouTubeVosDataset:
         have no video.
         """
         path = self.where(split).meta
-        videos = dict(sorted(read_meta(path).items()))
+        videos = {
+            name: meta
+            for name, meta in sorted(read_meta(path).items())
+            if name not in self._leave_out
+        }
+        if not videos:
+            raise InputError(f"{path}: no video is left, as data.leave_out names them all")
         if split not in (held_out.TRAIN, held_out.VAL) or path.parent.name == split:
             return videos
         plain = [name for name, meta in videos.items() if set(meta.frames) - set(meta.categories)]
@@ -272,45 +281,41 @@ def _split(folder: Path) -> SplitFolders:
     return SplitFolders(folder, base if borrows else folder)
 
 
-def _frames(images: Path, meta: VideoMeta) -> dict[str, Path]:
-    return {stem: path for stem, path in pictures(images).items() if stem >= meta.start}
-
-
-def _masks(masks: Path, meta: VideoMeta) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(masks.glob("*.png")) if path.stem >= meta.start}
+def _from_start(files: Mapping[str, Path], meta: VideoMeta) -> dict[str, Path]:
+    """Leave out the files before the video's first frame."""
+    start = natural_key(meta.start)[:-1]
+    return {stem: path for stem, path in files.items() if natural_key(stem)[:-1] >= start}
 
 
 def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
-    frames, labels = _frames(images, meta), _masks(masks, meta)
+    frames, labels = _from_start(pictures(images), meta), _from_start(masks_in(masks), meta)
     by_number = {number: labels[stem] for number, stem in enumerate(frames) if stem in labels}
     return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
 
 
-def sequence_problems(
-    images: Path, masks: Path, meta: VideoMeta, pair: PairProblem = pair_problem
-) -> Iterator[str]:
-    """Yield the problems of a video's files, a line each.
+def judge(files: Files, images: Path, masks: Path, meta: VideoMeta) -> None:
+    """Add the problems of a video's files, by its entry in meta.json, to `files.problems`.
 
-    pair: returns the problem of an image and its mask, or None.
+    images, masks: the folders of the files.
     """
-    absent = [folder for folder in (images, masks) if not folder.is_dir()]
-    if absent:
-        yield from (f"{folder}: no such folder" for folder in absent)
+    files.problems += _problems(files, images, masks, meta)
+
+
+def _problems(files: Files, images: Path, masks: Path, meta: VideoMeta) -> Iterator[str]:
+    if not files.frames or not masks.is_dir():  # `video_files` has told so
         return
-    if not pictures(images):
-        yield f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})"
-        return
-    frames, labels = _frames(images, meta), _masks(masks, meta)
+    frames, labels = _from_start(files.frames, meta), _from_start(files.masks, meta)
     for stem in meta.asked:
         if stem not in frames:
             yield f"{images}: no picture {stem}, which {META} lists"
     for stem, mask in labels.items():
         if stem not in frames:
             yield f"{mask}: mask without image in {images}"
-        elif problem := pair(frames[stem], mask):
+        elif problem := files.pair_problem(stem):
             yield problem
-    yield from _first_mask_problems(masks, labels, meta)
     first_stems = set(meta.begins.values())
+    for stem in sorted(first_stems, key=natural_key):
+        yield from _first_mask_problems(files, masks, meta, stem)
     # A listed frame has a mask although no object begins there: then all listed frames need one.
     if set(labels) & set(meta.asked) - first_stems:
         for stem in meta.asked:
@@ -318,21 +323,18 @@ def sequence_problems(
                 yield f"{masks / stem}.png: no such mask, though {META} lists the frame"
 
 
-def _first_mask_problems(masks: Path, labels: Mapping[str, Path], meta: VideoMeta) -> Iterator[str]:
-    """Yield a line for each mask that lacks an object which begins in its frame."""
-    for stem in sorted(set(meta.begins.values())):
-        listed = [i for i, first in meta.begins.items() if first == stem]
-        if stem not in labels:
-            yield f"{masks / stem}.png: no such mask; by {META} objects {listed} begin there"
-            continue
-        try:
-            ids = object_ids(read_mask(labels[stem]))
-        except InputError as error:
-            yield str(error)
-            continue
-        lacking = sorted(set(listed) - set(ids))
-        if lacking:
-            yield (
-                f"{labels[stem]}: no object {', '.join(map(str, lacking))}, which by {META} begins "
-                f"there; the mask holds {', '.join(map(str, ids)) or 'none'}"
-            )
+def _first_mask_problems(files: Files, masks: Path, meta: VideoMeta, stem: str) -> Iterator[str]:
+    """Yield a line if a mask lacks an object which by meta.json begins in its frame."""
+    listed = [i for i, first in meta.begins.items() if first == stem]
+    if stem not in files.masks:
+        yield f"{masks / stem}.png: no such mask; by {META} objects {listed} begin there"
+        return
+    ids = files.ids_of(stem)
+    if ids is None:  # the reader's error is among the problems
+        return
+    lacking = sorted(set(listed) - set(ids))
+    if lacking:
+        yield (
+            f"{files.masks[stem]}: no object {', '.join(map(str, lacking))}, which by {META} "
+            f"begins there; the mask holds {', '.join(map(str, ids)) or 'none'}"
+        )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from vosmodels.data.listing import natural_key
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
 
@@ -34,12 +35,13 @@ class VideoMeta:
     @property
     def start(self) -> str:
         """Return the stem of the video's first frame; earlier files are ignored."""
-        return min(self.begins.values())
+        return min(self.begins.values(), key=natural_key)
 
     @property
     def asked(self) -> tuple[str, ...]:
         """Return the stems of all frames listed for an object, ascending."""
-        return tuple(sorted({stem for stems in self.frames.values() for stem in stems}))
+        stems = {stem for stems in self.frames.values() for stem in stems}
+        return tuple(sorted(stems, key=natural_key))
 
     def judged(self, labelled: Collection[str]) -> tuple[str, ...]:
         """Return the stems of the frames that scores are computed on, ascending.
@@ -88,7 +90,7 @@ def read_meta(path: Path) -> dict[str, VideoMeta]:
         ) from error
     return {
         name: VideoMeta(
-            {i: tuple(sorted(entry.frames)) for i, entry in video.objects.items()},
+            {i: tuple(sorted(entry.frames, key=natural_key)) for i, entry in video.objects.items()},
             {i: entry.category for i, entry in video.objects.items() if entry.category is not None},
         )
         for name, video in videos.items()

@@ -131,7 +131,7 @@ def _still_images(roots: Mapping[str, Path]) -> Folder:
         if name not in sets
     ]
     for images in sets.values():
-        problems += images.empty_folders()
+        problems += [*images.empty_folders(), *images.doubles()]
         problems += (f"{mask}: mask without image" for mask in images.lone_masks())
     published = next(iter(sets.values())).published if len(roots) == 1 else None
     splits = {name: tuple(map(StillImage, images.pairs())) for name, images in sets.items()}

@@ -59,6 +59,7 @@ def summarise(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[s
     """Return the command's result: set, licence, counts by split, and all problems."""
     splits = {name: [looks[item] for item in items] for name, items in folder.splits.items()}
     problems = [*folder.problems, *(p for facts in looks.values() for p in facts.problems)]
+    notes = [note for facts in looks.values() for note in facts.notes]
     result: dict[str, Any] = {"root": str(root), "set": folder.name}
     if folder.sets:
         result["sets"] = {name: _sum_images(folder, name, splits[name]) for name in splits}
@@ -68,11 +69,14 @@ def summarise(root: Path, folder: Folder, looks: Mapping[Item, Facts]) -> dict[s
                 problems += [facts.only_first for facts in videos if facts.only_first]
         result["licence"] = folder.licence()
         result["splits"] = {name: _sum(splits[name], name in folder.merged) for name in splits}
-    return result | {"problems": list(dict.fromkeys(problems))}
+    return result | {
+        "problems": list(dict.fromkeys(problems)),
+        "notes": list(dict.fromkeys(notes)),
+    }
 
 
 def _is_test(videos: Sequence[Facts]) -> bool:
-    """Return True if every video has a first mask alone, as in DAVIS's test sets."""
+    """Return True if the masks of all videos only give objects, as in DAVIS's test sets."""
     return all(facts.only_first for facts in videos)
 
 
@@ -122,6 +126,10 @@ def show(result: Mapping[str, Any]) -> None:
     out.print(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} ({how})")
     for problem in problems:
         out.print(f"  {problem}", markup=False)
+    if result["notes"]:
+        out.print(f"{len(result['notes'])} to look at, which are used as they are:")
+    for note in result["notes"]:
+        out.print(f"  {note}", markup=False)
 
 
 def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -134,7 +142,10 @@ def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None
     out.print(Grid(["split", *counts, "ids", "size"], rows, left=(0, 5, 6)).terminal())
     for name, split in splits.items():
         if split["first_masks_only"]:
-            out.print(f"{name}: only first frames have masks: nothing to train on or to score")
+            out.print(
+                f"{name}: masks only where objects begin: nothing to train on or to score here; "
+                "evaluate --out writes the masks that a benchmark's server scores"
+            )
 
 
 def _print_images(out: Console, sets: Mapping[str, Mapping[str, Any]]) -> None:
