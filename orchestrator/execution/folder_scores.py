@@ -6,8 +6,9 @@ from pathlib import Path
 
 from orchestrator.config.sections import DataConfig
 from orchestrator.execution.scoring import segmenters_of
-from orchestrator.planning.datasets import sequences
+from orchestrator.planning.datasets import sequences, unscorable_videos
 from vosmodels.checkpoint import load_model
+from vosmodels.data.files import unusable
 from vosmodels.data.masks import write_palette
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.evaluation.scores import Scores
@@ -25,6 +26,9 @@ def score_checkpoint(
     """
     keep_freed_memory()
     segmenters = segmenters_of(load_model(path), rows)
+    problems = unscorable_videos(data, split, stride=1)
+    if problems:
+        raise unusable(Path(data.root), split, problems)
     videos = sequences(data, split)
     by_name = {video.name: video for video in videos}
 

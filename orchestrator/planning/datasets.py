@@ -15,6 +15,7 @@ from orchestrator.config.stages import STAGE_KEYS, StageConfig, VideosConfig
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.davis import DavisDataset
+from vosmodels.data.scorable import unscorable
 from vosmodels.data.static_clips import StaticClips
 from vosmodels.data.static_images import StaticImages
 from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
@@ -72,7 +73,7 @@ def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSourc
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(**size, max_objects=data.max_objects)
     return SequenceClips(
-        [_videos(source, data.leave_out, labels) for source in _sources(data)],
+        [_videos(source, data.leave_out, labels, train.clip_length) for source in _sources(data)],
         **size,
         max_objects=data.max_objects,
         max_skip=_max_skip(stage),
@@ -89,6 +90,52 @@ def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     if isinstance(folder, DavisDataset):  # masks may be those of a benchmark's test set
         return folder.sequences(split, labels=None)
     return folder.sequences(split)
+
+
+def unscorable_videos(data: DataConfig, split: str, stride: int) -> dict[str, list[str]]:
+    """Return what keeps videos of a split from being scored at a stride, by name, a line each.
+
+    Judges the files of every video, and reads every mask of those whose files are sound. Generated
+    videos are sound. Raises InputError where the split does not exist.
+    """
+    if data.generated:
+        _generated_split(split)
+        return {}
+    folder = _folder(_own(data, split), data.leave_out)
+    if isinstance(folder, DavisDataset):
+        problems = folder.problems(split, labels=None)
+        videos = folder.open(name for name in folder.names(split) if name not in problems)
+        return problems | _unscorable(videos, stride)
+    problems = folder.problems(split)
+    names = (name for name in folder.videos(split) if name not in problems)
+    return problems | _unscorable(folder.open(split, names), stride)
+
+
+def _unscorable(videos: Sequence[ScoredVideo], stride: int) -> dict[str, list[str]]:
+    lines = {video.name: unscorable(video, stride=stride) for video in videos}
+    return {name: problems for name, problems in lines.items() if problems}
+
+
+def check_left_out(config: RunConfig) -> None:
+    """Raise InputError for names in data.leave_out that no folder of the run has."""
+    data = config.data
+    lists = [data.train, data.static, *(stage.data.train for stage in staged(config))]
+    sources = [source for entries in lists if isinstance(entries, tuple) for source in entries]
+    folders: list[DavisDataset | YouTubeVosDataset | StaticImages] = []
+    if not data.generated:
+        folders.append(_folder(_own(data, data.select), ()))
+    for source in sources:
+        if isinstance(source, VideosConfig):
+            folders.append(_folder(source, ()))
+        else:
+            folders.append(_open_images(Path(source.root), ()))
+    unknown = [n for n in data.leave_out if not any(folder.has(n) for folder in folders)]
+    if unknown:
+        roots = ", ".join(dict.fromkeys(str(folder.root) for folder in folders)) or data.root
+        raise InputError(
+            f"{', '.join(map(repr, unknown))}: no such video or image in {roots}; name a video by "
+            "its folder, an image by its file"
+        )
 
 
 def fingerprint(data: DataConfig, split: str) -> str:
@@ -144,14 +191,19 @@ def _own(data: DataConfig, split: str) -> VideosConfig:
     return VideosConfig(root=data.root, layout=layout, year=data.year, split=split)
 
 
-def _videos(source: VideosConfig, leave_out: tuple[str, ...], labels: bool) -> VideoSource:
-    """Open the videos of a source, with labelled frames only where `labels` are read."""
+def _videos(
+    source: VideosConfig, leave_out: tuple[str, ...], labels: bool, shortest: int
+) -> VideoSource:
+    """Open the videos of a source, with labelled frames only where `labels` are read.
+
+    shortest: least number of frames.
+    """
     folder = _folder(source, leave_out)
     if isinstance(folder, DavisDataset):
-        sequences = folder.sequences(source.split, labels=labels)
+        sequences = folder.sequences(source.split, labels=labels, shortest=shortest)
         first_only = frozenset(video.name for video in sequences if not video.labelled)
         return VideoSource(sequences, source.repeat, first_masks_only=first_only)
-    videos = [video.labelled_only() for video in folder.sequences(source.split)]
+    videos = [v.labelled_only() for v in folder.sequences(source.split, shortest=shortest)]
     return VideoSource(videos, source.repeat, label_gap=LABEL_GAP)
 
 

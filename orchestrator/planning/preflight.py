@@ -9,8 +9,8 @@ from pathlib import Path
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.planning.datasets import staged, training_clips
-from orchestrator.planning.protocol import scored_videos
+from orchestrator.planning.datasets import check_left_out, staged, training_clips
+from orchestrator.planning.protocol import check_scorable
 from orchestrator.planning.trials import trials
 from vosmodels import registry
 from vosmodels.backbones import load_backbone
@@ -52,10 +52,12 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
             name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
         for part in stage.per_folder():
             yield name, partial(training_clips, part, config.seed, labels=labels)
+    if data.leave_out:
+        yield "data.leave_out", partial(check_left_out, config)
     select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
     for key, protocol in (("select", select), ("report", report)):
         if protocol is not None:
-            yield f"data.{key} {protocol.split!r}", partial(scored_videos, protocol)
+            yield f"data.{key} {protocol.split!r}", partial(check_scorable, protocol)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) not in (None, "imagenet"):

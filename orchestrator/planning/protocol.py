@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.planning.datasets import fingerprint, sequences
+from orchestrator.planning.datasets import fingerprint, sequences, unscorable_videos
+from vosmodels.data.files import unusable
 from vosmodels.errors import InputError
 from vosmodels.types import ScoredVideo
 
@@ -22,6 +24,14 @@ def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
         f"{protocol.data.root}: split {protocol.split!r} has nothing to score, as its masks only "
         "show where objects begin; take a split whose frames are labelled"
     )
+
+
+def check_scorable(protocol: ScoringProtocol) -> None:
+    """Raise one InputError that names every video of a protocol that cannot be scored, and why."""
+    problems = unscorable_videos(protocol.data, protocol.split, protocol.stride)
+    if problems:
+        raise unusable(Path(protocol.data.root), protocol.split, problems)
+    scored_videos(protocol)
 
 
 def protocol_key(protocol: ScoringProtocol) -> list[str | int | None]:

@@ -286,7 +286,7 @@ def test_what_cannot_be_followed_is_told_before_anything_is_written(
             "the mask holds no object at 16 rows, so there is nothing to follow; draw ids above 0",
         ),
         ("dot.png", "give the network more rows"),
-        ("wide.png", "wide.png: mode 'I;16'; masks are palette"),
+        ("wide.png", "wide.png: mode 'I;16' with value 300; masks are palette"),
     ):
         words = ("--checkpoint", student, "--video", video, "--mask", tmp_path / name)
         told = refused(segment.main, *words, "--height", 16, "--out", tmp_path / "out.mp4")
@@ -304,7 +304,9 @@ def test_a_video_whose_frames_change_their_size_is_refused_by_the_frame(
     told = refused(segment.main, *words, "--out", tmp_path / "out.mp4")
     assert "frame 2 is 32x24, those before 64x48" in told
     words = ("--checkpoint", student, "--data", davis_root, "--split", "train")
-    assert "ant: frame 2 is 32x24, the first 64x48" in refused(evaluate.main, *words)
+    assert "ant: frames of several sizes: 00000.jpg 64x48, 00002.jpg 32x24" in refused(
+        evaluate.main, *words
+    )
 
 
 def test_a_video_that_is_none_is_named(refused, student, davis_root, tmp_path):

@@ -181,3 +181,23 @@ def test_processes_find_the_same(davis17_root: Path, capsys: pytest.CaptureFixtu
     words = (davis17_root, "--decode", "--workers")
     alone, together = (told_json(capsys, *words, count, code=1) for count in (1, 2))
     assert alone == together
+
+
+def test_what_may_not_be_meant_is_noted_at_exit_0(
+    davis17_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        folder = davis17_root / kind / "480p/cat"
+        for number in range(6):
+            (folder / f"{number:05d}.{suffix}").rename(folder / f"{number * 2 + 7}.{suffix}")
+        (folder / f"11.{suffix}").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = davis17_root / "JPEGImages/480p/ant/00000.jpg"
+    Image.open(path).save(path, exif=exif)
+    assert main([str(davis17_root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4] == "3 to look at, which are used as they are:"
+    assert "ant: 1 frames are turned as their EXIF orientation says, first 00000.jpg" in lines[-3]
+    assert "cat: numbers without zeros in front (7 ... 17); read in" in lines[-2]
+    assert "cat: no frame between 9 and 13; frames are" in lines[-1]

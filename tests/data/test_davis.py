@@ -219,14 +219,14 @@ def test_hidden_files_are_no_frames_and_change_no_fingerprint(davis_root: Path) 
         (folder.parent / "__MACOSX").mkdir()
     (davis_root / "ImageSets" / "2016" / "._val.txt").write_bytes(b"\0\xff")
     dataset = DavisDataset(davis_root)
-    assert dataset.problems("val") == []
+    assert dataset.problems("val") == {}
     assert dataset.fingerprint("val") == before
     assert dataset.splits() == ("offline_train", "offline_val", "train", "val")
 
 
 def test_two_pictures_of_one_name_are_refused(davis_root: Path) -> None:
     shutil.copy(mask(davis_root, "cat", 0), image(davis_root, "cat", 0).with_suffix(".png"))
-    (problem, *_) = DavisDataset(davis_root).problems("val")
+    (problem, *_) = DavisDataset(davis_root).problems("val")["cat"]
     assert "480p/cat: 00000.jpg and 00000.png: two pictures of one name" in problem
 
 
@@ -240,7 +240,7 @@ def test_suffixes_may_be_written_large(davis_root: Path) -> None:
 def test_frames_of_several_sizes_are_a_problem(davis_root: Path) -> None:
     for path in (image(davis_root, "cat", 3), mask(davis_root, "cat", 3)):
         Image.open(path).resize((32, 24)).save(path)
-    (problem,) = DavisDataset(davis_root).problems("val")
+    (problem,) = DavisDataset(davis_root).problems("val")["cat"]
     assert "cat: frames of several sizes: 00000.jpg 64x48, 00003.jpg 32x24" in problem
 
 
@@ -331,8 +331,8 @@ def test_all_problems_of_a_split_come_in_one_message(davis_root: Path) -> None:
     assert f"{mask(davis_root, 'bee', 1)}: mask of 10x20 pixels for an image of 64x48" in message
     assert f"{image(davis_root, 'bee', 2)}: not a picture" in message
     assert f"{davis_root / 'JPEGImages/480p/dog'}: no such folder" in message
-    assert len(dataset.problems("train")) == 5
-    assert dataset.problems("val") == []
+    assert sum(map(len, dataset.problems("train").values())) == 5
+    assert dataset.problems("val") == {}
 
 
 def test_many_problems_are_counted_not_listed(davis_root: Path) -> None:

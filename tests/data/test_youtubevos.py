@@ -149,7 +149,7 @@ def test_all_problems_of_a_split_come_in_one_message(youtubevos_root: Path) -> N
     dataset = YouTubeVosDataset(root)
     with pytest.raises(InputError, match=r"split 'train' cannot be used.*data\.leave_out"):
         dataset.sequences("train")
-    told = dataset.problems("train")
+    told = [line for lines in dataset.problems("train").values() for line in lines]
     images, masks = root / "train/JPEGImages", root / "train/Annotations"
     assert told == [
         f"{images / 'elk'}: no pictures (.jpg, .jpeg, .png)",
@@ -163,13 +163,13 @@ def test_all_problems_of_a_split_come_in_one_message(youtubevos_root: Path) -> N
         f"{images / 'yak'}: no such folder",
         f"{masks / 'yak'}: no such folder",
     ]
-    assert dataset.problems("valid") == []
+    assert dataset.problems("valid") == {}
 
 
 def test_a_corrupt_first_mask_is_a_problem_not_a_stop(youtubevos_root: Path) -> None:
     path = tiny.mask(youtubevos_root, "valid", "owl", 5)
     path.write_bytes(path.read_bytes()[:-40])
-    problems = YouTubeVosDataset(youtubevos_root).problems("valid")
+    problems = YouTubeVosDataset(youtubevos_root).problems("valid")["owl"]
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: corrupt or missing mask")
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, video_files
+from vosmodels.data.files import Files, too_short, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visible
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.errors import InputError
-from vosmodels.support.messages import near, together
+from vosmodels.support.messages import near
 from vosmodels.types import U8
 
 logger = logging.getLogger(__name__)
@@ -135,43 +135,53 @@ class DavisDataset:
         parts = self._parts() if held_out.BASE in self._files else {}
         return tuple(sorted({*self._files, *parts}))
 
-    def sequences(self, split: str, *, labels: bool | None = True) -> list[DavisSequence]:
+    def sequences(
+        self, split: str, *, labels: bool | None = True, shortest: int = 1
+    ) -> list[DavisSequence]:
         """Return the split's sequences in its order. Raises InputError as `check` does.
 
-        labels: as in `problems`.
+        labels, shortest: as in `problems`.
         """
-        self.check(split, labels=labels)
-        merge = self.year == 2016
-        return [_sequence(*self.folders(name), merge) for name in self.names(split)]
+        self.check(split, labels=labels, shortest=shortest)
+        return self.open(self.names(split))
 
-    def problems(self, split: str, *, labels: bool | None = True) -> list[str]:
-        """Return the problems of the split's files, a line each; empty if there is none.
+    def open(self, names: Iterable[str]) -> list[DavisSequence]:
+        """Return the named sequences, whose files have no problems."""
+        merge = self.year == 2016
+        return [_sequence(*self.folders(name), merge) for name in names]
+
+    def has(self, name: str) -> bool:
+        """Return True if the folder has a video of that name."""
+        return name in self._videos
+
+    def problems(
+        self, split: str, *, labels: bool | None = True, shortest: int = 1
+    ) -> dict[str, list[str]]:
+        """Return the problems of each video's files, a line each; videos without are left out.
 
         Looks at listings, headers and first masks; a file whose header is whole but whose content
         is corrupt is found when it is read. labels: True requires a mask of every frame; False is
         content with the first mask; None is True unless the masks of all videos only give their
-        objects, as in a benchmark's test set.
+        objects, as in a benchmark's test set. shortest: least number of frames.
         """
         folders = [self.folders(name) for name in self.names(split)]
         looks = [video_files(*places) for places in folders]
         if labels is None:
             labels = not all(files.frames and files.give_objects_alone() for files in looks)
         for places, files in zip(folders, looks, strict=True):
-            judge(files, *places, labels=labels)
+            judge(files, *places, labels=labels, shortest=shortest)
             for note in files.notes:
                 if note not in self._told:  # once, though every job of a plan asks again
                     logger.warning("%s", note)
             self._told.update(files.notes)
-        return [problem for files in looks for problem in dict.fromkeys(files.problems)]
+        by_name = zip(self.names(split), looks, strict=True)
+        return {name: list(dict.fromkeys(f.problems)) for name, f in by_name if f.problems}
 
-    def check(self, split: str, *, labels: bool | None = True) -> None:
+    def check(self, split: str, *, labels: bool | None = True, shortest: int = 1) -> None:
         """Raise one InputError that names the split's problems, all at once."""
-        problems = self.problems(split, labels=labels)
+        problems = self.problems(split, labels=labels, shortest=shortest)
         if problems:
-            raise InputError(
-                together(f"{self.root}: split {split!r} cannot be used", problems)
-                + "; restore the files, or leave the videos out: data.leave_out=[NAME, ...]"
-            )
+            raise unusable(self.root, split, problems)
 
     def fingerprint(self, split: str) -> str:
         """Hash names and sizes of the split's files: 32 hex digits."""
@@ -274,12 +284,13 @@ def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
     return DavisSequence(images.name, tuple(frames.values()), by_number, merge, labelled)
 
 
-def judge(files: Files, images: Path, masks: Path, *, labels: bool) -> None:
+def judge(files: Files, images: Path, masks: Path, *, labels: bool, shortest: int = 1) -> None:
     """Add the problems of a video's files, as DAVIS's layout wants them, to `files.problems`.
 
     images, masks: the folders of the files; labels: every frame must have a mask, else the first
-    alone.
+    alone; shortest: least number of frames.
     """
+    files.problems += too_short(images, len(files.frames), shortest)
     first = next(iter(files.frames), None)
     for stem, image in files.frames.items():
         if stem in files.masks:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from vosmodels.data.images import IMAGE_SUFFIXES, UPRIGHT, Header, header, read_frame
-from vosmodels.data.listing import masks_in, order_notes, pictures
+from vosmodels.data.images import UPRIGHT, Header, header, read_frame
+from vosmodels.data.listing import IMAGE_SUFFIXES, masks_in, order_notes, pictures
 from vosmodels.data.masks import PLAIN_MODES, object_ids, read_mask
 from vosmodels.errors import InputError
+from vosmodels.support.messages import together
 
 ReadIds = Callable[[Path], tuple[int, ...]]
 
@@ -174,6 +175,23 @@ def video_files(images: Path, masks: Path, *, decode: bool = False) -> Files:
     files.problems[:0] = problems
     files.inspect_as_video(images)
     return files
+
+
+def too_short(images: Path, frames: int, shortest: int) -> list[str]:
+    """Return a line if a video has fewer frames than a clip of `shortest`; none without frames."""
+    if not 0 < frames < shortest:
+        return []
+    return [f"{images}: {frames} frames with masks, too short for a clip of {shortest}"]
+
+
+def unusable(root: Path, split: str, problems: Mapping[str, Sequence[str]]) -> InputError:
+    """Make the error that names the problems of a split's videos, all at once, and the remedy."""
+    lines = [problem for of_video in problems.values() for problem in of_video]
+    names = ", ".join(list(problems)[:3]) + (", ..." if len(problems) > 3 else "")
+    return InputError(
+        together(f"{root}: split {split!r} cannot be used", lines)
+        + f"; restore the files, or leave the videos out: data.leave_out=[{names}]"
+    )
 
 
 def frame_problems(images: Path) -> list[str]:

@@ -18,7 +18,6 @@ from PIL import Image, UnidentifiedImageError
 from vosmodels.errors import InputError
 from vosmodels.types import U8
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 UPRIGHT = 1  # EXIF's orientation of a picture that is stored as it is seen
 _ORIENTATION = 0x0112  # EXIF tag
 _ON_THEIR_SIDE = (5, 6, 7, 8)  # orientations whose rows are the columns that are seen

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from vosmodels.data.images import IMAGE_SUFFIXES
+from vosmodels.data.listing import IMAGE_SUFFIXES
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near, together
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vosmodels.data.files import Files
-from vosmodels.data.images import IMAGE_SUFFIXES, orientation_of, read_frame, turn
-from vosmodels.data.listing import folders_in, is_mask, listing, visible
+from vosmodels.data.images import orientation_of, read_frame, turn
+from vosmodels.data.listing import IMAGE_SUFFIXES, folders_in, is_mask, listing, visible
 from vosmodels.data.masks import object_ids
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
@@ -149,6 +149,12 @@ class StaticImages:
         """Return all images, ascending by path. Raises InputError as `check` does."""
         self.check()
         return self.pairs()
+
+    def has(self, name: str) -> bool:
+        """Return True if `leave_out` may name an image of the folder by that name."""
+        return any(
+            name in self.names_of(pair) for folder, _ in self._folders for pair in folder.pairs()
+        )
 
     def pairs(self) -> list[StaticImage]:
         """Return all images, ascending by path, unchecked: masks may be missing."""

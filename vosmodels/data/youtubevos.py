@@ -8,13 +8,13 @@ object begins, and scores come from the benchmark's server.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, video_files
+from vosmodels.data.files import Files, too_short, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import listing, masks_in, natural_key, pictures, visible
 from vosmodels.data.masks import read_mask
@@ -180,39 +180,46 @@ class YouTubeVosDataset:
         """Return the names of the splits, sorted."""
         return tuple(sorted(self._splits))
 
-    def sequences(self, split: str) -> list[YouTubeVosSequence]:
+    def sequences(self, split: str, *, shortest: int = 1) -> list[YouTubeVosSequence]:
         """Return the split's sequences by name. Raises InputError as `check` does."""
         if split not in self._read:
-            self.check(split)
-            where = self.where(split)
-            self._read[split] = [
-                _sequence(*where.folders(name), meta) for name, meta in self.videos(split).items()
-            ]
+            self.check(split, shortest=shortest)
+            self._read[split] = self.open(split, self.videos(split))
         return self._read[split]
 
-    def problems(self, split: str) -> list[str]:
-        """Return the problems of the split's files, a line each; empty if there is none.
+    def open(self, split: str, names: Iterable[str]) -> list[YouTubeVosSequence]:
+        """Return the named sequences of a split, whose files have no problems."""
+        where, videos = self.where(split), self.videos(split)
+        return [_sequence(*where.folders(name), videos[name]) for name in names]
+
+    def has(self, name: str) -> bool:
+        """Return True if meta.json of a split has a video of that name."""
+        return any(name in read_meta(where.meta) for where in self._splits.values())
+
+    def problems(self, split: str, *, shortest: int = 1) -> dict[str, list[str]]:
+        """Return the problems of each video's files, a line each; videos without are left out.
 
         Looks at listings, picture headers and the masks that give objects; a picture whose header
         is whole but whose content is corrupt is found when the picture is read. Raises InputError
         if meta.json cannot be used.
         """
         where = self.where(split)
-        found: list[str] = []
+        found: dict[str, list[str]] = {}
         for name, meta in self.videos(split).items():
             files = video_files(*where.folders(name))
-            judge(files, *where.folders(name), meta)
-            found += dict.fromkeys(files.problems)
+            judge(files, *where.folders(name), meta, shortest=shortest)
+            if files.problems:
+                found[name] = list(dict.fromkeys(files.problems))
         return found
 
-    def check(self, split: str) -> None:
-        """Raise one InputError that names the split's problems, all at once."""
-        problems = self.problems(split)
+    def check(self, split: str, *, shortest: int = 1) -> None:
+        """Raise one InputError that names the split's problems, all at once.
+
+        shortest: least number of frames that have a mask.
+        """
+        problems = self.problems(split, shortest=shortest)
         if problems:
-            raise InputError(
-                together(f"{self.root}: split {split!r} cannot be used", problems)
-                + "; restore the files, or leave the videos out: data.leave_out=[NAME, ...]"
-            )
+            raise unusable(self.root, split, problems)
 
     def fingerprint(self, split: str) -> str:
         """Hash meta.json, and names and sizes of the split's files: 32 hex digits."""
@@ -293,11 +300,13 @@ def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
     return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
 
 
-def judge(files: Files, images: Path, masks: Path, meta: VideoMeta) -> None:
+def judge(files: Files, images: Path, masks: Path, meta: VideoMeta, *, shortest: int = 1) -> None:
     """Add the problems of a video's files, by its entry in meta.json, to `files.problems`.
 
-    images, masks: the folders of the files.
+    images, masks: the folders of the files; shortest: least number of frames that have a mask.
     """
+    labelled = set(_from_start(files.masks, meta)) & set(files.frames)
+    files.problems += too_short(images, len(labelled), shortest)
     files.problems += _problems(files, images, masks, meta)
 
 

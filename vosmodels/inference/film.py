@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from vosmodels.data.frames import frame_tensor
-from vosmodels.data.images import IMAGE_SUFFIXES, read_frame
+from vosmodels.data.images import read_frame
+from vosmodels.data.listing import IMAGE_SUFFIXES
 from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.data.overlay import overlay
 from vosmodels.errors import InputError
