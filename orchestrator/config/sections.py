@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 # Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
-    f"data.{key}" for key in ("root", "layout", "year", *PROTOCOL)
+    f"data.{key}" for key in ("root", "layout", "year", "leave_out", *PROTOCOL)
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
