@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -19,7 +18,7 @@ from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_store import waiting_for_mlflow
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class ProgressWatcher:
         self.records = {job.key: ledger.job(job.key) for job in jobs}
         self.project = project
         self.peak_mib: float | None = None  # None before the first measurement
-        self._console = Console(stderr=True)
+        self._console = screen(stderr=True)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._starts: dict[str, tuple[int, float]] = {}  # job key -> first step seen, at what time
@@ -139,7 +138,7 @@ class ProgressWatcher:
     def _print_once(self, job: Job, what: str, line: str) -> None:
         if (job.key, what) not in self._printed:
             self._printed.add((job.key, what))
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line)
 
 
 def memory_mib() -> float:

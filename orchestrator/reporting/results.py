@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
-
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitScores
 from vosmodels.support import provenance
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 
 BASELINE = "anchor"  # the role of a baseline row, by the word that files have for it
 ROLES = (BASELINE, "teacher", "trial", "soup")
@@ -103,7 +101,7 @@ class Results:
 
     def show(self) -> None:
         """Print which sweep this is and its table."""
-        out = Console(highlight=False, width=max(120, Console().width))
+        out = screen(columns=120)
         out.print(f"sweep {self.sweep} of {self.name}, {self.date}, commit {self.commit}")
         out.print(self.grid().terminal())
 

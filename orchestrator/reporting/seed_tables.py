@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rich.console import Console
-
 from orchestrator.reporting.results import shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split
 from vosmodels.evaluation.bootstrap import LEVEL
 from vosmodels.evaluation.boundary_errors import DISTANCES
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 
 MIN_SEEDS = 3  # a row with fewer says how many it has
 FEW = 5  # videos: an interval over so many or fewer is called weak
@@ -25,7 +23,7 @@ ADDED_NOTE = " Added: share of false positives; the other wrong pixels are misse
 
 def show(table: SeedTable) -> None:
     """Print the scores and, where they were counted, the boundary errors."""
-    out = Console(highlight=False, soft_wrap=True, width=max(210, Console().width))
+    out = screen(columns=210)
     rows = table.rows()
     for grid in (_scores(table, rows), _errors(rows)):
         if grid:

@@ -11,7 +11,7 @@ from orchestrator.planning.plan import Job
 from orchestrator.tracking.events import Losses, Warned
 from tests.stores import sweep_config, trial_job
 
-LONG = "loss.logit: " + "far " * 30 + "too much"  # is not broken into lines
+LONG = "loss.logit [a, b] of x:b:y: " + "far " * 30 + "too much"  # neither broken nor read by rich
 
 
 @pytest.mark.parametrize("terminal", [False, True])

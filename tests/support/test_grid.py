@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 
 GRID = Grid(
     ["row", "J", "note"],
@@ -113,3 +113,11 @@ def test_a_row_of_another_length_is_named():
 def test_importing_grid_imports_no_rich():
     code = "import sys, vosmodels.support.grid; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_screen_prints_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "leave out [ant, bee] of /data/a:b:c " + "far " * 60
+    screen().print(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    screen(stderr=True, columns=200).print(text)
+    assert capsys.readouterr().err == f"{text}\n"

@@ -1,4 +1,4 @@
-"""Render one table of text for a terminal, as Markdown and as HTML."""
+"""Print text on a terminal; render one table for it, as Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+
+def screen(*, stderr: bool = False, columns: int = 0) -> Console:
+    """Return a console that prints every text as it is: no [markup], no :emoji:, no line breaks.
+
+    columns: least width, as without a terminal rich takes 80 columns.
+    """
+    from rich.console import Console
+
+    width = max(columns, Console(stderr=stderr).width)
+    return Console(
+        stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=True
+    )
 
 
 @dataclass(frozen=True)

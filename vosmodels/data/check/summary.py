@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vosmodels.data.check.inspection import Facts, Item
 from vosmodels.data.check.inventory import Folder
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 from vosmodels.support.processes import helpers
 
 TELL_S = 5.0  # seconds between two lines of progress
@@ -114,7 +114,7 @@ def _sizes(items: Sequence[Facts]) -> list[list[int]]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Print the result of `summarise` on stdout."""
-    out = Console(highlight=False, soft_wrap=True)
+    out = screen()
     out.print(f"{result['root']}: {result['set']}")
     if "sets" in result:
         _print_images(out, result["sets"])
@@ -125,11 +125,11 @@ def show(result: Mapping[str, Any]) -> None:
     problems = result["problems"]
     out.print(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} ({how})")
     for problem in problems:
-        out.print(f"  {problem}", markup=False)
+        out.print(f"  {problem}")
     if result["notes"]:
         out.print(f"{len(result['notes'])} to look at, which are used as they are:")
     for note in result["notes"]:
-        out.print(f"  {note}", markup=False)
+        out.print(f"  {note}")
 
 
 def _print_videos(out: Console, splits: Mapping[str, Mapping[str, Any]]) -> None:
