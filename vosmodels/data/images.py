@@ -26,7 +26,7 @@ _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # by Pillow's name of t
 _TAIL = 8  # bytes of the longest end marker
 # A marker of a JPEG. In the coded data FF00 is the value FF, and FFD0 to FFD7 restart the decoder.
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
-_SCAN, _END, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+_END, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 
 
 def read_frame(path: Path) -> U8:
@@ -65,16 +65,14 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Walk the segments of a JPEG; return True if its end marker comes after a scan."""
-    place, scans = len(_JPEG_START), 0
+    """Walk the segments of a JPEG, over thumbnails inside them; return True if it has an end."""
+    place = len(_JPEG_START)
     while match := _MARKER.search(data, place):
         marker, place = match[1][0], match.end()
         if marker == _END:
-            return scans > 0
-        if marker in _WITHOUT_LENGTH:
-            continue
-        scans += marker == _SCAN
-        place += int.from_bytes(data[place : place + 2], "big")
+            return True
+        if marker not in _WITHOUT_LENGTH:
+            place += int.from_bytes(data[place : place + 2], "big")
     return False
 
 
