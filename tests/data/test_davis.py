@@ -179,6 +179,13 @@ def test_a_list_is_read_as_people_write_it(davis17_root: Path, name: str, text: 
     assert dataset.names(split) == ("my dog", "ant")
 
 
+def test_a_name_that_looks_like_a_comment_is_a_name(davis17_root: Path) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        (davis17_root / kind / "480p" / "bee").rename(davis17_root / kind / "480p" / "take #2")
+    (davis17_root / "ImageSets/2017/mine.txt").write_text("take #2\n#take #2\n")
+    assert DavisDataset(davis17_root).names("mine") == ("take #2",)
+
+
 def test_a_broken_list_is_told_when_its_split_is_asked_for(davis_root: Path) -> None:
     (davis_root / "ImageSets" / "2016" / "odd.txt").write_bytes(b"ant\n\xe9\n")
     dataset = DavisDataset(davis_root)

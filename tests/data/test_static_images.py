@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -212,3 +213,29 @@ def test_the_real_folder_holds_what_its_readme_says() -> None:
     images = StaticImages(root).images()
     assert len(images) == 1000
     assert all(0 < pair.object_mask().mean() < 1 for pair in images[::100])
+
+
+def test_two_images_of_one_mask_are_a_problem(tmp_path: Path) -> None:
+    root = write(tmp_path, LAYOUTS["plain"])
+    image = StaticImages(root).pairs()[0].image
+    shutil.copy(image, image.with_suffix(".jpeg"))
+    (problem,) = StaticImages(root).problems()
+    assert f"the mask of 2 images, {image.stem}.jpeg and {image.name}; keep one" in problem
+
+
+def test_left_out_images_are_not_used_and_not_judged(tmp_path: Path) -> None:
+    root = write(tmp_path, LAYOUTS["fss"])
+    first = StaticImages(root).pairs()[0]
+    first.mask.unlink()
+    name = first.image.relative_to(root)
+    for left_out in (str(name), str(name.with_suffix(""))):
+        folder = StaticImages(root, leave_out=[left_out])
+        assert (folder.problems(), len(folder.images()), folder.has(left_out)) == ([], 2, True)
+    assert not folder.has("abacus/9")
+
+
+def test_a_masks_suffix_may_be_written_large(tmp_path: Path) -> None:
+    root = write(tmp_path, LAYOUTS["plain"])
+    mask = StaticImages(root).pairs()[0].mask
+    mask.rename(mask.with_suffix(".PNG"))
+    assert StaticImages(root).problems() == []

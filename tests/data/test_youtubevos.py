@@ -238,3 +238,33 @@ def test_an_offline_part_without_videos_is_told(youtubevos_root: Path) -> None:
     tiny.write_meta(youtubevos_root / "train" / "meta.json", tiny.BEGINS, {})
     with pytest.raises(InputError, match="none of its 2 videos is in the split 'offline_val'"):
         YouTubeVosDataset(youtubevos_root).sequences("offline_val")
+
+
+def test_left_out_videos_are_in_no_split(youtubevos_root: Path) -> None:
+    dataset = YouTubeVosDataset(youtubevos_root, leave_out=["owl"])
+    assert [video.name for video in dataset.sequences("train")] == ["fox"]
+    assert dataset.fingerprint("train") != YouTubeVosDataset(youtubevos_root).fingerprint("train")
+    with pytest.raises(InputError, match=r"meta\.json: no video is left, as data\.leave_out"):
+        YouTubeVosDataset(youtubevos_root, leave_out=["owl", "fox"]).videos("train")
+
+
+def test_videos_with_too_few_labels_for_a_clip_are_problems(youtubevos_root: Path) -> None:
+    dataset = YouTubeVosDataset(youtubevos_root)
+    assert dataset.problems("train", shortest=4) == {}
+    problems = dataset.problems("train", shortest=5)  # owl's labels begin with its second frame
+    assert list(problems) == ["owl"]
+    assert "owl: 4 frames with masks, too short for a clip of 5" in problems["owl"][0]
+
+
+def test_frames_without_zeros_in_front_keep_their_order(youtubevos_root: Path) -> None:
+    before = YouTubeVosDataset(youtubevos_root).sequences("train")
+    for path in sorted((youtubevos_root / "train").glob("*/*/*.*")):
+        path.rename(path.with_name(f"{int(path.stem)}{path.suffix}"))
+    meta = json.loads((youtubevos_root / "train/meta.json").read_text())
+    for video in meta["videos"].values():
+        for thing in video["objects"].values():
+            thing["frames"] = [str(int(stem)) for stem in thing["frames"]]
+    (youtubevos_root / "train/meta.json").write_text(json.dumps(meta))
+    for old, new in zip(before, YouTubeVosDataset(youtubevos_root).sequences("train"), strict=True):
+        assert [int(path.stem) for path in new.images] == [int(path.stem) for path in old.images]
+        assert (new.begins, new.labelled, new.judged) == (old.begins, old.labelled, old.judged)
