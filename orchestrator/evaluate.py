@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import ConfigError
-from orchestrator.config.sections import DataConfig
+from orchestrator.config.sections import EXPERIMENT, MODEL, DataConfig
+from vosmodels.errors import InputError, UsageError
 from vosmodels.support import cli
 
 MODULE = "orchestrator.evaluate"
+SPLIT = "val"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--data", metavar="ROOT", help="a DAVIS or YouTube-VOS folder, or: generated"
     )
     parser.add_argument(
-        "--split", default="val", help="a name, or a FILE.txt of names; default: val"
+        "--split",
+        help=f"the videos: a name, or a FILE.txt of names; default: {SPLIT}, and of --masks the "
+        "split whose videos they are, or else every annotated video",
     )
     parser.add_argument(
         "--height",
@@ -40,50 +43,101 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=_path,
         help="write masks as palette PNG, in the layout of the benchmark",
     )
-    parser.add_argument("--masks", metavar="DIR", type=Path, help="masks to score")
-    parser.add_argument("--annotations", metavar="DIR", type=Path, help="true masks")
+    parser.add_argument("--masks", metavar="DIR", type=_path, help="masks to score")
+    parser.add_argument("--annotations", metavar="DIR", type=_path, help="true masks")
 
     return cli.run(parser, argv, _work)
 
 
-def _work(args: argparse.Namespace) -> Mapping[str, Any]:
-    cli.check_rows(args.height)
-    if args.masks and args.annotations and not (args.checkpoint or args.height):
-        for folder in (args.masks, args.annotations):
-            cli.check_exists(folder, "folder", "give one with a folder of PNG for each video")
-        from vosmodels.evaluation.runner import score_folders
+def _path(text: str) -> Path:
+    """Return a path of the command line; `~` is the home folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text).expanduser()
 
+
+def _work(args: argparse.Namespace) -> Mapping[str, Any]:
+    _check(args)
+    if args.masks:
         within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
         masks = within if within.is_dir() else args.masks
-        scores, origin = score_folders(masks, args.annotations), str(masks)
-    elif args.checkpoint and args.data and not args.masks:
-        data = DataConfig(root=args.data)
-        if not data.generated:
-            cli.check_exists(Path(data.root), "folder", "give the root of a dataset, or: generated")
+        origin = str(masks)
+    else:
         from orchestrator.tracking.checkpoint_refs import find
 
         source = find(args.checkpoint, args.tracking_uri)
-        from orchestrator.execution.folder_scores import score_checkpoint
-
         origin = source.origin
-        scores = score_checkpoint(source.path, data, args.split, rows=args.height, out=args.out)
-    else:
-        raise ConfigError(
-            [
-                "give --checkpoint and --data (and --height if needed), or --masks and "
-                "--annotations, but not parts of both"
-            ]
-        )
     from orchestrator.reporting.score_table import show_scores
-    from vosmodels.evaluation.scores import ON_THE_SERVER
+    from vosmodels.evaluation.scores import ON_THE_SERVER, PartialScores
 
+    try:
+        if args.masks:
+            from vosmodels.evaluation.runner import score_folders
+
+            scores = score_folders(masks, args.annotations, split=args.split)
+        else:
+            from orchestrator.execution.folder_scores import score_checkpoint
+
+            data, split = DataConfig(root=args.data), args.split or SPLIT
+            scores = score_checkpoint(source.path, data, split, rows=args.height, out=args.out)
+    except PartialScores as partial:
+        if partial.scores.sequences and not args.json:
+            show_scores(partial.scores, origin, wanted=partial.wanted)
+        print(f"error: {' '.join(str(partial).split())}", file=sys.stderr)
+        rest = {"mean": None, "partial": str(partial), "wanted": partial.wanted, "source": origin}
+        result = partial.scores.as_dict() | rest
+        result.pop("seen_unseen", None)
+        raise cli.CommandFailed(result) from None
     if not args.json:
         show_scores(scores, origin)
     note = {} if scores.sequences else {"note": ON_THE_SERVER}
     return {**scores.as_dict(), "source": origin, **note}
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise UsageError or InputError that lists every problem of the arguments.
+
+    Nothing is loaded for it, as libraries take seconds.
+    """
+    usage, input_ = list[str](), list[str]()
+
+    def check(problems: list[str], attempt: Callable[..., None], *values: Any) -> None:
+        try:
+            attempt(*values)
+        except (InputError, UsageError) as error:
+            problems.append(str(error))
+
+    on_disk = args.masks and args.annotations and not (args.checkpoint or args.data)
+    from_model = args.checkpoint and args.data and not (args.masks or args.annotations)
+    if not (on_disk or from_model):
+        usage.append(
+            "give --checkpoint and --data (and --height, --out if needed), or --masks and "
+            "--annotations, but not parts of both"
+        )
+    if on_disk:
+        usage += [
+            f"--{name} {getattr(args, name)}: only with --checkpoint, as the masks are there"
+            for name in ("height", "out")
+            if getattr(args, name) is not None
+        ]
+    check(usage, cli.check_rows, args.height)
+    for folder in (args.masks, args.annotations):
+        if folder is not None:
+            remedy = "give one with a folder of PNG for each video"
+            check(input_, cli.check_exists, folder, "folder", remedy)
+    if args.data and not DataConfig(root=args.data).generated:
+        remedy = "give the root of a dataset, or: generated"
+        check(input_, cli.check_exists, Path(args.data), "folder", remedy)
+    if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
+        remedy = "give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
+        check(input_, cli.check_exists, Path(args.checkpoint), "file", remedy)
+    if usage:
+        raise UsageError("\n".join(usage + input_))
+    if input_:
+        raise InputError("; ".join(input_))
 
 
 if __name__ == "__main__":

@@ -8,31 +8,38 @@ from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
 from vosmodels.support.grid import Grid
 
 
-def show_scores(scores: Scores, source: str) -> None:
+def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> None:
     """Print the scores of objects and their means, or why there are none.
 
     source: what was scored, in words. The rate is printed where frames
-    were segmented rather than masks read.
+    were segmented rather than masks read. wanted: number of videos to score, of which `scores`
+    has a part, so that their means are left out as no result; None where all were scored.
     """
     out = Console(highlight=False, soft_wrap=True)  # paths stay whole
     out.print(source)
-    out.print(_grid(scores).terminal() if scores.sequences else ON_THE_SERVER)
+    if wanted is not None:
+        out.print(f"partial, without a mean: {len(scores.sequences)} of {wanted} videos scored")
+    if scores.sequences:
+        out.print(_grid(scores, means=wanted is None).terminal())
+    elif wanted is None:
+        out.print(ON_THE_SERVER)
     if scores.fps is not None:
         out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
 
 
-def _grid(scores: Scores) -> Grid:
-    """Lay out every object, then the means over all, seen and unseen objects."""
+def _grid(scores: Scores, *, means: bool) -> Grid:
+    """Lay out every object, then with `means` those over all, seen and unseen objects."""
     rows = [
         [video.name, str(number), *_three(score.j, score.f)]
         for video in scores.sequences
         for number, score in video.objects.items()
     ]
-    rows.append(["mean", "", *_three(scores.j, scores.f)])
-    if means := scores.seen_unseen:
+    if means:
+        rows.append(["mean", "", *_three(scores.j, scores.f)])
+    if means and (four := scores.seen_unseen):
         for kind in ("seen", "unseen"):
-            rows.append([kind, "", *_three(means[f"j_{kind}"], means[f"f_{kind}"])])
-        rows.append(["G, mean of the four", "", "", "", f"{means['g']:.3f}"])
+            rows.append([kind, "", *_three(four[f"j_{kind}"], four[f"f_{kind}"])])
+        rows.append(["G, mean of the four", "", "", "", f"{four['g']:.3f}"])
     return Grid(["video", "object", "J", "F", "J&F"], rows)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vosmodels.data.masks import resize_ids
+from vosmodels.data.shrink import lost_ids, shrink_ids
 from vosmodels.errors import InputError
 from vosmodels.types import U8, ScoredVideo
 
@@ -20,22 +21,29 @@ def visited_frames(sequence: ScoredVideo, stride: int) -> list[int]:
 def given_mask(sequence: ScoredVideo, number: int, height: int | None) -> Tensor | None:
     """Return the ids (H, W) int64 of objects that begin in frame `number`, or None.
 
-    The mask is scaled to `height` rows, where a tiny object may vanish; it is then left out.
-    Raises InputError if frame 0 has no object left.
+    The mask is scaled to `height` rows, where each object keeps at least a pixel.
+    Raises InputError if frame 0 has no object, or if so few rows have no pixel for each object.
     """
     new = [i for i, first in sequence.begins.items() if first == number]
     if not new and number:
         return None
-    truth = scaled_mask(sequence, number, height)
-    ids = np.where(np.isin(truth, new), truth, 0)
-    if ids.any():
-        return torch.from_numpy(ids.astype(np.int64))
-    if number:
-        return None
-    raise InputError(
-        f"{sequence.name}: no object in the first mask at {truth.shape[0]} rows, so "
-        "nothing to follow; take it out of the split, or score at a larger height"
-    )
+    truth = sequence.mask(number)
+    ids = np.where(np.isin(truth, new), truth, 0).astype(np.uint8)
+    if not ids.any():
+        raise InputError(
+            f"{sequence.name}: no object in the mask of frame {number}, so nothing to follow; "
+            "draw one, or take the video out of the split"
+        )
+    if height is not None and height < ids.shape[0]:
+        width, _ = _size(ids, height)
+        small = shrink_ids(ids, height, width)
+        if lost := lost_ids(ids, small):
+            raise InputError(
+                f"{sequence.name}: frame {number} has no pixel left at {height} rows for objects "
+                f"{', '.join(map(str, lost))}; score at a larger height"
+            )
+        ids = small
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 def scaled_frame(sequence: ScoredVideo, index: int, height: int | None) -> U8:

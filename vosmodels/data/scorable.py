@@ -26,10 +26,16 @@ def unscorable(video: ScoredVideo, *, stride: int = 1) -> list[str]:
             problems[str(error)] = None
     if problems:
         return list(problems)
-    visited = visited_frames(video, stride)
-    if not video.last_counts and len(visited) < MIN_FRAMES:
-        return [
-            f"{video.name}: {len(video)} frames at stride {stride} leave nothing to score; wanted "
-            f"at least {MIN_FRAMES}, as the first and the last are not scored"
-        ]
-    return []
+    return too_short(video, stride=stride)
+
+
+def too_short(video: ScoredVideo, *, stride: int = 1) -> list[str]:
+    """Return a line if so few frames of a video are visited that none is scored, else nothing."""
+    if not video.judged or video.last_counts:
+        return []
+    if len(visited_frames(video, stride)) >= MIN_FRAMES:
+        return []
+    return [
+        f"{video.name}: {len(video)} frames at stride {stride} leave nothing to score; wanted "
+        f"at least {MIN_FRAMES}, as the first and the last are not scored"
+    ]

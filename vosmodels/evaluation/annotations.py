@@ -1,77 +1,248 @@
-"""List the masks of an annotations folder that a benchmark scores."""
+"""Match the masks of a folder with the annotated frames that a benchmark scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vosmodels.data import held_out
+from vosmodels.data import held_out, split_file
+from vosmodels.data.davis import DavisDataset, Year
+from vosmodels.data.images import image_size
+from vosmodels.data.listing import folders_in, masks_in, pictures
 from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.data.scorable import MIN_FRAMES
+from vosmodels.data.youtubevos import YouTubeVosDataset
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
+from vosmodels.support.messages import near
 
-MIN_FRAMES = 3  # least frames of a DAVIS video, whose first and last frames are not scored
+ON_SERVER = "masks that only give the objects cannot be scored here, only by the benchmark's server"
+YEARS: tuple[Year, ...] = (2017, 2016)
+_NAMED = 5  # names that a line lists
 
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
     """The annotated masks of a video that are scored.
 
-    judged: paths of the masks that are scored; begins: by object id, the stem of the frame that
-    gives the object, which is scored on later masks alone; merge: all ids are one object; unseen:
-    as in `ScoredVideo`.
+    masks: all of its masks by stem, in the order of their numbers; judged: the places in that order
+    of the masks that are scored, and their stems; begins: by object id, the place of the mask that
+    gives the object, which is scored on later masks alone; answers: the masks to score, by stem;
+    grows: an id that a judged mask shows first is an object that begins there; merge: all ids are
+    one object; unseen: as in `ScoredVideo`.
     """
 
     name: str
-    judged: tuple[Path, ...]
-    begins: Mapping[int, str]
+    masks: Mapping[str, Path]
+    judged: Mapping[int, str]
+    begins: Mapping[int, int]
+    answers: Mapping[str, Path] = field(default_factory=dict)
+    grows: bool = False
     merge: bool = False
     unseen: frozenset[int] | None = None
 
 
-def annotated(
-    folder: Path, names: Sequence[str], *, merge: bool
-) -> tuple[list[AnnotatedVideo], list[str]]:
-    """List the named videos of an annotations folder, and their problems, a line each.
+def answered(masks: Path) -> list[str]:
+    """Return the names of the videos that a folder of masks has a folder for, ascending.
 
-    YouTube-VOS's rules apply if a meta.json lies beside the folder and ids are not merged. Else
-    DAVIS's rules apply: objects are those of the first mask, and the first and the last frame are
-    not scored.
+    Raises InputError if there is none.
     """
-    beside = folder.parent / META
+    names = folders_in(masks)
+    if names:
+        return names
+    flat = " (the PNG there belong into a folder named as their video)" if masks_in(masks) else ""
+    raise InputError(f"{masks}: no folder with a folder of PNG masks for each video{flat}")
+
+
+def asked(annotations: Path, answers: Sequence[str], split: str | None) -> list[str]:
+    """Return the names of the annotated videos that are to be scored, ascending.
+
+    split: the name of a split of the dataset that `annotations` belongs to, or a FILE.txt of
+    names. None: the split whose videos are those of `answers`, or else all annotated videos, so
+    that a video without masks is missed.
+    Raises InputError if there is no video, or no such split.
+    """
+    names = folders_in(annotations)
+    if not names:
+        flat = "; give the folder that holds that of each video" if masks_in(annotations) else ""
+        raise InputError(f"{annotations}: no folder of annotated masks{flat}")
+    if split is None:
+        known = set(answers) & set(names)
+        lists = _lists(annotations).values()
+        return sorted(known) if any(known in of_years for of_years in lists) else names
+    if split_file.is_file(split):
+        return sorted(split_file.read(Path(split).expanduser(), names, annotations))
+    lists_by_name = _lists(annotations)
+    if split not in lists_by_name:
+        there = ", ".join(sorted(lists_by_name)) or "none"
+        raise InputError(
+            f"{annotations}: its dataset has no split {split!r}; there are: {there}"
+            f"{near(split, lists_by_name)}; a FILE.txt of video names is a split too"
+        )
+    return sorted(lists_by_name[split][0])
+
+
+def matched(
+    masks: Path, annotations: Path, names: Sequence[str], *, merge: bool
+) -> tuple[list[AnnotatedVideo], list[str]]:
+    """Match masks with the named videos' annotations, by the stems of the files.
+
+    Returns the videos whose masks can be scored, and the problems of all others, a line each; a
+    folder of masks that belongs to no annotated video is a problem too. Looks at listings, headers
+    and first masks. YouTube-VOS's rules apply if a meta.json lies beside `annotations` and ids are
+    not merged. Else DAVIS's rules apply: the first and the last frame are not scored, so that no
+    mask is needed there.
+    """
+    beside = annotations.parent / META
     metas = read_meta(beside) if beside.is_file() and not merge else None
-    videos, problems = [], []
+    known, answers = set(folders_in(annotations)), answered(masks)
+    problems = [
+        f"{masks / name}: belongs to no annotated video of {annotations}{near(name, known)}"
+        for name in answers
+        if name not in known
+    ]
+    missing = [name for name in names if name not in answers]
+    if missing:
+        problems.append(
+            f"no masks of {len(missing)} of {len(names)} annotated videos ({_some(missing)}); "
+            "make them, or name the videos that are wanted with --split"
+        )
+    videos = []
     for name in names:
+        if name in missing:
+            continue
         try:
             if metas is None:
-                videos.append(_of_davis(folder / name, merge))
+                video = _of_davis(annotations / name, merge)
             elif name in metas:
-                videos.append(_of_youtubevos(folder / name, metas[name]))
+                video = _of_youtubevos(annotations / name, metas[name])
             else:
-                problems.append(f"{folder / name}: {beside} names no such video")
+                raise InputError(f"{annotations / name}: {beside} names no such video")
+            video = replace(video, answers=masks_in(masks / name))
+            of_video = list(_mismatches(masks / name, video))
         except InputError as error:
-            problems.append(str(error))
+            of_video = [str(error)]
+        problems += of_video
+        videos += [] if of_video else [video]
     return videos, problems
 
 
+def _lists(annotations: Path) -> dict[str, list[set[str]]]:
+    """Return the videos of each split of the dataset that the annotations belong to, if any.
+
+    A split has two lists where a DAVIS folder holds those of 2017 and of 2016.
+    """
+    lists: dict[str, list[set[str]]] = {}
+    for splits, videos in _datasets(annotations):
+        for split in splits:
+            try:
+                lists.setdefault(split, []).append(set(videos(split)))
+            except InputError:  # an empty list, or objects without a category
+                continue
+    return lists
+
+
+def _datasets(annotations: Path) -> Iterator[tuple[Sequence[str], Callable[[str], Iterable[str]]]]:
+    """Yield the splits of each dataset that the annotations belong to, and what names a split's.
+
+    A folder of annotations may lie alone; then there is none.
+    """
+    if (annotations.parent / META).is_file():
+        with suppress(InputError):
+            own = YouTubeVosDataset(annotations.parent)
+            yield own.splits(), own.videos
+        return
+    absolute = annotations.absolute()
+    for folder in (absolute, absolute.parent):
+        if folder.name == "Annotations" and (folder.parent / "ImageSets").is_dir():
+            for year in YEARS:
+                with suppress(InputError):
+                    davis = DavisDataset(folder.parent, year)
+                    yield davis.splits(), davis.names
+
+
+def _mismatches(folder: Path, video: AnnotatedVideo) -> Iterator[str]:
+    """Yield what keeps the answers in a folder from being scored as the video's, a line each."""
+    answers = video.answers
+    missing = [f"{stem}.png" for stem in video.judged.values() if stem not in answers]
+    frames = {*video.masks, *_picture_stems(next(iter(video.masks.values())).parent)}
+    extra = [path.name for stem, path in answers.items() if stem not in frames]
+    if missing:
+        count = f"{len(missing)} of {len(video.judged)} scored frames"
+        yield f"{folder}: no mask of {count} ({_some(missing)})"
+    if extra:
+        yield f"{folder}: {len(extra)} of {len(answers)} masks belong to no frame ({_some(extra)})"
+    if (missing or extra) and answers:
+        first, annotated = next(iter(answers)), next(iter(video.masks))
+        if first != annotated:
+            yield (
+                f"{folder}: masks start at {first}, annotations at {annotated}: "
+                "are they numbered otherwise?"
+            )
+    odd = [
+        problem
+        for stem in video.judged.values()
+        if stem in answers and (problem := _size_problem(answers[stem], video.masks[stem]))
+    ]
+    if odd:
+        yield odd[0] + (f" (and {len(odd) - 1} more masks there)" if len(odd) > 1 else "")
+
+
+def _size_problem(mask: Path, annotation: Path) -> str | None:
+    """Compare the sizes of a mask and its annotation from their headers."""
+    try:
+        size, wanted = image_size(mask), image_size(annotation)
+    except InputError as error:
+        return str(error)
+    if size == wanted:
+        return None
+    return (
+        f"{mask}: {size[1]}x{size[0]} pixels, its annotation has {wanted[1]}x{wanted[0]}; "
+        "save it at that size"
+    )
+
+
+def _picture_stems(annotations: Path) -> set[str]:
+    """Return the stems of a video's pictures where JPEGImages lies beside Annotations."""
+    parts = list(annotations.absolute().parts)
+    if "Annotations" not in parts:
+        return set()
+    place = len(parts) - 1 - parts[::-1].index("Annotations")
+    folder = Path(*parts[:place], "JPEGImages", *parts[place + 1 :])
+    return set(pictures(folder)) if folder.is_dir() else set()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
 def _of_davis(folder: Path, merge: bool) -> AnnotatedVideo:
-    paths = sorted(folder.glob("*.png"))
+    masks = masks_in(folder)
+    paths = list(masks.values())
     if len(paths) < MIN_FRAMES:
-        raise InputError(f"{folder}: {len(paths)} PNG, wanted at least {MIN_FRAMES}")
+        inner = folders_in(folder)
+        why = f"; {ON_SERVER}" if len(paths) == 1 else ""
+        why = f"; give the folder that holds the videos' folders: {folder}" if inner else why
+        raise InputError(f"{folder}: {len(paths)} PNG, wanted at least {MIN_FRAMES}{why}")
     ids = object_ids(read_mask(paths[0], merge=merge))
     if not ids:
         raise InputError(f"{paths[0]}: no object in the first mask, so nothing to score")
-    return AnnotatedVideo(folder.name, tuple(paths[1:-1]), dict.fromkeys(ids, paths[0].stem), merge)
+    judged = dict(list(enumerate(masks))[1:-1])
+    begins = dict.fromkeys(ids, 0)
+    return AnnotatedVideo(folder.name, masks, judged, begins, grows=not merge, merge=merge)
 
 
 def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
-    paths = {path.stem: path for path in folder.glob("*.png")}
-    judged = tuple(paths[stem] for stem in meta.judged(paths) if stem > meta.start)
+    masks = masks_in(folder)
+    places = {stem: place for place, stem in enumerate(masks)}
+    judged = {places[stem]: stem for stem in meta.judged(list(masks)) if stem > meta.start}
     if not judged:
         raise InputError(
-            f"{folder}: {len(paths)} PNG for {len(meta.asked)} frames that {META} lists; masks "
-            "that only give the objects cannot be scored here, only by the benchmark's server"
+            f"{folder}: {len(masks)} PNG for {len(meta.asked)} frames that {META} lists; "
+            f"{ON_SERVER}"
         )
+    begins = {i: places[stem] for i, stem in meta.begins.items()}
     unseen = held_out.unseen(folder.name, meta.categories)
-    return AnnotatedVideo(folder.name, judged, meta.begins, unseen=unseen)
+    return AnnotatedVideo(folder.name, masks, judged, begins, unseen=unseen)

@@ -1,6 +1,8 @@
 """Run a segmenter over videos and score the masks as DAVIS or YouTube-VOS does.
 
-DAVIS: the mask of the first frame is given and its ids are the objects. The first and the last
+DAVIS: the objects are those of the first frame, whose mask is given. An object of the same layout
+that appears later, as in a person's own videos, is given where it begins and scored from the next
+frame on; the toolkit, whose videos have none, would leave it out. The first and the last
 frame of a video are not scored; J and F are means over a video's frames, then over all objects
 (DAVIS-2017, Pont-Tuset et al., arXiv:1704.00675, section 3; with one object per video this equals
 DAVIS-2016's mean over videos). YouTube-VOS (arXiv:1809.03327): each object is given in the frame
@@ -12,11 +14,12 @@ unseen, as those of offline_val do.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,16 +32,24 @@ from vosmodels.data.frames import (
     scaled_mask,
     visited_frames,
 )
-from vosmodels.data.masks import read_mask
+from vosmodels.data.masks import object_ids, read_mask
+from vosmodels.data.scorable import too_short
 from vosmodels.errors import InputError
-from vosmodels.evaluation.annotations import MIN_FRAMES, AnnotatedVideo, annotated
-from vosmodels.evaluation.scores import Scores, SequenceScore, Tally
+from vosmodels.evaluation.annotations import (
+    AnnotatedVideo,
+    answered,
+    asked,
+    matched,
+)
+from vosmodels.evaluation.scores import ObjectScore, PartialScores, Scores, SequenceScore, Tally
+from vosmodels.support.messages import together
 from vosmodels.support.processes import helpers
 from vosmodels.types import U8, ScoredVideo, Segmenter
 
+logger = logging.getLogger(__name__)
+
 FRAMES_A_WORKER = 1500  # fewer are read and scored in less time than another process starts in
 
-Place = TypeVar("Place", int, str)  # a frame's place in its video: its number or its file's stem
 OnMask = Callable[[str, int, U8], None]
 OnScored = Callable[[U8, U8, Sequence[int]], None]
 
@@ -81,113 +92,189 @@ def evaluate(
     frame; on_scored(truth, prediction, object ids) on every scored frame, with the objects scored
     on that frame.
 
-    Raises InputError on a video without objects in frame 0, with frames of several sizes, or, in
-    DAVIS, with fewer than three visited frames; ValueError on no videos, or a height or stride
-    below one.
+    Raises InputError as `check_scorable`, before the first video; PartialScores after the last, if
+    videos failed on the way, as on a corrupt picture or frames of several sizes; ValueError on no
+    videos, or a height or stride below one.
     """
     if not sequences or stride < 1 or (height is not None and height < 1):
         raise ValueError(
             f"{len(sequences)} sequences, height {height}, stride {stride}: at least 1 of each"
         )
-    results, seconds, frames = [], 0.0, 0
+    check_scorable(sequences, height=height, stride=stride)
+    run = _Run(segmenter_factory, height, stride, on_mask, on_scored)
+    results, failed, problems = [], [], []
     for sequence in sequences:
-        visited = visited_frames(sequence, stride)
-        if not sequence.last_counts and len(visited) < MIN_FRAMES:
-            raise InputError(
-                f"{sequence.name}: {len(sequence)} frames at stride {stride} leave nothing to "
-                f"score; wanted at least {MIN_FRAMES}, as the first and the last are not scored"
-            )
-        segmenter = segmenter_factory()
+        try:
+            objects = run.score(sequence)
+        except InputError as error:
+            failed.append(sequence.name)
+            problems.append(f"{sequence.name}: {error}")
+            continue
+        if objects:
+            results.append(SequenceScore(sequence.name, objects, sequence.unseen))
+    scores = Scores(tuple(results), run.frames / run.seconds if run.seconds else None)
+    if problems:
+        done = len(sequences) - len(problems)
+        head = f"{done} of {len(sequences)} videos done, the others failed"
+        raise PartialScores(together(head, problems), scores, len(sequences), tuple(failed))
+    return scores
+
+
+def check_scorable(
+    sequences: Sequence[ScoredVideo], *, height: int | None = None, stride: int = 1
+) -> None:
+    """Raise one InputError that names every video that cannot be scored, and why.
+
+    Reads the masks that give objects; height, stride: as in `evaluate`.
+    """
+    found = [problems for s in sequences if (problems := _unscorable(s, height, stride))]
+    if found:
+        head = f"{len(found)} of {len(sequences)} videos cannot be scored"
+        raise InputError(
+            together(head, [problem for problems in found for problem in problems])
+            + "; restore the files, or take the videos out of the split"
+        )
+
+
+def _unscorable(sequence: ScoredVideo, height: int | None, stride: int) -> list[str]:
+    """Return what stops a video from being scored, a line each, without reading every mask twice.
+
+    `vosmodels.data.scorable` reads them all, once, before a sweep or an evaluation starts.
+    """
+    try:
+        given_mask(sequence, 0, height)
+        return too_short(sequence, stride=stride)
+    except InputError as error:
+        return [str(error)]
+
+
+@dataclass
+class _Run:
+    """The settings of `evaluate`, and the frames and seconds of the segmenters so far."""
+
+    segmenter_factory: Callable[[], Segmenter]
+    height: int | None
+    stride: int
+    on_mask: OnMask | None
+    on_scored: OnScored | None
+    frames: int = 0
+    seconds: float = 0.0
+
+    def score(self, sequence: ScoredVideo) -> dict[int, ObjectScore]:
+        """Run a new segmenter over a video; return the scores by object. Raises InputError."""
+        visited = visited_frames(sequence, self.stride)
         begins = sequence.begins
-        tally = Tally(begins)
         scored = set(visited if sequence.last_counts else visited[:-1]) & set(sequence.judged)
-        size = None
+        segmenter, tally, size = self.segmenter_factory(), Tally(), None
         for number in visited:
-            mask = given_mask(sequence, number, height)
-            frame = frame_tensor(scaled_frame(sequence, number, height))
+            mask = given_mask(sequence, number, self.height)
+            frame = frame_tensor(scaled_frame(sequence, number, self.height))
             size = size or frame.shape
             if frame.shape != size:
                 raise InputError(
-                    f"{sequence.name}: frame {number} is {frame.shape[2]}x{frame.shape[1]}, the "
+                    f"frame {number} is {frame.shape[2]}x{frame.shape[1]}, the "
                     f"first {size[2]}x{size[1]}; a video has one size: scale its frames and masks"
                 )
             start = time.perf_counter()
             prediction = segmenter.step(frame, mask).cpu()  # waits for the device
-            seconds += time.perf_counter() - start
-            frames += 1
+            self.seconds += time.perf_counter() - start
+            self.frames += 1
             ids = prediction.numpy().astype(np.uint8)
-            if on_mask is not None:
-                on_mask(sequence.name, number, ids)
+            if self.on_mask is not None:
+                self.on_mask(sequence.name, number, ids)
             if number in scored and (followed := _following(begins, number)):
-                truth = scaled_mask(sequence, number, height)
+                truth = scaled_mask(sequence, number, self.height)
                 tally.add(truth, ids, followed)
-                if on_scored is not None:
-                    on_scored(truth, ids, followed)
-        if objects := tally.scores():
-            results.append(SequenceScore(sequence.name, objects, sequence.unseen))
-    return Scores(tuple(results), frames / seconds)
+                if self.on_scored is not None:
+                    self.on_scored(truth, ids, followed)
+        return tally.scores()
 
 
-def _following(begins: Mapping[int, Place], place: Place) -> list[int]:
-    """Return the objects that began before the frame at `place`."""
-    return [i for i, first in begins.items() if first < place]
+def _following(begins: Mapping[int, int], number: int) -> list[int]:
+    """Return the objects that began before frame `number`, ascending."""
+    return sorted(i for i, first in begins.items() if first < number)
 
 
 def score_folders(
-    masks: Path, annotations: Path, *, merge: bool = False, workers: int | None = None
+    masks: Path,
+    annotations: Path,
+    *,
+    split: str | None = None,
+    merge: bool = False,
+    workers: int | None = None,
 ) -> Scores:
     """Score masks on disk; both folders hold a folder of PNG masks for each video.
 
-    The videos in `masks` are scored on the annotated frames that the benchmark scores. DAVIS: all
+    split: the videos that are wanted, a name or a FILE.txt of names; None as `annotations.asked`.
+    They are scored on the annotated frames that the benchmark scores. DAVIS: all
     but the first and the last, for which no mask is needed. YouTube-VOS, recognised by the
     meta.json beside `annotations`: the frames that meta.json lists. merge: all ids are one object
     (DAVIS-2016). workers: number of processes, 1 for this process alone; None for one per usable
     core, as far as FRAMES_A_WORKER frames are there for each. The number of workers changes neither
     the scores nor their order.
-    Raises InputError that names all missing folders and frames at once, or a mask of another size;
-    ValueError on fewer than one worker.
+    Raises InputError on folders without videos, or no such split; PartialScores that names all
+    that is missing, belongs to no video or frame, or cannot be read, with the scores of the videos
+    without such a problem; ValueError on fewer than one worker.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers {workers}: at least 1, or None for what the machine has")
-    names = [p.name for p in sorted(masks.iterdir()) if p.is_dir()] if masks.is_dir() else []
-    if not names:
-        raise InputError(f"{masks}: no folder with a folder of PNG masks for each video")
-    videos, problems = annotated(annotations, names, merge=merge)
-    problems += [
-        f"{masks / video.name / path.name}: no such mask"
-        for video in videos
-        for path in video.judged
-        if not (masks / video.name / path.name).is_file()
-    ]
-    if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise InputError(f"cannot score {masks}: {'; '.join(problems[:10])}{more}")
+    wanted = asked(annotations, answered(masks), split)
+    videos, problems = matched(masks, annotations, wanted, merge=merge)
+    if problems and videos:
+        logger.warning("%s: %d problems; scoring what has none", masks, len(problems))
     if workers is None:
         affordable = sum(len(video.judged) for video in videos) // FRAMES_A_WORKER
         workers = min(len(os.sched_getaffinity(0)), affordable)
-    return Scores(tuple(_score_videos(masks, videos, min(workers, len(videos)))))
+    outcomes = _score_videos(videos, min(workers, len(videos)))
+    problems += [outcome for outcome in outcomes if isinstance(outcome, str)]
+    scores = Scores(tuple(o for o in outcomes if isinstance(o, SequenceScore)))
+    if problems:
+        head = f"{masks}: {len(scores.sequences)} of {len(wanted)} videos scored"
+        raise PartialScores(together(head, problems), scores, len(wanted))
+    return scores
 
 
-def _score_videos(
-    masks: Path, videos: Sequence[AnnotatedVideo], workers: int
-) -> list[SequenceScore]:
-    """Score every video; returns the scores in the order of `videos`."""
-    folders = [masks / video.name for video in videos]
+def _score_videos(videos: Sequence[AnnotatedVideo], workers: int) -> list[SequenceScore | str]:
+    """Return the scores of every video, or its problem, in the order of `videos`."""
     if workers < 2:
-        return list(map(_score_folder, folders, videos))
+        return list(map(_score_answers, videos))
     with helpers(workers) as pool:
-        return list(pool.map(_score_folder, folders, videos))
+        return list(pool.map(_score_answers, videos))
 
 
-def _score_folder(masks: Path, video: AnnotatedVideo) -> SequenceScore:
-    tally = Tally(video.begins)
-    for path in video.judged:
-        truth = read_mask(path, merge=video.merge)
-        prediction = read_mask(masks / path.name, merge=video.merge)
-        if truth.shape != prediction.shape:
-            raise InputError(
-                f"{masks / path.name}: {prediction.shape[1]}x{prediction.shape[0]} pixels, "
-                f"its annotation has {truth.shape[1]}x{truth.shape[0]}; save it at that size"
-            )
-        tally.add(truth, prediction, _following(video.begins, path.stem))
-    return SequenceScore(video.name, tally.scores(), video.unseen)
+def _score_answers(video: AnnotatedVideo) -> SequenceScore | str:
+    """Return the scores of a video's answers, or what stops them from being scored."""
+    tally, begins, answers = Tally(), dict(video.begins), video.answers
+    try:
+        for number, stem in video.judged.items():
+            truth = read_mask(video.masks[stem], merge=video.merge)
+            prediction = read_mask(answers[stem], merge=video.merge)
+            if video.grows:
+                begins = dict.fromkeys(_new_ids(truth, begins), number) | begins
+            tally.add(truth, prediction, _following(begins, number))
+        objects = tally.scores()
+        if any(score.j for score in objects.values()):
+            return SequenceScore(video.name, objects, video.unseen)
+        drawn = {i for stem in video.judged.values() for i in object_ids(read_mask(answers[stem]))}
+    except InputError as error:
+        return str(error)
+    if drawn and not video.merge and not drawn & set(begins):
+        return (
+            f"{next(iter(answers.values())).parent}: its masks hold ids "
+            f"{_listed(sorted(drawn))}, the annotations "
+            f"{_listed(sorted(begins))}; write the annotated id into an object's pixels"
+        )
+    return SequenceScore(video.name, objects, video.unseen)
+
+
+def _new_ids(truth: U8, begins: Mapping[int, int]) -> tuple[int, ...]:
+    """Return the ids of a mask where it shows others than `begins` has; mostly none.
+
+    Pixels are counted first, in a tenth of the time that finding the ids takes.
+    """
+    known = sum(np.count_nonzero(truth == i) for i in begins)
+    return () if known == np.count_nonzero(truth > 0) else object_ids(truth)
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")

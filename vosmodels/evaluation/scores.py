@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,28 +173,40 @@ class Scores:
         return [score for sequence in self.sequences for score in sequence.objects.values()]
 
 
+class PartialScores(InputError):
+    """Some videos could not be scored; the scores of the others are kept.
+
+    scores: those of the videos that were scored, whose means are not the result of the set;
+    wanted: number of videos to score; failed: names of the videos that failed while they were run.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        scores: Scores | None = None,  # defaults, as unpickling passes the message alone
+        wanted: int = 0,
+        failed: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.scores = scores or Scores(())
+        self.wanted = wanted
+        self.failed = failed
+
+
 class Tally:
     """A running list of J and F per object, so that no video is held in memory."""
 
-    def __init__(self, ids: Iterable[int]) -> None:
-        self.ids = tuple(ids)
-        self._j: dict[int, list[float]] = {i: [] for i in self.ids}
-        self._f: dict[int, list[float]] = {i: [] for i in self.ids}
+    def __init__(self) -> None:
+        self._j: dict[int, list[float]] = defaultdict(list)
+        self._f: dict[int, list[float]] = defaultdict(list)
 
-    def add(
-        self, truth: NDArray[Any], prediction: NDArray[Any], ids: Iterable[int] | None = None
-    ) -> None:
-        """Score one frame, truth and prediction (H, W) ids.
-
-        ids: the objects that are scored on the frame; None for all.
-        """
-        for i in self.ids if ids is None else ids:
+    def add(self, truth: NDArray[Any], prediction: NDArray[Any], ids: Iterable[int]) -> None:
+        """Score the objects `ids` on one frame, truth and prediction (H, W) ids."""
+        for i in ids:
             j, f = frame_scores(truth == i, prediction == i)
             self._j[i].append(j)
             self._f[i].append(f)
 
     def scores(self) -> dict[int, ObjectScore]:
-        """Return the scores by object id, leaving out objects that no frame scored."""
-        return {
-            i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in self.ids if self._j[i]
-        }
+        """Return the scores by object id, ascending, of the objects that a frame scored."""
+        return {i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in sorted(self._j)}
