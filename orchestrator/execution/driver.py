@@ -62,12 +62,20 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> in
 
     The keys of the trials hold the number, so it stays what the first run chose. An extended
     sweep, or one that continues on a larger machine, then keeps its finished trials.
+    Raises InputError if the file that holds the number is broken.
     """
     if config.cluster.threads is not None:
         return config.cluster.threads
-    settings = read_json(storage.sweeps / f"{sweep}.json")
-    if settings is not None:
-        return int(settings["threads"])
+    path = storage.sweeps / f"{sweep}.json"
+    try:
+        settings = read_json(path)
+        if settings is not None:
+            return int(settings["threads"])
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: does not say on how many threads the sweep runs ({error}); give the number "
+            "of its first run, which is part of its trials' keys: cluster.threads=N"
+        ) from error
     return placement(config, nodes_of(config), jobs, None).threads
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
+from vosmodels.errors import InputError
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.overlay import OverlayStrip
 from vosmodels.evaluation.runner import FirstFrameCopy, OnMask, OnScored, evaluate
@@ -29,6 +31,8 @@ from vosmodels.support.atomic_files import read_json, write_json
 from vosmodels.support.memory import keep_freed_memory
 from vosmodels.support.processes import helpers
 from vosmodels.types import ScoredVideo, Segmenter
+
+logger = logging.getLogger(__name__)
 
 FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stands
 BOUNDARY = "boundary"  # the key of boundary errors in saved scores and in a row's report
@@ -66,8 +70,8 @@ class Scorer:
 
     def boundary(self, name: str) -> Mapping[str, int]:
         """Read the counts of `BoundaryErrors` saved under a name; empty where there are none."""
-        counts: Mapping[str, int] = (self._saved(name) or {}).get(BOUNDARY, {})
-        return counts
+        saved = self._saved(name)
+        return {} if saved is None else saved[1]
 
     def strip(self) -> OverlayStrip:
         """Return an empty strip of the first video, whose `add` is an `on_mask` of `score`."""
@@ -85,7 +89,7 @@ class Scorer:
     def known(self, name: str) -> Scores | None:
         """Read the saved scores of a checkpoint's sha256 or of FIRST_FRAME_COPY, if any."""
         saved = self._saved(name)
-        return None if saved is None else Scores.from_dict(saved)
+        return None if saved is None else saved[0]
 
     def _once(self, name: str, segmenters: Callable[[], Segmenters]) -> Scores:
         if known := self.known(name):
@@ -111,11 +115,28 @@ class Scorer:
             on_mask=on_mask,
         )
 
-    def _saved(self, name: str) -> Mapping[str, Any] | None:
-        """Read a file of scores; None without one, or where an older one lacks boundary errors."""
-        saved: Mapping[str, Any] | None = read_json(self._path(name))
-        lacks = self.errors and saved and COUNTS - saved.get(BOUNDARY, {}).keys()
-        return None if lacks else saved
+    def _saved(self, name: str) -> tuple[Scores, Mapping[str, int]] | None:
+        """Read scores and boundary errors; None if there are none, or none that can be used.
+
+        A file that cannot be used is named in a warning, as its scores are computed anew. An older
+        one may lack the boundary errors that `errors` wants.
+        """
+        path = self._path(name)
+        try:
+            saved = read_json(path)
+            if saved is None:
+                return None
+            scores = Scores.from_dict(saved)
+            if not scores.sequences:
+                raise ValueError("no video")
+            counts: Mapping[str, int] = {
+                key: int(count) for key, count in saved.get(BOUNDARY, {}).items()
+            }
+        except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            logger.warning("%s: not the scores that were saved (%s); scoring anew", path, reason)
+            return None
+        return None if self.errors and COUNTS - counts.keys() else (scores, counts)
 
     def _path(self, name: str) -> Path:
         return self.storage.scores / f"{digest([name, *self._key])}.json"

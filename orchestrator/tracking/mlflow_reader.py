@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from orchestrator.tracking.events import Role
 from orchestrator.tracking.mlflow_names import OPENED, SWEEP, CheckpointRecord
 from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
+from vosmodels.support.atomic_files import read_json
 
 
 class MlflowReader:
@@ -132,7 +132,9 @@ class MlflowReader:
             raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
         try:
             path = self._client.download_artifacts(runs[0].info.run_id, name)
-            value: Mapping[str, Any] = json.loads(Path(path).read_text())
+            value: Mapping[str, Any] | None = read_json(Path(path))
+            if not isinstance(value, dict):
+                raise InputError(f"{path}: not a JSON object")
         except (MlflowException, OSError) as error:
             raise InputError(
                 f"{self.store.uri}: sweep {sweep} of {experiment!r} has no {name} yet ({error}); "

@@ -13,6 +13,7 @@ from orchestrator.tracking.events import Done, Failed, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
+from vosmodels.errors import InputError
 
 
 class Shown(Tracker):
@@ -112,3 +113,21 @@ def test_jobs_run_to_their_end_while_mlflow_is_away(plan, rounds, tmp_path, capl
     again = driver.execute(jobs, config, Storage(tmp_path), back)
     assert again.placement == "nothing was left to train"
     assert sorted(back.projected) == sorted(job.key for job in jobs.jobs)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"threads": ', "[]", "{}", '{"threads": "many"}', '{"threads": null}', "\0" * 9]
+)
+def test_a_sweep_whose_number_of_threads_cannot_be_read_is_not_started_on_another(
+    tmp_path, plan, text
+):
+    _, config = plan
+    storage = Storage(tmp_path)
+    driver.save_resolved_config(config, storage, "tiny", threads=3)
+    assert driver.threads_of(config, storage, "tiny", jobs=1) == 3
+    path = storage.sweeps / "tiny.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"cluster\.threads=N") as caught:
+        driver.threads_of(config, storage, "tiny", jobs=1)
+    assert str(path) in str(caught.value)
+    assert path.read_text() == text

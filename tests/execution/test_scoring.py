@@ -61,6 +61,36 @@ def test_scores_are_read_again_and_those_of_a_report_without_counts_computed_ane
     assert "added" in json.loads(kept(storage).read_text())["boundary"]
 
 
+BROKEN = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "NUL bytes": lambda data: bytes(len(data)),
+    "a list": lambda data: b"[]",
+    "a text": lambda data: b'"scores"',
+    "other keys": lambda data: data.replace(b"J_frames", b"J"),
+    "no video": lambda data: b'{"sequences": {}}',
+    "no number": lambda data: data.replace(b'"F_frames": [', b'"F_frames": [NaN, '),
+    "one more of J": lambda data: data.replace(b'"J_frames": [', b'"J_frames": [1.0, '),
+    "counts of another kind": lambda data: data.replace(b'"1": ', b'"1": "x", "0": '),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_of_scores_is_named_and_its_scores_made_anew(tmp_path, data, caplog, kind):
+    storage = Storage(tmp_path)
+    scores = reporting(storage, data).copy()
+    whole = kept(storage).read_bytes()
+    kept(storage).write_bytes(BROKEN[kind](whole))
+    again = reporting(storage, data)
+    assert again.boundary(FIRST_FRAME_COPY) == {}
+    assert f"{kept(storage)}: " in caplog.text
+    assert "scoring anew" in caplog.text
+    assert again.copy().sequences == scores.sequences
+    caplog.clear()
+    assert reporting(storage, data).known(FIRST_FRAME_COPY) is not None
+    assert not caplog.text
+
+
 def test_scores_lie_where_earlier_versions_kept_them(tmp_path, monkeypatch):
     monkeypatch.setattr(opened, "fingerprint", lambda data, split: f"content of {split}")
     scores = Scores((), None)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from tests.full_disk import room
+from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json, write_json, write_whole
 
 
@@ -53,3 +54,15 @@ def test_what_was_there_stays_where_the_new_value_cannot_be_written(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {1, 2})
     assert json.loads(path.read_text()) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b'{"a": 1', bytes(40), b"\xff\xfe{", b"[" * 100_000])
+def test_a_file_that_is_not_json_is_named_with_its_size(tmp_path, data):
+    path = tmp_path / "x.json"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"x\.json: {len(data)} bytes that are not JSON"):
+        read_json(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=r"x\.json: cannot be read \(Is a directory\)"):
+        read_json(path)

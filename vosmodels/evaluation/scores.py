@@ -151,15 +151,16 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """Read the mapping of `as_dict`, computing means and statistics from the frames."""
+        """Read the mapping of `as_dict`, computing means and statistics from the frames.
+
+        Raises KeyError, TypeError, ValueError or AttributeError if it is no such mapping, or a
+        value is outside [0, 1].
+        """
         return cls(
             tuple(
                 SequenceScore(
                     name,
-                    {
-                        int(number): ObjectScore(tuple(o["J_frames"]), tuple(o["F_frames"]))
-                        for number, o in sequence["objects"].items()
-                    },
+                    {int(number): _object_score(o) for number, o in sequence["objects"].items()},
                     frozenset(sequence["unseen"]) if "unseen" in sequence else None,
                 )
                 for name, sequence in values["sequences"].items()
@@ -171,6 +172,16 @@ class Scores:
         if not self.sequences:
             raise InputError(ON_THE_SERVER)
         return [score for sequence in self.sequences for score in sequence.objects.values()]
+
+
+def _object_score(values: Mapping[str, Any]) -> ObjectScore:
+    """Read the scores of an object, one J and one F for each of its frames."""
+    j_frames, f_frames = tuple(values["J_frames"]), tuple(values["F_frames"])
+    if not j_frames or len(j_frames) != len(f_frames):
+        raise ValueError(f"{len(j_frames)} values of J and {len(f_frames)} of F")
+    if odd := [value for value in (*j_frames, *f_frames) if not 0 <= value <= 1]:
+        raise ValueError(f"{odd[0]} is no J or F, which are 0 to 1")
+    return ObjectScore(j_frames, f_frames)
 
 
 class PartialScores(InputError):

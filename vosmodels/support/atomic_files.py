@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from vosmodels.errors import InputError
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file atomically: a reader sees the old or the new file, never a part.
@@ -39,8 +41,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read the value in a JSON file; None if there is no such file."""
+    """Read the value in a JSON file; None if there is no such file.
+
+    Raises InputError if the file cannot be read, or is not JSON, as after a torn write. A caller
+    that can make the value anew does so; another one passes the error on.
+    """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        size = path.stat().st_size
+        raise InputError(f"{path}: {size} bytes that are not JSON ({error})") from error
