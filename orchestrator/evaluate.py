@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.config.sections import EXPERIMENT, MODEL, DataConfig
 from vosmodels.errors import InputError, UsageError
 from vosmodels.support import cli
+from vosmodels.support.outputs import check_output
 
 MODULE = "orchestrator.evaluate"
 SPLIT = "val"
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         type=_path,
         help="write masks as palette PNG, in the layout of the benchmark",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="write masks also among those that --out holds"
     )
     parser.add_argument("--masks", metavar="DIR", type=_path, help="masks to score")
     parser.add_argument("--annotations", metavar="DIR", type=_path, help="true masks")
@@ -102,42 +106,51 @@ def _check(args: argparse.Namespace) -> None:
 
     Nothing is loaded for it, as libraries take seconds.
     """
-    usage, input_ = list[str](), list[str]()
+    usage, on_disk = list[str](), list[str]()
 
-    def check(problems: list[str], attempt: Callable[..., None], *values: Any) -> None:
+    def check(attempt: Callable[..., None], *values: Any, **options: Any) -> None:
         try:
-            attempt(*values)
-        except (InputError, UsageError) as error:
-            problems.append(str(error))
+            attempt(*values, **options)
+        except UsageError as error:
+            usage.append(str(error))
+        except InputError as error:
+            on_disk.append(str(error))
 
-    on_disk = args.masks and args.annotations and not (args.checkpoint or args.data)
-    from_model = args.checkpoint and args.data and not (args.masks or args.annotations)
-    if not (on_disk or from_model):
+    of_masks = args.masks and args.annotations and not (args.checkpoint or args.data)
+    of_model = args.checkpoint and args.data and not (args.masks or args.annotations)
+    if not (of_masks or of_model):
         usage.append(
             "give --checkpoint and --data (and --height, --out if needed), or --masks and "
             "--annotations, but not parts of both"
         )
-    if on_disk:
+    if of_masks:
         usage += [
             f"--{name} {getattr(args, name)}: only with --checkpoint, as the masks are there"
             for name in ("height", "out")
             if getattr(args, name) is not None
         ]
-    check(usage, cli.check_rows, args.height)
+    if args.overwrite and args.out is None:
+        usage.append("--overwrite: replaces what lies in --out; give that folder")
+    check(cli.check_rows, args.height)
     for folder in (args.masks, args.annotations):
         if folder is not None:
             remedy = "give one with a folder of PNG for each video"
-            check(input_, cli.check_exists, folder, "folder", remedy)
+            check(cli.check_exists, folder, "folder", remedy)
+    inputs = {}
     if args.data and not DataConfig(root=args.data).generated:
+        inputs["--data"] = Path(args.data).expanduser()
         remedy = "give the root of a dataset, or: generated"
-        check(input_, cli.check_exists, Path(args.data), "folder", remedy)
+        check(cli.check_exists, inputs["--data"], "folder", remedy)
     if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
+        inputs["--checkpoint"] = Path(args.checkpoint).expanduser()
         remedy = "give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
-        check(input_, cli.check_exists, Path(args.checkpoint), "file", remedy)
+        check(cli.check_exists, inputs["--checkpoint"], "file", remedy)
+    if args.out is not None and of_model:
+        check(check_output, args.out, inputs, folder=True, overwrite=args.overwrite)
     if usage:
-        raise UsageError("\n".join(usage + input_))
-    if input_:
-        raise InputError("; ".join(input_))
+        raise UsageError("\n".join(usage + on_disk))
+    if on_disk:
+        raise InputError("; ".join(on_disk))
 
 
 if __name__ == "__main__":

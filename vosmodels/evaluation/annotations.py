@@ -10,7 +10,7 @@ from pathlib import Path
 from vosmodels.data import held_out, split_file
 from vosmodels.data.davis import DavisDataset, Year
 from vosmodels.data.images import image_size
-from vosmodels.data.listing import folders_in, masks_in, pictures
+from vosmodels.data.listing import folders_in, listing, masks_in, pictures
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.data.scorable import MIN_FRAMES
 from vosmodels.data.youtubevos import YouTubeVosDataset
@@ -65,9 +65,11 @@ def asked(annotations: Path, answers: Sequence[str], split: str | None) -> list[
     Raises InputError if there is no video, or no such split.
     """
     names = folders_in(annotations)
-    if not names:
-        flat = "; give the folder that holds that of each video" if masks_in(annotations) else ""
-        raise InputError(f"{annotations}: no folder of annotated masks{flat}")
+    if not any(masks_in(annotations / name) for name in names):
+        raise InputError(
+            f"{annotations}: no folder with PNG masks in it; it has {listing(annotations)}; "
+            "give the folder that holds that of each video, such as DAVIS/Annotations/480p"
+        )
     if split is None:
         known = set(answers) & set(names)
         lists = _lists(annotations).values()
@@ -222,9 +224,7 @@ def _of_davis(folder: Path, merge: bool) -> AnnotatedVideo:
     masks = masks_in(folder)
     paths = list(masks.values())
     if len(paths) < MIN_FRAMES:
-        inner = folders_in(folder)
         why = f"; {ON_SERVER}" if len(paths) == 1 else ""
-        why = f"; give the folder that holds the videos' folders: {folder}" if inner else why
         raise InputError(f"{folder}: {len(paths)} PNG, wanted at least {MIN_FRAMES}{why}")
     ids = object_ids(read_mask(paths[0], merge=merge))
     if not ids:

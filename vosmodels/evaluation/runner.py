@@ -221,7 +221,7 @@ def score_folders(
     wanted = asked(annotations, answered(masks), split)
     videos, problems = matched(masks, annotations, wanted, merge=merge)
     if problems and videos:
-        logger.warning("%s: %d problems; scoring what has none", masks, len(problems))
+        logger.warning("%s: scoring the %d videos without a problem", masks, len(videos))
     if workers is None:
         affordable = sum(len(video.judged) for video in videos) // FRAMES_A_WORKER
         workers = min(len(os.sched_getaffinity(0)), affordable)
