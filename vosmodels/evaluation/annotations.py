@@ -31,7 +31,7 @@ class AnnotatedVideo:
     of the masks that are scored, and their stems; begins: by object id, the place of the mask that
     gives the object, which is scored on later masks alone; answers: the masks to score, by stem;
     grows: an id that a judged mask shows first is an object that begins there; merge: all ids are
-    one object; unseen: as in `ScoredVideo`.
+    one object; unlabelled: stems of frames that need no annotation; unseen: as in `ScoredVideo`.
     """
 
     name: str
@@ -41,6 +41,7 @@ class AnnotatedVideo:
     answers: Mapping[str, Path] = field(default_factory=dict)
     grows: bool = False
     merge: bool = False
+    unlabelled: frozenset[str] = frozenset()
     unseen: frozenset[int] | None = None
 
 
@@ -169,7 +170,7 @@ def _mismatches(folder: Path, video: AnnotatedVideo) -> Iterator[str]:
     """Yield what keeps the answers in a folder from being scored as the video's, a line each."""
     answers = video.answers
     missing = [f"{stem}.png" for stem in video.judged.values() if stem not in answers]
-    frames = {*video.masks, *_picture_stems(next(iter(video.masks.values())).parent)}
+    frames = video.masks.keys() | video.unlabelled
     extra = [path.name for stem, path in answers.items() if stem not in frames]
     if missing:
         count = f"{len(missing)} of {len(video.judged)} scored frames"
@@ -206,16 +207,6 @@ def _size_problem(mask: Path, annotation: Path) -> str | None:
     )
 
 
-def _picture_stems(annotations: Path) -> set[str]:
-    """Return the stems of a video's pictures where JPEGImages lies beside Annotations."""
-    parts = list(annotations.absolute().parts)
-    if "Annotations" not in parts:
-        return set()
-    place = len(parts) - 1 - parts[::-1].index("Annotations")
-    folder = Path(*parts[:place], "JPEGImages", *parts[place + 1 :])
-    return set(pictures(folder)) if folder.is_dir() else set()
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
@@ -244,5 +235,12 @@ def _of_youtubevos(folder: Path, meta: VideoMeta) -> AnnotatedVideo:
             f"{ON_SERVER}"
         )
     begins = {i: places[stem] for i, stem in meta.begins.items()}
-    unseen = held_out.unseen(folder.name, meta.categories)
-    return AnnotatedVideo(folder.name, masks, judged, begins, unseen=unseen)
+    images = folder.parent.with_name("JPEGImages") / folder.name
+    return AnnotatedVideo(
+        folder.name,
+        masks,
+        judged,
+        begins,
+        unlabelled=frozenset(pictures(images)) if images.is_dir() else frozenset(),
+        unseen=held_out.unseen(folder.name, meta.categories),
+    )
