@@ -198,8 +198,8 @@ GONE, NEW = "key_comp.weight", "module.key_comp.weight"
     ("gone", "new", "says"),
     [
         (True, True, f"1 missing, first '{GONE}' (nearest there: '{NEW}'); 1 unknown, first"),
-        (True, False, f"1 missing, first '{GONE}' (nearest there: 'key_comp.bias'); name"),
-        (False, True, f"1 unknown, first '{NEW}' (nearest wanted: '{GONE}'); name"),
+        (True, False, f"1 missing, first '{GONE}' (nearest there: 'key_comp.bias'); no model"),
+        (False, True, f"1 unknown, first '{NEW}' (nearest wanted: '{GONE}'); no model"),
     ],
 )
 def test_keys_that_do_not_fit_are_named_with_the_nearest_and_nothing_is_loaded(

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 _PROBLEMS_SHOWN = 10  # problems spelled out in one message
 
 
-def together(head: str, problems: list[str]) -> str:
-    """Join `head` and the problems to one line: ten in words, the rest as a count."""
-    more = len(problems) - _PROBLEMS_SHOWN
-    shown = problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+def together(head: str, problems: list[str], most: int = _PROBLEMS_SHOWN) -> str:
+    """Join `head` and the problems to one line: `most` in words, the rest as a count."""
+    more = len(problems) - most
+    shown = problems[:most] + ([f"and {more} more"] if more > 0 else [])
     return f"{head}: {'; '.join(shown)}"
 
 
