@@ -15,7 +15,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vosmodels.errors import InputError
-from vosmodels.support.tensors import read_weights_file
+from vosmodels.support.digests import check_sha256
+from vosmodels.support.tensors import check_file, read_weights_file
 from vosmodels.types import Features
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ RESNET_CHANNELS = {"resnet18": (64, 128, 256), "resnet50": (256, 512, 1024)}
 MOBILENET_CHANNELS = (24, 32, 96)
 MOBILENET_TAPS = (3, 6, 13)  # outputs of torchvision's `features` at strides 4, 8 and 16
 RGB = 3
+_AS_SAVED = "give weights as torchvision saves them"
 
 
 class Encoder(nn.Module):
@@ -239,18 +241,49 @@ def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dic
                 f"{place}: {name!r} has shape {tuple(value.shape)}, {encoder.architecture} wants "
                 f"{tuple(shape)}; give weights of that architecture"
             )
+        if value.is_floating_point() != own.is_floating_point():
+            raise InputError(f"{place}: {name!r} is {value.dtype}, wanted {own.dtype}; {_AS_SAVED}")
         value = value.to(own)
         filled[key] = value if shape == own.shape else torch.cat([value, own[:, RGB:]], 1)
     return filled
 
 
+def check_imagenet(model: nn.Module) -> None:
+    """Raise InputError where torchvision's cached weights for a model's encoders are corrupt.
+
+    Weights that are not cached yet are left to `load_backbone`, which fetches them.
+    """
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            _, path = _imagenet_file(module.architecture)
+            if path.exists():
+                _check_imagenet(path)
+
+
 def _imagenet(architecture: str) -> Mapping[str, Tensor]:
-    weights = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1
-    try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, weights_only=True)
-    except OSError as error:  # URLError and its kin are OSErrors
-        raise InputError(
-            f"{weights.url}: cannot be fetched ({error}); without network give the same weights "
-            f"as a file: backbone: FILE"
-        ) from error
-    return state
+    url, path = _imagenet_file(architecture)
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except (OSError, EOFError) as error:  # URLError and its kin are OSErrors
+            raise InputError(
+                f"{url}: cannot be fetched ({error}); without network give the same weights "
+                f"as a file: backbone: FILE"
+            ) from error
+    _check_imagenet(path)
+    return read_weights_file(path)
+
+
+def _imagenet_file(architecture: str) -> tuple[str, Path]:
+    """Return the address of torchvision's weights and the file that torch keeps them in."""
+    url: str = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
+    return url, Path(torch.hub.get_dir()).expanduser() / "checkpoints" / url.rpartition("/")[2]
+
+
+def _check_imagenet(path: Path) -> None:
+    """Compare a cached file with the first digits of its sha256, which end its name."""
+    check_file(path, "the weights that torchvision keeps there, as a file")
+    expected = path.stem.rpartition("-")[2]
+    remedy = "delete it, and the next run fetches it again"
+    check_sha256(path, expected, remedy, named_in="the one that its name ends in")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.models import ModelConfig
@@ -13,8 +16,8 @@ from orchestrator.planning.datasets import check_left_out, staged, training_clip
 from orchestrator.planning.protocol import check_scorable
 from orchestrator.planning.trials import trials
 from vosmodels import registry
-from vosmodels.backbones import load_backbone
-from vosmodels.checkpoint import load_weights
+from vosmodels.backbones import check_imagenet, load_backbone
+from vosmodels.checkpoint import OtherModel, load_weights, trained_options
 from vosmodels.errors import InputError
 
 
@@ -60,8 +63,8 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"data.{key} {protocol.split!r}", partial(check_scorable, protocol)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
-            if getattr(model, key) not in (None, "imagenet"):
-                yield f"{section}.{key}", partial(_load, model, key)
+            if getattr(model, key) is not None:
+                yield f"{section}.{key}", partial(_load, section, model, key)
 
 
 def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
@@ -82,10 +85,37 @@ def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
     return trains_teacher or stem or trial
 
 
-def _load(model: ModelConfig, key: str) -> None:
-    path = Path(getattr(model, key)).expanduser()
+def _load(section: str, model: ModelConfig, key: str) -> None:
+    """Load a file of a section into its model. Raises InputError that says what to set instead."""
+    source = getattr(model, key)
     network = registry.build(model.name, seed=0, **model.options)
     if key == "weights":
-        load_weights(network, path)
+        try:
+            load_weights(network, Path(source).expanduser())
+        except OtherModel as error:
+            if error.name not in registry.REGISTRY:
+                raise
+            overrides = " ".join(_overrides(section, model, error.name, error.config))
+            raise InputError(f"{error.problem}; to use them set {overrides}") from error
+    elif source == "imagenet":
+        check_imagenet(network)
     else:
-        load_backbone(network, path)
+        load_backbone(network, Path(source).expanduser())
+
+
+def _overrides(
+    section: str, model: ModelConfig, name: str, config: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the overrides that make a section fit weights of model `name`, as shell words."""
+    wanted = trained_options(name, config, model.options)
+    known = registry.entry(name).config.model_fields
+    if name != model.name:
+        yield f"{section}.name={name}"
+    if model.options.keys() <= known.keys():
+        changes = {f".{option}": value for option, value in wanted.items()}
+    else:  # an option that the other model does not have can only go with all the others
+        kept = {option: value for option, value in model.options.items() if option in known}
+        changes = {"": {**kept, **wanted}}
+    for option, value in changes.items():
+        text = json.dumps(value, separators=(",", ": "))
+        yield shlex.quote(f"{section}.options{option}={text}")

@@ -1,4 +1,8 @@
+import dataclasses
+import hashlib
+import shutil
 import urllib.error
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,13 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from tests.model_tools import SHARED, network, textured_frames
-from vosmodels.backbones import KeyEncoder, MobileNetV2Encoder, ResNetEncoder, load_backbone
+from vosmodels.backbones import (
+    KeyEncoder,
+    MobileNetV2Encoder,
+    ResNetEncoder,
+    check_imagenet,
+    load_backbone,
+)
 from vosmodels.errors import InputError
 from vosmodels.support.tensors import read_weights_file
 
@@ -154,24 +164,93 @@ def test_imagenet_without_network_names_the_address_and_the_remedy(
         load_backbone(model, "imagenet")
 
 
-def test_imagenet_fills_both_encoders_by_architecture(
-    monkeypatch: pytest.MonkeyPatch, mobilenet: dict[str, torch.Tensor]
+def _imagenet_cache(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, states: Mapping[str, dict[str, torch.Tensor]]
+) -> dict[str, Path]:
+    """Fill torch's cache with files named by the first digits of their sha256; return them."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    cache = folder / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    paths = {}
+    for name, state in states.items():
+        torch.save(state, cache / "new.pth")
+        digest = hashlib.sha256((cache / "new.pth").read_bytes()).hexdigest()[:8]
+        paths[name] = (cache / "new.pth").rename(cache / f"{name}-{digest}.pth")
+        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+        url = f"https://weights.invalid/models/{paths[name].name}"
+        monkeypatch.setattr(weights, "_value_", dataclasses.replace(weights.value, url=url))
+    return paths
+
+
+def test_imagenet_fills_both_encoders_by_architecture_from_torchs_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mobilenet: dict[str, torch.Tensor]
 ):
-    asked: list[str] = []
-
-    def fetch(url: str, **_: Any) -> dict[str, torch.Tensor]:
-        asked.append(url.rsplit("/", 1)[1].split("-")[0])
-        name = asked[-1]
-        return (
-            mobilenet if name == "mobilenet_v2" else torchvision.models.get_model(name).state_dict()
-        )
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    resnet = torchvision.models.resnet18(weights=None).state_dict()
+    _imagenet_cache(monkeypatch, tmp_path, {"mobilenet_v2": mobilenet, "resnet18": resnet})
     model = network("mobilevos_resnet18", seed=0)
     load_backbone(model, "imagenet")
-    assert asked == ["resnet18", "mobilenet_v2"]
+    check_imagenet(model)
     filled = model.value_encoder.get_parameter("features.1.conv.0.0.weight")
     torch.testing.assert_close(filled.detach(), mobilenet["features.1.conv.0.0.weight"])
+    filled = model.key_encoder.get_parameter("res2.0.conv1.weight")
+    torch.testing.assert_close(filled.detach(), resnet["layer1.0.conv1.weight"])
+
+
+def test_imagenet_weights_that_are_fetched_are_kept_in_torchs_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mobilenet: dict[str, torch.Tensor]
+):
+    path = _imagenet_cache(monkeypatch, tmp_path, {"mobilenet_v2": mobilenet})["mobilenet_v2"]
+    elsewhere = path.rename(tmp_path / "served.pth")
+    asked: list[str] = []
+
+    def serve(url: str, target: str, **_: Any) -> None:
+        asked.append(url)
+        shutil.copy(elsewhere, target)
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", serve)
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
+    check_imagenet(model)
+    assert not path.exists()
+    load_backbone(model, "imagenet")
+    assert asked == [f"https://weights.invalid/models/{path.name}"]
+    assert path.read_bytes() == elsewhere.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "folder"])
+def test_a_damaged_file_in_torchs_cache_is_named_and_nothing_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mobilenet: dict[str, torch.Tensor],
+    damage: str,
+):
+    path = _imagenet_cache(monkeypatch, tmp_path, {"mobilenet_v2": mobilenet})["mobilenet_v2"]
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    else:
+        flipped = bytes([*data[:90000], data[90000] ^ 1, *data[90001:]])
+        path.write_bytes({"cut": data[:5000], "flipped": flipped, "empty": b""}[damage])
+    model = network("mobilevos_mobilenetv2_noaspp", seed=0)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    says = {"empty": "empty, 0 bytes", "folder": "is a folder"}.get(damage, "delete it, and the")
+    for check in (lambda: load_backbone(model, "imagenet"), lambda: check_imagenet(model)):
+        with pytest.raises(InputError, match=rf"{path}: .*{says}"):
+            check()
+    assert all(torch.equal(v, before[key]) for key, v in model.state_dict().items())
+
+
+def test_load_backbone_refuses_integers_where_it_wants_floats(
+    tmp_path: Path, mobilenet: dict[str, torch.Tensor]
+):
+    for odd, says in (
+        (torch.ones(32, dtype=torch.int8), "is int8"),
+        (torch.full((32,), torch.nan), r"has NaN \(32 of 32\)"),
+    ):
+        path = tmp_path / "odd.safetensors"
+        safetensors.torch.save_file({**mobilenet, "features.0.1.bias": odd}, path)
+        with pytest.raises(InputError, match=rf"'features\.0\.1\.bias' {says}"):
+            load_backbone(network("mobilevos_mobilenetv2_noaspp", seed=0), path)
 
 
 def test_read_weights_file_names_a_missing_file(tmp_path: Path):

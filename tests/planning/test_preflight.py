@@ -1,13 +1,20 @@
-"""Test which data the checks before a sweep ask for: that of every trial, not of the file alone."""
+"""Test which data and weights the checks before a sweep ask for: those of every trial."""
+
+import json
+import shlex
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 
 from orchestrator.config import SweepConfig
+from orchestrator.config.loading import load_run
 from orchestrator.planning import preflight
 from orchestrator.planning.paths import located
 from tests.conftest import write_davis
+from vosmodels import checkpoint, registry
 
 LABEL_FREE = {"ce": 0.0, "logit": 1.0, "representation": 0.0, "sampling": "all"}
 
@@ -117,3 +124,99 @@ def test_a_still_image_is_left_out_by_its_file(davis_root, tmp_path):
     }
     assert "c.png: mask of 8x6 pixels for an image of 9x6" in told(davis_root, data=data, **changes)
     check(davis_root, {"loss.ce": [1.0]}, data=data | {"leave_out": ["images/c.jpg"]}, **changes)
+
+
+def trained(folder, name, **options):
+    """The checkpoint of a model with random weights."""
+    model = registry.build(name, seed=0, **options)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    return checkpoint.write(folder, model.state_dict(), info)[0]
+
+
+def bare(folder, name):
+    """The weights of a model in a file that does not describe them."""
+    path = folder / "bare.safetensors"
+    safetensors.torch.save_file(dict(registry.build(name, seed=0).state_dict()), path)
+    return path
+
+
+STUDENT = "mobilevos_mobilenetv2"
+NOASPP = f"{STUDENT}_noaspp"
+
+
+@pytest.mark.parametrize(
+    ("of", "options", "given", "overrides"),
+    [
+        (NOASPP, {}, {}, f"student.name={NOASPP}"),
+        (None, {}, {}, f"student.name={NOASPP}"),
+        (
+            "stcn_mobilenetv2",
+            {},
+            {"queue": 3},
+            "student.name=stcn_mobilenetv2 'student.options={}'",
+        ),
+        (
+            STUDENT,
+            {"queue": 5, "key_channels": 32},
+            {"queue": 3},
+            "student.options.key_channels=32",
+        ),
+        (
+            STUDENT,
+            {"aspp_rates": (2, 4, 6)},
+            {"key_channels": 32},
+            "'student.options.aspp_rates=[2,4,6]' student.options.key_channels=64",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_told_with_the_overrides_that_make_them_fit(
+    tmp_path, of, options, given, overrides
+):
+    path = trained(tmp_path, of, **options) if of else bare(tmp_path, NOASPP)
+    file = tmp_path / "run.yaml"
+    root = write_davis(tmp_path / "davis", 2016)
+    values = {
+        "data": {"root": str(root), "select_height": 48},
+        "loss": LABEL_FREE,
+        "teacher": {"steps": 0},
+        "train": {"steps": 2, "clip_length": 3, "crop": 32},
+        "student": {"name": STUDENT, "weights": str(path), "options": given},
+    }
+    file.write_text(json.dumps(values))
+    with pytest.raises(preflight.Missing) as caught:
+        preflight.check(located(load_run(file)))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"student.weights: {path}: weights of another model: ")
+    assert problem.endswith(f"; to use them set {overrides}")
+    preflight.check(located(load_run(file, shlex.split(overrides))))
+
+
+def test_weights_that_no_model_fits_are_told_so(first_masks, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    safetensors.torch.save_file({"w": torch.ones(2)}, path)
+    with pytest.raises(preflight.Missing, match="no model of the registry fits them"):
+        check(first_masks, {"loss.tau": [0.1]}, teacher={"weights": str(path)})
+
+
+def test_weights_that_are_no_numbers_and_a_damaged_cache_are_told_together(
+    first_masks, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    (cache / "mobilenet_v2-b0353104.pth").write_bytes(b"cut")
+    path = bare(tmp_path, STUDENT)
+    state = safetensors.torch.load_file(path)
+    state["key_comp.weight"][0, 0, 0, 0] = float("nan")
+    safetensors.torch.save_file(state, path)
+    with pytest.raises(preflight.Missing) as caught:
+        check(
+            first_masks,
+            {"loss.tau": [0.1]},
+            student={"name": STUDENT, "weights": str(path)},
+            teacher={"backbone": "imagenet", "steps": 0},
+        )
+    weights, backbone = caught.value.problems
+    assert weights.startswith(f"student.weights: {path}: 1 of ")
+    assert "'key_comp.weight' has NaN (1 of " in weights
+    assert backbone.startswith(f"teacher.backbone: {cache / 'mobilenet_v2-b0353104.pth'}: corrupt")
