@@ -21,7 +21,9 @@ from soups.average import average
 from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
+from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import Scores
+from vosmodels.support.digests import check_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,11 @@ def make_soup(
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
     """
     pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
-    job, existing = _job(Ledger(storage.root), pool, config, again)
+    ledger = Ledger(storage.root)
+    job, existing = _job(ledger, pool, config, again)
+    if existing and (reason := _corrupt(job, storage)):
+        logger.warning("%s; the soup is made anew", reason)
+        job, existing = _job(ledger, pool, config, again=True)
     if existing:
         project(job)
     else:
@@ -214,6 +220,18 @@ def _job(ledger: Ledger, pool: Pool, config: RunConfig, again: bool) -> tuple[Jo
     while (job := ledger.job(digest({**shaped_by, "attempt": attempt}))).state == "done":
         attempt, newest = attempt + 1, job
     return (job, False) if newest is None or again else (newest, True)
+
+
+def _corrupt(job: JobRecord, storage: Storage) -> str | None:
+    """Say why the file of a soup's job is not the one recorded; None where it is, or is gone."""
+    file = job.checkpoints()[-1]
+    path = storage.root / file.path
+    try:
+        if path.exists():
+            check_sha256(path, file.sha256, "nothing is taken from it", named_in=job.recorded)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _result(job: JobRecord, storage: Storage, *, existing: bool) -> SoupResult:

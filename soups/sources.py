@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections import Counter
@@ -24,6 +23,7 @@ from orchestrator.tracking.storage import Storage
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
 from vosmodels.errors import InputError
+from vosmodels.support.digests import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ def from_ledger(
     The pool equals that of `from_experiment`, and needs no MLflow: it has the trials that the
     sweep trained, those of an earlier grid too, and `trials`, the job keys of its plan, which
     another sweep may have trained.
-    fetch: returns a copy of a file that is gone, by sha256; asked when its weights are loaded.
+    fetch: returns a copy of a file that is gone or corrupt, by sha256; asked when its weights are
+    loaded.
 
     InputError: no scored checkpoint, or a line of the ledger of `trials` cannot be read.
     """
@@ -124,7 +125,7 @@ def from_experiment(
             name=f"{record.job} step {record.step}",
             sha256=record.sha256,
             score=record.scores["jf"],
-            load=partial(_download, reader, record),
+            load=partial(_download, reader, record, Storage(config.storage_root)),
             ancestor=record.ancestor,
             step=record.step,
         )
@@ -156,14 +157,14 @@ def from_folder(folder: Path) -> Pool:
     for path in paths:
         info = checkpoint.read_info(path)
         if info.ancestor is not None:
-            sha256 = sha256_of(path)
+            sha256 = sha256_of(path)  # a person may have changed its name
             students[sha256] = Student(info.name, info.config)
             ingredients.append(
                 Ingredient(
                     name=f"{path.stem[:8]} step {info.step}",
                     sha256=sha256,
                     score=info.scores.get("jf", 0.0),
-                    load=partial(checkpoint.read_tensors, path),
+                    load=partial(checkpoint.read_tensors, path, sha256),
                     ancestor=info.ancestor,
                     step=info.step,
                 )
@@ -194,22 +195,37 @@ def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> 
     return changed(RunConfig(name=name), values, "command line")
 
 
-def sha256_of(path: Path) -> str:
-    """Hash the file itself, whose name a person may have changed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(path: Path, sha256: str, fetch: Callable[[str], Path] | None) -> Weights:
-    """Read a checkpoint, or where its file is gone the copy that `fetch` gives."""
-    if fetch is not None and not path.is_file():
-        logger.warning("%s: gone; its copy in MLflow is taken", path)
-        path = fetch(sha256)
-    return checkpoint.read_tensors(path)
+    """Read a checkpoint, or the copy that `fetch` gives where its file is gone or corrupt."""
+    try:
+        return checkpoint.read_tensors(path, sha256)
+    except InputError as error:
+        if fetch is None:
+            raise
+        reason = str(error) if path.exists() else f"{path}: gone"
+    try:
+        tensors = checkpoint.read_tensors(fetch(sha256), sha256)
+    except InputError as error:
+        raise InputError(f"{reason}; nor can its copy in MLflow be taken: {error}") from error
+    logger.warning("%s; its copy in MLflow is taken", reason)
+    return tensors
 
 
-def _download(reader: MlflowReader, record: CheckpointRecord) -> Weights:
-    return checkpoint.read_tensors(reader.download(record))
+def _download(reader: MlflowReader, record: CheckpointRecord, storage: Storage) -> Weights:
+    """Read a checkpoint's copy in MLflow, or where that is of no use the file in storage."""
+    path = storage.checkpoint(record.sha256)
+    try:
+        return checkpoint.read_tensors(reader.download(record), record.sha256)
+    except InputError as error:
+        if not path.is_file():
+            raise
+        reason = str(error)
+    try:
+        tensors = checkpoint.read_tensors(path, record.sha256)
+    except InputError as error:
+        raise InputError(f"{reason}; nor can the file in storage be taken: {error}") from error
+    logger.warning("%s; %s is taken", reason, path)
+    return tensors
 
 
 def _best_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:

@@ -6,6 +6,7 @@ One is made per process, which takes seconds.
 from __future__ import annotations
 
 import functools
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -65,11 +66,17 @@ def trial_job(
     )
 
 
-def checkpoint_of(storage: Path, step: int, sha256: str, jf: float) -> Checkpoint:
-    """A checkpoint event with a file behind it."""
+def sha_of(label: str) -> str:
+    """The sha256 of the file that `checkpoint_of` writes for a label."""
+    return hashlib.sha256(f"weights {label}".encode()).hexdigest()
+
+
+def checkpoint_of(storage: Path, step: int, label: str, jf: float) -> Checkpoint:
+    """A checkpoint event with a file behind it, of text that names its label."""
+    sha256 = sha_of(label)
     path = storage / "checkpoints" / f"{sha256}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f"weights {sha256}")
+    path.write_text(f"weights {label}")
     scores = {"j": jf - 0.01, "f": jf + 0.01, "jf": jf}
     return Checkpoint(step, sha256, f"checkpoints/{path.name}", scores, ancestor="stem")
 

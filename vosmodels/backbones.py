@@ -15,8 +15,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vosmodels.errors import InputError
-from vosmodels.support.digests import check_sha256
-from vosmodels.support.tensors import check_file, read_weights_file
+from vosmodels.support.digests import check_file, check_sha256
+from vosmodels.support.tensors import read_weights_file
 from vosmodels.types import Features
 
 logger = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ def _imagenet_file(architecture: str) -> tuple[str, Path]:
 
 def _check_imagenet(path: Path) -> None:
     """Compare a cached file with the first digits of its sha256, which end its name."""
-    check_file(path, "the weights that torchvision keeps there, as a file")
     expected = path.stem.rpartition("-")[2]
     remedy = "delete it, and the next run fetches it again"
+    check_file(path, remedy)
     check_sha256(path, expected, remedy, named_in="the one that its name ends in")

@@ -24,10 +24,9 @@ from vosmodels import registry
 from vosmodels.errors import InputError
 from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import write_whole
-from vosmodels.support.digests import check_sha256, sha256_of
+from vosmodels.support.digests import check_file, check_sha256, sha256_of
 from vosmodels.support.tensors import (
     COUNTER,
-    check_file,
     check_values,
     is_safetensors,
     read_weights_file,
@@ -36,7 +35,7 @@ from vosmodels.support.tensors import (
 
 VERSION = 1
 METADATA_KEY = "vos"
-_A_CHECKPOINT = "a checkpoint (.safetensors)"
+_REMEDY = "give a checkpoint (.safetensors)"
 _OF_OURS = (
     "a checkpoint of this project; give one, or name the model in a configuration and give these "
     "as its `weights`"
@@ -158,17 +157,17 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Weights files of other projects are read by `load_weights`.
     """
     if sha256 is not None:
-        check_file(path, _A_CHECKPOINT)
+        check_file(path, _REMEDY)
         check_sha256(path, sha256)
     read_info(path)  # refuses a file that is no checkpoint
     return read_weights_file(path)
 
 
-def load_model(path: Path | str) -> VideoModel:
+def load_model(path: Path | str, sha256: str | None = None) -> VideoModel:
     """Build the model of a checkpoint, on the CPU and in eval mode.
 
-    Raises InputError as `read_tensors`, and for a model this version does not know. Bare weights
-    are refused with the name of the model that they fit, if there is one.
+    sha256: as in `read_tensors`. Raises InputError as `read_tensors`, and for a model this version
+    does not know. Bare weights are refused with the name of the model that they fit, if any.
     """
     path = Path(path)
     info = _stored_info(path)
@@ -176,7 +175,7 @@ def load_model(path: Path | str) -> VideoModel:
         name = _fitting(read_weights_file(path))
         fits = f" (they fit the model {name!r})" if name else ""
         raise InputError(f"{path}: weights without a description{fits}, not {_OF_OURS}")
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, sha256)
     try:
         model = registry.build(info.name, seed=0, **info.config)
     except InputError as error:
@@ -228,7 +227,7 @@ def fill(model: VideoModel, tensors: Mapping[str, Tensor], place: str) -> None:
 
 
 def _stored_info(path: Path) -> CheckpointInfo | None:
-    check_file(path, _A_CHECKPOINT)
+    check_file(path, _REMEDY)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

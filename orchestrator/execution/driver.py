@@ -115,6 +115,7 @@ def execute(
 ) -> Outcome:
     """Run a plan's unfinished jobs, round by round, and copy their records to MLflow.
 
+    Raises InputError before any job starts where the checkpoint that one needs is lost or corrupt.
     A failed job stops only those that need it, which are not started and do not count as failures.
     on_done: called after each job that finishes, from the thread that watches the jobs.
     """
@@ -132,6 +133,7 @@ def execute(
             for job in plan.jobs:
                 tracker.project(ledger.job(job.key), plan.sweep)
         return Outcome((), None, "nothing was left to train")
+    _check_needed(plan, storage)
     description, peaks, failures = "", list[float](), list[Failure]()
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
@@ -174,6 +176,23 @@ def describe(placement: Placement) -> str:
         f"worker{'s' * (placement.workers > 1)} x {placement.threads} "
         f"thread{'s' * (placement.threads > 1)}{gpus}"
     )
+
+
+def _check_needed(plan: Plan, storage: Storage) -> None:
+    """Raise InputError that names every file that is needed from a job done before, and is bad."""
+    ledger, problems = Ledger(storage.root), []
+    needed = {
+        key: role for job in unfinished(plan.jobs, storage) for role, key in job.needs.items()
+    }
+    for key, role in needed.items():
+        record = ledger.job(key)
+        if record.state == "done":
+            try:
+                record.last_file()
+            except InputError as error:
+                problems.append(f"the {role}: {error}")
+    if problems:
+        raise InputError("; ".join(problems))
 
 
 def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:

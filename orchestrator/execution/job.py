@@ -286,13 +286,16 @@ def _trainee(job: Job, model: VideoModel, teacher: VideoModel | None) -> Trainee
 
 def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:
     key = job.needs[role]
-    checkpoints = Ledger(storage.root).job(key).checkpoints()
-    if not checkpoints:
+    try:
+        last = Ledger(storage.root).job(key).last_file()
+    except InputError as error:
+        raise InputError(f"the {role} of {job.name}: {error}") from error
+    if last is None:
         raise InputError(
             f"{storage.root}: job {key}, the {role} of {job.name}, has no checkpoint; run the same "
             "command again"
         )
-    return checkpoints[-1].sha256, storage.root / checkpoints[-1].path
+    return last
 
 
 def _source(backbone: str) -> Path | Literal["imagenet"]:

@@ -183,7 +183,7 @@ def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:
     """Build the configured model with these weights, in eval mode."""
     model = registry.build(config.name, seed=0, **config.options)
-    model.load_state_dict(dict(tensors))
+    checkpoint.fill(model, tensors, "checkpoint")
     return model.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
-from vosmodels.errors import InputError
+from vosmodels.support.digests import check_file, sha256_of
 from vosmodels.support.seeding import seed_of
 
 Role = Literal["teacher", "stem", "trial"]
@@ -255,7 +254,5 @@ def _content(path: str | None) -> str | None:
     if path is None or path == "imagenet":
         return path
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(f"{file}: no such weights file; give the path of one that exists")
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    check_file(file, "give the path of a weights file that exists")
+    return sha256_of(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
-from vosmodels.errors import InputError
+from vosmodels.support.digests import check_file
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,7 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
         record = reader.model(reference.removeprefix(MODEL).rstrip("/"))
         return CheckpointFile(reader.download(record), f"{reference} is {record.name}")
     path = Path(reference).expanduser()
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such checkpoint; give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
-        )
+    check_file(path, f"give a .safetensors file, {MODEL}ID or {EXPERIMENT}EXPERIMENT")
     return CheckpointFile(path, str(path))
 
 

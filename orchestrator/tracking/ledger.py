@@ -31,6 +31,7 @@ from orchestrator.tracking.events import (
     Warned,
 )
 from vosmodels.errors import InputError
+from vosmodels.support.digests import check_file, check_sha256
 
 State = Literal["new", "running", "failed", "done"]
 CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
@@ -165,6 +166,32 @@ class JobRecord:
     def checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints, in order."""
         return self.of(Checkpoint)
+
+    @property
+    def recorded(self) -> str:
+        """Where a checkpoint's sha256 is recorded, for messages."""
+        return f"the one recorded in {self.path}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a checkpoint of this job whose file is lost or corrupt."""
+        return (
+            f"put a sound copy there, or move {self.path} away and run the same command again to "
+            f"train it anew"
+        )
+
+    def last_file(self) -> tuple[str, Path] | None:
+        """Return sha256 and file of the last checkpoint, None without any.
+
+        Raises InputError with the remedy where the file is lost or is not the one recorded.
+        """
+        checkpoints = self.checkpoints()
+        if not checkpoints:
+            return None
+        path, sha256 = self.storage / checkpoints[-1].path, checkpoints[-1].sha256
+        check_file(path, self.remedy)
+        check_sha256(path, sha256, self.remedy, named_in=self.recorded)
+        return sha256, path
 
     def losses(self) -> list[Losses]:
         """Return the logged losses, in order."""

@@ -12,10 +12,11 @@ from typing import Any
 from orchestrator.config import RunConfig
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Role
-from orchestrator.tracking.mlflow_names import OPENED, SWEEP, CheckpointRecord
+from orchestrator.tracking.mlflow_names import OPENED, SHA256, SWEEP, CheckpointRecord
 from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json
+from vosmodels.support.digests import check_file, check_sha256
 
 
 class MlflowReader:
@@ -99,7 +100,7 @@ class MlflowReader:
     def download(self, record: CheckpointRecord) -> Path:
         """Return the checkpoint as a local file: of a remote store a downloaded copy.
 
-        Raises InputError where the file cannot be read.
+        Raises InputError where the file cannot be read or is not the one that was logged.
         """
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
@@ -109,6 +110,9 @@ class MlflowReader:
             path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.store.uri))
         except (MlflowException, OSError) as error:
             raise InputError(f"{place}: cannot read the file of {record.name}: {error}") from None
+        remedy = "take the file from the sweep's storage folder, or train it again"
+        check_file(path, remedy)
+        check_sha256(path, record.sha256, remedy, named_in=f"the tag {SHA256} of {record.name}")
         return path
 
     def download_content(self, experiment: str, sweep: str, sha256: str) -> Path:

@@ -25,6 +25,7 @@ from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_names import ANCESTOR, KEY, OPENED, ROLE, SHA256, STEP, SWEEP
 from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
+from vosmodels.support.digests import check_sha256
 
 PARENT = "mlflow.parentRunId"
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
@@ -192,7 +193,7 @@ class Tracker:
     ) -> None:
         """Log a checkpoint as a LoggedModel, READY once file, link and scores are logged.
 
-        Raises InputError where the checkpoint's file is missing.
+        Raises InputError where the checkpoint's file is missing or is not the one recorded.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -200,6 +201,7 @@ class Tracker:
         file = job.storage / event.path
         if not file.is_file():
             raise InputError(f"{file}: gone, but job {job.key} has it at step {event.step}")
+        check_sha256(file, event.sha256, job.remedy, named_in=job.recorded)
         model_id = job_run.unfinished.pop(mark, None)
         if model_id is None:
             ancestor = event.ancestor or first.ancestor

@@ -7,7 +7,6 @@ not match its JSON, and the job continues from the state before.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import write_whole
+from vosmodels.support.digests import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     Raises InputError where the state cannot be written, which leaves the earlier states unchanged.
     """
     data = safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
-    description = json.dumps({"step": step, "sha256": hashlib.sha256(data).hexdigest()})
+    description = json.dumps({"step": step, "sha256": sha256_of(data)})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _description(folder, step).unlink(missing_ok=True)  # of a torn state
@@ -55,7 +55,7 @@ def read(folder: Path, step: int) -> dict[str, Tensor]:
         raise InputError(f"{path}: resume state cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError):
         sha256 = None
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256_of(data) != sha256:
         raise InputError(f"{path}: resume state is not what was written")
     tensors: dict[str, Tensor] = safetensors.torch.load(data)
     return tensors

@@ -149,7 +149,9 @@ def test_a_file_of_weights_counts_by_its_content(tmp_path):
 
 
 def test_missing_weights_are_named():
-    with pytest.raises(InputError, match=r"no/such\.pth: no such weights file"):
+    with pytest.raises(
+        InputError, match=r"no/such\.pth: no such file; give the path of a weights file"
+    ):
         plan(teacher={"weights": "no/such.pth"})
 
 

@@ -161,6 +161,20 @@ def test_again_makes_another_run_with_the_same_weights(kitchen: Kitchen):
     assert kitchen.cook().key == second.key  # the newest is the one that exists
 
 
+def test_a_soup_whose_file_is_corrupt_is_made_anew_into_the_same_file(
+    kitchen: Kitchen, caplog: pytest.LogCaptureFixture
+):
+    first = kitchen.cook()
+    sound = first.path.read_bytes()
+    first.path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    second = kitchen.cook()
+    assert not second.existing
+    assert second.path == first.path
+    assert second.path.read_bytes() == sound
+    assert f"{first.path}: corrupt: its sha256 is" in caplog.text
+    assert kitchen.cook().existing
+
+
 def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
     kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
-from orchestrator.tracking.events import Done
-from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.events import Checkpoint, Done
+from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
@@ -20,6 +22,7 @@ from tests.stores import (
     WARNING,
     checkpoint_of,
     finished_trial,
+    sha_of,
     show_sweep,
     sweep_config,
     trial_job,
@@ -42,15 +45,15 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
     new = show_sweep(tracker, ledger, {"n": [0.3, 0.4]})
     pool = from_experiment(reader, "omega")
     assert [(i.name, i.sha256, i.score) for i in pool.ingredients] == [
-        ("omega=0.0 step 10", "n1", 0.3),
-        ("omega=0.0 step 20", "n2", 0.4),
+        ("omega=0.0 step 10", sha_of("n1"), 0.3),
+        ("omega=0.0 step 20", sha_of("n2"), 0.4),
     ]
     assert (pool.sweep, pool.scored) == (sweep_id(new), True)
     assert pool.config is not None
     assert pool.config.storage == str(ledger.storage)
     assert {i.ancestor for i in pool.ingredients} == {"stem"}
     named = from_experiment(reader, "omega", sweep_id(old))
-    assert [i.sha256 for i in named.ingredients] == ["o1", "o2"]
+    assert [i.sha256 for i in named.ingredients] == [sha_of("o1"), sha_of("o2")]
 
 
 def facts(pool: Pool) -> list[object]:
@@ -78,7 +81,7 @@ def test_the_ledger_gives_the_pool_that_mlflow_gives(
 def test_trials_of_an_earlier_grid_stay_in_the_ledgers_pool(tracker: Tracker, ledger: Ledger):
     config = show_sweep(tracker, ledger, {"n": [0.3], "m": [0.5]})
     pool = from_ledger(Storage(ledger.storage), run_of(config), sweep_id(config), trials=["m"])
-    assert {i.sha256 for i in pool.ingredients} == {"n1", "m1"}
+    assert {i.sha256 for i in pool.ingredients} == {sha_of("n1"), sha_of("m1")}
 
 
 def test_a_sweep_without_scored_trials_is_told(tracker: Tracker, ledger: Ledger):
@@ -87,14 +90,46 @@ def test_a_sweep_without_scored_trials_is_told(tracker: Tracker, ledger: Ledger)
         from_ledger(storage, run_of(config), sweep_id(config), ())
 
 
-def test_a_file_that_is_gone_is_taken_from_mlflow(
-    tracker: Tracker, ledger: Ledger, caplog: pytest.LogCaptureFixture
+def real_trial(ledger: Ledger, config: SweepConfig, *values: float) -> JobRecord:
+    """A finished trial with a checkpoint of weights per value, at steps 10, 20, ..."""
+    job, started = trial_job(ledger, config, 0, "k")
+    with job.claim():
+        job.write(started)
+        for number, value in enumerate(values, 1):
+            path = save(ledger.storage / "checkpoints", value)
+            relative = path.relative_to(ledger.storage).as_posix()
+            scores = {"jf": 0.1 * number}
+            job.write(Checkpoint(number * 10, path.stem, relative, scores, ancestor="stem"))
+        job.write(Done(1.0))
+    return job
+
+
+def damage(path: Path, how: str) -> None:
+    """Damage a checkpoint's file, or remove it."""
+    data = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "gone":
+        other = save(path.parent / "other", 8.0).read_bytes()
+        flipped = bytes([*data[:-1], data[-1] ^ 1])
+        path.write_bytes(
+            {"cut": data[:-3], "flipped": flipped, "empty": b"", "another's": other}[how]
+        )
+
+
+DAMAGES = ("gone", "cut", "flipped", "empty", "another's", "folder")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_file_that_is_gone_or_corrupt_is_taken_from_mlflow(
+    tracker: Tracker, ledger: Ledger, caplog: pytest.LogCaptureFixture, tmp_path: Path, how: str
 ):
     storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
-    finished_trial(ledger, config, 0, "k", [0.3])
-    gone = storage.checkpoint("k1")
-    copy = save(ledger.storage / "a copy", 7.0)
-    gone.unlink()
+    (made,) = real_trial(ledger, config, 7.0).checkpoints()
+    path = storage.checkpoint(made.sha256)
+    copy = shutil.copy(path, tmp_path / "copy.safetensors")
+    damage(path, how)
     asked: list[str] = []
 
     def fetch(sha256: str) -> Path:
@@ -104,18 +139,59 @@ def test_a_file_that_is_gone_is_taken_from_mlflow(
     pool = from_ledger(storage, run_of(config), sweep_id(config), (), fetch)
     assert not asked  # only a checkpoint that is loaded is fetched
     assert [float(i.load()["w"]) for i in pool.ingredients] == [7.0]
-    assert asked == ["k1"]
-    assert f"{gone}: gone; its copy in MLflow is taken" in caplog.text
+    assert asked == [made.sha256]
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: ")
+    assert line.endswith("; its copy in MLflow is taken")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_copy_in_mlflow_that_is_gone_or_corrupt_is_taken_from_storage(
+    tracker: Tracker,
+    reader: MlflowReader,
+    ledger: Ledger,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
+    job = real_trial(ledger, config, 7.0)
+    tracker.project(job)
+    (record,) = reader.checkpoints("omega")
+    copy = reader.download(record)
+    path = storage.checkpoint(record.sha256)
+    assert copy != path
+    damage(copy, how)
+    (ingredient,) = from_experiment(reader, "omega").ingredients
+    assert float(ingredient.load()["w"]) == 7.0
+    (line,) = caplog.messages
+    assert line.endswith(f"; {path} is taken")
+    path.unlink()
+    with pytest.raises(InputError, match=record.sha256):
+        ingredient.load()
+
+
+def test_a_checkpoint_that_is_corrupt_in_both_places_is_told_with_both(
+    tracker: Tracker, ledger: Ledger, tmp_path: Path
+):
+    storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
+    (made,) = real_trial(ledger, config, 7.0).checkpoints()
+    path = storage.checkpoint(made.sha256)
+    copy = Path(shutil.copy(path, tmp_path / "copy.safetensors"))
+    damage(path, "flipped")
+    damage(copy, "cut")
+    pool = from_ledger(storage, run_of(config), sweep_id(config), (), lambda sha256: copy)
+    with pytest.raises(InputError, match=rf"{path}: corrupt.*copy in MLflow.*{copy}: corrupt"):
+        pool.ingredients[0].load()
 
 
 def test_a_file_that_is_gone_everywhere_is_named_when_it_is_loaded(
     tracker: Tracker, ledger: Ledger
 ):
     storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
-    finished_trial(ledger, config, 0, "k", [0.3])
-    storage.checkpoint("k1").unlink()
+    (made,) = real_trial(ledger, config, 7.0).checkpoints()
+    storage.checkpoint(made.sha256).unlink()
     pool = from_ledger(storage, run_of(config), sweep_id(config), ())
-    with pytest.raises(InputError, match=r"k1\.safetensors"):
+    with pytest.raises(InputError, match=rf"{made.sha256}\.safetensors: no such file"):
         pool.ingredients[0].load()
 
 
@@ -126,7 +202,7 @@ def test_an_unreadable_job_is_left_out_unless_the_sweep_plans_it(
     other, _ = trial_job(ledger, config, 1, "torn")
     other.path.write_text("no JSON\n{}\n")
     pool = from_ledger(storage, run_of(config), sweep_id(config), ["k"])
-    assert {i.sha256 for i in pool.ingredients} == {"k1"}
+    assert {i.sha256 for i in pool.ingredients} == {sha_of("k1")}
     assert "left out" in caplog.text
     with pytest.raises(InputError):
         from_ledger(storage, run_of(config), sweep_id(config), ["k", "torn"])
@@ -159,16 +235,7 @@ def test_ingredients_from_mlflow_load_their_own_weights(
     tracker: Tracker, reader: MlflowReader, ledger: Ledger
 ):
     config = show_sweep(tracker, ledger, {})
-    job, started = trial_job(ledger, config, 0, "k")
-    with job.claim():
-        job.write(started)
-        for step, value in ((10, 1.0), (20, 2.0)):
-            path = save(ledger.storage / "checkpoints", value)
-            event = checkpoint_of(ledger.storage, step, "unused", 0.1)
-            relative = path.relative_to(ledger.storage).as_posix()
-            job.write(type(event)(**{**vars(event), "sha256": path.stem, "path": relative}))
-        job.write(Done(1.0))
-    tracker.project(job)
+    tracker.project(real_trial(ledger, config, 1.0, 2.0))
     pool = from_experiment(reader, "omega")
     assert [float(i.load()["w"]) for i in pool.ingredients] == [1.0, 2.0]
 
@@ -226,3 +293,11 @@ def test_a_corrupt_checkpoint_in_a_folder_is_told_by_name(tmp_path: Path):
     (tmp_path / "zz.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match=r"zz\.safetensors"):
         from_folder(tmp_path)
+
+
+def test_a_checkpoint_of_a_folder_that_changes_after_it_was_listed_is_refused(tmp_path: Path):
+    path = save(tmp_path, 1.0).rename(tmp_path / "mine.safetensors")
+    (ingredient,) = from_folder(tmp_path).ingredients
+    path.write_bytes(save(tmp_path / "other", 2.0).read_bytes())
+    with pytest.raises(InputError, match=r"mine\.safetensors: corrupt: its sha256"):
+        ingredient.load()

@@ -28,6 +28,7 @@ from orchestrator.tracking.events import (
 )
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from tests.full_disk import room
+from tests.stores import checkpoint_of, sha_of
 from vosmodels.errors import InputError
 
 STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem", "omega", 12.5)
@@ -231,3 +232,20 @@ def test_the_ledger_lists_the_jobs_that_were_started(tmp_path: Path):
 def test_a_key_that_is_no_file_name_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"'\.\./x'"):
         Ledger(tmp_path).job("../x")
+
+
+def test_the_last_checkpoints_file_is_given_only_where_it_is_the_one_recorded(ledger: Ledger):
+    job = ledger.job("k")
+    assert job.last_file() is None
+    with job.claim():
+        for step, label in ((10, "early"), (20, "late")):
+            job.write(checkpoint_of(ledger.storage, step, label, 0.5))
+    path = ledger.storage / "checkpoints" / f"{sha_of('late')}.safetensors"
+    assert job.last_file() == (sha_of("late"), path)
+    path.write_text("weights late, and more")
+    anew = f"move {job.path} away and run the same command again to train it anew"
+    with pytest.raises(InputError, match=rf"{path}: corrupt: .*recorded in {job.path}; .*{anew}"):
+        job.last_file()
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{path}: no such file; .*{anew}"):
+        job.last_file()

@@ -9,7 +9,7 @@ from orchestrator.config.loading import resolve
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
-from tests.stores import WARNING, show_sweep
+from tests.stores import WARNING, sha_of, show_sweep
 from vosmodels.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
@@ -75,6 +75,20 @@ def test_an_unknown_experiment_is_told_with_the_store_and_those_there(
 
 def test_a_checkpoint_is_had_by_its_content(tracker: Tracker, reader: MlflowReader, ledger: Ledger):
     sweep = sweep_id(show_sweep(tracker, ledger, {"k1": [0.3, 0.7]}))
-    assert reader.download_content("omega", sweep, "k11").read_text() == "weights k11"
+    assert reader.download_content("omega", sweep, sha_of("k11")).read_text() == "weights k11"
     with pytest.raises(InputError, match="no checkpoint k19 in sweep"):
         reader.download_content("omega", sweep, "k19")
+
+
+def test_a_file_in_the_store_that_is_not_the_one_logged_is_refused(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
+):
+    show_sweep(tracker, ledger, {"k1": [0.3]})
+    best = reader.best_checkpoint("omega")
+    file = reader.download(best)
+    file.write_text("weights k12")
+    with pytest.raises(InputError, match=rf"{file}: corrupt: .*the tag vos\.sha256 of {best.name}"):
+        reader.download(best)
+    file.write_text("")
+    with pytest.raises(InputError, match=r"empty, 0 bytes; take the file from"):
+        reader.download(best)

@@ -30,6 +30,7 @@ from tests.stores import (
     checkpoint_of,
     empty_tracker,
     finished_trial,
+    sha_of,
     sweep_config,
     trial_job,
 )
@@ -108,7 +109,7 @@ def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
             "vos.role": "trial",
             "vos.key": "abcdefgh99",
             "vos.step": "20",
-            "vos.sha256": "abcdefgh992",
+            "vos.sha256": sha_of("abcdefgh992"),
             "vos.ancestor": "stem",
             f"vos.sweep.{sweep_id(config)}": "yes",
         },
@@ -295,6 +296,22 @@ def test_a_checkpoint_whose_file_is_gone_is_told(tracker: Tracker, ledger: Ledge
         job.write(Checkpoint(10, "x", "checkpoints/x.safetensors"))
     with pytest.raises(InputError, match=r"x\.safetensors: gone, but job k1 has it at step 10"):
         tracker.project(job)
+
+
+def test_a_checkpoint_whose_file_is_corrupt_is_not_copied(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    path = ledger.storage / job.checkpoints()[0].path
+    path.write_text("weights of another")
+    with pytest.raises(InputError, match=rf"{path}: corrupt: .*{job.path}; put a sound copy"):
+        tracker.project(job)
+    assert reader.checkpoints("omega") == []
+    path.write_text("weights k11")
+    tracker.project(job)
+    assert [record.step for record in reader.checkpoints("omega")] == [10]
 
 
 def test_results_are_kept_on_the_parent_with_a_table_and_the_best_row(

@@ -1,9 +1,10 @@
-"""Hash files by sha256, and compare them with what they should be."""
+"""Check that files can be read and have the sha256 that was recorded of them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from pathlib import Path
 
 from vosmodels.errors import InputError
@@ -21,6 +22,24 @@ def sha256_of(source: Path | bytes) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+
+
+def check_file(path: Path, remedy: str) -> None:
+    """Raise InputError where no readable file lies at `path`. remedy: what to do then."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            with path.open("rb") as file:
+                empty = not file.read(1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise InputError(f"{path}: is {kind}; {remedy}")
+    if empty:
+        raise InputError(f"{path}: empty, 0 bytes; {remedy}")
 
 
 def check_sha256(

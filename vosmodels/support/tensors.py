@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vosmodels.errors import InputError
-from vosmodels.support.digests import check_name
+from vosmodels.support.digests import check_file, check_name
 from vosmodels.support.messages import together
 
 SAFETENSORS = ".safetensors"
@@ -24,7 +23,7 @@ WRAPPER = "module."
 COUNTER = "num_batches_tracked"  # BatchNorm's count of steps, an integer
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_WEIGHTS = "a .safetensors or .pth file with weights"
+_REMEDY = "give a .safetensors or .pth file with weights"
 _TENSORS_NAMED = 8  # unusable tensors that a message names
 
 
@@ -37,34 +36,14 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
     Raises InputError: file missing, corrupt, not the one that its sha256 as a name says, holding
     code, not a plain dict of tensors, or with values as in `check_values`.
     """
-    check_file(path)
+    check_file(path, _REMEDY)
     check_name(path)
     read = _read_safetensors if is_safetensors(path) else _read_torch
     tensors = _without_wrapper(read(path))
     if not tensors:
-        raise InputError(f"{path}: holds no tensors; give {_WEIGHTS}")
+        raise InputError(f"{path}: holds no tensors; {_REMEDY}")
     check_values(path, tensors)
     return tensors
-
-
-def check_file(path: Path, what: str = _WEIGHTS) -> None:
-    """Raise InputError where no readable file lies at `path`. what: to be given instead."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            with path.open("rb") as file:
-                empty = not file.read(1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such file; give {what}") from None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give {what} that you may read"
-        ) from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise InputError(f"{path}: is {kind}; give {what}")
-    if empty:
-        raise InputError(f"{path}: empty, 0 bytes; fetch or write it again, or give {what}")
 
 
 def is_safetensors(path: Path) -> bool:
