@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config.sections import EXPERIMENT, MODEL, DataConfig
 from vosmodels.errors import InputError, UsageError
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
+from vosmodels.support.paths import expanded
 
 MODULE = "orchestrator.evaluate"
 SPLIT = "val"
@@ -44,23 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        type=_path,
+        type=cli.path,
         help="write masks as palette PNG, in the layout of the benchmark",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="write masks also among those that --out holds"
     )
-    parser.add_argument("--masks", metavar="DIR", type=_path, help="masks to score")
-    parser.add_argument("--annotations", metavar="DIR", type=_path, help="true masks")
+    parser.add_argument("--masks", metavar="DIR", type=cli.path, help="masks to score")
+    parser.add_argument("--annotations", metavar="DIR", type=cli.path, help="true masks")
 
     return cli.run(parser, argv, _work)
-
-
-def _path(text: str) -> Path:
-    """Return a path of the command line; `~` is the home folder."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("an empty path")
-    return Path(text).expanduser()
 
 
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
@@ -138,11 +131,11 @@ def _check(args: argparse.Namespace) -> None:
             check(cli.check_exists, folder, "folder", remedy)
     inputs = {}
     if args.data and not DataConfig(root=args.data).generated:
-        inputs["--data"] = Path(args.data).expanduser()
+        inputs["--data"] = expanded(args.data)
         remedy = "give the root of a dataset, or: generated"
         check(cli.check_exists, inputs["--data"], "folder", remedy)
     if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
-        inputs["--checkpoint"] = Path(args.checkpoint).expanduser()
+        inputs["--checkpoint"] = expanded(args.checkpoint)
         remedy = "give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
         check(cli.check_exists, inputs["--checkpoint"], "file", remedy)
     if args.out is not None and of_model:

@@ -6,7 +6,6 @@ import argparse
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vosmodels.support import cli
@@ -23,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking=True,
     )
     parser.add_argument("reference", metavar="REF")
-    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("file", metavar="FILE", type=cli.path)
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         from orchestrator.tracking.checkpoint_refs import find

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config import ConfigError
 from orchestrator.config.sections import EXPERIMENT
 from vosmodels.support import cli
+from vosmodels.support.paths import expanded
 
 MODULE = "orchestrator.report"
 
@@ -27,9 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", metavar="mlflow:EXPERIMENT|TABLE.json|FOLDER")
     parser.add_argument("--sweep", metavar="ID", help="id of a sweep; default: the newest")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the results to a file")
     parser.add_argument(
-        "--readme", metavar="FILE.md", type=Path, help="rewrite the Results section of a file"
+        "--out", metavar="FILE.json", type=cli.path, help="write the results to a file"
+    )
+    parser.add_argument(
+        "--readme", metavar="FILE.md", type=cli.path, help="rewrite the Results section of a file"
     )
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
@@ -43,17 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if args.out:
                     print(f"written to {args.out}")
             return results.as_dict()
-        if Path(args.source).is_file():
+        source = expanded(args.source)
+        if source.is_file():
             from orchestrator.reporting.seeds import SeedTable
 
-            table = SeedTable.read(Path(args.source))
+            table = SeedTable.read(source)
             from orchestrator.reporting.seed_tables import show
 
             if not args.json:
                 show(table)
             return {**table.as_dict(), "rows": [row.as_dict() for row in table.rows()]}
         cli.check_exists(
-            Path(args.source),
+            source,
             "file or folder",
             f"give {EXPERIMENT}EXPERIMENT, a table's .json, or a folder of results with --readme",
         )
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.check_exists(args.readme, "file", "give the Markdown file whose Results to rewrite")
         from orchestrator.reporting import readme
 
-        rewritten = readme.rewrite(Path(args.source), args.readme)
+        rewritten = readme.rewrite(source, args.readme)
         if not args.json:
             print(f"{args.readme}: {len(rewritten['results'])} results")
         return rewritten

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vosmodels.support import cli
@@ -23,10 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking=True,
     )
     parser.add_argument("--checkpoint", metavar="REF", required=True)
-    parser.add_argument("--video", metavar="FILE|DIR", type=Path, required=True)
-    parser.add_argument("--mask", metavar="FIRST.png", type=Path, required=True)
+    parser.add_argument("--video", metavar="FILE|DIR", type=cli.path, required=True)
+    parser.add_argument("--mask", metavar="FIRST.png", type=cli.path, required=True)
     parser.add_argument(
-        "--out", type=Path, help="a folder for palette PNG, or a .mp4 film; default: VIDEO-masks"
+        "--out",
+        type=cli.path,
+        help="a folder for palette PNG, or a .mp4 film; default: VIDEO-masks",
     )
     parser.add_argument(
         "--height", type=int, default=480, help="rows the network sees, 16 or more; default 480"

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config import ConfigError, load
@@ -30,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seeds", metavar="N,N,...", type=_seeds, default=(0, 1, 2), help="default: 0,1,2"
     )
     parser.add_argument(
-        "--out", metavar="FILE.json", type=Path, help="default: results/NAME.json beside SWEEP.yaml"
+        "--out",
+        metavar="FILE.json",
+        type=cli.path,
+        help="default: results/NAME.json beside SWEEP.yaml",
     )
     typed = list(sys.argv[1:] if argv is None else argv)
     resume = "run the same command again to continue"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ def _stored_info(path: Path) -> CheckpointInfo | None:
 
 def _check_types(info: CheckpointInfo) -> None:
     """Raise ValueError on a description whose fields are not of their types."""
-    numbers = info.scores.values() if isinstance(info.scores, dict) else [None]
+    numbers: Iterable[Any] = info.scores.values() if isinstance(info.scores, dict) else [None]
     right = {
         "name": isinstance(info.name, str),
         "config": isinstance(info.config, dict),

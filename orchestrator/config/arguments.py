@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from vosmodels.support import cli
 
@@ -15,7 +14,7 @@ def config_parser(module: str, does: str, file: str, example: str) -> argparse.A
     the help calls the YAML; example: what follows `python -m MODULE`.
     """
     parser = cli.parser(module, does, f"python -m {module} {example}", tracking=True)
-    parser.add_argument("file", metavar=file, type=Path)
+    parser.add_argument("file", metavar=file, type=cli.path)
     parser.add_argument(
         "overrides",
         metavar="key=value|OVERLAY.yaml",

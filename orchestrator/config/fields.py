@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +17,8 @@ from pydantic import (
 )
 
 from orchestrator.config.errors import broken_rule
+from vosmodels.errors import UsageError
+from vosmodels.support.paths import expanded
 
 
 def _no_bool(value: object) -> object:
@@ -48,6 +51,18 @@ Crop = Annotated[  # px
 ]
 Name = Annotated[str, Field(min_length=1)]
 
+
+def _place(value: str) -> str:
+    """Refuse a path that begins with `~NAME` where no such user has a home folder."""
+    try:
+        expanded(value)
+    except UsageError as error:
+        raise broken_rule(str(error), prefix="") from None
+    return value
+
+
+Place = Annotated[Name, AfterValidator(_place)]  # a path, kept as written: `expanded` when used
+
 # Values that the schema names and the code lacks: (section, key) -> (predicate, description).
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
@@ -57,6 +72,9 @@ NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
 }
 
 
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a character
+
+
 class Section(BaseModel):
     """Base of every section: frozen, refuses unknown keys and features not built yet."""
 
@@ -64,6 +82,13 @@ class Section(BaseModel):
     section: ClassVar[str] = ""
     # Keys newer than the first content keys; a content key leaves them out at their default.
     added: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and (odd := _UNUSABLE.search(value)):
+            raise broken_rule(f"holds {odd[0]!r}, which no file name and no page can")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.config.errors import broken_rule
-from orchestrator.config.fields import CROP_MULTIPLE, Count, Section
+from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Section
 from vosmodels import registry
 from vosmodels.errors import InputError
 
@@ -17,8 +17,8 @@ class ModelConfig(Section):
     """A model by registry name; the config class of the model checks `options`."""
 
     name: str
-    weights: str | None = None  # a whole model: a file or models:/ID
-    backbone: str | None = None  # encoder weights to start from: imagenet or a file
+    weights: Place | None = None  # a whole model: a file or models:/ID
+    backbone: Place | None = None  # encoder weights to start from: imagenet or a file
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")

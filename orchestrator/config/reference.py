@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "stay; the meaning of a new key is empty, for you to write.",
         f"python -m {MODULE} sweeps/README.md",
     )
-    parser.add_argument("page", metavar="PAGE.md", type=Path)
+    parser.add_argument("page", metavar="PAGE.md", type=cli.path)
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         cli.check_exists(args.page, "file", "give the Markdown page whose keys to rewrite")

@@ -16,6 +16,7 @@ from orchestrator.config.fields import (
     Crop,
     Name,
     Number,
+    Place,
     Positive,
     Rows,
     Section,
@@ -25,6 +26,7 @@ from orchestrator.config.fields import (
 from orchestrator.config.models import ModelConfig, StudentConfig, TeacherConfig
 from orchestrator.config.stages import DecayAt, Images, MaxSkip, StageConfig, Videos
 from vosmodels.data import split_file
+from vosmodels.support import paths
 from vosmodels.types import (
     LABEL_SAMPLING,
     Augmentation,
@@ -58,12 +60,12 @@ class DataConfig(Section):
 
     section = "data"
     added = frozenset({"leave_out"})
-    root: Name = "generated"
+    root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
-    train: str | Videos = "train"
-    select: str = "val"
-    report: str | None = None
+    train: Place | Videos = "train"
+    select: Place = "val"
+    report: Place | None = None
     static: Images | None = None
     select_height: Positive = 240  # px
     select_stride: Positive = 2  # frames
@@ -267,7 +269,7 @@ class RunConfig(Section):
     stages: tuple[StageConfig, ...] | None = Field(default=None, validate_default=True)
     soup: SoupConfig = SoupConfig()
     cluster: ClusterConfig = ClusterConfig()
-    storage: str | None = None
+    storage: Place | None = None
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("loss")
@@ -348,7 +350,7 @@ class RunConfig(Section):
     @property
     def storage_root(self) -> Path:
         """Absolute path of the folder of ledger, checkpoints and the default MLflow store."""
-        return Path(self.storage or STORAGE).expanduser().absolute()
+        return paths.absolute(self.storage or STORAGE)
 
 
 class SweepSection(Section):

@@ -12,8 +12,8 @@ from orchestrator.config.fields import (
     ClipLength,
     Count,
     Crop,
-    Name,
     Number,
+    Place,
     Positive,
     Section,
 )
@@ -25,7 +25,7 @@ DecayAt = Annotated[float, Number, Field(gt=0, le=1)]
 class ImagesConfig(Section):
     """A folder of images and masks; each image is visited `repeat` times an epoch."""
 
-    root: Name
+    root: Place
     repeat: Positive = 1
 
 
@@ -34,7 +34,7 @@ class VideosConfig(ImagesConfig):
 
     layout: Literal["auto", "davis", "youtubevos"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
-    split: Name = "train"
+    split: Place = "train"
 
 
 def _listed(value: Any) -> Any:

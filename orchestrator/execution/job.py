@@ -35,6 +35,7 @@ from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
 from vosmodels.model import VideoModel
 from vosmodels.support.memory import keep_freed_memory
+from vosmodels.support.paths import expanded
 from vosmodels.support.seeding import seed_of
 
 logger = logging.getLogger(__name__)
@@ -255,7 +256,7 @@ def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]
     config = job.model
     model = registry.build(config.name, seed=seed_of(job.seed, job.role), **config.options)
     if config.weights is not None:
-        checkpoint.load_weights(model, Path(config.weights).expanduser())
+        checkpoint.load_weights(model, expanded(config.weights))
         return model.eval(), None
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
     clips = training_clips(job.stages[0], job.seed, labels=job.labels)
@@ -274,7 +275,7 @@ def _teacher(job: Job, storage: Storage) -> VideoModel | None:
     else:
         assert config.weights is not None  # the plan has made a teacher job otherwise
         model = registry.build(config.name, seed=0, **config.options)
-        checkpoint.load_weights(model, Path(config.weights).expanduser())
+        checkpoint.load_weights(model, expanded(config.weights))
     return model.eval().requires_grad_(False)
 
 
@@ -299,4 +300,4 @@ def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]
 
 
 def _source(backbone: str) -> Path | Literal["imagenet"]:
-    return "imagenet" if backbone == "imagenet" else Path(backbone).expanduser()
+    return "imagenet" if backbone == "imagenet" else expanded(backbone)

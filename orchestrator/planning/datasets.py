@@ -20,6 +20,7 @@ from vosmodels.data.static_clips import StaticClips
 from vosmodels.data.static_images import StaticImages
 from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
 from vosmodels.errors import InputError
+from vosmodels.support.paths import expanded
 from vosmodels.types import ClipSource, ScoredVideo
 
 
@@ -68,7 +69,9 @@ def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSourc
     data, train = stage.data, stage.train
     size = {"clip_length": train.clip_length, "crop": train.crop, "seed": seed}
     if stage.name == "static":
-        images = [(_open_images(Path(s.root), data.leave_out), s.repeat) for s in data.static or ()]
+        images = [
+            (_open_images(expanded(s.root), data.leave_out), s.repeat) for s in data.static or ()
+        ]
         return StaticClips(images, **size, augmentation=train.augmentation)
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(**size, max_objects=data.max_objects)
@@ -128,7 +131,7 @@ def check_left_out(config: RunConfig) -> None:
         if isinstance(source, VideosConfig):
             folders.append(_folder(source, ()))
         else:
-            folders.append(_open_images(Path(source.root), ()))
+            folders.append(_open_images(expanded(source.root), ()))
     unknown = [n for n in data.leave_out if not any(folder.has(n) for folder in folders)]
     if unknown:
         roots = ", ".join(dict.fromkeys(str(folder.root) for folder in folders)) or data.root
@@ -150,7 +153,7 @@ def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
     data = stage.data
     if stage.name == "static":
         return [
-            [_open_images(Path(s.root), data.leave_out).fingerprint(), s.repeat]
+            [_open_images(expanded(s.root), data.leave_out).fingerprint(), s.repeat]
             for s in data.static or ()
         ]
     if isinstance(data.train, str):
@@ -226,7 +229,7 @@ def _gap_of(index: int, *, samples: int, stage: Literal["bl30k", "video"]) -> in
 
 
 def _folder(source: VideosConfig, leave_out: tuple[str, ...]) -> DavisDataset | YouTubeVosDataset:
-    root = Path(source.root).expanduser()
+    root = expanded(source.root)
     auto = source.layout == "auto" and YouTubeVosDataset.recognises(root)
     if auto or source.layout == "youtubevos":
         return _open_youtubevos(root, leave_out)
@@ -248,4 +251,4 @@ def _open_youtubevos(root: Path, leave_out: tuple[str, ...]) -> YouTubeVosDatase
 
 @functools.cache
 def _open_images(root: Path, leave_out: tuple[str, ...]) -> StaticImages:
-    return StaticImages(root.expanduser(), leave_out)
+    return StaticImages(root, leave_out)

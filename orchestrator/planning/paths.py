@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config.sections import MODEL, Config
 from orchestrator.config.stages import ImagesConfig, VideosConfig
 from vosmodels.data import split_file
+from vosmodels.support import paths
 
 
 def located(config: Config) -> Config:
@@ -47,13 +47,13 @@ def _placed(sources: Any) -> Any:
 
 
 def _placed_source(source: ImagesConfig) -> ImagesConfig:
-    paths = {"root": _absolute(source.root)}
+    places = {"root": _absolute(source.root)}
     if isinstance(source, VideosConfig) and split_file.is_file(source.split):
-        paths["split"] = _absolute(source.split)
-    return source.model_copy(update=paths)
+        places["split"] = _absolute(source.split)
+    return source.model_copy(update=places)
 
 
 def _absolute(path: str | None) -> str | None:
     if path is None or path == "imagenet" or path.startswith(MODEL):
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(paths.absolute(path))

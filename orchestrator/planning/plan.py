@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
@@ -16,6 +15,7 @@ from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
 from vosmodels.support.digests import check_file, sha256_of
+from vosmodels.support.paths import expanded
 from vosmodels.support.seeding import seed_of
 
 Role = Literal["teacher", "stem", "trial"]
@@ -253,6 +253,6 @@ def _content(path: str | None) -> str | None:
     """Return a file's sha256; `imagenet` and null stand for themselves."""
     if path is None or path == "imagenet":
         return path
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_file(file, "give the path of a weights file that exists")
     return sha256_of(file)

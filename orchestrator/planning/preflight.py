@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config import RunConfig, SweepConfig
@@ -19,6 +18,7 @@ from vosmodels import registry
 from vosmodels.backbones import check_imagenet, load_backbone
 from vosmodels.checkpoint import OtherModel, load_weights, trained_options
 from vosmodels.errors import InputError
+from vosmodels.support.paths import expanded
 
 
 class Missing(InputError):
@@ -91,16 +91,16 @@ def _load(section: str, model: ModelConfig, key: str) -> None:
     network = registry.build(model.name, seed=0, **model.options)
     if key == "weights":
         try:
-            load_weights(network, Path(source).expanduser())
+            load_weights(network, expanded(source))
         except OtherModel as error:
-            if error.name not in registry.REGISTRY:
+            if error.name is None or error.name not in registry.REGISTRY:
                 raise
             overrides = " ".join(_overrides(section, model, error.name, error.config))
             raise InputError(f"{error.problem}; to use them set {overrides}") from error
     elif source == "imagenet":
         check_imagenet(network)
     else:
-        load_backbone(network, Path(source).expanduser())
+        load_backbone(network, expanded(source))
 
 
 def _overrides(

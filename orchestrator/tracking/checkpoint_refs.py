@@ -9,6 +9,7 @@ from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from vosmodels.support.digests import check_file
+from vosmodels.support.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
         reader = open_reader(tracking_uri, storage)
         record = reader.model(reference.removeprefix(MODEL).rstrip("/"))
         return CheckpointFile(reader.download(record), f"{reference} is {record.name}")
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     check_file(path, f"give a .safetensors file, {MODEL}ID or {EXPERIMENT}EXPERIMENT")
     return CheckpointFile(path, str(path))
 

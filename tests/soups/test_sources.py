@@ -128,7 +128,7 @@ def test_a_file_that_is_gone_or_corrupt_is_taken_from_mlflow(
     storage, config = Storage(ledger.storage), show_sweep(tracker, ledger, {})
     (made,) = real_trial(ledger, config, 7.0).checkpoints()
     path = storage.checkpoint(made.sha256)
-    copy = shutil.copy(path, tmp_path / "copy.safetensors")
+    copy = Path(shutil.copy(path, tmp_path / "copy.safetensors"))
     damage(path, how)
     asked: list[str] = []
 

@@ -21,6 +21,7 @@ from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visi
 from vosmodels.data.masks import object_ids, read_mask
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near
+from vosmodels.support.paths import expanded
 from vosmodels.types import U8
 
 logger = logging.getLogger(__name__)
@@ -222,7 +223,7 @@ class DavisDataset:
     def _listed(self, split: str) -> tuple[str, ...]:
         folder = self.folders("")[0]
         if split_file.is_file(split):
-            return split_file.read(Path(split).expanduser(), self._videos, folder)
+            return split_file.read(expanded(split), self._videos, folder)
         if split == ALL and not self._files:
             return tuple(self._videos)
         if split in self._files:

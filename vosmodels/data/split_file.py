@@ -10,6 +10,7 @@ from pathlib import Path
 from vosmodels.data.listing import IMAGE_SUFFIXES
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near, together
+from vosmodels.support.paths import expanded
 
 SUFFIX = ".txt"
 COMMENT = "#"
@@ -29,7 +30,7 @@ def label(split: str) -> str:
 
 def absolute(split: str) -> str:
     """Spell a split in one way: a file by its absolute path, a name as it is."""
-    return str(Path(split).expanduser().resolve()) if is_file(split) else split
+    return str(expanded(split).resolve()) if is_file(split) else split
 
 
 def read(path: Path, videos: Sequence[str], folder: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from vosmodels.data.youtubevos import YouTubeVosDataset
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near
+from vosmodels.support.paths import expanded
 
 ON_SERVER = "masks that only give the objects cannot be scored here, only by the benchmark's server"
 YEARS: tuple[Year, ...] = (2017, 2016)
@@ -76,7 +77,7 @@ def asked(annotations: Path, answers: Sequence[str], split: str | None) -> list[
         lists = _lists(annotations).values()
         return sorted(known) if any(known in of_years for of_years in lists) else names
     if split_file.is_file(split):
-        return sorted(split_file.read(Path(split).expanduser(), names, annotations))
+        return sorted(split_file.read(expanded(split), names, annotations))
     lists_by_name = _lists(annotations)
     if split not in lists_by_name:
         there = ", ".join(sorted(lists_by_name)) or "none"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vosmodels.errors import InputError, UsageError
+from vosmodels.support.paths import expanded
 from vosmodels.types import FEWEST_ROWS
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -59,19 +60,29 @@ def parser(
     return parser
 
 
+def path(text: str) -> Path:
+    """Read a path of the command line, with `~` expanded: the `type` of such an argument."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is an empty path")
+    try:
+        return expanded(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def check_rows(rows: int | None) -> None:
     """Raise UsageError if --height is below the fewest rows a network can take."""
     if rows is not None and rows < FEWEST_ROWS:
         raise UsageError(f"--height {rows}: rows for the network to see, {FEWEST_ROWS} or more")
 
 
-def check_exists(path: Path, kind: str, remedy: str) -> None:
-    """Raise InputError where no `kind` of EXISTS lies at `path`.
+def check_exists(place: Path, kind: str, remedy: str) -> None:
+    """Raise InputError where no `kind` of EXISTS lies at `place`.
 
     A command asks before it loads the libraries that read the path, which takes seconds.
     """
-    if not EXISTS[kind](path.expanduser()):
-        raise InputError(f"{path}: no such {kind}; {remedy}")
+    if not EXISTS[kind](expanded(place)):
+        raise InputError(f"{place}: no such {kind}; {remedy}")
 
 
 def run(

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vosmodels.errors import UsageError
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "any. Looks at headers and at the masks that give a video's objects.",
         f"python -m {MODULE} /data/DAVIS --decode",
     )
-    parser.add_argument("root", metavar="ROOT", type=Path)
+    parser.add_argument("root", metavar="ROOT", type=cli.path)
     parser.add_argument("--decode", action="store_true", help="read every picture and mask whole")
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes; default: 1, with --decode every core"

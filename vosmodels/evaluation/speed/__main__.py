@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vosmodels import registry
@@ -25,6 +24,7 @@ from vosmodels.evaluation.speed.tables import (
     rows,
 )
 from vosmodels.support import cli
+from vosmodels.support.paths import expanded
 
 if TYPE_CHECKING:
     from vosmodels.model import VideoModel
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         metavar="FILE.json",
-        type=Path,
+        type=cli.path,
         help="keep a table's runs as they are done; the same command again goes on",
     )
 
@@ -165,7 +165,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     if problems:
         raise UsageError("\n".join(problems))
     if args.checkpoint:
-        cli.check_exists(Path(args.checkpoint), "file", "give a checkpoint (.safetensors)")
+        cli.check_exists(expanded(args.checkpoint), "file", "give a checkpoint (.safetensors)")
     return size
 
 
@@ -174,7 +174,7 @@ def _model(args: argparse.Namespace) -> VideoModel:
         return registry.build(args.model, seed=0)
     from vosmodels.checkpoint import load_model
 
-    return load_model(args.checkpoint)
+    return load_model(expanded(args.checkpoint))
 
 
 if __name__ == "__main__":
