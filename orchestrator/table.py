@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.config import ConfigError, load
 from orchestrator.config.arguments import config_parser
+from orchestrator.config.document import read_text
 from vosmodels.support import cli
 
 MODULE = "orchestrator.table"
@@ -67,7 +68,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
         todo,
         table,
         out,
-        text=args.file.read_text(),
+        text=read_text(args.file),
         command=command_line(MODULE, typed),
         tracking_uri=args.tracking_uri,
     )

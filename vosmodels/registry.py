@@ -87,7 +87,7 @@ RESERVED = (
 )
 
 
-def config(name: str, **options: Any) -> BaseModel:
+def config(name: str, /, **options: Any) -> BaseModel:
     """Return the validated config of model `name`: its preset, changed by `options`.
 
     Raises InputError that lists all problems: an unknown name or option, with the nearest known

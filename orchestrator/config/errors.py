@@ -100,6 +100,8 @@ def problem(
     if kind == "literal_error" and isinstance(value, str):
         allowed = [str(part) for part in str(details["ctx"]["expected"]).split("'")[1::2]]
         message += meant(value, allowed)
+    if kind == "string_type" and type(value) in (int, float):
+        message += f"; in quotes it is one: '\"{value}\"'"
     return f"{shown}: {message.replace('Input should', 'must')}"
 
 

@@ -172,7 +172,8 @@ def _of_key(
             return [unknown_key(model, path)]
         if section_at(model, path) is not None:
             return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
-    last = f"stages.{len(base.get('stages') or ()) - 1}"
+    stages = base.get("stages")
+    last = f"stages.{len(stages) - 1}" if isinstance(stages, list) else "stages"
     if not_swept & {key, path[0]} and ".".join(path[:2]) != last:
         exception = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
         return ["cannot be swept: trials of one sweep share it" + exception]

@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.config.document import ConfigError, parse, read, split_key
+from orchestrator.config.document import (
+    DEEPEST,
+    LARGEST,
+    ConfigError,
+    parse,
+    parse_value,
+    read,
+    read_text,
+    split_key,
+)
 
 
 def file(tmp_path: Path, text: str) -> Path:
@@ -31,6 +42,12 @@ def file(tmp_path: Path, text: str) -> Path:
         ("null", None),
         ("e5", "e5"),
         ("1.2.3", "1.2.3"),
+        ("010", 10),
+        ("-0x1F", -31),
+        ("1_000", 1000),
+        ("12:30:45", "12:30:45"),
+        ("2001-01-01", "2001-01-01"),
+        ("=", "="),
     ],
 )
 def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: Any):
@@ -105,3 +122,110 @@ def test_overrides_that_cannot_be_read_are_all_told(tmp_path: Path):
         "c",
         "'.=1'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: !!binary aGVsbG8=", "line 1, column 4: tag .*binary' is not read"),
+        ("a: !mine 1", "tag '!mine' is not read; write the value without a tag"),
+        ("a: &a [*a]", r"line 1, column 8: \*a lies within &a"),
+        ("&a\n<<: *a", r"line 2, column 5: \*a lies within &a"),
+        ("a: " + "[" * 3000 + "]" * 3000, "line 1, column 53: nested more than 50 deep"),
+        ("a: " + "{b: " * 3000 + "1" + "}" * 3000, "nested more than 50 deep"),
+        ("a: " + "9" * 5000, "line 1, column 4: a number of 5000 digits"),
+        ("a: 1\nb:\n\tc: 1", "line 3, column 1: .*; indent with spaces"),
+        ("a: 1\nb: \7", r"line 2: character '\\x07' cannot stand in YAML"),
+    ],
+)
+def test_yaml_that_is_no_configuration_is_refused_on_one_line_with_its_place(
+    tmp_path: Path, text: str, problem: str
+):
+    with pytest.raises(ConfigError, match=problem) as caught:
+        read(file(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_aliases_that_multiply_or_nest_are_refused_before_they_are_built(tmp_path: Path):
+    lists = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 9)]
+    with pytest.raises(ConfigError, match="line 6, column 5: more than 100000 values"):
+        read(file(tmp_path, "l0: &l0 [x, x, x, x, x, x, x, x, x]\n" + "".join(lists)))
+    half = DEEPEST // 2 + 1
+    nested = "a: &a " + "[" * half + "]" * half + "\nb: " + "[" * half + "*a" + "]" * half
+    with pytest.raises(ConfigError, match=r"line 2, column .*: nested more than 50 deep"):
+        read(file(tmp_path, nested))
+
+
+def test_an_alias_is_a_value_and_may_be_used_often(tmp_path: Path):
+    path = file(tmp_path, "a: &a {x: [1, 2]}\nb: *a\nc: [*a, *a]\n")
+    inner = {"x": [1, 2]}
+    assert read(path).values == {"a": inner, "b": inner, "c": [inner, inner]}
+
+
+def test_an_override_of_one_of_two_aliases_leaves_the_other(tmp_path: Path):
+    path = file(tmp_path, "a: &a {x: {y: 1}, z: [{w: 1}]}\nb: *a\n")
+    values = read(path, ["b.x.y=2", "b.z.0.w=3"]).values
+    assert values == {"a": {"x": {"y": 1}, "z": [{"w": 1}]}, "b": {"x": {"y": 2}, "z": [{"w": 3}]}}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_and_any_line_ends_are_read(tmp_path: Path, ends: str, encoding: str):
+    path = tmp_path / "s.yaml"
+    path.write_bytes(f"a: grün{ends}b: 1{ends}".encode(encoding))
+    assert read(path).values == {"a": "grün", "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("a: 1\nb: größe".encode("latin-1"), "line 2: byte 0xf6 is not UTF-8; save it as UTF-8"),
+        ("a: 1".encode("utf-16"), "it is UTF-16 or UTF-32; save it as UTF-8"),
+        ("a: 1".encode("utf-32"), "it is UTF-16 or UTF-32; save it as UTF-8"),
+        ("a: 1".encode("utf-16-le"), "line 1: a NUL character"),
+        (b"a: 1\n\n\0", "line 3: a NUL character"),
+        (b"#" * (LARGEST + 1), "more than 1000000 bytes"),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, data: bytes, problem: str):
+    path = tmp_path / "s.yaml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=rf"s\.yaml: cannot be read as text: {problem}"):
+        read_text(path)
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])))
+def test_any_path_is_the_value_that_was_typed(text: str):
+    typed = f"/{text}".rstrip(" ")
+    assert parse_value(typed) == typed
+    assert parse_value(f" {typed} ") == typed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("/w/st #3", "a: b", "a:", "#a", "- a", "-", "*x", "&x y", "!x y", "@x", "%x", "|x", ">"),
+        *("? x", "---", "...", "it's", "<<", "=", "~/x", "x\\n", "`x`", ", x", "2024-01-01"),
+    ],
+)
+def test_words_that_yaml_would_read_otherwise_are_text(text: str):
+    assert parse_value(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("", None), (" ", None), ("~", None), ("null", None), ("true", True), ("1e-5", 1e-5)),
+        *(("[a, 1]", ["a", 1]), ("{a: 1}", {"a": 1}), ("'a # b'", "a # b"), ('"12"', "12")),
+        *(("'~'", "~"), (" [1] ", [1])),
+    ],
+)
+def test_values_of_other_types_quotes_lists_and_mappings_are_yaml(text: str, value: Any):
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize("value", ["[1, 2] #3", "'a' b", "{a: 1} x", "[a", "'a"])
+def test_what_follows_a_value_is_refused_and_never_dropped(tmp_path: Path, value: str):
+    (problem,) = read(file(tmp_path, "a: 1"), [f"b={value}"]).problems
+    assert problem.startswith(f"command line: b: {value!r} is not YAML: line 1, column ")

@@ -447,3 +447,24 @@ def test_drawn_clips_are_not_to_be_augmented(tmp_path: Path):
     (line,) = refused(write(tmp_path, GRID), "sweep.parameters.train.augmentation=[light, stcn]")
     assert "stcn" in line
     load(write(tmp_path, GRID), ["train.augmentation=stcn", "data.root=somewhere"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('storage: "a\\0b"', "storage: 'a\\x00b': holds '\\x00'"),
+        ('data: {root: "a\\ud800"}', "data.root: 'a\\ud800': holds '\\ud800'"),
+        ("storage: ~no-such-user/x", "storage: '~no-such-user/x': no home folder"),
+        ("data: {train: [{root: ~no-such-user/x}]}", "data.train.0.root: '~no-such-user/x': no"),
+        ("student: {weights: ~no-such-user/x}", "student.weights: '~no-such-user/x': no home"),
+        ("stages: 1", "stages: 1: must be"),
+        ("name: 12", "name: 12: must be a valid string; in quotes it is one: '\"12\"'"),
+        ("student: {options: {name: stcn}}", "student.options: model 'mobilevos_mobilenetv2': unk"),
+    ],
+)
+def test_words_that_no_path_and_no_section_can_be_are_told(tmp_path: Path, text: str, line: str):
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{text}\nsweep: {{parameters: {{loss.omega: [0.0]}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert f"{path}: {line}" in str(caught.value)
