@@ -194,8 +194,8 @@ def test_an_object_that_appears_later_is_scored_from_the_next_frame(masks: Path,
     ids = read_mask(masks / "ant" / "00003.png")
     write_palette(masks / "ant" / "00003.png", np.where(ids == 2, 0, ids))
     objects = score_folders(masks, truth).sequences[0].objects
-    assert list(objects[1].j_frames) == [1, 1, 1, 1]
-    assert list(objects[2].j_frames) == [1]  # of frame 4: it begins in 3, and 5 is the last
+    assert [*objects[1].j_frames] == [1] * 4
+    assert [*objects[2].j_frames] == [1]  # of frame 4: it begins in 3, and 5 is the last
 
 
 def test_numbers_without_zeros_are_read_in_their_order(tmp_path: Path):

@@ -151,6 +151,27 @@ def test_everything_wrong_with_the_usage_is_said_at_once(capsys: pytest.CaptureF
     assert "--out x.json: keeps a table" in told
 
 
+def test_a_missing_checkpoint_is_said_with_the_wrong_options(capsys: pytest.CaptureFixture[str]):
+    assert main(["--checkpoint", "no.safetensors", "--size", "3"]) == 2
+    told = capsys.readouterr().err
+    assert "--size 3: HEIGHTxWIDTH" in told
+    assert "no.safetensors: no such file" in told
+
+
+@pytest.mark.usefixtures("tiny", "unmeasured")
+def test_a_table_of_1_threads_as_earlier_versions_wrote_is_continued(tmp_path: Path):
+    out = tmp_path / "speed-x.json"
+    words = [*TABLE, "--durations", "--objects", "1", "--out", str(out)]
+    assert main(words) == 0
+    earlier = json.loads(out.read_text())
+    assert earlier["device"].endswith(", 1 thread")
+    out.write_text(json.dumps(earlier | {"device": earlier["device"] + "s"}))
+    assert main(words) == 0
+    del earlier["runs"][0]["fps"]
+    out.write_text(json.dumps(earlier))
+    assert main(words) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vosmodels import registry
-from vosmodels.evaluation.speed.timing import ProcessPeak, measure
+from vosmodels.evaluation.speed.timing import ProcessPeak, device_name, measure, other_work
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
 
@@ -73,3 +73,28 @@ def test_a_gpu_is_timed_in_half_precision(student: VideoModel, graph: bool):
     assert found.device == torch.cuda.get_device_name("cuda")
     assert 0 < found.median_ms <= found.p95_ms
     assert found.peak_mib > 0
+
+
+def test_a_device_has_one_thread_or_several_threads():
+    torch.set_num_threads(1)
+    assert device_name("cpu").endswith(", 1 thread")
+    torch.set_num_threads(2)
+    assert device_name("cpu").endswith(", 2 threads")
+
+
+@pytest.mark.parametrize(
+    ("percent", "threads", "told"),
+    [
+        (5.0, 4, None),
+        (50.0, 2, None),
+        (50.0, 3, "other work keeps 2.0 of 4 cores busy, and 3 are timed"),
+        (90.0, 1, "other work keeps 3.6 of 4 cores busy, and 1 is timed"),
+    ],
+)
+def test_other_work_is_told_where_it_takes_cores_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, percent: float, threads: int, told: str | None
+):
+    monkeypatch.setattr("psutil.cpu_count", lambda: 4)
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: percent)
+    found = other_work(threads)
+    assert found is None if told is None else found is not None and found.startswith(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ from vosmodels.support.paths import expanded
 if TYPE_CHECKING:
     from vosmodels.model import VideoModel
 
+logger = logging.getLogger("vosmodels.evaluation.speed")  # under -m the module is __main__
+
 MODULE = "vosmodels.evaluation.speed"
 
 
@@ -41,12 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="NAME", help="random weights of a registered model")
-    which.add_argument("--checkpoint", metavar="FILE")
+    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint (.safetensors)")
     parser.add_argument("--size", default="480x910", help="HEIGHTxWIDTH; default 480x910")
-    parser.add_argument("--frames", type=int, help="default 50")
-    parser.add_argument("--objects", type=int, help="default 1; with --durations 1 to 5, or only N")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--frames", metavar="N", type=int, help="frames to time; default 50")
+    parser.add_argument(
+        "--objects", metavar="N", type=int, help="default 1; with --durations 1 to 5, or only N"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="of the model; default fp32"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; default: torch's own")
     parser.add_argument("--graph", action="store_true", help="steps as a CUDA graph (students)")
     tables = parser.add_mutually_exclusive_group()
@@ -83,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = partial(
             timing.measure, network, size=size, device=args.device, precision=args.precision
         )
+        if busy := timing.other_work(torch.get_num_threads()):
+            logger.warning("%s", busy)
         if args.graph:
             if network.queue is None:
                 raise UsageError(
@@ -152,7 +161,8 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         problems.append(f"--device {args.device}: cpu, cuda or cuda:N")
     if args.graph and (args.device == "cpu" or args.queues):
         problems.append("--graph: wants --device cuda, and no --queues: one of them has no end")
-    if args.checkpoint and args.checkpoint.startswith(("models:/", "mlflow:")):
+    stored = bool(args.checkpoint) and args.checkpoint.startswith(("models:/", "mlflow:"))
+    if stored:
         problems.append(
             f"--checkpoint {args.checkpoint}: a file is wanted; get it with: "
             f"python -m orchestrator.fetch {args.checkpoint} student.safetensors"
@@ -162,10 +172,15 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
             registry.config(args.model)
         except InputError as error:
             problems.append(f"--model: {error}")
+    elif not stored:
+        try:
+            cli.check_exists(expanded(args.checkpoint), "file", "give a checkpoint (.safetensors)")
+        except InputError as error:
+            if not problems:
+                raise
+            problems.append(str(error))
     if problems:
         raise UsageError("\n".join(problems))
-    if args.checkpoint:
-        cli.check_exists(expanded(args.checkpoint), "file", "give a checkpoint (.safetensors)")
     return size
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -108,11 +109,15 @@ def read(path: Path, *, whole: bool = False) -> Table:
         done, total = len(table["runs"]), RUNS * len(table["cells"])
         command = table["command"]
         TITLES[table["table"]]
+        for run in table["runs"]:
+            _ = {figure: float(run[figure]) for figure in FIGURES}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: not a table of speed ({type(error).__name__}: {error}); write it with: "
             f"python -m vosmodels.evaluation.speed --model NAME --durations --out {path}"
         ) from None
+    # As earlier versions wrote it; the name of the device must be that of a table to be continued.
+    table = {**table, "device": re.sub(r"\b1 threads$", "1 thread", str(table.get("device")))}
     if whole and done < total:
         raise InputError(f"{path}: {done} of {total} runs; go on with: {command}")
     return table

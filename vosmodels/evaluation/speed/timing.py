@@ -22,6 +22,8 @@ from vosmodels.support.seeding import generator
 WARM_UP = 3  # least frames before the timing starts; a longer queue is filled first
 PICTURES = 8  # random frames, repeated in turn
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WATCH_S = 0.3  # seconds for which the machine's other work is watched
+SLACK = 0.5  # cores' worth of other work that any machine has
 SAMPLE_S = 0.005  # seconds between two samples of the process's memory
 
 
@@ -115,7 +117,24 @@ def device_name(device: str) -> str:
     """Name the GPU, or the processor and the number of threads that torch uses."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{provenance.processor()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{provenance.processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def other_work(threads: int) -> str | None:
+    """Say how busy the machine is with other work, if that leaves too few cores to time on.
+
+    threads: those of the model. Watches for WATCH_S, in which this process does nothing.
+    """
+    cores = psutil.cpu_count() or 1
+    busy = psutil.cpu_percent(interval=WATCH_S) / 100 * cores
+    if busy + threads < cores + SLACK:
+        return None
+    return (
+        f"other work keeps {busy:.1f} of {cores} core{'s' * (cores > 1)} busy, and {threads} "
+        f"{'are' if threads > 1 else 'is'} timed: the times will be longer than on an idle "
+        "machine; time again when that work is done"
+    )
 
 
 class ProcessPeak:
