@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.config.sections import EXPERIMENT, MODEL
 from vosmodels.support import cli
+from vosmodels.support.outputs import check_output
+from vosmodels.support.paths import expanded
 
 MODULE = "orchestrator.fetch"
 
@@ -21,20 +23,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"python -m {MODULE} mlflow:omega best.safetensors",
         tracking=True,
     )
-    parser.add_argument("reference", metavar="REF")
-    parser.add_argument("file", metavar="FILE", type=cli.path)
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        help=f"{EXPERIMENT}EXPERIMENT (its best by select J&F), {MODEL}ID or a checkpoint file",
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=cli.path,
+        help="file to write, with a name that ends in .safetensors; its folder is created",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
-        from orchestrator.tracking.checkpoint_refs import find
+        from orchestrator.tracking.checkpoint_refs import check_name, copy, find
 
-        source = find(args.reference, args.tracking_uri)
-        args.file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = args.file.with_name(f".{args.file.name}.part")
-        shutil.copyfile(source.path, scratch)
-        scratch.replace(args.file)
+        file = args.file
+        inputs = {"REF": expanded(args.reference)}
+        overwrite, sources = args.overwrite, []
+        cli.check_all(
+            lambda: check_name(file),
+            lambda: check_output(file, inputs, folder=False, overwrite=overwrite, name="FILE"),
+            lambda: sources.append(find(args.reference, args.tracking_uri)),
+        )
+        (source,) = sources
+        copy(source, file)
         if not args.json:
-            print(f"{source.origin}\nwritten to {args.file}")
-        return {"file": str(args.file), "source": source.origin}
+            print(f"{source.origin}\nwritten to {file}")
+        return {"file": str(file), "source": source.origin}
 
     return cli.run(parser, argv, work)
 

@@ -8,8 +8,13 @@ from pathlib import Path
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
-from vosmodels.support.digests import check_file
+from vosmodels.errors import InputError, UsageError
+from vosmodels.support.atomic_files import write_whole
+from vosmodels.support.digests import SHA256, check_file, sha256_of
+from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,14 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
 
     `mlflow:X` means the best checkpoint of experiment X by select J&F, among trials and soups.
     storage: folder of the default store, for a reference into MLflow without a tracking URI.
-    Raises InputError where the file or model is missing, naming the store and its contents.
+    Raises InputError where the file or model is missing, naming the store and its contents;
+    UsageError on a reference that names nothing.
     """
+    if reference.strip("/ ") in ("", EXPERIMENT, MODEL.rstrip("/")):
+        raise UsageError(
+            f"reference {reference!r}: names nothing; give a .safetensors file, {MODEL}ID or "
+            f"{EXPERIMENT}EXPERIMENT"
+        )
     if reference.startswith(EXPERIMENT):
         reader = open_reader(tracking_uri, storage)
         name = reader.find_experiment(reference.removeprefix(EXPERIMENT))
@@ -41,6 +52,37 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
     path = expanded(reference)
     check_file(path, f"give a .safetensors file, {MODEL}ID or {EXPERIMENT}EXPERIMENT")
     return CheckpointFile(path, str(path))
+
+
+def check_name(file: Path) -> None:
+    """Raise UsageError where a checkpoint is to be written to a file of another name."""
+    if file.suffix != SUFFIX:
+        name = file / f"best{SUFFIX}" if file.is_dir() else f"{file}{SUFFIX}"
+        raise UsageError(f"FILE {file}: a checkpoint's name ends in {SUFFIX}; give such as {name}")
+
+
+def copy(source: CheckpointFile, file: Path) -> None:
+    """Copy a checkpoint to `file`, which is replaced, unless it is the checkpoint itself.
+
+    Raises InputError where the checkpoint is not whole or `file` cannot be written; nothing is
+    written then. Raises UsageError as `check_output`.
+    """
+    from vosmodels import checkpoint  # here, because it loads torch
+
+    check_output(file, {"the file of REF": source.path}, folder=False, overwrite=True, name="FILE")
+    checkpoint.read_tensors(source.path)
+    data = source.path.read_bytes()
+    if SHA256.fullmatch(file.stem) and file.stem != sha256_of(data):
+        raise InputError(
+            f"FILE {file}: named by a sha256 that is not this checkpoint's; give another name"
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, data)
+    except OSError as error:
+        raise InputError(
+            f"FILE {file}: cannot be written ({error.strerror}); free space or give another place"
+        ) from error
 
 
 def open_reader(tracking_uri: str | None, storage: Path = Path(STORAGE)) -> MlflowReader:

@@ -202,7 +202,7 @@ def test_weights_of_no_model_in_the_store_are_missing_with_all_else(
 
 def test_a_store_that_is_not_there_is_named_by_every_reader(refused, tmp_path):
     for main, words in (
-        (fetch.main, ("mlflow:omega", tmp_path / "x")),
+        (fetch.main, ("mlflow:omega", tmp_path / "x.safetensors")),
         (report.main, ("mlflow:omega",)),
         (greedy.main, ("--runs", "mlflow:omega")),
         (evaluate.main, ("--checkpoint", "mlflow:omega", "--data", "generated")),
@@ -253,6 +253,73 @@ def student(tmp_path_factory):
     model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
     info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
     return checkpoint.write(tmp_path_factory.mktemp("student"), model.state_dict(), info)[0]
+
+
+def test_fetch_tells_all_that_is_wrong_at_once(refused, tmp_path):
+    told = refused(fetch.main, "nowhere.safetensors", tmp_path / "best.pth", code=2)
+    assert f"FILE {tmp_path / 'best.pth'}: a checkpoint's name ends in .safetensors" in told
+    assert "nowhere.safetensors: no such file; give a .safetensors file, models:/ID" in told
+    assert len(told.splitlines()) == 1
+    for reference in ("", "mlflow:", "models:/", "models://"):
+        told = refused(fetch.main, reference, "best.safetensors", code=2)
+        assert f"reference {reference!r}: names nothing" in told
+
+
+def test_fetch_replaces_no_file_unless_asked_and_never_the_checkpoint(
+    refused, student, tmp_path, capsys
+):
+    source, target = tmp_path / "mine.safetensors", tmp_path / "best.safetensors"
+    source.write_bytes(student.read_bytes())
+    target.write_text("precious")
+    assert "exists already" in refused(fetch.main, source, target)
+    assert target.read_text() == "precious"
+    (tmp_path / "link.safetensors").symlink_to(source)
+    os.link(source, tmp_path / "hard.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("mine", "link", "hard", "folder.safetensors/../mine"):
+        path = f"{tmp_path}/{name}.safetensors"
+        told = refused(fetch.main, source, path, "--overwrite", code=2)
+        assert f"FILE {path}: the same as REF {source}" in told
+    for words in ((), ("--overwrite",)):
+        told = refused(fetch.main, source, tmp_path / "folder.safetensors", *words)
+        assert "a folder is there, and a file is to be written" in told
+    assert source.read_bytes() == student.read_bytes()
+    assert fetch.main([str(source), str(target), "--overwrite"]) == 0
+    assert target.read_bytes() == student.read_bytes()
+    assert "written to" in capsys.readouterr().out
+
+
+def test_fetch_expands_the_home_folder_and_makes_folders(student, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.safetensors").write_bytes(student.read_bytes())
+    assert fetch.main(["~/a.safetensors", "~/new/folder/b.safetensors", "--json"]) == 0
+    target = tmp_path / "new" / "folder" / "b.safetensors"
+    assert json.loads(capsys.readouterr().out)["file"] == str(target)
+    assert target.read_bytes() == student.read_bytes()
+
+
+def test_fetch_writes_nothing_of_a_checkpoint_that_is_not_whole(refused, student, tmp_path):
+    data = student.read_bytes()
+    cut = tmp_path / student.name
+    for content, says in (
+        (data[:-9], "not a readable safetensors file"),
+        (data[:-1] + bytes([data[-1] ^ 1]), "corrupt: its sha256"),
+        (b"", "empty, 0 bytes"),
+    ):
+        cut.write_bytes(content)
+        assert f"{cut}: {says}" in refused(fetch.main, cut, "new/best.safetensors")
+    cut.write_bytes(data)
+    told = refused(fetch.main, cut, f"new/{'0' * 64}.safetensors")
+    assert "named by a sha256 that is not this checkpoint's" in told
+
+
+def test_fetch_leaves_nothing_where_the_disk_is_full(refused, student, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    told = refused(fetch.main, student, "best.safetensors")
+    assert "FILE best.safetensors: cannot be written (No space left on device)" in told
 
 
 def test_a_mask_that_does_not_fit_the_video_is_told_both_sizes(

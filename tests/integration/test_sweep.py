@@ -192,9 +192,9 @@ def test_segment_follows_a_film_and_writes_one(finished, tmp_path):
 
 def test_fetch_writes_the_file_that_the_name_stands_for(finished, tmp_path):
     sweep, _ = finished
-    answer(sweep.command("orchestrator.fetch", "mlflow:tiny", str(tmp_path / "x"), "--json"))
-    (tmp_path / "x").rename(tmp_path / "x.safetensors")
-    model = checkpoint.load_model(tmp_path / "x.safetensors")
+    path = tmp_path / "x.safetensors"
+    answer(sweep.command("orchestrator.fetch", "mlflow:tiny", str(path), "--json"))
+    model = checkpoint.load_model(path)
     assert model.name == "mobilevos_mobilenetv2_noaspp"
     assert not model.training
 

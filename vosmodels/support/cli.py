@@ -157,3 +157,19 @@ def _logging(debug: bool) -> Iterator[None]:
             logging.getLogger(name).removeHandler(handler)
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Call every check, and raise the errors of all as one.
+
+    It is a UsageError if any of them is, else an InputError; the messages are joined.
+    """
+    errors: list[InputError | UsageError] = []
+    for check in checks:
+        try:
+            check()
+        except (InputError, UsageError) as error:
+            errors.append(error)
+    if errors:
+        usage = any(isinstance(error, UsageError) for error in errors)
+        raise (UsageError if usage else InputError)("; ".join(map(str, errors)))

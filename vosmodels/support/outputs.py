@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from vosmodels.errors import InputError, UsageError
+
+FILMS = (".mp4", ".mov", ".avi")  # that can be written
+OTHER_FILES = {  # besides those that Python's own table knows
+    *(".mkv", ".m4v", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv"),
+    *(".npy", ".npz", ".safetensors", ".yaml", ".yml", ".rar", ".7z", ".xz", ".zst"),
+}
+
+
+def is_film(out: Path) -> bool:
+    """Say whether `out` is to be a film, by its suffix; else it is a folder.
+
+    Raises UsageError on the suffix of any other kind of file, unless a folder has that name.
+    """
+    suffix = out.suffix.lower()
+    if suffix in FILMS:
+        return True
+    known = any(mimetypes.MimeTypes().guess_type(f"x{suffix}", strict=False))
+    if (known or suffix in OTHER_FILES) and not out.is_dir():
+        raise UsageError(
+            f"--out {out}: no {suffix} is written; give a folder for masks, or a film: "
+            f"{', '.join(FILMS)}"
+        )
+    return False
 
 
 def check_output(
