@@ -74,18 +74,32 @@ def test_given_objects_are_where_their_mask_says_to_the_pixel():
     assert inner.given[0].shape == (32, 48)
 
 
-def test_an_object_too_small_for_the_rows_is_not_followed_and_alone_is_refused():
+def test_an_object_of_one_pixel_is_followed_too():
     segmenter, inner = scaled(16)
     dot = torch.zeros(64, 96, dtype=torch.uint8)
     dot[0, 0] = 9
-    with pytest.raises(InputError, match=r"no object at 16 rows.*give the network more rows"):
-        segmenter.step(half(40), dot)
     with pytest.raises(InputError, match="draw ids above 0"):
         segmenter.step(half(40), torch.zeros_like(dot))
     assert not inner.seen
-    segmenter.step(half(40), 7 * (half(40)[0] > 0).long())
     assert (segmenter.step(half(40), dot) == 9).sum() == 1  # where it is given, and no more
+    given = inner.given[-1]
+    assert given is not None
+    assert given[0, 0] == 9
+    assert given.count_nonzero() == 1
+    segmenter.step(half(40), torch.zeros_like(dot))  # a later mask without objects gives none
     assert inner.given[-1] is None
+
+
+def test_objects_that_find_no_pixel_of_their_own_are_named():
+    segmenter, inner = scaled(16)
+    crowd = torch.zeros(160, 160, dtype=torch.uint8)
+    crowd[:10, :10] = torch.arange(1, 101).reshape(10, 10)  # one pixel at 16 rows, three around
+    with pytest.raises(
+        InputError,
+        match=r"objects 4, 5, .* and 88 more of the mask: no pixel left at 16 rows.*more rows",
+    ):
+        segmenter.step(half(40, 160, 160), crowd)
+    assert not inner.seen
 
 
 def test_fewer_rows_than_a_network_can_see_are_refused():

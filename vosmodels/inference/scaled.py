@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vosmodels.data.shrink import keep_objects, lost_ids
 from vosmodels.errors import InputError, UsageError
 from vosmodels.inference.segmenter import VideoSegmenter, best
 from vosmodels.types import FEWEST_ROWS
@@ -15,9 +16,9 @@ class ScaledSegmenter:
     """A Segmenter that runs a VideoSegmenter at a height of at most `rows` rows.
 
     The aspect ratio is kept. Frames are scaled down bilinearly with antialiasing, masks by
-    nearest neighbour; probabilities are scaled up bilinearly before the best object of each pixel
-    is taken. The objects of a given mask get exactly the mask's pixels at full size. Raises
-    UsageError if rows < FEWEST_ROWS.
+    nearest neighbour, so that no object vanishes; probabilities are scaled up bilinearly before the
+    best object of each pixel is taken. The objects of a given mask get exactly the mask's pixels at
+    full size. Raises UsageError if rows < FEWEST_ROWS.
     """
 
     def __init__(self, segmenter: VideoSegmenter, rows: int) -> None:
@@ -29,9 +30,9 @@ class ScaledSegmenter:
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
         """Segment a frame (3, H, W) float in [0, 1] and return its ids (H, W) int64.
 
-        mask: (H, W) integer ids, as `VideoSegmenter.step` takes them. An object that has no pixel
-        left at `rows` rows is not followed. Raises InputError if no object of the first mask is
-        left, else as the segmenter.
+        mask: (H, W) integer ids, as `VideoSegmenter.step` takes them. Every object keeps a pixel at
+        `rows` rows. Raises InputError if the first mask holds no object, or if objects lie so
+        closely that not each finds a pixel; else as the segmenter.
         """
         full = (frame.shape[1], frame.shape[2])
         size = self._seen(full)
@@ -59,12 +60,24 @@ class ScaledSegmenter:
     def _given(self, mask: Tensor | None, size: tuple[int, int]) -> Tensor | None:
         if mask is None:
             return None
-        small = functional.interpolate(mask[None, None].double(), size=size, mode="nearest-exact")
+        nearest = functional.interpolate(mask[None, None].double(), size=size, mode="nearest-exact")
+        ids, small = mask.cpu().numpy(), nearest[0, 0].to(mask.dtype).cpu().numpy()
+        small = keep_objects(ids, small)
+        lost = lost_ids(ids, small)
+        if lost:
+            raise InputError(
+                f"{_objects(lost)} of the mask: no pixel left at {size[0]} rows, as other objects "
+                "lie there too; give the network more rows"
+            )
         if small.any():
-            return small[0, 0].to(mask.dtype)
+            return torch.from_numpy(small).to(mask)
         if self._segmenter.ids:
             return None
         raise InputError(
-            f"the mask holds no object at {size[0]} rows, so there is nothing to follow; "
-            f"{'give the network more rows' if mask.any() else 'draw ids above 0'}"
+            "the mask holds no object, so there is nothing to follow; draw ids above 0"
         )
+
+
+def _objects(ids: tuple[int, ...]) -> str:
+    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
+    return f"object{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:8]))}{more}"
