@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vosmodels.support import cli
+from vosmodels.support.outputs import check_output, is_film
 
 MODULE = "orchestrator.segment"
 
@@ -21,50 +22,103 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out clip-masked.mp4",
         tracking=True,
     )
-    parser.add_argument("--checkpoint", metavar="REF", required=True)
-    parser.add_argument("--video", metavar="FILE|DIR", type=cli.path, required=True)
-    parser.add_argument("--mask", metavar="FIRST.png", type=cli.path, required=True)
+    parser.add_argument(
+        "--checkpoint", metavar="REF", required=True, help="a file, models:/ID, mlflow:EXPERIMENT"
+    )
+    parser.add_argument(
+        "--video",
+        metavar="FILE|DIR",
+        type=cli.path,
+        required=True,
+        help="a film, or a folder of pictures: its frames in the order of their names",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FIRST.png",
+        type=cli.path,
+        required=True,
+        help="ids of the first frame's objects, 0 = background: a palette or grey PNG of its size",
+    )
     parser.add_argument(
         "--out",
         type=cli.path,
-        help="a folder for palette PNG, or a .mp4 film; default: VIDEO-masks",
+        help="a folder for palette PNG, each named as its frame, or an overlay film (.mp4, .mov, "
+        ".avi); default: VIDEO-masks",
     )
     parser.add_argument(
-        "--height", type=int, default=480, help="rows the network sees, 16 or more; default 480"
+        "--overwrite", action="store_true", help="replace what an earlier run wrote to --out"
     )
-    return cli.run(parser, argv, _work)
+    parser.add_argument(
+        "--height",
+        metavar="ROWS",
+        type=int,
+        default=480,
+        help="rows the network sees, 16 or more; default 480; never more than the video has",
+    )
+    return cli.run(
+        parser, argv, _work, resume="run the same command again with --overwrite to start over"
+    )
 
 
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
-    cli.check_rows(args.height)
-    cli.check_exists(args.video, "file or folder", "give a film or a folder of pictures")
-    cli.check_exists(args.mask, "file", "give the mask of the first frame, a palette PNG")
+    video, mask = args.video, args.mask
+    out = args.out if args.out else _beside(video)
+    cli.check_all(
+        lambda: cli.check_rows(args.height),
+        lambda: cli.check_exists(video, "file or folder", "give a film or a folder of pictures"),
+        lambda: cli.check_exists(mask, "file", "give the mask of the first frame, a palette PNG"),
+        lambda: _check_out(args, out, {"--video": video, "--mask": mask}),
+    )
     from orchestrator.tracking.checkpoint_refs import find
 
     source = find(args.checkpoint, args.tracking_uri)
+    _check_out(args, out, {"--checkpoint": source.path})
 
     from vosmodels.checkpoint import load_model
-    from vosmodels.inference.film import segment_video
+    from vosmodels.inference.film import prepare, segment_video
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
-    out = args.out or args.video.with_name(f"{args.video.stem}-masks")
-    model = load_model(source.path)
-    count, seconds = segment_video(model, args.video, args.mask, out, args.height)
+    task = prepare(video, mask)
+    early = [*task.report.warnings, *task.video.notes]
+    _say(f"{mask}: {task.report}", *early)
+    followed = segment_video(load_model(source.path), task, out, args.height)
+    frames, speed = followed.frames, followed.frames / followed.seconds
+    rows = min(args.height, task.video.size[0])
+    _say(*followed.notes)
     if not args.json:
+        seen = f"all {rows} rows" if rows == task.video.size[0] else f"{rows} rows"
         print(source.origin)
-        print(
-            f"{count} frames to {out}: {count / seconds:.1f} frames a second at "
-            f"{args.height} rows, on the CPU"
-        )
-    return {
+        print(f"{frames} frames to {out}: {speed:.1f} frames a second at {seen}, on the CPU")
+    result = {
         "out": str(out),
-        "frames": count,
-        "fps": count / seconds,
-        "height": args.height,
+        "frames": frames,
+        "fps": speed,
+        "height": rows,
         "device": "cpu",
         "checkpoint": source.origin,
+        "objects": {str(i): share for i, share in task.report.shares.items()},
+        "notes": [*early, *followed.notes],
     }
+    if followed.shortage:
+        print(f"error: {followed.shortage}; {out} holds what could be read", file=sys.stderr)
+        raise cli.CommandFailed({**result, "error": followed.shortage})
+    return result
+
+
+def _beside(video: Path) -> Path:
+    """Return the default of --out: a folder beside the video."""
+    whole = video.resolve() if video.name in ("", "..") else video
+    return whole.with_name(f"{whole.name if whole.is_dir() else whole.stem}-masks")
+
+
+def _check_out(args: argparse.Namespace, out: Path, inputs: Mapping[str, Path]) -> None:
+    check_output(out, inputs, folder=not is_film(out), overwrite=args.overwrite)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

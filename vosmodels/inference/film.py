@@ -5,139 +5,107 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 
+from vosmodels.data.first_mask import MaskReport, judge_first_mask
 from vosmodels.data.frames import frame_tensor
-from vosmodels.data.images import read_frame
 from vosmodels.data.listing import IMAGE_SUFFIXES
-from vosmodels.data.masks import read_mask, write_palette
-from vosmodels.data.overlay import overlay
+from vosmodels.data.masks import read_mask
 from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.inference.sinks import Sink, open_sink
+from vosmodels.inference.video import Video, open_video
 from vosmodels.model import VideoModel
 from vosmodels.types import U8, Segmenter
 
-FILM = ".mp4"
+
+@dataclass(frozen=True)
+class Task:
+    """A video and its first mask (H, W), both judged, before a model is loaded."""
+
+    video: Video
+    first: U8
+    report: MaskReport
 
 
-class Sink(Protocol):
-    """A writer of frames and masks, called in the order of the frames."""
+@dataclass(frozen=True)
+class Followed:
+    """What came of a video: frames, seconds of segmenting, notes, frames that are missing."""
 
-    def __call__(self, index: int, frame: U8, ids: U8) -> None:
-        """Write frame `index` (H, W, 3) RGB with its ids (H, W)."""
-        ...
+    frames: int
+    seconds: float
+    notes: tuple[str, ...]
+    shortage: str | None
 
 
-def segment_video(
-    model: VideoModel, video: Path, mask: Path, out: Path, rows: int
-) -> tuple[int, float]:
+def prepare(video: Path, mask: Path) -> Task:
+    """Open a video and read its first mask, and see that the mask can be followed.
+
+    video: a film or a folder of pictures; mask: palette PNG of the first frame. Raises InputError
+    on a video or a mask that cannot be used.
+    """
+    among = video.is_dir() and mask.resolve().parent.samefile(video)
+    if among and mask.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{mask}: the mask lies among the video's pictures, and would be a frame; move it"
+        )
+    first = read_mask(mask)
+    report = judge_first_mask(mask, first)
+    opened = open_video(video)
+    if first.shape != opened.size:
+        raise InputError(
+            f"{mask}: the mask is {_size(first.shape)}, the video {_size(opened.size)}; "
+            "draw the mask at the size of the first frame"
+        )
+    return Task(opened, first, report)
+
+
+def segment_video(model: VideoModel, task: Task, out: Path, rows: int) -> Followed:
     """Follow the objects of a first mask through a video and write what is found to `out`.
 
-    video: a film or a folder of pictures; mask: palette PNG of the first frame; out: a folder for
-    palette PNG, or an overlay film (.mp4); rows: rows the network sees.
-    Returns the number of frames and the seconds that segmenting took. Raises InputError on a video
-    or a mask that cannot be used.
+    out: a folder for palette PNG, or an overlay film; rows: rows the network sees. Raises
+    InputError on a frame that cannot be read or has another size, and if `out` cannot be written.
     """
-    first = read_mask(mask)
-    frames, rate = open_video(video)
     segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model)), rows)
-    with open_sink(out, rate) as sink:
-        return follow(segmenter, frames, first, sink)
+    with open_sink(out, task.video.rate, task.video.size) as sink:
+        frames, seconds = follow(segmenter, task.video.frames, task.first, sink)
+    return Followed(frames, seconds, sink.notes, task.video.shortage(frames))
 
 
-def open_video(path: Path) -> tuple[Iterator[U8], float]:
-    """Open a film or a folder of pictures; return its frames and its rate.
-
-    Frames are (H, W, 3) uint8 RGB; the rate is in frames per second, 24 for pictures. Raises
-    InputError if there is no picture or the film cannot be opened.
-    """
-    if path.is_dir():
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not pictures:
-            raise InputError(f"{path}: no pictures ({', '.join(IMAGE_SUFFIXES)}) in this folder")
-        return (read_frame(p) for p in pictures), 24.0
-    if not path.is_file():
-        raise InputError(f"{path}: no such video; give a film or a folder of pictures")
-    film = cv2.VideoCapture(str(path))
-    if not film.isOpened():
-        raise InputError(f"{path}: cannot be opened as a video; try mp4 (H.264), or pictures")
-    return _frames_of(film), film.get(cv2.CAP_PROP_FPS) or 24.0
-
-
-def follow(segmenter: Segmenter, frames: Iterator[U8], first: U8, sink: Sink) -> tuple[int, float]:
+def follow(
+    segmenter: Segmenter, frames: Iterator[tuple[str, U8]], first: U8, sink: Sink
+) -> tuple[int, float]:
     """Segment every frame, pass it to `sink`, and return the frame count and seconds.
 
     first: (H, W) ids of the first frame. The seconds are the segmenter's alone. Raises InputError
-    if there is no frame, or frames or mask differ in size.
+    if a frame has another size.
     """
     count, seconds = 0, 0.0
-    for index, frame in enumerate(frames):
-        full = frame.shape[:2]
-        if first.shape != full:
-            sizes = f"{first.shape[1]}x{first.shape[0]}", f"{full[1]}x{full[0]}"
+    live = sys.stderr.isatty()
+    for name, frame in frames:
+        if first.shape != frame.shape[:2]:
             raise InputError(
-                f"frame {index} is {sizes[1]}, those before {sizes[0]}; a video has one size"
-                if index
-                else f"the mask is {sizes[0]}, the video {sizes[1]}; "
-                "draw the mask at the size of the first frame"
+                f"frame {name} is {_size(frame.shape)}, those before "
+                f"{_size(first.shape)}; a video has one size"
             )
-        mask = None if index else torch.from_numpy(first.astype(np.int64))
+        mask = None if count else torch.from_numpy(first.astype(np.int64))
         started = time.perf_counter()
         ids = segmenter.step(frame_tensor(frame), mask).cpu()
         seconds += time.perf_counter() - started
-        sink(index, frame, ids.numpy().astype(np.uint8))
+        sink.write(name, frame, ids.numpy().astype(np.uint8))
         count += 1
-        if count % 50 == 0:
+        if live and count % 50 == 0:
             print(f"\r{count} frames, {count / seconds:.1f} a second", end="", file=sys.stderr)
-    if count == 0:
-        raise InputError("the video has no frame that can be read")
-    print(file=sys.stderr)
+    if live and count >= 50:
+        print(file=sys.stderr)
     return count, seconds
 
 
-def _frames_of(film: Any) -> Iterator[U8]:
-    try:
-        while True:
-            success, frame = film.read()
-            if not success:
-                return
-            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-    finally:
-        film.release()
-
-
-@contextmanager
-def open_sink(out: Path, rate: float) -> Iterator[Sink]:
-    """Open a folder for palette PNG, or an .mp4 overlay film, for writing.
-
-    The film appears under its name only when it is complete.
-    """
-    if out.suffix.lower() != FILM:
-        out.mkdir(parents=True, exist_ok=True)
-        yield lambda index, frame, ids: write_palette(out / f"{index:05d}.png", ids)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.with_name(f".{out.stem}.part{FILM}")
-    writer: list[Any] = []
-
-    def write(index: int, frame: U8, ids: U8) -> None:
-        if not writer:
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer.append(cv2.VideoWriter(str(scratch), code, rate, frame.shape[1::-1]))
-        writer[0].write(cv2.cvtColor(overlay(frame, ids), cv2.COLOR_RGB2BGR))
-
-    try:
-        yield write
-        if writer:
-            writer[0].release()
-            scratch.replace(out)
-    finally:
-        scratch.unlink(missing_ok=True)
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
