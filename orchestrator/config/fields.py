@@ -29,13 +29,23 @@ def _no_bool(value: object) -> object:
 
 
 Number = BeforeValidator(_no_bool)
-Count = Annotated[int, Number, Field(ge=0)]
-Positive = Annotated[int, Number, Field(ge=1)]
-Rows = Annotated[int, Number, Field(ge=16)]  # height of a frame for the network
+# Upper bounds lie far above any use; a slip of the keyboard is named here, before it costs time.
+# What a machine has room for is checked by planning/memory_need.py.
+MOST = 10**9
+Count = Annotated[int, Number, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Number, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Number, Field(ge=0, le=2**63 - 1)]
+Rows = Annotated[int, Number, Field(ge=16, le=16384)]  # height of a frame for the network
+Height = Annotated[int, Number, Field(ge=1, le=16384)]  # px
+Objects = Annotated[int, Number, Field(ge=1, le=255)]  # ids of a mask have eight bits
+BatchSize = Annotated[int, Number, Field(ge=1, le=65536)]  # clips
+Processes = Annotated[int, Number, Field(ge=1, le=4096)]  # or threads
+Loaders = Annotated[int, Number, Field(ge=0, le=1024)]
+Repeats = Annotated[int, Number, Field(ge=1, le=1000)]
 Weight = Annotated[float, Number, Field(ge=0)]
 Above0 = Annotated[float, Number, Field(gt=0)]
 Unit = Annotated[float, Number, Field(ge=0, le=1)]
-ClipLength = Annotated[int, Number, Field(ge=2)]  # frames
+ClipLength = Annotated[int, Number, Field(ge=2, le=1024)]  # frames
 
 
 def _side(value: int) -> int:
@@ -47,7 +57,7 @@ def _side(value: int) -> int:
 
 CROP_MULTIPLE = 16
 Crop = Annotated[  # px
-    int, Number, Field(ge=16), AfterValidator(_side), "a multiple of 16, or one more"
+    int, Number, Field(ge=16, le=8193), AfterValidator(_side), "a multiple of 16, or one more"
 ]
 Name = Annotated[str, Field(min_length=1)]
 

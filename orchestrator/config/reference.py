@@ -142,7 +142,7 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
             yield part
         for name, words in BOUNDS.items():
             if (value := getattr(part, name, None)) is not None:
-                yield f"{words} {value:g}"
+                yield f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -10,16 +10,24 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.config import errors, models, stages
 from orchestrator.config.fields import (
+    MOST,
     Above0,
+    BatchSize,
     ClipLength,
     Count,
     Crop,
+    Height,
+    Loaders,
     Name,
     Number,
+    Objects,
     Place,
     Positive,
+    Processes,
+    Repeats,
     Rows,
     Section,
+    Seed,
     Unit,
     Weight,
 )
@@ -67,11 +75,11 @@ class DataConfig(Section):
     select: Place = "val"
     report: Place | None = None
     static: Images | None = None
-    select_height: Positive = 240  # px
+    select_height: Height = 240  # px
     select_stride: Positive = 2  # frames
     report_height: Rows | None = None  # rows the network sees; scores are at full size
-    max_objects: Positive = 2  # objects of one clip trained at once; STCN trains two
     leave_out: tuple[Name, ...] = ()  # names of videos and still images that no split has
+    max_objects: Objects = 2  # objects of one clip trained at once; STCN trains two
 
     @field_validator("train", "select", "report")
     @classmethod
@@ -135,8 +143,8 @@ class LossConfig(Section):
     tau_squared: bool = False  # scale by tau^2 as Hinton et al. do; the paper does not
     z: FeatureSide = "pre_relu"  # side of the ReLU before the mask head
     norm: CorrelationNorm = "n"
-    boundary_width: Positive = 1  # positions at stride 4
-    max_pixels: Annotated[int, Number, Field(ge=2)] = 1024
+    boundary_width: Annotated[int, Number, Field(ge=1, le=2048)] = 1  # positions at stride 4
+    max_pixels: Annotated[int, Number, Field(ge=2, le=2**22)] = 1024
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms of weight above 0, in the order in which they are summed."""
@@ -193,7 +201,7 @@ class StemConfig(Section):
     steps: Count = 100
     # cross_entropy: from masks alone; distill: `loss` as written, so from the teacher too
     loss: Literal["cross_entropy", "distill"] = "cross_entropy"
-    batch_size: Positive | None = None
+    batch_size: BatchSize | None = None
     crop: Crop | None = None  # px
     lr: Above0 | None = None
 
@@ -203,7 +211,7 @@ class TrainConfig(Section):
 
     section = "train"
     steps: Count = 200
-    batch_size: Positive = 4
+    batch_size: BatchSize = 4
     clip_length: ClipLength = 5  # frames
     max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
     augmentation: Augmentation = "light"  # stcn: the ranges of STCN, for long runs
@@ -239,13 +247,13 @@ class ClusterConfig(Section):
 
     section = "cluster"
     address: str | None = None
-    workers: Positive = 1
-    gpus_per_worker: Weight = 0.0
-    threads: Positive | None = None
-    loaders: Count | None = None  # data loader processes per worker; null: none on a CPU
+    workers: Processes = 1
+    gpus_per_worker: Annotated[float, Number, Field(ge=0, le=1024)] = 0.0
+    threads: Processes | None = None
+    loaders: Loaders | None = None  # data loader processes per worker; null: none on a CPU
     lockstep: Positive = 1
-    retries: Count = 1
-    stall_s: Above0 = 600.0
+    retries: Annotated[int, Number, Field(ge=0, le=1000)] = 1
+    stall_s: Annotated[float, Number, Field(gt=0, le=MOST)] = 600.0
 
 
 class TrackingConfig(Section):
@@ -259,7 +267,7 @@ class RunConfig(Section):
     """Configuration of one job."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")  # MLflow experiment
-    seed: Count = 0
+    seed: Seed = 0
     data: DataConfig = DataConfig()
     student: StudentConfig = StudentConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -365,7 +373,7 @@ class SweepSection(Section):
     points: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: Literal["grid"] = "grid"
     scheduler: Literal["fifo"] = "fifo"
-    seeds: Positive = 1
+    seeds: Repeats = 1
 
     @property
     def keys(self) -> set[str]:

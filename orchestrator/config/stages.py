@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from orchestrator.config.fields import (
+    MOST,
     Above0,
+    BatchSize,
     ClipLength,
     Count,
     Crop,
@@ -18,7 +20,7 @@ from orchestrator.config.fields import (
     Section,
 )
 
-MaxSkip = Annotated[int, Number, Field(ge=1)] | Literal["curriculum"]
+MaxSkip = Annotated[int, Number, Field(ge=1, le=MOST)] | Literal["curriculum"]
 DecayAt = Annotated[float, Number, Field(gt=0, le=1)]
 
 
@@ -56,7 +58,7 @@ class StageConfig(Section):
     section = "stages"
     name: Literal["static", "bl30k", "video"]
     steps: Count
-    batch_size: Positive = 4
+    batch_size: BatchSize = 4
     crop: Crop = 128
     lr: Above0 = 1e-4
     decay_at: DecayAt = 5 / 6  # share of the steps after which lr is a tenth

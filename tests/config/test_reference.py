@@ -50,10 +50,14 @@ def _written(value):
     ("key", "row"),
     [
         ("name", ("text", "")),
-        ("stem.crop", ("whole number, >= 16, a multiple of 16, or one more or `null`", "null")),
+        (
+            "stem.crop",
+            ("whole number, >= 16, <= 8193, a multiple of 16, or one more or `null`", "null"),
+        ),
         ("train.ema", ("number, >= 0, < 1", "0")),
         ("data.train.N.year", ("`auto` or `2016` or `2017`", "auto")),
-        ("cluster.workers", ("whole number, >= 1", "1")),
+        ("cluster.workers", ("whole number, >= 1, <= 4096", "1")),
+        ("seed", ("whole number, >= 0, <= 9223372036854775807", "0")),
     ],
 )
 def test_a_key_has_the_bounds_of_its_type(key, row):
@@ -63,7 +67,7 @@ def test_a_key_has_the_bounds_of_its_type(key, row):
 def test_meanings_stay_and_a_new_key_waits_for_one():
     page = f"a\n{reference.BEGIN}\n| `seed` | text | `7` | of all |\n{reference.END}\nb\n"
     fresh = reference.refreshed(page, "page")
-    assert "| `seed` | whole number, >= 0 | `0` | of all |" in fresh
+    assert "| `seed` | whole number, >= 0, <= 9223372036854775807 | `0` | of all |" in fresh
     assert "train.lr" in reference.without_meaning(fresh)
     assert "seed" not in reference.without_meaning(fresh)
     assert (fresh[:2], fresh[-3:]) == ("a\n", "\nb\n")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field
+
+# Upper bounds lie far above any use; what a machine has room for is checked elsewhere.
+Width = Annotated[int, Field(ge=1, le=8192)]  # channels
+Rates = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=16)]
+Frames = Annotated[int, Field(ge=1, le=10**6)]
+Gain = Annotated[float, Field(gt=0, le=10**6)]
 
 # Start values and rules of running: weights trained with one value load into a model of another.
 FREE = frozenset(
@@ -19,11 +25,11 @@ class STCNConfig(BaseModel, frozen=True, extra="forbid"):
 
     backbone: Literal["resnet50", "mobilenet_v2"] = "resnet50"
     value_backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
-    key_channels: PositiveInt = 64  # width of the matching space
-    value_channels: PositiveInt = 512  # width of memory values; a multiple of 16
-    decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 256)  # s16, s8, s4
-    key_gain: PositiveFloat = 1.0  # gain of the key projection's orthogonal initialisation
-    mem_every: PositiveInt = 5  # inference: every so many frames one enters the memory
+    key_channels: Width = 64  # width of the matching space
+    value_channels: Width = 512  # width of memory values; a multiple of 16
+    decoder_channels: tuple[Width, Width, Width] = (512, 256, 256)  # s16, s8, s4
+    key_gain: Gain = 1.0  # gain of the key projection's orthogonal initialisation
+    mem_every: Frames = 5  # inference: every so many frames one enters the memory
     include_last: bool = False  # inference: the memory also holds the latest frame, until the next
     single_object: bool = False  # value encoder without the others' mask, as in STCN's static stage
     detach_feedback: bool = False  # training: no gradient through predicted masks fed back
@@ -35,11 +41,11 @@ class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
     free_options: ClassVar[frozenset[str]] = FREE
 
     backbone: Literal["resnet18", "mobilenet_v2"] = "resnet18"
-    key_channels: PositiveInt = 64  # width of the matching space
-    value_channels: PositiveInt = 128  # width of memory values; a multiple of 16
-    decoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 64)  # s16, s8, s4
-    aspp_channels: PositiveInt | None = 192  # width of each ASPP branch; null: no ASPP
-    aspp_rates: tuple[PositiveInt, ...] = (6, 12, 18)  # dilations of the ASPP's 3x3 branches
-    key_gain: PositiveFloat = 1.0  # gain of the key projection's orthogonal initialisation
-    queue: PositiveInt = 2  # frames in the memory: the first and the latest
+    key_channels: Width = 64  # width of the matching space
+    value_channels: Width = 128  # width of memory values; a multiple of 16
+    decoder_channels: tuple[Width, Width, Width] = (128, 128, 64)  # s16, s8, s4
+    aspp_channels: Width | None = 192  # width of each ASPP branch; null: no ASPP
+    aspp_rates: Rates = (6, 12, 18)  # dilations of the ASPP's 3x3 branches
+    key_gain: Gain = 1.0  # gain of the key projection's orthogonal initialisation
+    queue: Frames = 2  # frames in the memory: the first and the latest
     detach_feedback: bool = False  # training: no gradient through predicted masks fed back
