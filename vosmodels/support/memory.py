@@ -1,10 +1,17 @@
-"""Tell the C library to keep the memory that this process frees."""
+"""Read what memory the machine has, and make the C library keep what is freed."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
+
+GIB = 2**30
+# A limit of this group of processes: cgroup v2, then v1.
+LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
@@ -21,3 +28,62 @@ def keep_freed_memory() -> bool:
         return False
     options = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
     return all(mallopt(option, value) == 1 for option, value in options.items())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory that processes here may have in all, and that are free now."""
+
+    total: int
+    free: int
+
+    def __str__(self) -> str:
+        """Describe both in GiB."""
+        return f"{self.total / GIB:.0f} GiB of memory ({self.free / GIB:.0f} free)"
+
+
+def machine_memory(root: Path = Path("/")) -> Memory:
+    """Read the machine's memory, or the lower limit of the container or group of this process.
+
+    root: folder with `proc` and `sys`, for tests.
+    """
+    machine = psutil.virtual_memory()
+    total, free = machine.total, machine.available
+    for folder in _group_folders(root):
+        for limit_file, used_file in LIMITS:
+            limit, used = _number(folder / limit_file), _number(folder / used_file)
+            if limit is not None and limit < total:
+                total = limit
+            if limit is not None and used is not None:
+                free = min(free, max(0, limit - used))
+    return Memory(total, min(free, total))
+
+
+def _group_folders(root: Path) -> list[Path]:
+    """List the folders of this process's control groups, with all groups above them."""
+    top = root / "sys" / "fs" / "cgroup"
+    folders = {top, top / "memory"}  # in a container its own group is the top
+    try:
+        lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base = top / controllers
+            own = base / path.strip("/")
+            folders |= {own, *(up for up in own.parents if up.is_relative_to(base))}
+    return sorted(folders)
+
+
+def _number(path: Path) -> int | None:
+    """Read a file of a control group; None where there is none, or it says `max`."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def gib(size: float) -> str:
+    """Write bytes as GiB, with a decimal below 10."""
+    return f"{size / GIB:.1f} GiB" if size < 9.95 * GIB else f"{size / GIB:,.0f} GiB"
