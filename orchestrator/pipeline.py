@@ -65,6 +65,10 @@ def run(
     named = located(config)
     config = _ready(named, tracking_uri)
     plan = _plan(config, storage, sweep)
+    placement = driver.placement(
+        config, driver.nodes_of(config), len(plan.trials), plan.trials[0].threads
+    )
+    driver.memory_of(plan, config, storage, placement).check()
     with driver.sweep_lock(storage, sweep):
         driver.save_resolved_config(config, storage, sweep, plan.trials[0].threads)
         store = locate(tracking_uri or config.tracking.uri, storage.root)
@@ -141,6 +145,9 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     nodes = driver.nodes_of(config)
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
     out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
+    memory = driver.memory_of(plan, config, storage, placement)
+    out.print(memory.describe())
+    memory.check()
     estimate = forecast(plan, config, storage, placement)
     for part, seconds in estimate.seconds.items():
         out.print(f"{part:8} about {seconds:.0f} s")

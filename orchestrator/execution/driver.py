@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from orchestrator.config import RunConfig
 from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.progress import ProgressWatcher
+from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.events import Failed
@@ -21,6 +22,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json, write_json
+from vosmodels.support.memory import machine_memory
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +167,19 @@ def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -
         gpus_per_worker=cluster.gpus_per_worker,
         threads=threads,
     )
+
+
+def memory_of(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> MemoryNeed:
+    """Compute what the unfinished jobs of a plan take, against this machine or its GPUs."""
+    rounds = [unfinished(jobs, storage) for jobs in plan.rounds]
+    if config.cluster.address is not None:
+        return memory_need(rounds, config, placement, None, None)
+    gpu = None
+    if placement.gpus:
+        import torch
+
+        gpu = float(torch.cuda.get_device_properties(0).total_memory)
+    return memory_need(rounds, config, placement, machine_memory(), gpu)
 
 
 def describe(placement: Placement) -> str:
