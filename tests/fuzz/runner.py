@@ -49,16 +49,19 @@ class Reply:
 class Command:
     """A command line and what is expected of it.
 
-    names: a refusal holds one of them; wrong: why exit code 0 would be a wrong answer; judge: yields
-    what is wrong with the answers; stores: paths below the case's folder that may be written even
-    by a command that fails, such as a store; silent: whether a refusal stands on stdout.
+    names: a refusal holds one of them; wrong: why exit code 0 would be a wrong answer; sound: the
+    inputs are as good as any, so that a refusal is wrong; judge: yields what is wrong with the
+    answers, partial: with those of a command that failed; stores: paths below the case's folder
+    that a command may write before it fails, such as a store; silent: a refusal stands on stdout.
     """
 
     module: str
     words: tuple[str, ...]
     names: tuple[str, ...]
     wrong: tuple[str, ...] = ()
+    sound: bool = False
     judge: Judge | None = None
+    partial: Judge | None = None
     stores: tuple[str, ...] = ()
     silent: bool = False
 
@@ -126,6 +129,10 @@ def problems(
             yield f"exit code {reply.code} without a word on stderr"
         elif not any(name in said for name in command.names):
             yield f"the refusal names none of {', '.join(command.names)[:120]}"
+        if command.sound:
+            yield "a sound input was refused"
+        if command.partial is not None:
+            yield from command.partial(reply)
     else:
         yield from (f"exit code 0, but {reason}" for reason in command.wrong)
         if command.judge is not None:
@@ -142,6 +149,10 @@ def problems(
         yield f"{', '.join(halves[:3])} was left half-written"
     if reply.code and (left := [name for name in fresh if not _kept(command, name)]):
         yield f"a failure left {', '.join(left[:3])}"
+    for store in command.stores:
+        empty = store in fresh and not any(name.startswith(f"{store}/") for name in fresh)
+        if reply.code and empty and after[store].startswith("folder"):
+            yield f"a failure left the empty folder {store}"
 
 
 def _kept(command: Command, name: str) -> bool:

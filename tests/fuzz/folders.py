@@ -1,0 +1,407 @@
+"""Change dataset folders in the ways of the world, and note what is lost by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from tests.fuzz import pictures
+from tests.fuzz.draw import Draw
+
+
+@dataclass
+class Folder:
+    """A dataset: where its frames and masks are, and its videos by split.
+
+    unsound: by video, why it cannot be used; unscorable: by video, why its annotations cannot be
+    scored by; unlisted: by split, why its list cannot be followed; changed: videos that were
+    changed already, which a second change could make whole again; benign: every change so far
+    leaves the folder as good as it was.
+    """
+
+    layout: str
+    root: Path
+    frames: Path
+    masks: Path
+    splits: Mapping[str, tuple[str, ...]]
+    unsound: dict[str, str] = field(default_factory=dict)
+    unscorable: dict[str, str] = field(default_factory=dict)
+    unlisted: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    benign: bool = True
+
+    @property
+    def videos(self) -> list[str]:
+        """The names of all videos of the splits."""
+        return sorted({name for names in self.splits.values() for name in names})
+
+    def pictures(self, video: str) -> list[Path]:
+        """List a video's frames in the order of their names; hidden files are none."""
+        folder = self.frames / video
+        if not folder.is_dir():
+            return []
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in pictures.PICTURES and path.name[:1] != "."
+        )
+
+    def stems(self, video: str) -> set[str]:
+        """Return the stems of a video's frames: the answers that are asked for."""
+        return {path.stem for path in self.pictures(video)}
+
+    def take(self, draw: Draw) -> str | None:
+        """Draw a video that was not changed yet, to be changed now."""
+        left = [video for video in self.videos if video not in self.changed]
+        if not left:
+            return None
+        video = draw.one(left)
+        self.changed.add(video)
+        self.benign = False
+        return video
+
+    def labels(self, video: str) -> list[Path]:
+        """List a video's masks."""
+        return sorted((self.masks / video).glob("[!.]*.png"))
+
+
+Change = Callable[[Draw, Folder], list[str]]
+
+
+def still_images(root: Path) -> Folder:
+    """Write five still images with masks."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    draw = Draw("still images", 0)
+    for number in range(5):
+        mask = pictures.ids(48, 64, number)
+        Image.fromarray(pictures.frame(draw, mask)).save(root / "images" / f"{number}.jpg")
+        pictures.SAVED["0 and 255"](root / "masks" / f"{number}.png", mask)
+    return Folder("still images", root, root / "images", root / "masks", {"": ("",)})
+
+
+def changes_of(data: Folder) -> list[Change]:
+    """List the changes that can be made to a folder of this layout."""
+    anywhere = [
+        _hidden,
+        _suffix,
+        _damaged,
+        _odd_frame,
+        _odd_mode,
+        _mask_mode,
+        _bad_mask,
+        _damaged_mask,
+    ]
+    anywhere += [_no_mask, _mask_alone]
+    if data.layout == "still images":
+        return anywhere
+    changes = [*anywhere, _twins, _late_object, _gone, _first_masks, _no_frames]
+    if data.layout == "youtube-vos":
+        return [*changes, _meta, _meta]
+    if (data.root / "ImageSets").is_dir():
+        changes += [_split, _split]
+    return [*changes, _renumbered, _renumbered, _unfit, _short]
+
+
+def _hidden(draw: Draw, data: Folder) -> list[str]:
+    video = draw.one(data.videos)
+    kinds = draw.several(["._", ".DS_Store", "Thumbs.db", "folder", "desktop.ini"], 1, 5)
+    for folder in (data.frames / video, data.masks / video, data.frames, data.masks):
+        if not folder.is_dir():
+            continue
+        if "._" in kinds:
+            for suffix in (".jpg", ".png"):
+                (folder / f"._00001{suffix}").write_bytes(b"\0\5\26\7" + b"\0" * 60)
+        if "folder" in kinds:
+            (folder / ".ipynb_checkpoints").mkdir(exist_ok=True)
+        for name in set(kinds) - {"._", "folder"}:
+            (folder / name).write_bytes(b"\0" * 9)
+    return [f"hidden {', '.join(kinds)} in {video}"]
+
+
+def _suffix(draw: Draw, data: Folder) -> list[str]:
+    left = [video for video in data.videos if video not in data.changed]
+    if not left:
+        return []
+    video, suffix = draw.one(left), draw.one([".JPG", ".jpeg", ".JPEG", ".png", ".PNG"])
+    every = draw.chance(0.5)
+    paths = data.pictures(video)
+    for path in paths if every else draw.several(paths, 1, 1):
+        if path.suffix == suffix:
+            continue
+        with Image.open(path) as image:
+            image.convert("RGB").save(path.with_suffix(suffix))
+        path.unlink()
+    return [f"{'all' if every else 'one'} {suffix} in {video}"]
+
+
+def _damaged(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if not (paths := data.pictures(video)):
+        return []
+    path, what = draw.one(paths), draw.one(sorted(pictures.DAMAGED))
+    pictures.DAMAGED[what](path, draw)
+    data.unsound.setdefault(video, f"frame {path.name} of {video} is damaged ({what})")
+    return [f"frame {path.name} of {video}: {what}"]
+
+
+def _odd_frame(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if not (paths := [path for path in data.pictures(video) if path.suffix != ".png"]):
+        return []
+    path, what = draw.one(paths), draw.one(sorted(pictures.ODD))
+    pictures.ODD[what](path, draw)
+    return [f"frame {path.name} of {video}: {what}"]
+
+
+def _odd_mode(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if not (paths := data.pictures(video)):
+        return []
+    path, mode = draw.one(paths), draw.one(["L", "CMYK", "RGBA in PNG", "P in PNG", "PNG bytes"])
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    if mode in ("L", "CMYK"):
+        picture.convert(mode).save(path, format="JPEG")
+    else:
+        picture.convert(mode.split(" ")[0] if "in PNG" in mode else "RGB").save(path, format="PNG")
+    return [f"frame {path.name} of {video}: {mode}"]
+
+
+def _mask_mode(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    how = draw.one(sorted(pictures.SAVED))
+    every = draw.chance(0.5)
+    paths = data.labels(video)
+    for number, path in enumerate(paths if every else draw.several(paths, 1, 1)):
+        pictures.SAVED[how](path, pictures.ids(48, 64, number))
+    return [f"{'all masks' if every else 'a mask'} of {video}: {how}"]
+
+
+def _bad_mask(draw: Draw, data: Folder) -> list[str]:
+    return _replaced(draw, data, pictures.REFUSED, range(9))
+
+
+def _unfit(draw: Draw, data: Folder) -> list[str]:
+    return _replaced(draw, data, pictures.UNFIT, range(1))
+
+
+def _replaced(
+    draw: Draw, data: Folder, ways: Mapping[str, Callable[..., None]], places: range
+) -> list[str]:
+    """Save a mask in a way that cannot be used; the last mask of a video is not scored."""
+    if (video := data.take(draw)) is None:
+        return []
+    how = draw.one(sorted(ways))
+    paths = data.labels(video)
+    paths = paths[: max(1, len(paths) - 1)][places.start : places.stop]
+    if not paths:
+        return []
+    path = draw.one(paths)
+    ways[how](path, pictures.ids(48, 64))
+    reason = f"mask {path.name} of {video} is {how}"
+    data.unsound.setdefault(video, reason)
+    if how != "other size":  # of a first mask, whose answer is not compared
+        data.unscorable.setdefault(video, reason)
+    return [reason]
+
+
+def _damaged_mask(draw: Draw, data: Folder) -> list[str]:
+    return _replaced(
+        draw,
+        data,
+        {
+            what: lambda path, mask, way=way: way(path, draw)
+            for what, way in pictures.DAMAGED.items()
+        },
+        range(9),
+    )
+
+
+def _no_mask(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if not (paths := data.labels(video)):
+        return []
+    path = draw.one(paths)
+    path.unlink()
+    return [f"no mask {path.name} of {video}"]
+
+
+def _mask_alone(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if (data.masks / video).is_dir():
+        pictures.SAVED["palette"](data.masks / video / "00099.png", pictures.ids(48, 64))
+    return [f"a mask 00099.png of {video} without frame"]
+
+
+def _twins(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    if not (paths := data.pictures(video)):
+        return []
+    path = draw.one(paths)
+    suffix = draw.one([other for other in (".png", ".jpeg", ".JPG") if other != path.suffix])
+    shutil.copy(path, path.with_suffix(suffix))
+    data.unsound.setdefault(video, f"{video} has two pictures {path.stem}")
+    return [f"two pictures {path.stem} in {video}"]
+
+
+def _late_object(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    for path in data.labels(video)[3:]:
+        mask = pictures.ids(48, 64)
+        mask[:6, -6:] = 3
+        pictures.SAVED["palette"](path, mask)
+    return [f"object 3 of {video} begins late"]
+
+
+def _gone(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    kind = draw.one(["frames", "masks"])
+    folder = {"frames": data.frames, "masks": data.masks}[kind] / video
+    if not folder.is_dir():
+        return []
+    how = draw.one(["absent", "empty", "a file", "a link to nowhere"])
+    shutil.rmtree(folder)
+    if how == "empty":
+        folder.mkdir()
+    elif how == "a file":
+        folder.write_text("moved\n")
+    elif how == "a link to nowhere":
+        folder.symlink_to("nowhere")
+    if "ImageSets" in {path.name for path in data.root.iterdir()}:
+        data.unsound.setdefault(video, f"the folder of the {kind} of {video} is {how}")
+    return [f"{kind} of {video}: {how}"]
+
+
+def _first_masks(draw: Draw, data: Folder) -> list[str]:
+    data.benign = False
+    for video in sorted(set(data.videos) - data.changed):
+        data.changed.add(video)
+        for path in data.labels(video)[1:]:
+            path.unlink()
+    return ["first masks alone"]
+
+
+def _no_frames(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    for path in draw.several(data.pictures(video), 1, 2):
+        path.unlink()
+    return [f"frames missing in {video}"]
+
+
+def _short(draw: Draw, data: Folder) -> list[str]:
+    if (video := data.take(draw)) is None:
+        return []
+    length = draw.whole(1, 2)
+    for path in [*data.pictures(video)[length:], *data.labels(video)[length:]]:
+        path.unlink()
+    data.unscorable.setdefault(video, f"{video} has {length} frames, of which none is scored")
+    return [f"{video} has {length} frames"]
+
+
+def _renumbered(draw: Draw, data: Folder) -> list[str]:
+    how = draw.one(["7 to 12", "from 00001", "tens", "mixed widths", "by name"])
+    video = draw.one(data.videos)
+    paths = data.pictures(video)
+    names = {
+        "7 to 12": [str(number + 7) for number in range(99)],
+        "from 00001": [f"{number + 1:05d}" for number in range(99)],
+        "tens": [f"{number * 10:05d}" for number in range(99)],
+        "mixed widths": [f"{number + 98:0{2 + number % 3}d}" for number in range(99)],
+        "by name": [f"frame {number + 8} ü#" for number in range(99)],
+    }[how]
+    renamed = dict(zip(dict.fromkeys(path.stem for path in paths), names, strict=False))
+    for path in [*paths, *data.labels(video)]:
+        if path.stem in renamed:
+            path.rename(path.with_name(f"{renamed[path.stem]}.renamed{path.suffix}"))
+    for path in [*data.pictures(video), *data.labels(video)]:
+        path.rename(path.with_name(path.name.replace(".renamed", "")))
+    return [f"{video} numbered {how}"]
+
+
+LISTS: Mapping[str, Callable[[list[str]], bytes]] = {
+    "UTF-16": lambda names: "\n".join(names).encode("utf-16"),
+    "byte order mark": lambda names: "\n".join(names).encode("utf-8-sig"),
+    "Latin-1 comment": lambda names: "\n".join([*names, "# für"]).encode("latin-1"),
+    "CRLF": lambda names: "\r\n".join([*names, ""]).encode(),
+    "blank lines and blanks": lambda names: "\n\n".join(f"  {n}\t" for n in names).encode(),
+    "comments": lambda names: "\n".join(["# mine", *names, f"# {names[0]}"]).encode(),
+    "a name twice": lambda names: "\n".join([*names, names[0]]).encode(),
+    "an unknown name": lambda names: "\n".join([*names, "nosuch"]).encode(),
+    "a path": lambda names: "\n".join(f"../{name}/" for name in names).encode(),
+    "upper case": lambda names: "\n".join(names).upper().encode(),
+    "nothing": lambda names: b"",
+    "NUL bytes": lambda names: b"\0" * 64,
+}
+
+
+SAME = ("byte order mark", "CRLF", "blank lines and blanks", "a name twice")
+
+
+def _split(draw: Draw, data: Folder) -> list[str]:
+    split, how = draw.one(sorted(data.splits)), draw.one(sorted(LISTS))
+    (path,) = (data.root / "ImageSets").rglob(f"{split}.txt")
+    data.benign = data.benign and how in SAME
+    if how == "an unknown name":
+        data.unlisted[split] = f"the list {split} names a video that is not there"
+    path.write_bytes(LISTS[how](list(data.splits[split])))
+    return [f"list {split}: {how}"]
+
+
+def split_file(draw: Draw, data: Folder, path: Path) -> tuple[str, tuple[str, ...], str]:
+    """Write a split file; return its name, the videos it names, and how it was written."""
+    videos, how = tuple(draw.several(data.videos, 1, 3)), draw.one(sorted(LISTS))
+    path.write_bytes(LISTS[how](list(videos)))
+    return str(path), videos, f"{path.name}: {how}"
+
+
+def _meta(draw: Draw, data: Folder) -> list[str]:
+    data.benign = False
+    path = data.root / "valid" / "meta.json"
+    content = json.loads(path.read_text())
+    video = draw.one(sorted(content["videos"]))
+    objects = content["videos"][video]["objects"]
+    number = draw.one(sorted(objects))
+    how = draw.one(
+        [
+            "cut",
+            "empty",
+            "absent",
+            "a list",
+            "no such frame",
+            "no frames",
+            "id 0",
+            "id 300",
+            "twice",
+        ]
+    )
+    if how == "no such frame":
+        objects[number]["frames"].append("00777")
+    elif how == "no frames":
+        objects[number]["frames"] = []
+    elif how == "id 0":
+        objects["0"] = objects.pop(number)
+    elif how == "id 300":
+        objects["300"] = objects.pop(number)
+    elif how == "twice":
+        objects[f"0{number}"] = objects[number]
+    text = json.dumps([content] if how == "a list" else content)
+    path.write_text({"cut": text[: len(text) // 2], "empty": ""}.get(how, text))
+    if how == "absent":
+        path.unlink()
+    return [f"meta.json of valid: {how}, {video}"]
