@@ -75,7 +75,12 @@ def case(index: int, folder: Path) -> Case:
     tops = [word.split("=")[0].split(".")[0] for word in words]
     named = {FILE, "overlay.yaml", "command line", *words, *keys, *tops} - {""}
     made.commands.append(
-        Command(module, (FILE, "--dry-run", *words), tuple(sorted(named)), judge=_plan)
+        Command(
+            module=module,
+            words=(FILE, "--dry-run", *words),
+            names=tuple(sorted(named)),
+            judge=_plan,
+        )
     )
     return made
 

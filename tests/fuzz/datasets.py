@@ -82,9 +82,9 @@ def _check(draw: Draw, data: Folder) -> Command:
     words = [str(data.root), *(["--decode", "--workers", "1"] if draw.chance(0.6) else [])]
     wrong = tuple(data.unsound.values()) if "--decode" in words else ()
     return Command(
-        "vosmodels.data.check",
-        tuple(words),
-        _names(data),
+        module="vosmodels.data.check",
+        words=tuple(words),
+        names=_names(data),
         wrong=wrong,
         sound=data.benign,
         silent=True,
@@ -101,7 +101,7 @@ def _dry_run(data: Folder) -> Command:
     path = data.root.parent / "work" / "run.yaml"
     path.write_text("student: {name: mobilevos_mobilenetv2_noaspp}\n", encoding="utf-8")
     named = _names(data, "data.", "stages")
-    return Command("orchestrator.train", (path.name, "--dry-run", *words), named)
+    return Command(module="orchestrator.train", words=(path.name, "--dry-run", *words), names=named)
 
 
 def _evaluate(draw: Draw, data: Folder, made: Case, checkpoint: Path) -> Command:
@@ -134,9 +134,9 @@ def _evaluate(draw: Draw, data: Folder, made: Case, checkpoint: Path) -> Command
         yield from _answered(out, frames, every=False, some=False)
 
     return Command(
-        "orchestrator.evaluate",
-        tuple(words),
-        _names(data, split, checkpoint.name),
+        module="orchestrator.evaluate",
+        words=tuple(words),
+        names=_names(data, split, checkpoint.name),
         wrong=tuple(wrong),
         sound=sound,
         judge=judge,
@@ -188,6 +188,7 @@ def _masks(draw: Draw, data: Folder, made: Case, answers: Path) -> Command:
     # A folder of annotations may hold folders that are no video, such as .ipynb_checkpoints.
     videos = {path.name for path in answers.iterdir() if path.is_dir()}
     listed = {path.name for path in data.masks.iterdir() if path.name[:1] != "."}
+    wrong += [f"the answers for {name} are numbered otherwise" for name in data.renumbered]
     if strangers := videos - listed - {".ipynb_checkpoints"}:
         wrong.append(f"{', '.join(sorted(strangers))} has no annotations")
     if data.layout != "youtube-vos" and listed - videos:
@@ -205,8 +206,14 @@ def _masks(draw: Draw, data: Folder, made: Case, answers: Path) -> Command:
                 if len(one["J_frames"]) > most:
                     yield f"object {number} of {video}: {len(one['J_frames'])} scores, {most} masks"
 
-    words = ("--masks", str(answers), "--annotations", str(data.masks), "--json")
-    return Command("orchestrator.evaluate", words, _names(data, "answers"), tuple(wrong), judge)
+    return Command(
+        module="orchestrator.evaluate",
+        words=("--masks", str(answers), "--annotations", str(data.masks), "--json"),
+        names=_names(data, "answers"),
+        wrong=tuple(wrong),
+        sound=data.benign and not wrong and data.layout != "youtube-vos",
+        judge=judge,
+    )
 
 
 def _inner(draw: Draw, video: Path) -> Path:

@@ -20,8 +20,8 @@ class Folder:
 
     unsound: by video, why it cannot be used; unscorable: by video, why its annotations cannot be
     scored by; unlisted: by split, why its list cannot be followed; changed: videos that were
-    changed already, which a second change could make whole again; benign: every change so far
-    leaves the folder as good as it was.
+    changed already, which a second change could make whole again; renumbered: videos with other
+    names of frames; benign: every change so far leaves the folder as good as it was.
     """
 
     layout: str
@@ -33,6 +33,7 @@ class Folder:
     unscorable: dict[str, str] = field(default_factory=dict)
     unlisted: dict[str, str] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    renumbered: set[str] = field(default_factory=set)
     benign: bool = True
 
     @property
@@ -209,6 +210,8 @@ def _replaced(
     path = draw.one(paths)
     ways[how](path, pictures.ids(48, 64))
     reason = f"mask {path.name} of {video} is {how}"
+    if data.layout == "still images" and ways is pictures.REFUSED:
+        return [reason]  # those sets have masks with soft edges, and are cut at the half
     data.unsound.setdefault(video, reason)
     if how != "other size":  # of a first mask, whose answer is not compared
         data.unscorable.setdefault(video, reason)
@@ -325,6 +328,7 @@ def _renumbered(draw: Draw, data: Folder) -> list[str]:
         "mixed widths": [f"{number + 98:0{2 + number % 3}d}" for number in range(99)],
         "by name": [f"frame {number + 8} ü#" for number in range(99)],
     }[how]
+    data.renumbered.add(video)
     renamed = dict(zip(dict.fromkeys(path.stem for path in paths), names, strict=False))
     for path in [*paths, *data.labels(video)]:
         if path.stem in renamed:

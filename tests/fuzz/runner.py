@@ -45,7 +45,7 @@ class Reply:
     err: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """A command line and what is expected of it.
 
