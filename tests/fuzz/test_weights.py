@@ -1,0 +1,20 @@
+"""Test the commands that read weights on files of every kind, sound and damaged."""
+
+import pytest
+
+from orchestrator.execution import forecast
+from tests.fuzz import weights
+from tests.fuzz.runner import check
+from tests.stores import WARNING, empty_store
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
+
+
+@pytest.mark.parametrize("index", range(weights.COUNT))
+def test_weights_are_loaded_right_or_refused_in_words(index, tmp_path, capfd, monkeypatch):
+    # The processes alone time real steps.
+    monkeypatch.setattr(forecast, "step_seconds", lambda job, train: 0.1)
+    monkeypatch.setattr(forecast, "pixel_seconds", lambda job: 1e-6)
+    case = weights.case(index, tmp_path)
+    empty_store(case.work / "results")  # making one takes seconds
+    check(case, capfd)
