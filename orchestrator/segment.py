@@ -90,7 +90,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if not args.json:
         seen = f"all {rows} rows" if rows == task.video.size[0] else f"{rows} rows"
         print(source.origin)
-        print(f"{frames} frames to {out}: {speed:.1f} frames a second at {seen}, on the CPU")
+        count = f"{frames} frame{'s' if frames > 1 else ''}"
+        print(f"{count} to {out}: {speed:.1f} frames a second at {seen}, on the CPU")
     result = {
         "out": str(out),
         "frames": frames,

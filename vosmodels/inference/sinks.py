@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,10 +161,12 @@ class _Film:
     def _codec_notes(self) -> tuple[str, ...]:
         if self._codec == H264:
             return ()
+        better = self._out.with_name(f"{self._out.stem}-h264.mp4")
+        source, target = (shlex.quote(str(path)) for path in (self._out, better))
         return (
-            f"{self._out}: written as MPEG-4 Part 2, which browsers do not play, as this OpenCV "
-            f"has no H.264 for {self._scratch.suffix}; to convert: ffmpeg -i {self._out} "
-            f"-c:v libx264 -pix_fmt yuv420p {self._out.with_name(self._out.stem + '-h264.mp4')}",
+            f"{self._out}: written as MPEG-4 Part 2, which browsers do not play, as OpenCV has no "
+            f"H.264 for {self._scratch.suffix} here; to convert: ffmpeg -i {source} -c:v libx264 "
+            f"-pix_fmt yuv420p {target}",
         )
 
 

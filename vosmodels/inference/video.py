@@ -17,12 +17,13 @@ import numpy as np
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import IMAGE_SUFFIXES, pictures
 from vosmodels.errors import InputError
+from vosmodels.inference.edit_list import shown_part
 from vosmodels.types import U8
 
 RATE = 24.0  # frames per second of pictures, and of a film whose header does not say
 RATES = (0.1, 1000.0)  # a header's rate from the first to below the second is believed
 COUNTED = (b"ftyp", b"AVI ")  # bytes 4..8 or 8..12 of formats whose header counts the frames
-ENOUGH = 0.9  # part of a film's time that is read, where the header only tells the time
+ENOUGH = 0.9  # part that is read of a whole film, where the header does not count its frames
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ def _open_film(path: Path) -> Video:
 
     def shortage(read: int) -> str | None:
         if not (math.isfinite(promised) and promised > read):
+            return None
+        part = shown_part(path)
+        trimmed = promised * (1 - part) > 1.5  # frames; which ones a player shows is not told
+        if trimmed and read >= ENOUGH * part * promised:
             return None
         if _counts_frames(path):
             what = f"{read} of the {promised:.0f} frames that its header counts"
