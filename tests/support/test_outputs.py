@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vosmodels.errors import InputError, UsageError
-from vosmodels.support.outputs import check_output
+from vosmodels.support.outputs import check_output, is_film
 
 
 @pytest.fixture
@@ -81,3 +81,15 @@ def test_a_folder_without_the_right_to_write_is_named(frames, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(frames))
     with pytest.raises(InputError, match=f"no right to write in {frames}"):
         check(frames / "new" / "o.mp4")
+
+
+def test_a_suffix_says_what_is_written(tmp_path):
+    for name in ("o.mp4", "o.MOV", "o.avi"):
+        assert is_film(tmp_path / name)
+    for name in ("masks", "masks.v2", "2024-11.30", ".hidden"):
+        assert not is_film(tmp_path / name)
+    for name in ("o.mkv", "o.webm", "o.gif", "o.png", "o.zip", "o.JPG", "o.safetensors", "o.txt"):
+        with pytest.raises(UsageError, match=rf"{name}: no \.\w+ is written.*\.mp4, \.mov, \.avi"):
+            is_film(tmp_path / name)
+    (tmp_path / "set.gif").mkdir()
+    assert not is_film(tmp_path / "set.gif")

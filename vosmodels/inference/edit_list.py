@@ -26,23 +26,24 @@ def shown_part(path: Path) -> float:
             if edits and media[b"hdlr"][8:12] == b"vide":
                 media_clock, duration = _times(media[b"mdhd"])
                 return min(1.0, _shown(edits) / clock * media_clock / duration)
-    except (KeyError, struct.error, ZeroDivisionError):  # another format, or a broken header
+    except (KeyError, struct.error, ZeroDivisionError, OSError):  # no such format
         pass
     return 1.0
 
 
 def _movie(path: Path) -> bytes:
     """Return what the file's moov box holds; nothing if there is none."""
+    whole = path.stat().st_size
     with path.open("rb") as file:
         while len(head := file.read(8)) == 8:
             size, name = struct.unpack(">I4s", head)
             start = 8
             if size == 1:
                 (size,), start = struct.unpack(">Q", file.read(8)), 16
+            if not start <= size <= whole:  # up to the end of the file, or broken
+                break
             if name == b"moov":
                 return file.read(min(size - start, MOST_BYTES))
-            if size < start:  # up to the end of the file, or broken
-                break
             file.seek(size - start, os.SEEK_CUR)
     return b""
 

@@ -17,7 +17,7 @@ import numpy as np
 from vosmodels.data.masks import write_palette
 from vosmodels.data.overlay import overlay
 from vosmodels.errors import InputError
-from vosmodels.inference.video import quiet_opencv
+from vosmodels.inference.video import capture, quiet_opencv
 from vosmodels.support.outputs import is_film
 from vosmodels.types import U8
 
@@ -54,14 +54,23 @@ def open_sink(out: Path, rate: float, size: tuple[int, int]) -> Iterator[Sink]:
         return
     scratch = out.absolute().with_name(f".{uuid.uuid4().hex}.part{out.suffix.lower()}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        with _telling(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
         film = _Film(out, scratch, rate, size)
         yield film
-        film.close()
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        with _telling(out):
+            film.close()
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling(path: Path, tail: str = "") -> Iterator[None]:
+    """Turn an OSError into an InputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}){tail}") from error
 
 
 class _Masks:
@@ -85,15 +94,12 @@ class _Masks:
     def write(self, name: str, frame: U8, ids: U8) -> None:
         path, scratch = self._folder / f"{name}.png", self._folder / f".{os.getpid()}.part"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_palette(scratch, ids)
-            scratch.replace(path)
-        except OSError as error:
+            with _telling(path, f"; the {len(self._written)} masks before it are whole"):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_palette(scratch, ids)
+                scratch.replace(path)
+        finally:
             scratch.unlink(missing_ok=True)
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror or error}); "
-                f"the {len(self._written)} masks before it are whole"
-            ) from error
         self._written.add(path.name)
 
 
@@ -134,10 +140,9 @@ class _Film:
         OpenCV does not tell whether a frame could be written.
         """
         self._writer.release()
-        with quiet_opencv():
-            film = cv2.VideoCapture(str(self._scratch))
-            count = film.get(cv2.CAP_PROP_FRAME_COUNT) if film.isOpened() else 0.0
-            film.release()
+        film = capture(self._scratch)
+        count = film.get(cv2.CAP_PROP_FRAME_COUNT) if film.isOpened() else 0.0
+        film.release()
         if count != self._count:
             raise InputError(
                 f"{self._out}: {max(count, 0):.0f} of {self._count} frames could be written, and "

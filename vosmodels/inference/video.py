@@ -66,8 +66,7 @@ def _open_pictures(folder: Path) -> Video:
 
 
 def _open_film(path: Path) -> Video:
-    with quiet_opencv():
-        film = cv2.VideoCapture(str(path.absolute()))  # OpenCV would take `a:b.mp4` for a URL
+    film = capture(path)
     if not film.isOpened():
         raise InputError(
             f"{path}: cannot be opened as a video; is it whole? try mp4 (H.264), or pictures"
@@ -101,6 +100,17 @@ def _open_film(path: Path) -> Video:
         )
 
     return Video(frames, size, rate, notes, shortage)
+
+
+def capture(path: Path) -> Any:
+    """Open a film with OpenCV, by its FFmpeg where it has one, quietly.
+
+    A relative `a:b.mp4` would be taken for an address; OpenCV's other readers print, and take a
+    name with `%` for a pattern.
+    """
+    ffmpeg = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
+    with quiet_opencv():
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY)
 
 
 def _peek(
