@@ -17,9 +17,10 @@ from orchestrator import evaluate, fetch, report, segment, sweep, train
 from orchestrator.reporting import readme as readme_results
 from soups import greedy
 from tests.stores import WARNING, empty_store
+from tests.tiny_films import cut, picture, read_film, write_film
 from vosmodels import checkpoint, registry
 from vosmodels.data.check import __main__ as check
-from vosmodels.data.masks import write_palette
+from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.evaluation.speed import __main__ as speed
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
@@ -379,6 +380,98 @@ def test_a_video_that_is_none_is_named(refused, student, davis_root, tmp_path):
     for video in (tmp_path / "no.mp4", film):
         words = ("--checkpoint", student, "--video", video, "--mask", mask)
         assert video.name in refused(segment.main, *words, "--out", tmp_path / "o.mp4")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A film, pictures numbered from 1 as ffmpeg does, and the mask of their first frame."""
+    film = write_film(tmp_path / "a.mp4", 3)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(3):
+        Image.fromarray(picture(index)).save(frames / f"{index + 1:05d}.jpg")
+    ids = np.zeros((48, 64), dtype=np.uint8)
+    ids[8:24, 4:20] = 1
+    write_palette(tmp_path / "m.png", ids)
+    return film, frames, tmp_path / "m.png"
+
+
+def test_no_output_of_segment_is_one_of_its_inputs(refused, student, clip, tmp_path):
+    film, frames, mask = clip
+    (tmp_path / "door.mp4").symlink_to(film)
+    before = {path: path.read_bytes() for path in (film, mask, *frames.iterdir())}
+    for video, out in (
+        (film, film),
+        (film, tmp_path / "door.mp4"),
+        (frames, frames),
+        (frames, frames / "masks"),
+        (film, tmp_path),
+        (film, mask),
+    ):
+        words = ("--checkpoint", student, "--video", video, "--mask", mask, "--overwrite")
+        assert f"--out {out}: " in refused(segment.main, *words, "--out", out, code=2)
+    link = tmp_path / "weights.mp4"
+    link.symlink_to(student)
+    words = ("--checkpoint", student, "--video", film, "--mask", mask, "--overwrite")
+    told = refused(segment.main, *words, "--out", link, code=2)
+    assert "the same as --checkpoint" in told
+    assert {path: path.read_bytes() for path in before} == before
+    assert len([*frames.iterdir()]) == 3
+
+
+def test_a_mask_among_the_frames_is_no_frame(refused, student, clip):
+    _, frames, mask = clip
+    for name in ("00001.png", "00000.png", "first.png"):
+        inside = mask.rename(frames / name)
+        words = ("--checkpoint", student, "--video", frames, "--mask", inside)
+        assert name in refused(segment.main, *words)
+        mask = inside.rename(mask)
+
+
+def test_segment_tells_every_wrong_argument_at_once(refused, student):
+    words = ("--checkpoint", student, "--video", "nofilm", "--mask", "nomask", "--out", "o.mkv")
+    told = refused(segment.main, *words, "--height", 3, code=2)
+    for text in ("nofilm: no such f", "nomask: no such f", "--height 3", "--out o.mkv: no .mkv"):
+        assert text in told
+    told = refused(segment.main, *words[:-2])
+    assert "nofilm" in told
+    assert "nomask" in told
+
+
+def test_masks_have_the_names_of_their_frames_and_a_second_run_does_not_mix(
+    student, clip, tmp_path, capsys
+):
+    film, frames, mask = clip
+    words = ["--checkpoint", str(student), "--mask", str(mask), "--out", str(tmp_path / "o")]
+    assert segment.main([*words, "--video", str(frames), "--json"]) == 0
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        *("00001.png", "00002.png", "00003.png")
+    ]
+    told = capsys.readouterr()
+    result = json.loads(told.out)
+    assert result["height"] == 48  # all the rows there are
+    assert result["objects"] == {"1": 256 / 48 / 64}
+    assert "\r" not in told.err
+    assert segment.main([*words, "--video", str(film)]) == 1
+    assert "o: holds 3 files already (00001.png, 00002.png" in capsys.readouterr().err
+    assert segment.main([*words, "--video", str(film), "--overwrite"]) == 0
+    told = capsys.readouterr()
+    assert "1 PNG of another run beside those of this one (00003.png)" in told.err
+    assert "all 48 rows" in told.out
+
+
+def test_a_cut_film_gives_what_can_be_read_and_fails(student, clip, tmp_path, capsys):
+    _, _, mask = clip
+    film = write_film(tmp_path / "b.avi", 8, size=(120, 160))
+    write_palette(mask, np.kron(read_mask(mask), np.ones((3, 3)))[:120, :160])
+    cut(film, 0.7)
+    words = ["--checkpoint", str(student), "--video", str(film), "--mask", str(mask), "--json"]
+    assert segment.main([*words, "--out", str(tmp_path / "o.avi")]) == 1
+    told = capsys.readouterr()
+    result = json.loads(told.out)
+    assert 0 < result["frames"] == len(read_film(tmp_path / "o.avi")[0]) < 8
+    assert f"b.avi: {result['frames']} of the 8 frames" in result["error"]
+    assert f"error: {result['error']}; {tmp_path / 'o.avi'} holds what could be read" in told.err
 
 
 def test_results_of_something_else_do_not_reach_the_readme(refused, tmp_path):
