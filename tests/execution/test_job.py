@@ -11,6 +11,7 @@ from PIL import Image
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution import driver
 from orchestrator.execution import job as jobs
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.paths import located
@@ -299,3 +300,37 @@ def test_a_trial_without_its_stem_says_so(tmp_path):
     plan = plan_on(write_davis(tmp_path / "davis", 2016))
     with pytest.raises(InputError, match=r"the stem of omega=0\.0, has no checkpoint"):
         jobs.run(plan.trials[0], Storage(tmp_path / "results"))
+
+
+def test_a_stem_or_teacher_whose_file_is_corrupt_is_told_before_any_job_starts(ran, tmp_path):
+    plan, storage = ran
+    assert plan.teacher is not None
+    needed = (plan.teacher, *plan.stems)
+    other = copied(storage, Storage(tmp_path), *needed)
+    driver._check_needed(plan, other)
+    paths = [other.checkpoint(sums(other, job)[-1]) for job in needed]
+    for path in paths:
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InputError) as caught:
+        driver._check_needed(plan, other)
+    for job, path in zip(needed, paths, strict=True):
+        line = f"the {job.role}: {path}: corrupt: its sha256 is "
+        assert line in str(caught.value)
+        assert f"move {record(other, job).path} away" in str(caught.value)
+    says = rf"the stem of {plan.trials[0].name}: {paths[-1]}: corrupt"
+    with pytest.raises(InputError, match=says):
+        jobs.run(plan.trials[0], other)
+
+
+def test_a_stem_that_is_trained_anew_replaces_its_corrupt_file(ran, tmp_path):
+    plan, storage = ran
+    (stem,) = plan.stems
+    assert plan.teacher is not None
+    other = copied(storage, Storage(tmp_path), plan.teacher, stem)
+    sha256 = sums(other, stem)[-1]
+    other.checkpoint(sha256).write_bytes(b"torn")
+    record(other, stem).path.unlink()
+    jobs.run(stem, other)
+    assert sums(other, stem)[-1] == sha256
+    assert other.checkpoint(sha256).read_bytes() == storage.checkpoint(sha256).read_bytes()

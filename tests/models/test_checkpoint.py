@@ -131,17 +131,101 @@ def test_a_flipped_bit_is_found_by_the_name(written: Path):
         read_tensors(written)
 
 
+def test_a_checkpoint_of_another_sha256_than_the_one_recorded_is_refused(
+    tmp_path: Path, written: Path, model: VideoModel
+):
+    info = CheckpointInfo.of(model, ancestor=None, step=41)
+    renamed = tmp_path / "best.safetensors"
+    renamed.write_bytes(write(tmp_path, model.state_dict(), info)[0].read_bytes())
+    for read in (read_tensors, load_model):
+        read(renamed, hashlib.sha256(renamed.read_bytes()).hexdigest())
+        with pytest.raises(InputError, match=rf"{renamed}: corrupt: .* not {written.stem[:12]}"):
+            read(renamed, written.stem)
+
+
+@pytest.mark.parametrize("content", [b"", b"cut short", None])
+def test_a_corrupt_file_of_that_name_is_written_again(
+    written: Path, model: VideoModel, info: CheckpointInfo, content: bytes | None
+):
+    sound = written.read_bytes()
+    written.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]) if content is None else content)
+    assert write(written.parent, model.state_dict(), info)[0] == written
+    assert written.read_bytes() == sound
+
+
+def test_weights_that_are_not_finite_are_not_written(
+    tmp_path: Path, model: VideoModel, info: CheckpointInfo
+):
+    state = {**model.state_dict(), "key_comp.bias": torch.full((64,), torch.inf)}
+    says = rf"'{STUDENT}' at step 40: .*'key_comp\.bias' has infinite values .*diverged"
+    with pytest.raises(InputError, match=says):
+        write(tmp_path / "new", state, info)
+    assert not (tmp_path / "new").exists()
+
+
+def test_bare_weights_are_told_which_model_they_fit(tmp_path: Path, model: VideoModel):
+    path = _save(tmp_path / "bare.safetensors", dict(model.state_dict()))
+    with pytest.raises(
+        InputError, match=rf"bare\.safetensors: .*\(they fit the model '{STUDENT}'\)"
+    ):
+        load_model(path)
+
+
+def test_a_checkpoint_whose_tensors_are_of_another_model_than_described_is_corrupt(
+    tmp_path: Path, model: VideoModel
+):
+    info = CheckpointInfo.of(network("stcn_mobilenetv2", seed=0), ancestor=None, step=1)
+    path = write(tmp_path, model.state_dict(), info)[0]
+    with pytest.raises(InputError, match=rf"{path}: corrupt: described as 'stcn_mobilenetv2', but"):
+        load_model(path)
+
+
+def test_integers_where_a_model_has_floats_are_told(tmp_path: Path, model: VideoModel):
+    name = next(key for key in model.state_dict() if key.endswith("num_batches_tracked"))
+    path = _save(tmp_path / "odd.safetensors", {**model.state_dict(), name: torch.tensor(0.5)})
+    with pytest.raises(InputError, match=rf"'{name}' is torch\.float32, wanted torch\.int64"):
+        load_weights(network(STUDENT, seed=0), path)
+
+
 def test_bare_weights_are_no_checkpoint(tmp_path: Path):
     path = _save(tmp_path / "bare.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(InputError, match=r"bare\.safetensors: weights without a description"):
         read_tensors(path)
 
 
-@pytest.mark.parametrize("vos", ["{", "[]", {"version": 1, "name": "stcn"}])
+DESCRIPTION = {
+    "name": "stcn",
+    "config": {},
+    "ancestor": None,
+    "step": 1,
+    "scores": {"jf": 0.5},
+    "version": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "vos",
+    [
+        *("{", "[]", "[" * 100_000, {"version": 1, "name": "stcn"}),
+        *({**DESCRIPTION, "name": 3}, {**DESCRIPTION, "config": [1]}),
+        *(
+            {**DESCRIPTION, "step": -1},
+            {**DESCRIPTION, "step": "1"},
+            {**DESCRIPTION, "ancestor": 1},
+        ),
+        *({**DESCRIPTION, "scores": {"jf": float("nan")}}, {**DESCRIPTION, "scores": {"jf": "1"}}),
+    ],
+    ids=lambda vos: str(vos)[:100],
+)
 def test_a_broken_description_is_named(tmp_path: Path, vos: Any):
     path = _save(tmp_path / "odd.safetensors", {"a": torch.zeros(1)}, vos)
     with pytest.raises(InputError, match=r"odd\.safetensors: corrupt description"):
         read_tensors(path)
+
+
+def test_the_whole_description_is_read(tmp_path: Path):
+    path = _save(tmp_path / "sound.safetensors", {"a": torch.zeros(1)}, DESCRIPTION)
+    assert read_info(path) == CheckpointInfo(**DESCRIPTION)
 
 
 def test_another_format_version_is_named(tmp_path: Path):
