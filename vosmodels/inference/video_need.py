@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import nn
 
 from vosmodels.inference.fold import for_inference
 from vosmodels.model import VideoModel
 from vosmodels.spacetime.propagator import STRIDE
-from vosmodels.support.live_bytes import LiveBytes
+from vosmodels.support.live_bytes import LiveBytes, replace_modules
 
-TRACED = (15 * STRIDE, 27 * STRIDE)  # height and width in px; what a frame needs grows with both
+TRACED = (15 * STRIDE, 16 * STRIDE)  # height and width in px; what a frame needs grows with both
 # Resident memory over the bytes of live tensors: buffers of convolutions, and gaps between blocks.
 OVERHEAD = 1.8
 
@@ -40,13 +42,17 @@ class VideoNeed:
         return self.weights + height * width * (OVERHEAD * self.pixel + bank)
 
 
-def video_need(model: VideoModel, objects: int) -> VideoNeed:
+def video_need(model: VideoModel, objects: int, *, remembers_all: bool = False) -> VideoNeed:
     """Trace a first and a later frame with `objects` objects on the meta device.
 
-    model: on any device; with one on the meta device nothing is allocated. Raises RuntimeError
+    model: on any device; with one on the meta device nothing is allocated. remembers_all: every
+    frame enters a memory without end, whatever the model's own rule is. Raises RuntimeError
     where the model reads numbers of its tensors, which have none there.
     """
     ready = for_inference(model).to("meta")
+    replace_modules(
+        ready, nn.ReLU6, partial(nn.ReLU, inplace=True)
+    )  # traced in a tenth of the time
     height, width = TRACED
     frame = torch.empty(3, height, width, device="meta")
     ids = torch.full((height, width), objects)
@@ -58,7 +64,9 @@ def video_need(model: VideoModel, objects: int) -> VideoNeed:
         prediction = propagator.predict(state, frame)
         state = propagator.commit(state, prediction)
         peak = live.peak
-    every = 1 if ready.queue is not None else getattr(ready, "mem_every", 1)
+    own = ready.queue is not None or remembers_all
+    every = 1 if own else getattr(ready, "mem_every", 1)
+    queue = None if remembers_all else ready.queue
     pixels = height * width
     stored = sum(x.numel() * x.element_size() for x in ready.state_dict().values())
-    return VideoNeed(stored, peak / pixels, remembered / pixels, ready.queue, every)
+    return VideoNeed(stored, peak / pixels, remembered / pixels, queue, every)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -44,3 +46,13 @@ class LiveBytes(TorchDispatchMode):
 
     def _freed(self, key: int) -> None:
         self.now -= self._sizes.pop(key)
+
+
+def replace_modules(
+    network: nn.Module, kind: type[nn.Module], new: Callable[[], nn.Module]
+) -> None:
+    """Put new modules in the place of all modules of a kind."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, kind):
+                setattr(module, name, new())

@@ -85,5 +85,7 @@ def _number(path: Path) -> int | None:
 
 
 def gib(size: float) -> str:
-    """Write bytes as GiB, with a decimal below 10."""
+    """Write bytes as GiB, with a decimal below 10, or as MiB below a tenth."""
+    if size < 0.1 * GIB:
+        return f"{size / 2**20:.0f} MiB"
     return f"{size / GIB:.1f} GiB" if size < 9.95 * GIB else f"{size / GIB:,.0f} GiB"

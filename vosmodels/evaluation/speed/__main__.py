@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--device {args.device}: no CUDA device of that number here; use --device cpu"
             )
         network = _model(args)
+        _check_memory(args, network, size)
         run = partial(
             timing.measure, network, size=size, device=args.device, precision=args.precision
         )
@@ -182,6 +183,34 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     if problems:
         raise UsageError("\n".join(problems))
     return size
+
+
+def _check_memory(args: argparse.Namespace, network: VideoModel, size: tuple[int, int]) -> None:
+    """Raise InputError where a video of that size does not fit in the memory of the device."""
+    import torch
+
+    from vosmodels.evaluation.speed.timing import PICTURES
+    from vosmodels.inference.video_need import video_need
+    from vosmodels.support.memory import gib, machine_memory
+
+    table = args.durations or args.queues
+    objects = args.objects or (max(OBJECTS) if args.durations else 1)
+    frames = LONG if args.durations else args.frames or SHORT
+    pixels = size[0] * size[1]
+    pictures = 4 * 3 * PICTURES * pixels
+    video = video_need(network, objects, remembers_all=args.queues).of(*size, frames)
+    on_gpu = args.device != "cpu"
+    if on_gpu:
+        there = float(torch.cuda.get_device_properties(args.device).total_memory)
+    else:
+        there = float(machine_memory().total)
+    if pictures + video > there:
+        raise InputError(
+            f"--size {args.size} with {objects} objects and {frames} frames{' each' * bool(table)}: "
+            f"{gib(pictures)} for {PICTURES} pictures + {gib(video)} for the model; "
+            f"{args.device if on_gpu else 'this machine'} has {gib(there)}: lower --size, --objects "
+            "or --frames"
+        )
 
 
 def _model(args: argparse.Namespace) -> VideoModel:
