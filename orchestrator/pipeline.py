@@ -18,7 +18,7 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
-from orchestrator.execution.forecast import forecast
+from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
@@ -41,6 +41,14 @@ from vosmodels.support.atomic_files import write_json
 from vosmodels.support.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
+
+PARTS = {  # of a forecast, in words
+    "teacher": "training the teacher",
+    "stem": "training the stem",
+    "trial": "training the trials",
+    "scoring": "scoring checkpoints and rows",
+    "soup": "scoring candidates of the soup",
+}
 
 
 def run(
@@ -123,8 +131,17 @@ def run(
     return results.as_dict()
 
 
-def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Mapping[str, Any]:
-    """Print and return the jobs that `run` would run, without starting or writing any."""
+def dry_run(
+    config: SweepConfig,
+    *,
+    tracking_uri: str | None,
+    quiet: bool,
+    times: dict[str, float] | None = None,
+) -> Mapping[str, Any]:
+    """Print and return the jobs that `run` would run, without starting or writing any.
+
+    times: as `forecast` takes them. Raises InputError where the machine lacks the memory.
+    """
     storage = Storage(config.storage_root)
     out = Console(stderr=quiet, highlight=False, soft_wrap=True)
     try:
@@ -140,7 +157,8 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     ledger = Ledger(storage.root)
     states = {job.name: ledger.job(job.key).state for job in plan.jobs}
     for job in plan.jobs:
-        steps = f"{job.steps} steps"
+        done = 0 if states[job.name] == "done" else done_steps(job, storage)
+        steps = f"{job.steps} steps" if not done else f"from step {done} of {job.steps}"
         out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
     nodes = driver.nodes_of(config)
     placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
@@ -148,9 +166,12 @@ def dry_run(config: SweepConfig, *, tracking_uri: str | None, quiet: bool) -> Ma
     memory = driver.memory_of(plan, config, storage, placement)
     out.print(memory.describe())
     memory.check()
-    estimate = forecast(plan, config, storage, placement)
+    estimate = forecast(plan, config, storage, placement, times)
     for part, seconds in estimate.seconds.items():
-        out.print(f"{part:8} about {seconds:.0f} s")
+        out.print(f"{PARTS.get(part, part):34} about {seconds:.0f} s")
+    if len(estimate.seconds) > 1:
+        total = sum(estimate.seconds.values())
+        out.print(f"{'in all':34} about {total:.0f} s, {total / 60:.1f} min")
     out.print(f"{estimate.source}; disk about {estimate.disk_mib:.0f} MiB under {storage.root}")
     return {
         "trials": [job.name for job in plan.trials],
@@ -318,8 +339,10 @@ def dry_run_seeds(
     """Say what `run_seeds` would do, as JSON; start and write nothing."""
     out = sys.stderr if quiet else sys.stdout
     print(f"{table.name}: {len(table.runs)} seeds are done, {len(configs)} to run", file=out)
-    sweeps = {}
+    sweeps, times = {}, dict[str, float]()
     for config in configs:
         print(f"seed {config.seed}", file=out)
-        sweeps[str(config.seed)] = dry_run(config, tracking_uri=tracking_uri, quiet=quiet)
+        sweeps[str(config.seed)] = dry_run(
+            config, tracking_uri=tracking_uri, quiet=quiet, times=times
+        )
     return {"table": table.name, "done": sorted(table.runs), "seeds": sweeps}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from orchestrator.config import RunConfig
+from orchestrator.config.content_key import canonical
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import TrainConfig
 from orchestrator.execution.driver import unfinished
@@ -18,6 +19,7 @@ from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
+from orchestrator.training import resume
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
 from vosmodels import registry
@@ -39,14 +41,31 @@ class Forecast:
     disk_mib: float
 
 
-def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> Forecast:
+def forecast(
+    plan: Plan,
+    config: RunConfig,
+    storage: Storage,
+    placement: Placement,
+    times: dict[str, float] | None = None,
+) -> Forecast:
     """Forecast the unfinished jobs of a plan.
 
     Times a few optimisation steps and frames in this process, on random clips of the configured
     size, with the configured threads. Parts: teacher, stem, trial (all trials, `at_once` side by
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
-    checkpoint of a trial).
+    checkpoint of a trial). A job that continues counts its remaining steps.
+    times: seconds that an earlier forecast of the same models and stages measured; new ones are
+    added, so that the seeds of a table are timed once.
     """
+    times = {} if times is None else times
+
+    def timed(measure: Callable[..., float], job: Job, *stage: TrainConfig) -> float:
+        parts = [job.model, job.config.teacher, job.loss, job.config.data.max_objects, *stage]
+        key = f"{measure.__name__} {job.threads} {canonical(parts)}"
+        if key not in times:
+            times[key] = measure(job, *stage)
+        return times[key]
+
     keep_freed_memory()  # as the jobs do whose steps are timed
     left = unfinished(plan.jobs, storage)
     if not left:
@@ -57,13 +76,14 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
         jobs = [job for job in left if job.role == role]
         if jobs:
             rounds = math.ceil(len(jobs) / placement.at_once)
-            times = [step_seconds(jobs[0], stage.train) for stage in jobs[0].stages]
-            whole = sum(t * s.train.steps for t, s in zip(times, jobs[0].stages, strict=True))
+            rate = [timed(step_seconds, jobs[0], stage.train) for stage in jobs[0].stages]
+            whole = sum(t * s.train.steps for t, s in zip(rate, jobs[0].stages, strict=True))
             rates[role] = whole / max(1, jobs[0].steps)
-            seconds[role] = rounds * whole
+            left_share = sum(1 - done_steps(job, storage) / max(1, job.steps) for job in jobs)
+            seconds[role] = rounds * whole * left_share / len(jobs)
     trials = [job for job in left if job.role == "trial"]
     select = _pixels(ScoringProtocol.for_select(config.data))
-    rates["million pixels"] = pixel_seconds(left[-1]) * 1e6
+    rates["million pixels"] = timed(pixel_seconds, left[-1]) * 1e6
     one_score = select * rates["million pixels"] / 1e6
     checkpoints = sum(_checkpoints(job) for job in left)
     seconds["scoring"] = checkpoints * one_score / placement.at_once
@@ -80,6 +100,11 @@ def forecast(plan: Plan, config: RunConfig, storage: Storage, placement: Placeme
     )
     disk = sum(_weights_mib(job) * (_checkpoints(job) + 3) for job in left)
     return Forecast(seconds, f"timed here: {steps}", disk)
+
+
+def done_steps(job: Job, storage: Storage) -> int:
+    """Count the steps that a new start of a job does not repeat: those of its resume state."""
+    return max(resume.steps(storage.resume(job.key)), default=0)
 
 
 def _checkpoints(job: Job) -> int:

@@ -193,7 +193,6 @@ def _check_memory(args: argparse.Namespace, network: VideoModel, size: tuple[int
     from vosmodels.inference.video_need import video_need
     from vosmodels.support.memory import gib, machine_memory
 
-    table = args.durations or args.queues
     objects = args.objects or (max(OBJECTS) if args.durations else 1)
     frames = LONG if args.durations else args.frames or SHORT
     pixels = size[0] * size[1]
@@ -206,10 +205,10 @@ def _check_memory(args: argparse.Namespace, network: VideoModel, size: tuple[int
         there = float(machine_memory().total)
     if pictures + video > there:
         raise InputError(
-            f"--size {args.size} with {objects} objects and {frames} frames{' each' * bool(table)}: "
-            f"{gib(pictures)} for {PICTURES} pictures + {gib(video)} for the model; "
-            f"{args.device if on_gpu else 'this machine'} has {gib(there)}: lower --size, --objects "
-            "or --frames"
+            f"--size {args.size}, objects {objects}, frames {frames}: {gib(pictures)} for "
+            f"{PICTURES} pictures + {gib(video)} for the model; "
+            f"{args.device if on_gpu else 'this machine'} has {gib(there)}: lower --size, "
+            "--objects or --frames"
         )
 
 
