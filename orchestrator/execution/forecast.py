@@ -18,8 +18,8 @@ from orchestrator.planning.datasets import sequences
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training import resume
+from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
 from vosmodels import registry

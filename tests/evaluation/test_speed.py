@@ -200,3 +200,21 @@ def test_a_device_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]):
         pytest.skip("there is a CUDA device")
     assert main(["--model", STUDENT, "--device", "cuda"]) == 1
     assert "no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--size", "100000x100000"],
+        ["--size", "480x910", "--frames", "1000000000", "--queues"],
+        ["--size", "4320x7680", "--objects", "255"],
+    ],
+)
+def test_a_video_that_the_memory_has_no_room_for_is_refused_with_its_sum(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+):
+    assert main(["--model", STUDENT, *words]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: --size {words[1]}, objects ")
+    assert re.search(r"GiB for 8 pictures|MiB for 8 pictures", told)
+    assert "lower --size, --objects or --frames" in told

@@ -1,9 +1,12 @@
-"""Test that freed memory is used again, by the pages that a process is given anew."""
+"""Test what memory is read, and that freed memory is used again, by its fresh pages."""
 
 import subprocess
 import sys
 
+import psutil
 import pytest
+
+from vosmodels.support.memory import Memory, gib, machine_memory
 
 ALLOCATIONS = """
 import ctypes, resource
@@ -34,3 +37,41 @@ def test_memory_that_was_freed_is_used_again_where_the_c_library_can_be_told():
     if kept != "True":
         pytest.skip("not glibc: nothing to tell")
     assert int(asked) < 10 < int(unasked)
+
+
+def group(root, path, **files):
+    folder = root / "sys" / "fs" / "cgroup" / path
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
+def test_a_container_has_the_memory_of_its_limit_and_not_the_machines(tmp_path):
+    group(tmp_path, "", memory__max=2**30, memory__current=2**28)
+    assert machine_memory(tmp_path) == Memory(2**30, 2**30 - 2**28)
+
+
+def test_the_lowest_limit_of_a_group_and_those_above_it_counts(tmp_path):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/user/job\n")
+    group(tmp_path, "user/job", memory__max="max", memory__current=5)
+    group(tmp_path, "user", memory__max=2**29, memory__current=2**28)
+    assert machine_memory(tmp_path) == Memory(2**29, 2**28)
+
+
+def test_the_first_version_of_groups_is_read_too(tmp_path):
+    group(tmp_path, "memory", memory__limit_in_bytes=2**29, memory__usage_in_bytes=0)
+    assert machine_memory(tmp_path).total == 2**29
+
+
+def test_without_a_limit_the_machine_counts(tmp_path):
+    group(tmp_path, "", memory__max="max")
+    assert machine_memory(tmp_path).total == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(2**20, "1 MiB"), (1.5 * 2**30, "1.5 GiB"), (1234 * 2**30, "1,234 GiB")],
+)
+def test_bytes_are_written_in_the_unit_that_fits(size, text):
+    assert gib(size) == text
