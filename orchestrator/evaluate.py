@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split",
         help=f"the videos: a name, or a FILE.txt of names; default: {SPLIT}, and of --masks the "
-        "split whose videos they are, or else every annotated video",
+        "listed split whose videos they are, or else every annotated video",
     )
     parser.add_argument(
         "--height",

@@ -141,3 +141,117 @@ def test_offline_val_is_scored_as_the_server_does(told, student, youtubevos_root
     assert lines["seen"][1:3] == [f"{four['j_seen']:.3f}", f"{four['f_seen']:.3f}"]
     assert lines["unseen"][1:3] == [f"{four['j_unseen']:.3f}", f"{four['f_unseen']:.3f}"]
     assert lines["G,"][-1] == f"{four['g']:.3f}"
+
+
+@pytest.fixture
+def failed(capsys):
+    """Run the command, which fails; return its exit code, stdout and its line on stderr."""
+
+    def run(*words):
+        code = evaluate.main([str(word) for word in words])
+        told = capsys.readouterr()
+        errors = [line for line in told.err.splitlines() if "year auto" not in line]
+        assert "Traceback" not in told.err
+        return code, told.out, "\n".join(errors)
+
+    return run
+
+
+def test_first_masks_of_davis_give_masks_for_the_server(told, student, davis17_root, tmp_path):
+    annotations = davis17_root / "Annotations" / "480p"
+    for path in annotations.rglob("0000[1-5].png"):
+        path.unlink()
+    answer = told("--checkpoint", student, "--data", davis17_root, "--out", tmp_path / "out")
+    assert (answer["mean"], answer["sequences"]) == (None, {})
+    assert "server" in answer["note"]
+    assert written(tmp_path / "out") == [f"cat/{t:05d}.png" for t in range(FRAMES)]
+
+
+def test_a_picture_that_breaks_on_the_way_costs_its_video_alone(
+    failed, told, student, davis17_root, tmp_path
+):
+    words = ("--checkpoint", student, "--data", davis17_root, "--split", "train")
+    whole = told(*words)
+    folder = davis17_root / "JPEGImages" / "480p" / "bee"
+    with Image.open(folder / "00003.jpg") as picture:
+        picture.save(folder / "00003.png")
+    (folder / "00003.jpg").unlink()
+    data = (folder / "00003.png").read_bytes()
+    (folder / "00003.png").write_bytes(data[:60] + bytes(400) + data[460:])
+    code, out, err = failed(*words, "--out", tmp_path / "out", "--json")
+    partial = json.loads(out)
+    assert code == 1
+    assert (partial["mean"], partial["wanted"]) == (None, 2)
+    assert partial["sequences"] == {"ant": whole["sequences"]["ant"]}
+    assert "bee: " in err and "00003.png: corrupt picture" in err
+    assert written(tmp_path / "out") == [f"ant/{t:05d}.png" for t in range(FRAMES)]
+    code, out, err = failed(*words)
+    assert code == 1
+    assert "partial, without a mean: 1 of 2 videos scored" in out
+    assert "mean  " not in out
+    assert len(err.splitlines()) == 1
+
+
+def test_missing_masks_show_the_rest_without_a_mean(failed, davis17_root, tmp_path):
+    annotations = davis17_root / "Annotations" / "480p"
+    shutil.copytree(annotations / "ant", tmp_path / "masks" / "ant")
+    words = ("--masks", tmp_path / "masks", "--annotations", annotations)
+    code, out, err = failed(*words)
+    assert code == 1
+    assert "1 of 3 videos scored" in out
+    assert " ant " in out
+    assert "mean  " not in out
+    assert "no masks of 2 of 3 annotated videos (bee, cat)" in err
+    code, out, err = failed(*words, "--split", "val")
+    assert (code, out) == (1, "")
+    code, out, _ = failed(*words, "--split", "train", "--json")
+    assert (code, json.loads(out)["mean"]) == (1, None)
+
+
+def test_every_wrong_argument_is_told_at_once(failed, student, davis17_root, tmp_path):
+    code, out, err = failed("--height", 3, "--data", "nodata", "--checkpoint", "nocheckpoint")
+    assert (code, out) == (2, "")
+    for said in ("--height 3", "nodata: no such folder", "nocheckpoint: no such file"):
+        assert said in err
+    code, _, err = failed("--masks", "nomasks", "--annotations", "notruth", "--out", "x")
+    assert code == 2
+    for said in ("nomasks: no such folder", "notruth: no such folder", "--out x: only with"):
+        assert said in err
+    code, _, err = failed("--checkpoint", "nocheckpoint", "--data", "nodata")
+    assert code == 1
+    assert "nodata: no such folder" in err and "nocheckpoint: no such file" in err
+    text = tmp_path / "text.safetensors"
+    text.write_text("no weights")
+    code, _, err = failed("--checkpoint", text, "--data", davis17_root, "--split", "vall")
+    assert code == 1
+    assert "did you mean 'val'" in err and "text.safetensors" in err
+    assert failed("--checkpoint", "", "--data", davis17_root, "--out", "")[0] == 2
+
+
+def test_masks_go_to_no_folder_of_others(failed, told, student, davis17_root, tmp_path):
+    before = {path: path.read_bytes() for path in davis17_root.rglob("*.png")}
+    words = ("--checkpoint", student, "--data", davis17_root, "--out")
+    for out in (davis17_root, davis17_root / "Annotations", davis17_root / "Annotations" / "480p"):
+        code, _, err = failed(*words, out)
+        assert code == 2
+        assert f"--out {out}" in err
+    assert {path: path.read_bytes() for path in davis17_root.rglob("*.png")} == before
+    (tmp_path / "out" / "eel").mkdir(parents=True)
+    code, _, err = failed(*words, tmp_path / "out")
+    assert code == 1
+    assert "(eel)" in err and "--overwrite" in err
+    told(*words, tmp_path / "out", "--overwrite")
+    assert len(written(tmp_path / "out")) == FRAMES
+
+
+def test_the_home_folder_may_be_a_tilde_in_every_path(
+    told, student, davis17_root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(student, tmp_path / "s.safetensors")
+    (tmp_path / "mine.txt").write_text("cat\n")
+    words = ("--checkpoint", "~/s.safetensors", "--data", "~/davis17", "--split", "~/mine.txt")
+    direct = told(*words, "--out", "~/out")
+    truth = "~/davis17/Annotations/480p"
+    on_disk = told("--masks", "~/out", "--annotations", truth, "--split", "~/mine.txt")
+    assert on_disk["mean"] == direct["mean"]

@@ -79,10 +79,11 @@ def test_a_part_of_youtubevos_is_a_split_too(youtubevos_root: Path, tmp_path: Pa
     meta = youtubevos_root / "train" / "meta.json"  # eagle is held out, so owl is offline_val
     youtubevos.write_meta(meta, youtubevos.BEGINS, {1: "cat", 2: "dog", 7: "eagle"})
     shutil.copytree(annotations / "owl", tmp_path / "masks" / "owl")
-    assert names(score_folders(tmp_path / "masks", annotations)) == ["owl"]
-    scores, told = partial(tmp_path / "masks", annotations, split="train")
-    assert names(scores) == ["owl"]
-    assert "no masks of 1 of 2 annotated videos (fox)" in told
+    assert names(score_folders(tmp_path / "masks", annotations, split="offline_val")) == ["owl"]
+    for split in (None, "train"):  # a part of train has no list, so it is not guessed
+        scores, told = partial(tmp_path / "masks", annotations, split=split)
+        assert names(scores) == ["owl"]
+        assert "no masks of 1 of 2 annotated videos (fox)" in told
 
 
 def test_a_folder_of_no_annotated_video_is_named_with_the_nearest(masks: Path, truth: Path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests import youtubevos
-from tests.conftest import FRAMES
+from tests.conftest import FRAMES, HEIGHT, WIDTH
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.frames import frame_tensor, scaled_frame, scaled_mask
 from vosmodels.data.masks import read_mask, write_palette
@@ -20,7 +20,7 @@ from vosmodels.errors import InputError
 from vosmodels.evaluation import runner
 from vosmodels.evaluation.metrics import boundary_f, jaccard, statistics
 from vosmodels.evaluation.runner import FirstFrameCopy, evaluate, score_folders
-from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore, Tally
+from vosmodels.evaluation.scores import ObjectScore, PartialScores, Scores, SequenceScore, Tally
 from vosmodels.support.processes import helpers
 
 ORACLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "jf_oracle"
@@ -194,6 +194,73 @@ def test_a_video_without_an_object_in_its_first_mask_is_refused(davis_root: Path
 def test_a_video_too_short_to_be_scored_is_refused(davis_root: Path) -> None:
     with pytest.raises(InputError, match="cat: 6 frames at stride 3 leave nothing to score"):
         evaluate(FirstFrameCopy, DavisDataset(davis_root).sequences("val"), stride=3)
+
+
+def test_all_that_cannot_be_scored_is_told_before_a_video_is_run(davis17_root: Path) -> None:
+    masks, images = (davis17_root / kind / "480p" for kind in ("Annotations", "JPEGImages"))
+    write_palette(masks / "ant" / "00000.png", np.zeros((HEIGHT, WIDTH)))
+    for t in range(2, FRAMES):
+        (masks / "bee" / f"{t:05d}.png").unlink()
+        (images / "bee" / f"{t:05d}.jpg").unlink()
+    torn = read_mask(masks / "cat" / "00004.png")
+    torn[0, 0] = 255
+    write_palette(masks / "cat" / "00004.png", torn)
+    dataset = DavisDataset(davis17_root)
+    videos = [video for split in ("val", "train") for video in dataset.open(dataset.names(split))]
+    with pytest.raises(InputError, match="3 of 3 videos cannot be scored") as caught:
+        evaluate(lambda: pytest.fail("a video was run"), videos)
+    assert "ant: no object in the mask of frame 0" in str(caught.value)
+    assert "bee: 2 frames at stride 1 leave nothing to score" in str(caught.value)
+    assert "cat/00004.png: value 1 beside 255" in str(caught.value)
+
+
+def test_a_video_that_fails_on_the_way_is_named_and_the_others_keep_their_scores(
+    davis17_root: Path,
+) -> None:
+    videos = DavisDataset(davis17_root).sequences("train")
+    whole = evaluate(FirstFrameCopy, videos)
+    picture = davis17_root / "JPEGImages" / "480p" / "ant" / "00003.jpg"
+    picture.write_bytes(picture.read_bytes()[:600])
+    with pytest.raises(PartialScores, match=r"1 of 2 videos done.*: ant: .*00003\.jpg") as caught:
+        evaluate(FirstFrameCopy, videos)
+    assert caught.value.scores.sequences == whole.sequences[1:]
+    assert (caught.value.wanted, caught.value.failed) == (2, ("ant",))
+
+
+def later(root: Path, name: str, number: int, first: int) -> None:
+    """Let object `number` of a DAVIS video be seen from frame `first` on."""
+    for t in range(first):
+        path = root / "Annotations" / "480p" / name / f"{t:05d}.png"
+        ids = read_mask(path)
+        write_palette(path, np.where(ids == number, 0, ids))
+
+
+def test_an_object_of_the_davis_layout_that_appears_later_is_given_and_scored_after_it(
+    davis17_root: Path,
+) -> None:
+    later(davis17_root, "cat", 2, 3)
+    (cat,) = DavisDataset(davis17_root).sequences("val")
+    script = Script([cat.mask(t) for t in range(FRAMES)])
+    (scores,) = evaluate(lambda: script, [cat]).sequences
+    given = {t: mask for t, (_, mask) in enumerate(script.seen) if mask is not None}
+    assert {t: mask.unique().tolist() for t, mask in given.items()} == {0: [0, 1], 3: [0, 2]}
+    assert {i: len(score.j_frames) for i, score in scores.objects.items()} == {1: 4, 2: 1}
+
+
+def test_an_object_that_appears_later_scores_the_same_on_disk(
+    davis17_root: Path, tmp_path: Path
+) -> None:
+    later(davis17_root, "cat", 2, 2)
+    (cat,) = DavisDataset(davis17_root).sequences("val")
+
+    def write(name: str, number: int, ids: np.ndarray) -> None:
+        (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)
+        write_palette(tmp_path / "out" / name / f"{number:05d}.png", ids)
+
+    scores = evaluate(FirstFrameCopy, [cat], on_mask=write)
+    on_disk = score_folders(tmp_path / "out", davis17_root / "Annotations" / "480p")
+    assert on_disk.sequences == scores.sequences
+    assert [len(score.j_frames) for score in scores.sequences[0].objects.values()] == [4, 2]
 
 
 def test_evaluate_refuses_no_videos_and_sizes_below_one(davis_root: Path) -> None:

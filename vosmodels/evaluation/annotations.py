@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
 from vosmodels.errors import InputError
 from vosmodels.support.messages import near
 from vosmodels.support.paths import expanded
+
+logger = logging.getLogger(__name__)
 
 ON_SERVER = "masks that only give the objects cannot be scored here, only by the benchmark's server"
 YEARS: tuple[Year, ...] = (2017, 2016)
@@ -62,8 +65,8 @@ def asked(annotations: Path, answers: Sequence[str], split: str | None) -> list[
     """Return the names of the annotated videos that are to be scored, ascending.
 
     split: the name of a split of the dataset that `annotations` belongs to, or a FILE.txt of
-    names. None: the split whose videos are those of `answers`, or else all annotated videos, so
-    that a video without masks is missed.
+    names. None: the listed split whose videos are those of `answers`, or else all annotated videos,
+    so that a video without masks is missed.
     Raises InputError if there is no video, or no such split.
     """
     names = folders_in(annotations)
@@ -73,9 +76,7 @@ def asked(annotations: Path, answers: Sequence[str], split: str | None) -> list[
             "give the folder that holds that of each video, such as DAVIS/Annotations/480p"
         )
     if split is None:
-        known = set(answers) & set(names)
-        lists = _lists(annotations).values()
-        return sorted(known) if any(known in of_years for of_years in lists) else names
+        return _split_of(set(answers) & set(names), annotations) or names
     if split_file.is_file(split):
         return sorted(split_file.read(expanded(split), names, annotations))
     lists_by_name = _lists(annotations)
@@ -131,6 +132,18 @@ def matched(
         problems += of_video
         videos += [] if of_video else [video]
     return videos, problems
+
+
+def _split_of(names: set[str], annotations: Path) -> list[str]:
+    """Return the names, ascending, if they are those of a list of the dataset, else nothing.
+
+    The parts of train have no list and may be a single video, so they must be asked for.
+    """
+    for split, of_years in _lists(annotations).items():
+        if names in of_years and split not in (held_out.TRAIN, held_out.VAL):
+            logger.info("%s: these are the videos of split %r", annotations, split)
+            return sorted(names)
+    return []
 
 
 def _lists(annotations: Path) -> dict[str, list[set[str]]]:
