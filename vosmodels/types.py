@@ -11,10 +11,8 @@ Frames are float in [0, 1], RGB; models normalise inside, by buffers. Masks are 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -211,33 +209,6 @@ class ScoredVideo(VideoSequence, Protocol):
         The path follows the benchmark's layout; None if the benchmark wants no mask of the frame.
         """
         ...
-
-
-class WholeMasks(ABC):
-    """A base class of ScoredVideos in which every frame has a whole mask."""
-
-    @property
-    @abstractmethod
-    def ids(self) -> Sequence[int]:
-        """Return the object ids of the first frame, ascending."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @cached_property
-    def begins(self) -> dict[int, int]:
-        """Map every id to frame 0: objects that appear later are not followed."""
-        return dict.fromkeys(self.ids, 0)
-
-    @property
-    def unseen(self) -> None:
-        """Return None, as the categories are unknown."""
-        return None
-
-    @property
-    def judged(self) -> range:
-        """Return all frames, as every frame has a whole mask."""
-        return range(len(self))
 
 
 class ClipSource(Protocol):

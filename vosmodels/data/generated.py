@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vosmodels.support.seeding import numpy_generator
-from vosmodels.types import U8, Clip, WholeMasks
+from vosmodels.types import U8, Clip
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -331,8 +331,8 @@ class GeneratedClips:
 
 
 @dataclass(frozen=True)
-class GeneratedSequence(WholeMasks):
-    """A `VideoSequence` of a scene, drawn at the first access to a frame or mask."""
+class GeneratedSequence:
+    """A `ScoredVideo` of a scene, drawn at the first access to a frame or mask."""
 
     name: str
     scene_seed: tuple[int | str, ...]
@@ -340,6 +340,7 @@ class GeneratedSequence(WholeMasks):
     width: int
     length: int
     last_counts = False  # DAVIS's rule, as the predicted masks have DAVIS's layout
+    unseen = None
 
     @cached_property
     def _video(self) -> list[tuple[U8, U8]]:
@@ -350,6 +351,16 @@ class GeneratedSequence(WholeMasks):
     def ids(self) -> Sequence[int]:
         """Return the object ids of the first frame, ascending."""
         return [int(i) for i in np.unique(self.mask(0)) if i]
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """Map every object id to frame 0, which shows all of them."""
+        return dict.fromkeys(self.ids, 0)
+
+    @property
+    def judged(self) -> range:
+        """Return all frames, as every frame has a whole mask."""
+        return range(self.length)
 
     def __len__(self) -> int:
         return self.length

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,8 +28,6 @@ from vosmodels.support.paths import expanded
 
 if TYPE_CHECKING:
     from vosmodels.model import VideoModel
-
-logger = logging.getLogger("vosmodels.evaluation.speed")  # under -m the module is __main__
 
 MODULE = "vosmodels.evaluation.speed"
 
@@ -91,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = partial(
             timing.measure, network, size=size, device=args.device, precision=args.precision
         )
-        if busy := timing.other_work(torch.get_num_threads()):
-            logger.warning("%s", busy)
+        timing.warn_of_other_work(torch.get_num_threads())
         if args.graph:
             if network.queue is None:
                 raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
 from vosmodels.support import provenance
 from vosmodels.support.seeding import generator
+
+logger = logging.getLogger(__name__)
 
 WARM_UP = 3  # least frames before the timing starts; a longer queue is filled first
 PICTURES = 8  # random frames, repeated in turn
@@ -121,20 +124,19 @@ def device_name(device: str) -> str:
     return f"{provenance.processor()}, {threads} thread{'s' * (threads > 1)}"
 
 
-def other_work(threads: int) -> str | None:
-    """Say how busy the machine is with other work, if that leaves too few cores to time on.
+def warn_of_other_work(threads: int) -> None:
+    """Log a warning if other work leaves too few cores to time on.
 
     threads: those of the model. Watches for WATCH_S, in which this process does nothing.
     """
     cores = psutil.cpu_count() or 1
     busy = psutil.cpu_percent(interval=WATCH_S) / 100 * cores
-    if busy + threads < cores + SLACK:
-        return None
-    return (
-        f"other work keeps {busy:.1f} of {cores} core{'s' * (cores > 1)} busy, and {threads} "
-        f"{'are' if threads > 1 else 'is'} timed: the times will be longer than on an idle "
-        "machine; time again when that work is done"
-    )
+    if busy + threads >= cores + SLACK:
+        logger.warning(
+            "other work keeps %.1f of %d core%s busy, and the model is timed on %d thread%s: its "
+            "times will be longer than on an idle machine; time again when that work is done",
+            *(busy, cores, "s" * (cores > 1), threads, "s" * (threads > 1)),
+        )
 
 
 class ProcessPeak:
