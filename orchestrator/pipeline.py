@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.checkpoint_refs import find
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
-from orchestrator.tracking.mlflow_store import Connection, locate, waiting_for_mlflow
+from orchestrator.tracking.mlflow_store import Connection, Store, locate, waiting_for_mlflow
+from orchestrator.tracking.mlflow_store import check as check_store
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.recipe import soup_of_sweep
@@ -79,8 +81,7 @@ def run(
     driver.memory_of(plan, config, storage, placement).check()
     with driver.sweep_lock(storage, sweep):
         driver.save_resolved_config(config, storage, sweep, plan.trials[0].threads)
-        store = locate(tracking_uri or config.tracking.uri, storage.root)
-        tracker = Tracker(Connection(store))
+        tracker = Tracker(Connection(_store(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
@@ -187,9 +188,11 @@ def dry_run(
 def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
     """Replace weights of models:/ID by files, and check data and weights.
 
-    Raises Missing with all problems.
+    Raises Missing with all problems; InputError with these too where the storage folder or the
+    store cannot be written to.
     """
     changes, problems = {}, []
+    unusable = _unusable(config, tracking_uri)
     for section in ("student", "teacher"):
         model = getattr(config, section)
         if model.weights and model.weights.startswith(MODEL):
@@ -205,9 +208,26 @@ def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
         check(config)
     except Missing as error:
         problems += error.problems
+    if unusable:
+        raise InputError("; ".join(unusable + problems))
     if problems:
         raise Missing(problems)
     return config
+
+
+def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
+    """List why storage and store cannot be written to. Raises UsageError as `locate`."""
+    store, problems = _store(config, tracking_uri), list[str]()
+    for attempt in (Storage(config.storage_root).check, partial(check_store, store)):
+        try:
+            attempt()
+        except InputError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))  # the default store lies in the storage
+
+
+def _store(config: SweepConfig, tracking_uri: str | None) -> Store:
+    return locate(tracking_uri or config.tracking.uri, config.storage_root)
 
 
 def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
@@ -327,9 +347,10 @@ def run_seeds(
         if any(row.mean.role == "trial" for row in table.rows()):
             files.append(out.with_suffix(".png"))
             draw(table, files[-1])
-        store = locate(tracking_uri or config.tracking.uri, config.storage_root)
         with waiting_for_mlflow("the table of all seeds"):
-            Tracker(Connection(store)).log_files(config.name, results["sweep"], files)
+            Tracker(Connection(_store(config, tracking_uri))).log_files(
+                config.name, results["sweep"], files
+            )
     return table, all_well
 
 

@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
         self._extents: dict[int, tuple[int, int]] = {}  # id of a node -> height, values in it
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         alias = isinstance(event, yaml.AliasEvent)
         if alias and event.anchor in self._above:
             _refuse(f"*{event.anchor} lies within &{event.anchor}, so it has no end", event)
@@ -96,7 +96,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _refuse(problem: str, place: yaml.Event | yaml.Node) -> NoReturn:
+def _refuse(problem: str, place: Any) -> NoReturn:
+    """Raise an error at an event or a node of PyYAML."""
     raise yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
 
 
@@ -159,10 +160,10 @@ def parse_value(text: str) -> Any:
     """
     text = text.strip(" \t\r\n")
     if text[:1] not in ("'", '"', "[", "{"):
-        loader = _Loader("")
+        loader: Any = _Loader("")  # PyYAML's own parts have no types
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))
         return text if tag == _MERGE else loader.construct_object(yaml.ScalarNode(tag, text))
-    node = yaml.compose(text, _Loader)
+    node: Any = yaml.compose(text, _Loader)
     if rest := text[node.end_mark.index :]:
         mark = node.end_mark
         raise yaml.MarkedYAMLError(problem=f"{rest.strip()!r} follows the value", problem_mark=mark)

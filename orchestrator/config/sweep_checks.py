@@ -134,8 +134,8 @@ def _of_points(
 
 def of_stages(document: Document, keys: Iterable[str]) -> list[str]:
     """List keys of `train` and `stem`, written or swept, that `stages` sets instead."""
-    if document.values.get("stages") is None:
-        return []
+    if not isinstance(document.values.get("stages"), list):
+        return []  # none, or the schema reports it
     sweep = document.values.get("sweep")
     swept = sweep.get("parameters") if isinstance(sweep, dict) else None
     problems = []

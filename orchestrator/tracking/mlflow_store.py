@@ -14,43 +14,131 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from orchestrator.tracking.mlflow_names import ROLE, SWEEP
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
+from vosmodels.support.paths import absolute, check_folder
 
 logger = logging.getLogger(__name__)
 
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # those MLflow knows, with any driver
+SERVERS = ("http", "https", "databricks")
+SQLITE = b"SQLite format 3\0"  # the first bytes of a database
 PAGE = 1000  # results per page of an MLflow search
 SERVER_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow store. uri: absolute; artifacts: local folder, None with a server."""
+    """An MLflow store.
+
+    uri: absolute; artifacts: the local folder of new experiments, None where a server has its own.
+    """
 
     uri: str
     artifacts: Path | None
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database; None of any other store."""
+        scheme, _, rest = self.uri.partition(":///")
+        if _dialect(scheme) != "sqlite":
+            return None
+        return Path(unquote(rest.partition("?")[0]))
 
 
 def locate(uri: str | None, storage: Path) -> Store:
     """Choose a store: `uri`, else $MLFLOW_TRACKING_URI, else a database in `storage`.
 
-    Paths become absolute, since a relative path depends on the working directory.
-    Raises InputError for a plain folder, which MLflow no longer writes to.
+    Artifacts go beside the file of a SQLite database, and into `storage` for any other database,
+    which has no place for files. Paths become absolute, since a relative path depends on the
+    working directory.
+    Raises UsageError for what MLflow cannot keep records in: a plain folder, a database in memory,
+    an unknown scheme.
     """
-    default = f"sqlite:///{storage.absolute() / 'mlflow.db'}"
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        return Store(f"sqlite:///{database}", database.parent / "artifacts")
-    if "://" not in uri or uri.startswith("file:"):
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        uri = f"sqlite:///{_quoted(storage.absolute() / 'mlflow.db')}"
+    scheme, _, rest = uri.partition("://")
+    problem = "no store of MLflow"
+    if _dialect(scheme) == "sqlite":
+        path, mark, options = rest.partition("?")
+        file = unquote(path[1:])
+        if path[:1] == "/" and file and not file.startswith((":memory:", "file:")):
+            database = absolute(file)
+            uri = f"{scheme}:///{_quoted(database)}{mark}{options}"
+            return Store(uri, database.parent / "artifacts")
+        problem = "names no file, and what is in memory is lost"
+    elif _dialect(scheme) in DATABASES:
+        return Store(uri, storage.absolute() / "artifacts")
+    elif scheme in SERVERS:
+        return Store(uri, None)
+    elif "://" not in uri or scheme == "file":
+        problem = "MLflow keeps no records in plain folders any more"
+    raise UsageError(
+        f"tracking uri {uri!r}: {problem}; use sqlite:////ABSOLUTE/PATH/mlflow.db, or "
+        "http://HOST:PORT of a server"
+    )
+
+
+def _dialect(scheme: str) -> str:
+    """Return the database of a URI's scheme, without the driver in `sqlite+pysqlite`."""
+    return scheme.lower().partition("+")[0]
+
+
+def _quoted(path: Path) -> str:
+    """Write a path for the URI of a database, where `%` and `?` mean something."""
+    return str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def check(store: Store, *, write: bool = True) -> None:
+    """Check that a store can be read, and written to; create nothing.
+
+    Raises InputError where a file or folder is in the way, or nothing answers.
+    """
+    if store.artifacts is not None and write:
+        check_folder(store.artifacts.parent)
+        if os.path.lexists(store.artifacts):
+            check_folder(store.artifacts)
+    if store.file is not None:
+        _check_database(store.file, os.R_OK | (os.W_OK if write else 0))
+    elif store.artifacts is not None:
+        _check_database_server(store.uri)
+    else:
+        probe(store.uri)
+
+
+def _check_database(file: Path, access: int) -> None:
+    if not file.exists():
+        return  # its folder has been checked, where the artifacts go as well
+    problem = None
+    if not file.is_file():
+        problem = "is no file"
+    elif not os.access(file, access):
+        problem = "no permission to use it"
+    else:
+        with file.open("rb") as stream:
+            if stream.read(len(SQLITE)) not in (b"", SQLITE):
+                problem = "is no SQLite database"
+    if problem:
+        raise InputError(f"tracking uri {file}: {problem}; name another store with --tracking-uri")
+
+
+def _check_database_server(uri: str) -> None:
+    """Connect once, as MLflow's client would retry for minutes."""
+    try:
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        create_sqlalchemy_engine(uri).connect().close()
+    except Exception as error:  # drivers raise all kinds of errors, or are not installed
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"tracking uri {uri!r}: MLflow keeps no records in plain folders any more; "
-            "use sqlite:////ABSOLUTE/PATH/mlflow.db, or http://HOST:PORT of a server"
-        )
-    return Store(uri, None)
+            f"tracking uri {uri}: cannot be opened ({reason}); start the database, install its "
+            "driver, or name another store with --tracking-uri"
+        ) from None
 
 
 class Connection:
@@ -146,14 +234,13 @@ def _connect(store: Store, create: bool) -> Any:
 
     A file lock keeps two processes from creating the tables of a new database at once.
     """
-    database = Path(store.uri.removeprefix("sqlite:///")) if store.artifacts else None
+    database = store.file
     if database and not create and not database.is_file():
         raise InputError(
             f"{store.uri}: no such database, so no experiments; run a sweep first, or name "
             "another store with --tracking-uri"
         )
-    if database is None:
-        probe(store.uri)
+    check(store, write=create)
     # MLflow reads these: no usage statistics, and no progress bars between our progress lines.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

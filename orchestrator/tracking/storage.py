@@ -16,12 +16,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vosmodels.support.paths import check_folder
+
+FOLDERS = (
+    *("ledger", "checkpoints", "scores", "resume", "logs", "pictures", "sweeps", "tune", "train"),
+)
+
 
 @dataclass(frozen=True)
 class Storage:
     """A storage folder. root: absolute, the same path on every node of a cluster."""
 
     root: Path
+
+    def check(self) -> None:
+        """Check that a sweep can write here; create nothing. Raises InputError otherwise."""
+        check_folder(self.root)
+        if self.root.is_dir():
+            for name in FOLDERS:
+                check_folder(self.root / name)
 
     @property
     def ledger(self) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.tracking.mlflow_store import Connection, locate, pages, probe, waiting_for_mlflow
 from tests.stores import WARNING, empty_store
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
@@ -34,7 +34,7 @@ def test_the_store_is_the_one_given_else_the_environments_else_in_storage(
 
 @pytest.mark.parametrize("uri", ["./mlruns", "/abs/mlruns", "file:///abs/mlruns"])
 def test_a_folder_store_is_refused_with_what_works(uri: str, tmp_path: Path):
-    with pytest.raises(InputError, match=rf"tracking uri '{uri}'.*sqlite:////"):
+    with pytest.raises(UsageError, match=rf"tracking uri '{uri}'.*sqlite:////"):
         locate(uri, tmp_path)
 
 
