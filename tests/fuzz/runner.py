@@ -52,7 +52,8 @@ class Command:
     names: a refusal holds one of them; wrong: why exit code 0 would be a wrong answer; sound: the
     inputs are as good as any, so that a refusal is wrong; judge: yields what is wrong with the
     answers, partial: with those of a command that failed; stores: paths below the case's folder
-    that a command may write before it fails, such as a store; silent: a refusal stands on stdout.
+    that a command may write before it fails, such as a store; databases: those of them whose files
+    it may change; silent: a refusal stands on stdout.
     """
 
     module: str
@@ -63,6 +64,7 @@ class Command:
     judge: Judge | None = None
     partial: Judge | None = None
     stores: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
     silent: bool = False
 
     def __str__(self) -> str:
@@ -140,14 +142,14 @@ def problems(
     for name in sorted(before):
         if name not in after:
             yield f"{name} is gone"
-        elif before[name] != after[name]:
+        elif before[name] != after[name] and not _within(command.databases, name):
             yield f"{name} was changed"
-    fresh = sorted(set(after) - set(before))
+    fresh, kept = sorted(set(after) - set(before)), command.stores + command.databases
     if halves := [
-        name for name in fresh if HALF.search(Path(name).name) and not _kept(command, name)
+        name for name in fresh if HALF.search(Path(name).name) and not _within(kept, name)
     ]:
         yield f"{', '.join(halves[:3])} was left half-written"
-    if reply.code and (left := [name for name in fresh if not _kept(command, name)]):
+    if reply.code and (left := [name for name in fresh if not _within(kept, name)]):
         yield f"a failure left {', '.join(left[:3])}"
     for store in command.stores:
         empty = store in fresh and not any(name.startswith(f"{store}/") for name in fresh)
@@ -155,8 +157,8 @@ def problems(
             yield f"a failure left the empty folder {store}"
 
 
-def _kept(command: Command, name: str) -> bool:
-    return any(name == store or name.startswith(f"{store}/") for store in command.stores)
+def _within(places: Sequence[str], name: str) -> bool:
+    return any(name == place or name.startswith(f"{place}/") for place in places)
 
 
 def _last(reply: Reply) -> str:
