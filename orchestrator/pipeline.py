@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
@@ -40,6 +39,7 @@ from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support import cli
 from vosmodels.support.atomic_files import write_json
+from vosmodels.support.grid import screen
 from vosmodels.support.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -141,10 +141,12 @@ def dry_run(
 ) -> Mapping[str, Any]:
     """Print and return the jobs that `run` would run, without starting or writing any.
 
-    times: as `forecast` takes them. Raises InputError where the machine lacks the memory.
+    times: as `forecast` takes them. Absent data and weights are told, as another machine may have
+    them. Raises CommandFailed where those that are here cannot be used, InputError where the
+    machine lacks the memory.
     """
     storage = Storage(config.storage_root)
-    out = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    out = screen(stderr=quiet)
     try:
         sweep = sweep_id(config)
         config = _ready(located(config), tracking_uri)
@@ -153,8 +155,14 @@ def dry_run(
         names = [trial.name for trial in trials(config)]
         out.print(f"{len(names)} trials: {', '.join(names)}")
         for line in error.problems:
-            out.print(f"missing here: {line}")
-        return {"trials": names, "missing": error.problems}
+            if line in error.unusable:
+                print(f"error: {line}", file=sys.stderr)
+            else:
+                out.print(f"missing here: {line}")
+        result = {"trials": names, "missing": list(error.problems)}
+        if error.unusable:
+            raise cli.CommandFailed(result) from error
+        return result
     ledger = Ledger(storage.root)
     states = {job.name: ledger.job(job.key).state for job in plan.jobs}
     for job in plan.jobs:
@@ -191,7 +199,7 @@ def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
     Raises Missing with all problems; InputError with these too where the storage folder or the
     store cannot be written to.
     """
-    changes, problems = {}, []
+    changes, problems, broken = {}, list[str](), frozenset[str]()
     unusable = _unusable(config, tracking_uri)
     for section in ("student", "teacher"):
         model = getattr(config, section)
@@ -208,10 +216,11 @@ def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
         check(config)
     except Missing as error:
         problems += error.problems
+        broken = error.unusable
     if unusable:
         raise InputError("; ".join(unusable + problems))
     if problems:
-        raise Missing(problems)
+        raise Missing(problems, broken)
     return config
 
 
@@ -276,8 +285,7 @@ def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
-    # Without a terminal rich assumes 80 columns, too few for the columns of the report split.
-    out = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
+    out = screen(columns=120)
     out.print(results.grid().terminal())
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:

@@ -110,15 +110,13 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 def _print(
     soup: SoupResult, model_id: str, config: RunConfig, pool: Pool, tracker: Tracker
 ) -> None:
-    from rich.console import Console
+    from vosmodels.support.grid import Grid, screen
 
-    from vosmodels.support.grid import Grid
-
-    out = Console(highlight=False, width=max(100, Console().width))
+    out = screen(columns=100)
     if soup.existing:
         out.print("this pool has a soup already; --again searches anew")
     scored_on = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
-    out.print(f"{config.name}, sweep {pool.sweep}: J&F on {scored_on}", soft_wrap=True)
+    out.print(f"{config.name}, sweep {pool.sweep}: J&F on {scored_on}")
     rows = [
         [
             turn["name"],
@@ -138,7 +136,7 @@ def _print(
         ("model", f"{MODEL}{model_id}"),
         ("store", tracker.store.uri),
     ):
-        out.print(f"{label:6} {place}", soft_wrap=True)
+        out.print(f"{label:6} {place}")
 
 
 if __name__ == "__main__":

@@ -9,5 +9,9 @@ class InputError(Exception):
     """
 
 
+class Absent(InputError):
+    """An input that is not on this machine, where another machine may have it."""
+
+
 class UsageError(Exception):
     """A command line or a configuration that is wrong in itself; commands exit with 2."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,33 +12,39 @@ from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.planning.datasets import check_left_out, staged, training_clips
-from orchestrator.planning.protocol import check_scorable
+from orchestrator.planning.protocol import check_scored_videos
 from orchestrator.planning.trials import trials
 from vosmodels import registry
 from vosmodels.backbones import check_imagenet, load_backbone
 from vosmodels.checkpoint import OtherModel, load_weights, trained_options
-from vosmodels.errors import InputError
+from vosmodels.errors import Absent, InputError
 from vosmodels.support.paths import expanded
 
 
 class Missing(InputError):
-    """Data or weights that this machine lacks; each problem starts with its key."""
+    """Data or weights that this machine lacks or cannot use; each problem starts with its key.
 
-    def __init__(self, problems: list[str]) -> None:
+    unusable: those of the problems that are there and cannot be used; the others are absent.
+    """
+
+    def __init__(self, problems: Sequence[str], unusable: Collection[str] = ()) -> None:
         super().__init__("; ".join(problems))
-        self.problems = problems
+        self.problems = tuple(problems)
+        self.unusable = frozenset(unusable)
 
 
 def check(config: RunConfig) -> None:
     """Open every split and load every weights file. Raises Missing with all problems."""
-    problems = []
+    problems, unusable = list[str](), list[str]()
     for key, attempt in _attempts(config):
         try:
             attempt()
         except InputError as error:
             problems.append(f"{key}: {error}")
+            if not isinstance(error, Absent):
+                unusable.append(problems[-1])
     if problems:
-        raise Missing(problems)
+        raise Missing(problems, unusable)
 
 
 def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -60,7 +66,7 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
     for key, protocol in (("select", select), ("report", report)):
         if protocol is not None:
-            yield f"data.{key} {protocol.split!r}", partial(check_scorable, protocol)
+            yield f"data.{key} {protocol.split!r}", partial(check_scored_videos, protocol)
     for section, model in (("student", config.student), ("teacher", config.teacher)):
         for key in ("weights", "backbone"):
             if getattr(model, key) is not None:

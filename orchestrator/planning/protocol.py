@@ -26,7 +26,7 @@ def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
     )
 
 
-def check_scorable(protocol: ScoringProtocol) -> None:
+def check_scored_videos(protocol: ScoringProtocol) -> None:
     """Raise one InputError that names every video of a protocol that cannot be scored, and why."""
     problems = unscorable_videos(protocol.data, protocol.split, protocol.stride)
     if problems:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
-from vosmodels.support.grid import Grid
+from vosmodels.support.grid import Grid, screen
 
 
 def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> None:
@@ -15,7 +13,7 @@ def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> No
     were segmented rather than masks read. wanted: number of videos to score, of which `scores`
     has a part, so that their means are left out as no result; None where all were scored.
     """
-    out = Console(highlight=False, soft_wrap=True)  # paths stay whole
+    out = screen()
     out.print(source)
     if wanted is not None:
         out.print(f"partial, without a mean: {len(scores.sequences)} of {wanted} videos scored")

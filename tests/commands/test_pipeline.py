@@ -1,9 +1,10 @@
-"""Test the soup that ends a sweep."""
+"""Test the soup that ends a sweep, and what a dry run tells of data."""
 
+import json
 import logging
 from typing import Any
 
-from orchestrator import pipeline
+from orchestrator import pipeline, sweep
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution.scoring import Scorer
@@ -66,3 +67,25 @@ def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_p
     assert said.endswith(
         f"'stem: distilled' scores higher: --checkpoint {Storage(tmp_path).checkpoint('s')}"
     )
+
+
+def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(
+    davis_root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.yaml").write_text("sweep: {parameters: {loss.omega: [0.0]}}\n")
+    words = ["sweep.yaml", "--dry-run", "storage=st"]
+    assert sweep.main([*words, "data.root=/no/such [folder]"]) == 0
+    out, err = capsys.readouterr()
+    assert "missing here: data.select 'val': /no/such [folder]: no such folder" in out
+    assert err == ""
+    mask = davis_root / "Annotations/480p/cat/00002.png"
+    mask.write_bytes(mask.read_bytes()[:30])
+    assert sweep.main([*words, f"data.root={davis_root}"]) == 1
+    assert (
+        f"error: data.select 'val': {davis_root}: split 'val' cannot be used: {mask}: corrupt"
+        in (capsys.readouterr().err)
+    )
+    assert sweep.main([*words, f"data.root={davis_root}", "--json"]) == 1
+    assert "cat/00002.png: corrupt" in json.loads(capsys.readouterr().out)["missing"][0]
+    assert not (tmp_path / "st").exists()

@@ -19,7 +19,7 @@ from vosmodels.data.files import Files, too_short, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visible
 from vosmodels.data.masks import object_ids, read_mask
-from vosmodels.errors import InputError
+from vosmodels.errors import Absent, InputError
 from vosmodels.support.messages import near
 from vosmodels.support.paths import expanded
 from vosmodels.types import U8
@@ -114,7 +114,7 @@ class DavisDataset:
         self._told = set[str]()  # notes that were logged
         missing = [n for n in ("JPEGImages", "Annotations") if not (root / n).is_dir()]
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give the root of a DAVIS folder")
+            raise Absent(f"{root}: no such folder; give the root of a DAVIS folder")
         if missing:
             raise InputError(
                 f"{root}: not a DAVIS folder: no {', no '.join(missing)}; looked for "

@@ -16,7 +16,7 @@ from vosmodels.data.files import Files
 from vosmodels.data.images import orientation_of, read_frame, turn
 from vosmodels.data.listing import IMAGE_SUFFIXES, folders_in, is_mask, listing, visible
 from vosmodels.data.masks import object_ids
-from vosmodels.errors import InputError
+from vosmodels.errors import Absent, InputError
 from vosmodels.support.messages import together
 from vosmodels.types import U8
 
@@ -85,7 +85,7 @@ class StaticImages:
 
     def __init__(self, root: Path, leave_out: Collection[str] = ()) -> None:
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give a folder of images and masks")
+            raise Absent(f"{root}: no such folder; give a folder of images and masks")
         if not StaticImages.recognises(root):
             raise InputError(
                 f"{root}: no images with masks; looked for {LAYOUTS}; found {listing(root)}"

@@ -19,7 +19,7 @@ from vosmodels.data.images import read_frame
 from vosmodels.data.listing import listing, masks_in, natural_key, pictures, visible
 from vosmodels.data.masks import read_mask
 from vosmodels.data.youtubevos_meta import META, VideoMeta, read_meta
-from vosmodels.errors import InputError
+from vosmodels.errors import Absent, InputError
 from vosmodels.support.messages import near, together
 from vosmodels.types import U8
 
@@ -156,7 +156,7 @@ class YouTubeVosDataset:
         self.root = root
         self._leave_out = frozenset(leave_out)
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give the root of a YouTube-VOS folder")
+            raise Absent(f"{root}: no such folder; give the root of a YouTube-VOS folder")
         own = (root / "JPEGImages").is_dir()
         folders = [root] if own else [path.parent for path in sorted(root.glob("*/JPEGImages"))]
         self._splits = {folder.resolve().name: _split(folder) for folder in folders}

@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 
-from vosmodels.errors import InputError
+from vosmodels.errors import Absent, InputError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 12  # hex digits of a sha256 that a message shows
@@ -25,14 +25,17 @@ def sha256_of(source: Path | bytes) -> str:
 
 
 def check_file(path: Path, remedy: str) -> None:
-    """Raise InputError where no readable file lies at `path`. remedy: what to do then."""
+    """Raise Absent where nothing lies at `path`, InputError where no readable file does.
+
+    remedy: what to do then.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             with path.open("rb") as file:
                 empty = not file.read(1)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such file; {remedy}") from None
+        raise Absent(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     if not stat.S_ISREG(mode):

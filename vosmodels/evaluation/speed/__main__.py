@@ -102,10 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = partial(run, mem_every=1)
         table = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
         if not args.json:
-            from rich.console import Console
+            from vosmodels.support.grid import screen
 
-            out = Console(highlight=False, soft_wrap=True, width=100)
-            out.print(grid(table).terminal(ruled=True))
+            screen(columns=100).print(grid(table).terminal(ruled=True))
         return {**table, "rows": rows(table)}
 
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
