@@ -41,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    if min(seeds) < 0:
-        raise ValueError(text)
-    return seeds
+    words = [word.strip() for word in text.split(",")]
+    if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(map(repr, bad))} in {text!r}: seeds are whole numbers, 0 or more"
+        )
+    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:

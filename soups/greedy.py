@@ -14,7 +14,9 @@ from orchestrator.config import ConfigError
 from orchestrator.config.loading import changed
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
+from vosmodels.errors import UsageError
 from vosmodels.support import cli
+from vosmodels.support.paths import expanded
 
 if TYPE_CHECKING:
     from orchestrator.config import RunConfig
@@ -49,15 +51,19 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.workers != 1:
         raise ConfigError([f"--workers {args.workers}: a parallel search is not built yet; use 1"])
     folder = not args.runs.startswith(EXPERIMENT)
+    if folder and not args.data and not expanded(args.runs).exists():
+        raise UsageError(
+            f"--runs {args.runs}: no such folder; an experiment is {EXPERIMENT}{args.runs}"
+        )
     if folder and (args.sweep or args.include_soups or not args.data):
         raise ConfigError(
             [f"--runs {args.runs}: a folder needs --data, and has no --sweep, --include-soups"]
         )
     if folder:
         cli.check_exists(
-            Path(args.runs),
+            expanded(args.runs),
             "folder",
-            f"give one with *.safetensors checkpoints, or {EXPERIMENT}EXPERIMENT",
+            f"give one with *.safetensors checkpoints, or {EXPERIMENT}{args.runs} for that name",
         )
     from orchestrator.tracking.mlflow_reader import MlflowReader
     from orchestrator.tracking.mlflow_store import Connection, locate
@@ -74,8 +80,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from soups.sources import config_of_folder, from_experiment, from_folder
 
     if folder:
-        pool = from_folder(Path(args.runs))
-        config = config_of_folder(Path(args.runs), pool, args.data, args.split)
+        pool = from_folder(expanded(args.runs))
+        config = config_of_folder(expanded(args.runs), pool, args.data, args.split)
         tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
         tracker, reader = Tracker(connection), MlflowReader(connection)

@@ -129,9 +129,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "missing masks (exit 1)": "--masks nosuch --annotations empty",
         "missing annotations (exit 1)": "--masks empty --annotations nosuch",
         "missing store (exit 1)": "--checkpoint mlflow:omega --data generated",
-        "store is a folder (exit 1)": (
-            "--checkpoint mlflow:omega --data generated --tracking-uri empty"
-        ),
+        "store is a folder": ("--checkpoint mlflow:omega --data generated --tracking-uri empty"),
     },
     "orchestrator.segment": {
         "no checkpoint": "--video x.mp4 --mask x.png",
@@ -149,7 +147,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "missing checkpoint (exit 1)": "nonsense x.safetensors",
         "missing store (exit 1)": "mlflow:omega x.safetensors",
         "server away (exit 1)": "mlflow:omega x.safetensors --tracking-uri http://127.0.0.1:9",
-        "store is a folder (exit 1)": "models:/m-1 x.safetensors --tracking-uri empty",
+        "store is a folder": "models:/m-1 x.safetensors --tracking-uri empty",
     },
     "orchestrator.report": {
         "no source": "",

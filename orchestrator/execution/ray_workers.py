@@ -55,6 +55,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
         ray.init(address=address, runtime_env=runtime, log_to_driver=False)
     else:
         ray.init(
+            address="local",  # not a cluster of $RAY_ADDRESS, or one that runs on this machine
             num_cpus=cores(),
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",

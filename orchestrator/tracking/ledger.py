@@ -1,8 +1,9 @@
 """Keep the events of every job in an append-only file, named by its content key.
 
 The ledger is the truth; MLflow holds a copy of it. A line is one event, flushed and synced before
-the writer continues. A crash can tear only the last line: readers skip a torn line, and the next
-writer cuts it off. A resumed job repeats some steps; the first event of (kind, step) counts.
+the writer continues. A crash can tear only the last line, and a power cut can leave NULs there:
+readers skip a torn line, and the next writer cuts it off. A resumed job repeats some steps; the
+first event of (kind, step) counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 import os
 import re
 import socket
@@ -32,6 +34,8 @@ from orchestrator.tracking.events import (
 )
 from vosmodels.errors import InputError
 from vosmodels.support.digests import check_file, check_sha256
+
+logger = logging.getLogger(__name__)
 
 State = Literal["new", "running", "failed", "done"]
 CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
@@ -87,12 +91,24 @@ class JobRecord:
             ) from None
         try:
             self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            if self.path.exists():
-                os.truncate(self.path, len(self._whole_lines()))  # a line torn by a crash
+            self._cut_torn_line()
             yield self
         finally:
             self._holder.unlink(missing_ok=True)
             self._lock.release()
+
+    def _cut_torn_line(self) -> None:
+        """Cut off what a crash left of an event after the last whole line, and say so."""
+        if not self.path.exists():
+            return
+        whole, size = len(self._whole_lines()), self.path.stat().st_size
+        if whole < size:
+            logger.warning(
+                "%s: its last %d bytes are no whole line, as after a crash; they are cut off",
+                self.path,
+                size - whole,
+            )
+            os.truncate(self.path, whole)
 
     @property
     def claimed(self) -> bool:
@@ -231,14 +247,17 @@ class JobRecord:
         return (done or turns or [None])[-1]
 
     def _whole_lines(self, start: int = 0) -> bytes:
-        """Read from a byte offset, without a last line that is not complete."""
+        """Read from a byte offset, without what is torn at the end: no event holds a NUL."""
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
                 data = file.read()
         except FileNotFoundError:
             return b""
-        return data[: data.rfind(b"\n") + 1]
+        whole = data[: data.rfind(b"\n") + 1]
+        while whole and b"\0" in (last := whole[whole.rfind(b"\n", 0, -1) + 1 :]):
+            whole = whole[: -len(last)]
+        return whole
 
     def _parse(self, line: bytes, number: int) -> Event:
         try:

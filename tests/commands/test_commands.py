@@ -186,6 +186,33 @@ def test_dry_run_tells_what_is_missing_and_is_content(sweep_file, capsys):
     ]
 
 
+def test_a_dry_run_refuses_what_the_run_refuses_and_makes_nothing(refused, sweep_file, tmp_path):
+    (tmp_path / "file").touch()
+    for override, code, problem in (
+        ("tracking.uri=ftp://x", 2, "tracking uri 'ftp://x': no store of MLflow"),
+        ("tracking.uri=http://127.0.0.1:9", 1, "http://127.0.0.1:9: no answer"),
+        (f"storage={tmp_path / 'file'}", 1, "file is a file; give a folder"),
+        (f"storage={tmp_path / 'file' / 'x'}", 1, "file is a file; give a folder"),
+        ("stages=1", 2, "stages: 1: must be a valid tuple"),
+    ):
+        told = refused(sweep.main, sweep_file, override, code=code)
+        assert problem in told
+        dry = refused(sweep.main, sweep_file, override, "--dry-run", code=code)
+        assert dry.splitlines()[-1] == told.splitlines()[-1]
+
+
+def test_a_bad_storage_is_told_with_the_data_that_is_missing(refused, sweep_file, tmp_path):
+    (tmp_path / "file").touch()
+    told = refused(sweep.main, sweep_file, f"storage={tmp_path / 'file'}", "data.root=/no")
+    assert "file is a file" in told
+    assert "data.train 'train': /no" in told
+
+
+def test_an_experiment_without_its_prefix_is_told_with_it(refused):
+    told = refused(greedy.main, "--runs", "omega", code=2)
+    assert "--runs omega: no such folder; an experiment is mlflow:omega" in told
+
+
 def test_weights_of_no_model_in_the_store_are_missing_with_all_else(
     refused, sweep_file, tmp_path, capsys
 ):

@@ -109,8 +109,9 @@ def test_a_file_loses_no_rows_while_a_seed_is_run_again(runs):
     ("words", "code", "told"),
     [
         (["seed=1"], 2, "seed: varies within a table; use --seeds"),
-        (["--seeds", "0,x"], 2, "--seeds"),
+        (["--seeds", "0,x,1"], 2, "--seeds: 'x' in '0,x,1': seeds are whole numbers"),
         (["--seeds", "-1"], 2, "--seeds"),
+        (["--seeds", ""], 2, "--seeds: '' in ''"),
         (["train.lr=0"], 2, "train.lr: 0: must be greater than 0"),
         (["--out", "other.json"], 1, "other.json: not a table of several seeds"),
     ],

@@ -68,7 +68,7 @@ def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path, reader: None):
         ("link/a", "link is a link to nothing; give a folder"),
         ("locked", r"locked: cannot write \(Permission denied\)"),
         ("locked/a/b", r"cannot write in .*/locked \(Permission denied\)"),
-        ("x" * 256, "'x+'... is longer than 255 bytes"),
+        ("x" * 256, "'x+'... is over 255 bytes"),
     ):
         with pytest.raises(InputError, match=problem) as caught:
             paths.check_folder(tmp_path / name)

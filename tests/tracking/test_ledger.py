@@ -83,6 +83,32 @@ def test_a_line_torn_by_a_crash_is_no_event_and_the_next_writer_cuts_it_off(job:
     assert job.events() == [STARTED, Losses(20, {"total": 0.4})]
 
 
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 4096, b"\0" * 9 + b"\n", b'{"kind":"do\0\0', b"\0\n\0\0\n", b'{"kind":"done"']
+)
+def test_nuls_of_a_power_cut_are_cut_off_with_a_word_and_no_whole_line_is_lost(
+    job: JobRecord, caplog: pytest.LogCaptureFixture, tail: bytes
+):
+    write(job, *EVENTS[:2])
+    whole = job.path.read_bytes()
+    job.path.write_bytes(whole + tail)
+    assert job.events() == EVENTS[:2]
+    assert job.path.read_bytes() == whole + tail  # a reader changes nothing
+    with caplog.at_level("WARNING", "orchestrator"):
+        write(job, EVENTS[2])
+    assert f"{job.path}: its last {len(tail)} bytes are no whole line" in caplog.text
+    assert job.path.read_bytes()[: len(whole)] == whole
+    assert Ledger(job.storage).job("k").events() == EVENTS[:3]
+
+
+def test_nuls_between_whole_lines_are_told_with_their_line(job: JobRecord):
+    write(job, *EVENTS[:2])
+    first, second = job.path.read_bytes().splitlines(keepends=True)
+    job.path.write_bytes(first + b"\0" * 8 + b"\n" + second)
+    with pytest.raises(InputError, match=r"k\.jsonl: line 2: b'.x00"):
+        job.events()
+
+
 def test_a_reader_sees_what_another_appends_and_reads_no_line_twice(
     job: JobRecord, tmp_path, monkeypatch
 ):

@@ -8,8 +8,17 @@ import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
-from orchestrator.tracking.mlflow_store import Connection, locate, pages, probe, waiting_for_mlflow
+from orchestrator.tracking.mlflow_store import (
+    Connection,
+    Store,
+    check,
+    locate,
+    pages,
+    probe,
+    waiting_for_mlflow,
+)
 from tests.stores import WARNING, empty_store
 from vosmodels.errors import InputError, UsageError
 
@@ -97,3 +106,63 @@ def test_an_error_of_a_copy_to_the_store_is_logged_with_what_it_is(
     with waiting_for_mlflow("the table"):
         copy()
     assert caplog.records[0].message.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("uri", "artifacts"),
+    [
+        ("sqlite+pysqlite:////d/m.db?timeout=3", "/d/artifacts"),
+        ("postgresql://u@h/d", "/st/artifacts"),
+        ("mysql+pymysql://u@h/d", "/st/artifacts"),
+        ("mssql+pyodbc://u@h/d", "/st/artifacts"),
+        ("https://h", None),
+    ],
+)
+def test_the_artifacts_of_every_database_have_a_folder_of_their_own(
+    uri: str, artifacts: str | None
+):
+    store = locate(uri, Path("/st"))
+    assert store == Store(uri, Path(artifacts) if artifacts else None)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite:///file:x?mode=memory"],
+)
+def test_a_store_in_memory_is_refused(uri: str, tmp_path: Path):
+    with pytest.raises(UsageError, match="names no file, and what is in memory is lost"):
+        locate(uri, tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["ftp://x", "sqlit:///x.db", "s3://bucket/x", "HTTP//x"])
+def test_a_scheme_that_mlflow_does_not_know_is_refused(uri: str, tmp_path: Path):
+    with pytest.raises(UsageError, match=f"tracking uri '{uri}': .*http://HOST:PORT"):
+        locate(uri, tmp_path)
+
+
+def test_the_home_folder_and_odd_characters_are_read_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("sqlite:///~/m.db", Path("/st")).file == tmp_path / "m.db"
+    odd = tmp_path / "a%20b?c #3"
+    store = locate(None, odd)
+    assert (store.file, store.artifacts) == (odd / "mlflow.db", odd / "artifacts")
+    assert locate(store.uri, Path("/st")) == store
+    assert sqlalchemy.make_url(store.uri).database == str(odd / "mlflow.db")
+
+
+def test_what_a_store_cannot_be_is_told_before_a_run_and_nothing_is_made(tmp_path: Path):
+    (tmp_path / "text.db").write_text("no database")
+    (tmp_path / "folder.db").mkdir()
+    for uri, problem in (
+        (f"sqlite:///{tmp_path}/text.db", "text.db: is no SQLite database"),
+        (f"sqlite:///{tmp_path}/folder.db", "folder.db: is no file"),
+        (f"sqlite:///{tmp_path}/text.db/m.db", "text.db is a file; give a folder"),
+        ("postgresql+nosuch://127.0.0.1:9/d", r"cannot be opened \(.*nosuch"),
+        ("http://127.0.0.1:9", "no answer"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            check(locate(uri, tmp_path / "storage"))
+    check(locate(None, tmp_path / "new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.db", "text.db"]

@@ -43,7 +43,7 @@ def check_folder(folder: Path) -> None:
     for name in place.parts:
         if len(os.fsencode(name)) > LONGEST_NAME:
             raise InputError(
-                f"{folder}: {name[:40]!r}... is longer than {LONGEST_NAME} bytes; give a short one"
+                f"{folder}: {name[:40]!r}... is over {LONGEST_NAME} bytes; give a shorter name"
             )
     while not os.path.lexists(place):
         place = place.parent
