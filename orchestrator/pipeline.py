@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import MODEL
+from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.planning.paths import located
@@ -292,13 +293,26 @@ def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
         out.print(_best(chosen[0], results.rows, config))
     out.print(results.cost())
     out.print("next:")
-    out.print("  make ui                                   look at runs, checkpoints, masks")
-    out.print(f"  python -m soups.greedy --runs mlflow:{config.name}")
-    out.print(
-        f"  python -m orchestrator.segment --checkpoint mlflow:{config.name} "
-        "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4"
-    )
+    for line in _next(config.name, tracker.store):
+        out.print(f"  {line}")
     out.print(f"store: {tracker.store.uri}")
+
+
+def _next(experiment: str, store: Store) -> list[str]:
+    """List commands that go on from a sweep, as they work from this working directory."""
+    default = store == locate(None, Path(STORAGE))
+    at = "" if default else f" --tracking-uri {shlex.quote(store.uri)}"
+    pages = f"python -m mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(store.uri)}"
+    if store.artifacts is None:
+        pages = store.uri
+    elif store.file == Path(STORAGE, "mlflow.db").absolute() and Path("Makefile").is_file():
+        pages = "make ui"
+    return [
+        f"{pages:41} look at runs, checkpoints, masks",
+        f"python -m soups.greedy --runs {EXPERIMENT}{experiment}{at}",
+        f"python -m orchestrator.segment --checkpoint {EXPERIMENT}{experiment}{at} "
+        "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4",
+    ]
 
 
 def _best(best: Row, rows: Sequence[Row], config: SweepConfig) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from typing import Any
 
 from orchestrator import pipeline, sweep
@@ -12,6 +13,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.reporting.results import Row
 from orchestrator.reporting.split_scores import SplitScores
 from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_store import locate
 from orchestrator.tracking.storage import Storage
 from soups import recipe
 from tests.stores import finished_trial, sweep_config
@@ -89,3 +91,25 @@ def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(
     assert sweep.main([*words, f"data.root={davis_root}", "--json"]) == 1
     assert "cat/00002.png: corrupt" in json.loads(capsys.readouterr().out)["missing"][0]
     assert not (tmp_path / "st").exists()
+
+
+def test_the_next_lines_name_the_store_where_it_is_not_found_without(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Makefile").touch()
+    ui, soup, segment = pipeline._next("omega", locate(None, tmp_path / "results"))
+    assert ui.split("  ")[0] == "make ui"
+    assert soup == "python -m soups.greedy --runs mlflow:omega"
+    assert "--tracking-uri" not in segment
+    store = locate(None, tmp_path / "st #3 [b]")
+    ui, *lines = pipeline._next("omega", store)
+    assert shlex.split(ui)[:7] == [
+        *("python", "-m", "mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri"),
+    ]
+    for line in (ui, *lines):
+        assert store.uri in shlex.split(line)
+    for line in lines:
+        assert locate(shlex.split(line)[shlex.split(line).index("--tracking-uri") + 1], tmp_path)
+    assert pipeline._next("omega", locate("http://h:5000", tmp_path))[0].startswith(
+        "http://h:5000 "
+    )
