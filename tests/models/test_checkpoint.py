@@ -193,7 +193,7 @@ def test_bare_weights_are_no_checkpoint(tmp_path: Path):
         read_tensors(path)
 
 
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
     "name": "stcn",
     "config": {},
     "ancestor": None,
