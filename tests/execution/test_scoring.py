@@ -69,7 +69,7 @@ BROKEN = {
     "a text": lambda data: b'"scores"',
     "other keys": lambda data: data.replace(b"J_frames", b"J"),
     "no video": lambda data: b'{"sequences": {}}',
-    "no number": lambda data: data.replace(b'"F_frames": [', b'"F_frames": [NaN, '),
+    "no number": lambda data: data.replace(b'_frames": [', b'_frames": [NaN, '),
     "one more of J": lambda data: data.replace(b'"J_frames": [', b'"J_frames": [1.0, '),
     "counts of another kind": lambda data: data.replace(b'"1": ', b'"1": "x", "0": '),
 }
