@@ -101,12 +101,8 @@ class MemoryNeed:
             said += f", and about {gib(self._on_gpu(max(self.steps, key=self._on_gpu)))} of a GPU"
         if self.machine is None:
             return f"{said}, over all nodes"
-        there = (
-            f" (of {self.machine})"
-            if self.gpu is None
-            else f" (of {self.machine}, {gib(self.gpu)})"
-        )
-        return said + there
+        gpu = "" if self.gpu is None else f"; each GPU has {gib(self.gpu)}"
+        return f"{said}, of {self.machine}{gpu}"
 
     def check(self) -> None:
         """Raise InputError that lists every stage which the machine has no room for."""

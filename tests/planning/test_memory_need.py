@@ -78,7 +78,7 @@ def test_what_the_machine_has_no_room_for_is_refused_with_its_sum(tmp_path):
     text = str(caught.value)
     assert "\n" not in text
     assert "train.batch_size 4096 x train.clip_length 5 x train.crop 384" in text
-    assert "this machine has 24 GiB of memory (20 free)" in text
+    assert "this machine has 24 GiB (20 free)" in text
     assert "lower the batch size" in text
 
 

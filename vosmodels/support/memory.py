@@ -39,7 +39,7 @@ class Memory:
 
     def __str__(self) -> str:
         """Describe both in GiB."""
-        return f"{self.total / GIB:.0f} GiB of memory ({self.free / GIB:.0f} free)"
+        return f"{self.total / GIB:.0f} GiB ({self.free / GIB:.0f} free)"
 
 
 def machine_memory(root: Path = Path("/")) -> Memory:
