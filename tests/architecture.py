@@ -61,6 +61,7 @@ OTHER_TESTS = {  # folders of tests that are about no single room
     "benchmarks",
     "commands",  # the files on top of orchestrator
     "conformance",
+    "fuzz",
     "integration",
     "models",  # the files on top of vosmodels
 }

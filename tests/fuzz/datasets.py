@@ -73,8 +73,8 @@ def write(layout: str, root: Path) -> Folder:
             for video in (root / kind / "480p").iterdir():
                 video.rename(root / kind / video.name)
             (root / kind / "480p").rmdir()
-    kinds = (root / kind / resolution for kind in ("JPEGImages", "Annotations"))
-    return Folder(layout, root, *kinds, splits)
+    frames, masks = (root / kind / resolution for kind in ("JPEGImages", "Annotations"))
+    return Folder(layout, root, frames, masks, splits)
 
 
 def _names(data: Folder, *more: str) -> tuple[str, ...]:

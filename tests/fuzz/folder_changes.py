@@ -15,7 +15,7 @@ from tests.fuzz.folders import Change, Folder
 
 def changes_of(data: Folder) -> list[Change]:
     """List the changes that can be made to a folder of this layout."""
-    anywhere = [
+    anywhere: list[Change] = [
         _hidden,
         _suffix,
         _damaged,
