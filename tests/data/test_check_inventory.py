@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -301,3 +302,18 @@ def test_a_folder_of_no_known_layout_says_what_was_looked_for(tmp_path: Path) ->
         open_folder(tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         open_folder(tmp_path / "nowhere")
+
+
+def test_levels_of_grey_and_a_background_that_is_an_object_are_told(davis17_root: Path) -> None:
+    first = davis17_root / MASK.format("00000")
+    ids = read_mask(first)
+    write_palette(first, ids + 1)
+    (ant, _) = looked(open_folder(davis17_root), "train")
+    assert ant.problems == ()
+    assert "00000.png: id 1 covers" in ant.notes[0]
+    assert ant.notes[0].endswith("is it the background? The background has to be 0")
+    blurred = cv2.GaussianBlur(np.where(ids > 0, np.uint8(200), np.uint8(0)), (7, 7), 0)
+    Image.fromarray(blurred).save(first)
+    (problem,) = problems(davis17_root)
+    assert "00000.png: " in problem
+    assert "only fringe others, as the edges of a smoothed mask do" in problem

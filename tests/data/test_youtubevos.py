@@ -256,7 +256,9 @@ def test_videos_with_too_few_labels_for_a_clip_are_problems(youtubevos_root: Pat
     assert "owl: 4 frames with masks, too short for a clip of 5" in problems["owl"][0]
 
 
-def test_frames_without_zeros_in_front_keep_their_order(youtubevos_root: Path) -> None:
+def test_frames_without_zeros_in_front_keep_their_order(
+    youtubevos_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = YouTubeVosDataset(youtubevos_root).sequences("train")
     for path in sorted((youtubevos_root / "train").glob("*/*/*.*")):
         path.rename(path.with_name(f"{int(path.stem)}{path.suffix}"))
@@ -268,3 +270,4 @@ def test_frames_without_zeros_in_front_keep_their_order(youtubevos_root: Path) -
     for old, new in zip(before, YouTubeVosDataset(youtubevos_root).sequences("train"), strict=True):
         assert [int(path.stem) for path in new.images] == [int(path.stem) for path in old.images]
         assert (new.begins, new.labelled, new.judged) == (old.begins, old.labelled, old.judged)
+    assert caplog.text.count("fox: numbers without zeros in front (0 ... 20)") == 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, too_short, unusable, video_files
+from vosmodels.data.files import Files, log_notes, too_short, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visible
 from vosmodels.data.masks import object_ids, read_mask
@@ -171,10 +171,7 @@ class DavisDataset:
             labels = not all(files.frames and files.give_objects_alone() for files in looks)
         for places, files in zip(folders, looks, strict=True):
             judge(files, *places, labels=labels, shortest=shortest)
-            for note in files.notes:
-                if note not in self._told:  # once, though every job of a plan asks again
-                    logger.warning("%s", note)
-            self._told.update(files.notes)
+        log_notes(self.root, (note for files in looks for note in files.notes), self._told)
         by_name = zip(self.names(split), looks, strict=True)
         return {name: list(dict.fromkeys(f.problems)) for name, f in by_name if f.problems}
 
@@ -304,5 +301,7 @@ def judge(files: Files, images: Path, masks: Path, *, labels: bool, shortest: in
             for stem, mask in files.masks.items()
             if stem not in files.frames
         ]
+    if first is not None:
+        files.judge_given(first)
     if first is not None and (ids := files.ids_of(first)) is not None and not labels and not ids:
         files.problems.append(f"{files.masks[first]}: no object in the first mask")

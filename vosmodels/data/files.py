@@ -5,17 +5,23 @@ The readers of datasets and `vosmodels.data.check` share this one judgement.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vosmodels.data.first_mask import judge_first_mask
 from vosmodels.data.images import UPRIGHT, Header, header, read_frame
 from vosmodels.data.listing import IMAGE_SUFFIXES, masks_in, order_notes, pictures
 from vosmodels.data.masks import PLAIN_MODES, object_ids, read_mask
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
+
+logger = logging.getLogger(__name__)
+
+_LOGGED = 3  # notes that are logged in words
 
 ReadIds = Callable[[Path], tuple[int, ...]]
 
@@ -89,6 +95,16 @@ class Files:
         if stem in self.masks and stem not in self._ids:
             self._read_mask(stem, self.masks[stem])
         return self._ids.get(stem)
+
+    def judge_given(self, stem: str) -> None:
+        """Judge a mask that gives objects: levels of grey are a problem, odd ids a note."""
+        if not self.ids_of(stem):
+            return
+        path = self.masks[stem]
+        try:
+            self.notes += judge_first_mask(path, read_mask(path)).warnings
+        except InputError as error:
+            self.problems.append(str(error))
 
     def give_objects_alone(self) -> bool:
         """Return True if masks exist only where objects begin, as in a benchmark's test set.
@@ -182,6 +198,20 @@ def too_short(images: Path, frames: int, shortest: int) -> list[str]:
     if not 0 < frames < shortest:
         return []
     return [f"{images}: {frames} frames with masks, too short for a clip of {shortest}"]
+
+
+def log_notes(root: Path, notes: Iterable[str], told: set[str]) -> None:
+    """Log the notes that are not in `told` yet, a few of them in words, and add them to it.
+
+    Every job of a plan asks for the same split again.
+    """
+    new = [note for note in dict.fromkeys(notes) if note not in told]
+    for note in new[:_LOGGED]:
+        logger.warning("%s", note)
+    if len(new) > _LOGGED:
+        command = f"python -m vosmodels.data.check {root}"
+        logger.warning("%d more of this kind: %s lists them", len(new) - _LOGGED, command)
+    told.update(new)
 
 
 def unusable(root: Path, split: str, problems: Mapping[str, Sequence[str]]) -> InputError:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, too_short, unusable, video_files
+from vosmodels.data.files import Files, log_notes, too_short, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import listing, masks_in, natural_key, pictures, visible
 from vosmodels.data.masks import read_mask
@@ -155,6 +155,7 @@ class YouTubeVosDataset:
     def __init__(self, root: Path, leave_out: Collection[str] = ()) -> None:
         self.root = root
         self._leave_out = frozenset(leave_out)
+        self._told = set[str]()  # notes that were logged
         if not root.is_dir():
             raise Absent(f"{root}: no such folder; give the root of a YouTube-VOS folder")
         own = (root / "JPEGImages").is_dir()
@@ -205,11 +206,14 @@ class YouTubeVosDataset:
         """
         where = self.where(split)
         found: dict[str, list[str]] = {}
+        notes: list[str] = []
         for name, meta in self.videos(split).items():
             files = video_files(*where.folders(name))
             judge(files, *where.folders(name), meta, shortest=shortest)
+            notes += files.notes
             if files.problems:
                 found[name] = list(dict.fromkeys(files.problems))
+        log_notes(self.root, notes, self._told)
         return found
 
     def check(self, split: str, *, shortest: int = 1) -> None:
@@ -324,6 +328,7 @@ def _problems(files: Files, images: Path, masks: Path, meta: VideoMeta) -> Itera
             yield problem
     first_stems = set(meta.begins.values())
     for stem in sorted(first_stems, key=natural_key):
+        files.judge_given(stem)
         yield from _first_mask_problems(files, masks, meta, stem)
     # A listed frame has a mask although no object begins there: then all listed frames need one.
     if set(labels) & set(meta.asked) - first_stems:
