@@ -1,6 +1,8 @@
 """Test how films and folders of pictures are read."""
 
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -104,10 +106,12 @@ def test_what_is_no_video_is_refused(tmp_path):
             open_video(tmp_path / name)
 
 
-def test_opencv_prints_nothing_where_a_film_cannot_be_read(tmp_path, capfd):
-    path = write_film(tmp_path / "a.avi", 6)
-    cut(path, 0.05)
-    capfd.readouterr()
-    with pytest.raises(InputError):
-        open_video(path)
-    assert capfd.readouterr().err == ""
+def test_opencv_prints_nothing_where_a_film_cannot_be_read(tmp_path):
+    """In a process of its own, as FFmpeg reads how much to print once."""
+    path = write_film(tmp_path / "a.mp4", 6)
+    cut(path, 0.5)
+    code = "import pathlib, sys; from vosmodels.inference import video; "
+    code += "print(video.capture(pathlib.Path(sys.argv[1])).isOpened())"
+    command = [sys.executable, "-c", code, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("False\n", "")
