@@ -76,6 +76,7 @@ export LINKS := import sqlite3, sys; [print(f"{name}: http://127.0.0.1:{sys.argv
 ui: install
 	@test -e $(STORE) || { echo "$(STORE): no store here yet; run: make sweep"; exit 1; }
 	@$(BIN)/python -c "$$LINKS" $(STORE) $(PORT) && echo "until Ctrl-C"
-	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_LOGGING_LEVEL=WARNING MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	  $(BIN)/python -m mlflow ui --host 127.0.0.1 --port $(PORT) \
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_LOGGING_LEVEL=WARNING \
+	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui \
+	  --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri "sqlite:///$(CURDIR)/$(STORE)" --uvicorn-opts "--log-level warning"

@@ -23,7 +23,7 @@ from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
-from orchestrator.planning.trials import trials
+from orchestrator.planning.trials import idle_keys, trials
 from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import BASELINE, Results, Row, ordered
 from orchestrator.reporting.seeds import SeedTable
@@ -200,6 +200,8 @@ def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
     Raises Missing with all problems; InputError with these too where the storage folder or the
     store cannot be written to.
     """
+    for line in idle_keys(config):
+        logger.warning("%s", line)
     changes, problems, broken = {}, list[str](), frozenset[str]()
     unusable = _unusable(config, tracking_uri)
     for section in ("student", "teacher"):

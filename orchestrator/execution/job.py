@@ -113,7 +113,10 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
             )
         )
         at = f"{job.stages[state.stage].name} stage, step {state.step}"
-        logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
+        if resumed:
+            logger.info("%s: continuing from step %d of %d", job.name, state.done, job.steps)
+        else:
+            logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
     if not resumed and (job.role == "stem" or job.steps == 0):
         recorder.checkpoint(model, 0)  # the untrained student: a baseline row of the table
     _go_through_stages(job, state, workers, teacher, recorder)

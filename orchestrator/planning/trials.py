@@ -50,6 +50,40 @@ def trials(config: SweepConfig) -> list[Trial]:
     return result
 
 
+def idle_keys(config: SweepConfig) -> list[str]:
+    """List swept keys that no trial reads, each with what would have to be set; trials are equal.
+
+    The terms of weight 0 and the samplers that are not chosen leave the keys of `loss` unread.
+    """
+    losses = [trial.config.loss for trial in trials(config)]
+    read: Mapping[str, tuple[bool, str]] = {
+        **dict.fromkeys(
+            ("tau", "kl", "kl_pixels", "tau_squared"),
+            (any(loss.logit > 0 for loss in losses), "loss.logit is 0"),
+        ),
+        **dict.fromkeys(
+            ("omega", "method", "norm", "z"),
+            (any(loss.representation > 0 for loss in losses), "loss.representation is 0"),
+        ),
+        "sampling": (
+            any(loss.needs_teacher for loss in losses),
+            "loss.logit and loss.representation are 0",
+        ),
+        "boundary_width": (
+            any(
+                loss.needs_teacher and (loss.sampling != "all" or loss.kl_pixels == "boundary")
+                for loss in losses
+            ),
+            "all pixels are compared (loss.sampling, loss.kl_pixels)",
+        ),
+    }
+    return [
+        f"sweep: {key} has no effect: {read[name][1]} in every trial"
+        for key in sorted(config.sweep.keys)
+        if (name := key.removeprefix("loss.")) in read and key != name and not read[name][0]
+    ]
+
+
 def _get(config: RunConfig, key: str) -> Any:
     value: Any = config
     for part in key.split("."):

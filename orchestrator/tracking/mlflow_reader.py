@@ -134,14 +134,20 @@ class MlflowReader:
         runs = self._connection.sweeps(experiment_id, sweep)
         if not runs:
             raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
+        run_id = runs[0].info.run_id
         try:
-            path = self._client.download_artifacts(runs[0].info.run_id, name)
+            if all(file.path != name for file in self._client.list_artifacts(run_id)):
+                raise InputError(
+                    f"{self.store.uri}: sweep {sweep} of {experiment!r} has no {name} yet; let it "
+                    "run to its end"
+                )
+            path = self._client.download_artifacts(run_id, name)
             value: Mapping[str, Any] | None = read_json(Path(path))
             if not isinstance(value, dict):
                 raise InputError(f"{path}: not a JSON object")
         except (MlflowException, OSError) as error:
             raise InputError(
-                f"{self.store.uri}: sweep {sweep} of {experiment!r} has no {name} yet ({error}); "
-                "let it run to its end"
+                f"{self.store.uri}: {name} of sweep {sweep} of {experiment!r} cannot be read "
+                f"({error}); run the same sweep again to write it"
             ) from None
         return value

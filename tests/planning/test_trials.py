@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator.config import RunConfig, SweepConfig, load
-from orchestrator.config.sections import SweepSection
-from orchestrator.planning.trials import trials
+from orchestrator.config.sections import LossConfig, SweepSection
+from orchestrator.planning.trials import idle_keys, trials
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
@@ -112,3 +112,35 @@ def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat()
     assert {trial.baseline for trial in made[:4]} == {None}
     assert [trial.baseline for trial in made[4:]] == [trial.name for trial in made[:4]]
     assert trials(swept({"loss.tau": [0.1]}))[0].baseline is None
+
+
+@pytest.mark.parametrize(
+    ("key", "loss", "idle"),
+    [
+        ("loss.tau", {"logit": 0.0}, "loss.logit is 0"),
+        ("loss.tau", {"logit": 1.0}, None),
+        ("loss.norm", {"representation": 0.0}, "loss.representation is 0"),
+        ("loss.sampling", {"logit": 0.0, "representation": 0.0}, "are 0 in every trial"),
+        ("loss.boundary_width", {"sampling": "all"}, "all pixels are compared"),
+        ("loss.boundary_width", {"sampling": "all", "kl_pixels": "boundary"}, None),
+        ("train.lr", {"logit": 0.0}, None),
+    ],
+)
+def test_a_swept_key_that_no_trial_reads_is_named(key: str, loss: Any, idle: str | None):
+    swept_values: dict[str, list[Any]] = {
+        "loss.tau": [0.1, 1.0],
+        "loss.norm": ["n"],
+        "loss.boundary_width": [1, 2],
+    }
+    every = {**swept_values, "loss.sampling": ["all", "random"], "train.lr": [1e-4, 1e-3]}
+    config = swept({key: every[key]}).model_copy(update={"loss": LossConfig(**loss)})
+    lines = idle_keys(config)
+    assert bool(lines) == (idle is not None)
+    for line in lines:
+        assert line.startswith(f"sweep: {key} has no effect: ")
+        assert str(idle) in line
+
+
+def test_a_swept_key_that_one_trial_reads_has_an_effect():
+    parameters = {"loss.tau": [0.1, 1.0], "loss.logit": [0.0, 1.0]}
+    assert idle_keys(swept(parameters)) == []

@@ -40,7 +40,7 @@ def test_what_a_sweep_kept_is_given_back(tracker: Tracker, reader: MlflowReader,
     config = show_sweep(tracker, ledger, {"k1": [0.3]})
     kept = reader.config_of("omega", sweep_id(config))
     assert kept.model_dump() == resolve(config).model_dump(exclude={"sweep"})
-    with pytest.raises(InputError, match=r"has no results\.json yet .*let it run to its end"):
+    with pytest.raises(InputError, match=r"has no results\.json yet; let it run to its end"):
         reader.results_of("omega", sweep_id(config))
     tracker.log_results("omega", sweep_id(config), {"rows": [], "seconds": 3})
     assert reader.results_of("omega", sweep_id(config)) == {"rows": [], "seconds": 3}
