@@ -29,7 +29,7 @@ def case(index: int, folder: Path, checkpoint: Path) -> Case:
     out, words = _out(draw, made, video, mask)
     if draw.chance(0.6):
         words += ["--height", draw.one(["16", "24", "480", "100000", "9" * 20])]
-    elif draw.chance(0.2):
+    elif draw.chance(0.15):
         words += ["--height", draw.one(["0", "-5", "15", "1e3", "all"])]
         made.changes.append("height")
         video.wrong.append("the height is no number of rows from 16 on")
@@ -80,7 +80,7 @@ def _mask(draw: Draw, made: Case, video: Video) -> Path:
     path = made.folder / draw.one(["first.png", "first mask #1.png", "erste ü.png"])
     ids = pictures.ids(*video.size)
     ways = {**pictures.SAVED, **pictures.REFUSED, **pictures.UNFIT}
-    how = draw.one(sorted(ways)) if draw.chance(0.5) else "palette"
+    how = draw.one(sorted(ways)) if draw.chance(0.35) else "palette"
     ways[how](path, ids)
     if how not in ("palette", "grey", "0 and 255", "one bit"):
         made.changes.append(f"mask: {how}")
@@ -97,7 +97,7 @@ def _mask(draw: Draw, made: Case, video: Video) -> Path:
 
 def _out(draw: Draw, made: Case, video: Video, mask: Path) -> tuple[Path, list[str]]:
     """Draw where the answers go; a place that is an input's is no place."""
-    how = draw.one([*PLACES, "a film", "a folder", "left out"])
+    how = draw.one(PLACES if draw.chance(0.3) else ("a film", "a folder", "left out"))
     made.changes.append(f"out: {how}")
     if how == "left out":
         return video.path.with_name(f"{video.path.stem}-masks"), []
