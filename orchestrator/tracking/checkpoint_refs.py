@@ -57,7 +57,7 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
 def check_name(file: Path) -> None:
     """Raise UsageError where a checkpoint is to be written to a file of another name."""
     if file.suffix != SUFFIX:
-        name = file / f"best{SUFFIX}" if file.is_dir() else f"{file}{SUFFIX}"
+        name = file / f"best{SUFFIX}" if file.is_dir() else file.with_suffix(SUFFIX)
         raise UsageError(f"FILE {file}: a checkpoint's name ends in {SUFFIX}; give such as {name}")
 
 

@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: refused, because it is not weights alone: a pickle can run code when it is "
-            f"opened ({_first_line(error)}); save the state_dict as .safetensors and give that"
+            f"opened ({_reason(error)}); save the state_dict as .safetensors and give that"
         ) from error
     except Exception as error:  # a damaged pickle ends in any class, as its opcodes decide
         raise InputError(
@@ -155,6 +155,12 @@ def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if tensors and all(name.startswith(WRAPPER) for name in tensors):
         return {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
     return tensors
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """Return what torch's reader met, without torch's advice to run the code after all."""
+    _, found, reason = str(error).partition("WeightsUnpickler error: ")
+    return reason.splitlines()[0].strip() if found else "not a pickle of tensors"
 
 
 def _first_line(error: Exception) -> str:
