@@ -78,5 +78,5 @@ ui: install
 	@$(BIN)/python -c "$$LINKS" $(STORE) $(PORT) && echo "until Ctrl-C"
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_LOGGING_LEVEL=WARNING \
 	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui \
-	  --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --host 127.0.0.1 --port $(PORT) --workers 2 \
 	  --backend-store-uri "sqlite:///$(CURDIR)/$(STORE)" --uvicorn-opts "--log-level warning"

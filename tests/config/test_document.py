@@ -174,6 +174,7 @@ def test_a_byte_order_mark_and_any_line_ends_are_read(tmp_path: Path, ends: str,
     path = tmp_path / "s.yaml"
     path.write_bytes(f"a: grün{ends}b: 1{ends}".encode(encoding))
     assert read(path).values == {"a": "grün", "b": 1}
+    assert read_text(path) == f"a: grün{ends}b: 1{ends}"
 
 
 @pytest.mark.parametrize(
