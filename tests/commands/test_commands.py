@@ -393,7 +393,7 @@ def test_a_video_whose_frames_change_their_size_is_refused_by_the_frame(
     Image.new("L", (32, 24)).save(masks / "00002.png")
     words = ("--checkpoint", student, "--video", images, "--mask", masks / "00000.png")
     told = refused(segment.main, *words, "--out", tmp_path / "out.mp4")
-    assert "frame 00002 is 32x24, those before 64x48" in told
+    assert "frames of several sizes: 00000.jpg 64x48, 00002.jpg 32x24" in told
     words = ("--checkpoint", student, "--data", davis_root, "--split", "train")
     assert "ant: frames of several sizes: 00000.jpg 64x48, 00002.jpg 32x24" in refused(
         evaluate.main, *words

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings(WARNING)
 
 
 class Nearness:
-    """Scores 1 minus the distance of the weight `w` to a target, and counts how often."""
+    """Scores 1 minus the distance of the weight `w` to a target, 0 from 1 on, and counts."""
 
     def __init__(self, target: float) -> None:
         self.target = target
@@ -41,7 +41,7 @@ class Nearness:
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Scores:
         self.calls += 1
-        value = 1 - abs(float(weights["w"]) - self.target)
+        value = max(0.0, 1 - abs(float(weights["w"]) - self.target))
         return Scores((SequenceScore("ant", {1: ObjectScore((value,), (value,))}),))
 
 
@@ -111,9 +111,7 @@ def test_a_soup_is_a_checkpoint_with_its_scores_ancestor_and_the_averaged_weight
     assert info.scores["jf"] == pytest.approx(0.9)
     assert made.path.stem == made.sha256
     assert list(made.ingredients) == ["omega=0.0 step 10", "omega=0.0 step 20"]
-    assert made.scores == pytest.approx(
-        {"jf": 0.9, "best_single_jf": 0.6, "uniform_jf": 1 - (2 - 0.4)}
-    )
+    assert made.scores == pytest.approx({"jf": 0.9, "best_single_jf": 0.6, "uniform_jf": 0.0})
     select = Scorer(kitchen.storage, ScoringProtocol.for_select(kitchen.config.data))
     kept = select.known(made.sha256)
     assert kept is not None
@@ -263,7 +261,7 @@ def test_the_command_prints_decisions_scores_file_and_model(
         "this pool has a soup already",
         "omega=0.0 step 30",
         "best single    0.6000",
-        "uniform soup   -0.6000",
+        "uniform soup   0.0000",
         "greedy soup    0.9000  of 2",
         str(made.path),
         f"models:/{kitchen.model_id(made)}",
@@ -297,7 +295,8 @@ def test_wrong_commands_are_told_in_a_line_and_change_nothing(
         ("mlflow:nope", 1, "no experiment 'nope'; those there: Default, omega"),
         ("mlflow:omega --workers 4", 2, "--workers 4: a parallel search is not"),
         ("mlflow:omega --split tst", 2, "data.select: 'tst' is no split"),
-        ("folder", 2, "a folder needs --data"),
+        ("storage", 2, "a folder needs --data"),
+        ("omega", 2, "no such folder; an experiment is mlflow:omega"),
         ("nowhere --data generated", 1, "nowhere: no such folder"),
         ("mlflow:omega --sweep abc", 1, "no sweep 'abc'"),
     ]

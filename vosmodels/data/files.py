@@ -170,12 +170,13 @@ class Files:
             self._ids[stem] = None
 
 
-def video_files(images: Path, masks: Path, *, decode: bool = False) -> Files:
-    """Inspect the files of a video, from the folders of its pictures and masks.
+def video_files(images: Path, masks: Path | None, *, decode: bool = False) -> Files:
+    """Inspect the files of a video, from the folders of its pictures and, if any, its masks.
 
     A missing folder, a folder without pictures, and two pictures of one stem are problems too.
     """
-    problems = [f"{folder}: no such folder" for folder in (images, masks) if not folder.is_dir()]
+    folders = [images] if masks is None else [images, masks]
+    problems = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
     frames, labels = {}, {}
     try:
         frames = pictures(images)
@@ -184,7 +185,7 @@ def video_files(images: Path, masks: Path, *, decode: bool = False) -> Files:
     except InputError as error:
         problems.append(str(error))
     try:
-        labels = masks_in(masks)
+        labels = {} if masks is None else masks_in(masks)
     except InputError as error:
         problems.append(str(error))
     files = Files(frames, labels, decode=decode)
@@ -222,19 +223,6 @@ def unusable(root: Path, split: str, problems: Mapping[str, Sequence[str]]) -> I
         together(f"{root}: split {split!r} cannot be used", lines)
         + f"; restore the files, or leave the videos out: data.leave_out=[{names}]"
     )
-
-
-def frame_problems(images: Path) -> list[str]:
-    """Return the problems of a folder of pictures that is a video, a line each."""
-    try:
-        frames = pictures(images)
-    except InputError as error:
-        return [str(error)]
-    if not frames:
-        return [f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)}) in this folder"]
-    files = Files(frames, {})
-    files.inspect_as_video(images)
-    return files.problems
 
 
 def read_quietly(path: Path) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vosmodels.data.files import video_files
 from vosmodels.data.images import read_frame
-from vosmodels.data.listing import IMAGE_SUFFIXES, pictures
+from vosmodels.data.listing import IMAGE_SUFFIXES
 from vosmodels.errors import InputError
 from vosmodels.inference.edit_list import shown_part
+from vosmodels.support.messages import together
 from vosmodels.types import U8
 
 RATE = 24.0  # frames per second of pictures, and of a film whose header does not say
@@ -58,11 +60,15 @@ def open_video(path: Path) -> Video:
 
 
 def _open_pictures(folder: Path) -> Video:
-    found = pictures(folder)
-    if not found:
-        raise InputError(f"{folder}: no pictures ({', '.join(IMAGE_SUFFIXES)}) in this folder")
-    size, frames = _peek(((name, read_frame(path)) for name, path in found.items()), folder)
-    return Video(frames, size, RATE, (), lambda read: None)
+    files = video_files(folder, None)
+    if files.problems:
+        raise InputError(
+            together("the video cannot be followed", list(dict.fromkeys(files.problems)))
+            + "; restore these files, or take them out of the folder"
+        )
+    (size,) = files.sizes
+    frames = ((name, read_frame(path)) for name, path in files.frames.items())
+    return Video(frames, size, RATE, tuple(files.notes), lambda read: None)
 
 
 def _open_film(path: Path) -> Video:
