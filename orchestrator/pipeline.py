@@ -229,13 +229,16 @@ def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
 
 def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
     """List why storage and store cannot be written to. Raises UsageError as `locate`."""
-    store, problems = _store(config, tracking_uri), list[str]()
-    for attempt in (Storage(config.storage_root).check, partial(check_store, store)):
+    store, problems = _store(config, tracking_uri), dict[str, str]()
+    for key, attempt in (
+        ("storage", Storage(config.storage_root).check),
+        ("tracking.uri", partial(check_store, store)),
+    ):
         try:
             attempt()
         except InputError as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(problems))  # the default store lies in the storage
+            problems.setdefault(str(error), key)  # the default store lies in the storage
+    return [f"{key}: {problem}" for problem, key in problems.items()]
 
 
 def _store(config: SweepConfig, tracking_uri: str | None) -> Store:

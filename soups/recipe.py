@@ -152,7 +152,10 @@ def _search(
     if not pool.scored:
         ingredients = ranked([replace(i, score=select.checkpoint(i).jf) for i in ingredients])
     score = _with_progress(select.score, len(ingredients) - 1)
-    soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
+    try:
+        soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
+    except ValueError as error:  # of `average`, which names the checkpoints
+        raise InputError(f"the checkpoints cannot be averaged: {error}") from error
     scores = soup.scored if isinstance(soup.scored, Scores) else select.checkpoint(ingredients[0])
     uniform = soup.score
     if len(ingredients) > 1:

@@ -22,6 +22,7 @@ from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint
+from vosmodels.data.listing import visible
 from vosmodels.errors import InputError
 from vosmodels.support.digests import sha256_of
 
@@ -150,15 +151,16 @@ def from_folder(folder: Path) -> Pool:
             f"{folder}: no such folder; give one with *.safetensors checkpoints, or "
             f"{EXPERIMENT}EXPERIMENT"
         )
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = sorted(path for path in visible(folder) if path.suffix == ".safetensors")
     if not paths:
         raise InputError(f"{folder}: no checkpoints (*.safetensors) in it; nothing to average")
-    ingredients, students = [], {}
+    ingredients, students, files = [], {}, dict[str, Path]()
     for path in paths:
         info = checkpoint.read_info(path)
         if info.ancestor is not None:
             sha256 = sha256_of(path)  # a person may have changed its name
             students[sha256] = Student(info.name, info.config)
+            files[sha256] = path
             ingredients.append(
                 Ingredient(
                     name=f"{path.stem[:8]} step {info.step}",
@@ -176,8 +178,28 @@ def from_folder(folder: Path) -> Pool:
         )
     pool = _best_ancestor(ingredients)
     distinct = {canonical([s.name, s.options]): s for s in (students[i.sha256] for i in pool)}
+    if len(distinct) == 1:  # several are refused by name
+        _check_layouts([files[ingredient.sha256] for ingredient in pool])
     sweep = digest([ingredient.sha256 for ingredient in pool])
     return Pool(pool, sweep, None, scored=False, students=tuple(distinct.values()))
+
+
+def _check_layouts(paths: Sequence[Path]) -> None:
+    """Raise InputError if the tensors of two checkpoints differ in name, type or shape."""
+    first, wanted = paths[0], checkpoint.read_layout(paths[0])
+    for path in paths[1:]:
+        layout = checkpoint.read_layout(path)
+        for name in sorted(wanted.keys() | layout.keys()):
+            if layout.get(name) != wanted.get(name):
+                has, other = (_layout_text(tensors.get(name)) for tensors in (layout, wanted))
+                raise InputError(
+                    f"{path}: {name} is {has}, in {first} it is {other}; a soup needs checkpoints "
+                    "whose tensors have the same names, types and shapes: take one of them out"
+                )
+
+
+def _layout_text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return "not there" if tensor is None else f"{tensor[0]} {list(tensor[1])}"
 
 
 def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> RunConfig:

@@ -149,6 +149,17 @@ def read_info(path: Path) -> CheckpointInfo:
     return info
 
 
+def read_layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read the type and shape of each tensor of a checkpoint by name, without its numbers.
+
+    Raises InputError as `read_info`.
+    """
+    read_info(path)  # refuses a file that is no checkpoint
+    with safetensors.safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+
+
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """Read the weights of a checkpoint; a file named by a sha256 must match its name.
 

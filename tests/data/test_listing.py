@@ -38,6 +38,11 @@ def test_files_of_a_system_are_hidden(name: str, tmp_path: Path) -> None:
     assert visible(tmp_path) == list(pictures(tmp_path).values()) == [tmp_path / "a.jpg"]
 
 
+def test_a_file_or_nothing_in_the_place_of_a_folder_has_no_files(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert visible(tmp_path / "file") == visible(tmp_path / "gone") == []
+
+
 @pytest.mark.parametrize(
     ("stems", "says"),
     [

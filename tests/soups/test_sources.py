@@ -263,6 +263,27 @@ def test_a_folder_gives_its_checkpoints_and_leaves_stems_and_teachers_out(tmp_pa
     assert pool.students == (Student("mobilevos_x", {"a": 1}),)
 
 
+def test_a_folder_of_checkpoints_that_cannot_be_averaged_names_file_and_tensor(tmp_path: Path):
+    first = save(tmp_path, 1.0)
+    info = checkpoint.read_info(first)
+    for other, says in (
+        ({"w": torch.tensor([2.0]).bfloat16()}, "BF16 [1]"),
+        ({"w": torch.tensor([2.0, 3.0])}, "F32 [2]"),
+        ({"v": torch.tensor([2.0])}, "not there"),
+    ):
+        path, _ = checkpoint.write(tmp_path, other, info)
+        with pytest.raises(InputError, match="same names, types and shapes") as caught:
+            from_folder(tmp_path)
+        assert all(part in str(caught.value) for part in (path.name, first.name, says))
+        path.unlink()
+
+
+def test_hidden_files_in_a_folder_are_no_checkpoints(tmp_path: Path):
+    save(tmp_path, 1.0)
+    (tmp_path / "._copy.safetensors").write_bytes(b"of a system")
+    assert len(from_folder(tmp_path).ingredients) == 1
+
+
 def test_a_renamed_checkpoint_is_still_known_by_its_content(tmp_path: Path):
     path = save(tmp_path, 1.0)
     sha256 = path.stem

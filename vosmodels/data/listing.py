@@ -34,12 +34,14 @@ def is_hidden(name: str) -> bool:
 def visible(folder: Path) -> list[Path]:
     """Return the files and folders in `folder` in natural order, without hidden ones.
 
-    A missing folder is empty.
+    Where there is no folder, there is nothing. Raises InputError on a folder that cannot be read.
     """
     try:
         paths = [path for path in folder.iterdir() if not is_hidden(path.name)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
