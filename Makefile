@@ -4,7 +4,7 @@ BIN := .venv/bin
 DONE := .venv/.installed
 STORE := results/mlflow.db
 PORT ?= 5000
-BENCHMARKS := correlation jf memory_read step training
+BENCHMARKS := correlation jf memory_need memory_read step training
 OUT ?=
 
 .DEFAULT_GOAL := help
@@ -46,11 +46,13 @@ format: install
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
+# Two processes for tests of one thread each; sweeps on Ray have the cores to themselves.
 test: check
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
-test-all: check
-	$(BIN)/python -m pytest -q -m "not gpu"
+test-all: test
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu" tests/fuzz
+	$(BIN)/python -m pytest -q -m "slow and not gpu" --ignore=tests/fuzz
 
 docs-check: install
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_reference.py

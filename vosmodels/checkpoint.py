@@ -282,7 +282,7 @@ def _check_types(info: CheckpointInfo) -> None:
 def _fitting(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the registry name of the first model that these weights fit, None without one."""
     for name in registry.REGISTRY:
-        model = registry.build(name, seed=0)
+        model = registry.outline(name)
         if _mismatch(model, model.adapt_weights(tensors)) is None:
             return name
     return None

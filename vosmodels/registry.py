@@ -132,6 +132,17 @@ def build(name: str, *, seed: int | None = None, **options: Any) -> VideoModel:
     return model.eval()
 
 
+def outline(name: str, **options: Any) -> VideoModel:
+    """Build model `name` without numbers, on torch's meta device: names, types and shapes alone.
+
+    Takes no memory for weights and no time to draw them. Raises InputError as `config` does.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return build(name, seed=0, **options)
+
+
 def _problem(problem: Any, allowed: list[str]) -> str:
     """Word a pydantic error for a message."""
     key = ".".join(str(part) for part in problem["loc"])

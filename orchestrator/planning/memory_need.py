@@ -306,8 +306,7 @@ def _traced(name: str, options: str, frames: int, objects: int, crop: int) -> fl
 def _network(name: str, options: str) -> VideoModel | None:
     """Build a model without numbers, to train; None where that cannot be done."""
     try:
-        with torch.device("meta"):
-            network = registry.build(name, seed=0, **json.loads(options))
+        network = registry.outline(name, **json.loads(options))
     except (NotImplementedError, RuntimeError) as error:
         logger.info("memory of %s is not forecast: %s", name, str(error).splitlines()[0])
         return None

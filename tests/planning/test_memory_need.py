@@ -116,6 +116,7 @@ def test_a_gpu_that_is_here_is_what_counts(tmp_path):
         need(tmp_path, "train.batch_size=64", placement=gpu, gpu=8.0 * GIB).check()
 
 
+@pytest.mark.slow
 def test_shipped_sweeps_on_generated_clips_fit_in_eight_gigabytes(tmp_path):
     folder = driver.__file__.replace("orchestrator/execution/driver.py", "sweeps")
     for name in ("omega", "full", "table5", "table6", "figure5"):
@@ -136,6 +137,7 @@ print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_the_forecast_of_an_absurd_size_allocates_nothing():
     done = subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, text=True)
     size, grown_kib = map(float, done.stdout.split())
