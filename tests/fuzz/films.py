@@ -100,7 +100,8 @@ def _out(draw: Draw, made: Case, video: Video, mask: Path) -> tuple[Path, list[s
     how = draw.one(PLACES if draw.chance(0.3) else ("a film", "a folder", "left out"))
     made.changes.append(f"out: {how}")
     if how == "left out":
-        return video.path.with_name(f"{video.path.stem}-masks"), []
+        name = video.path.name if video.path.is_dir() else video.path.stem
+        return video.path.with_name(f"{name}-masks"), []
     out = (
         made.folder
         / {
