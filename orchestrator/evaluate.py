@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orchestrator.config.sections import EXPERIMENT, MODEL, DataConfig
-from vosmodels.errors import InputError, UsageError
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded
@@ -40,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="ROWS",
         type=int,
         help="rows the network sees, 16 or more; scores and masks stay at full size; default: all",
+    )
+    parser.add_argument(
+        "--leave-out",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a video of the split that is not scored; as often as needed",
     )
     parser.add_argument(
         "--out",
@@ -78,8 +85,10 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         else:
             from orchestrator.execution.folder_scores import score_checkpoint
 
-            data, split = DataConfig(root=args.data), args.split or SPLIT
-            scores = score_checkpoint(source.path, data, split, rows=args.height, out=args.out)
+            data = DataConfig(root=args.data, leave_out=tuple(args.leave_out))
+            scores = score_checkpoint(
+                source.path, data, args.split or SPLIT, rows=args.height, out=args.out
+            )
     except PartialScores as partial:
         if partial.scores.sequences and not args.json:
             show_scores(partial.scores, origin, wanted=partial.wanted)
@@ -99,18 +108,9 @@ def _check(args: argparse.Namespace) -> None:
 
     Nothing is loaded for it, as libraries take seconds.
     """
-    usage, on_disk = list[str](), list[str]()
-
-    def check(attempt: Callable[..., None], *values: Any, **options: Any) -> None:
-        try:
-            attempt(*values, **options)
-        except UsageError as error:
-            usage.append(str(error))
-        except InputError as error:
-            on_disk.append(str(error))
-
     of_masks = args.masks and args.annotations and not (args.checkpoint or args.data)
     of_model = args.checkpoint and args.data and not (args.masks or args.annotations)
+    usage = []
     if not (of_masks or of_model):
         usage.append(
             "give --checkpoint and --data (and --height, --out if needed), or --masks and "
@@ -118,32 +118,31 @@ def _check(args: argparse.Namespace) -> None:
         )
     if of_masks:
         usage += [
-            f"--{name} {getattr(args, name)}: only with --checkpoint, as the masks are there"
-            for name in ("height", "out")
-            if getattr(args, name) is not None
+            f"--{name.replace('_', '-')} {value}: only with --checkpoint, as the masks are there"
+            for name in ("height", "out", "leave_out")
+            if (value := getattr(args, name))
         ]
     if args.overwrite and args.out is None:
         usage.append("--overwrite: replaces what lies in --out; give that folder")
-    check(cli.check_rows, args.height)
-    for folder in (args.masks, args.annotations):
-        if folder is not None:
-            remedy = "give one with a folder of PNG for each video"
-            check(cli.check_exists, folder, "folder", remedy)
+    checks = [partial(cli.refuse, problem) for problem in usage]
+    checks.append(partial(cli.check_rows, args.height))
+    for folder in filter(None, (args.masks, args.annotations)):
+        remedy = "give one with a folder of PNG for each video"
+        checks.append(partial(cli.check_exists, folder, "folder", remedy))
     inputs = {}
     if args.data and not DataConfig(root=args.data).generated:
         inputs["--data"] = expanded(args.data)
         remedy = "give the root of a dataset, or: generated"
-        check(cli.check_exists, inputs["--data"], "folder", remedy)
+        checks.append(partial(cli.check_exists, inputs["--data"], "folder", remedy))
     if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
         inputs["--checkpoint"] = expanded(args.checkpoint)
         remedy = "give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
-        check(cli.check_exists, inputs["--checkpoint"], "file", remedy)
+        checks.append(partial(cli.check_exists, inputs["--checkpoint"], "file", remedy))
     if args.out is not None and of_model:
-        check(check_output, args.out, inputs, folder=True, overwrite=args.overwrite)
-    if usage:
-        raise UsageError("\n".join(usage + on_disk))
-    if on_disk:
-        raise InputError("; ".join(on_disk))
+        checks.append(
+            partial(check_output, args.out, inputs, folder=True, overwrite=args.overwrite)
+        )
+    cli.check_all(*checks)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.config.sections import DataConfig
 from orchestrator.execution.scoring import segmenters_of
-from orchestrator.planning.datasets import sequences, unscorable_videos
+from orchestrator.planning.datasets import check_names, sequences, unscorable_videos
 from vosmodels.checkpoint import load_model
 from vosmodels.data.files import unusable
 from vosmodels.data.masks import write_palette
@@ -46,6 +46,7 @@ def _opened(path: Path, data: DataConfig, split: str) -> tuple[VideoModel, Seque
     """Load the checkpoint and open the videos. Raises InputError with the problems of both."""
     problems = []
     try:
+        check_names(data)
         if unscorable := unscorable_videos(data, split, stride=1):
             raise unusable(Path(data.root), split, unscorable)
         videos = sequences(data, split)

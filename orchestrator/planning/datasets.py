@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 
 from orchestrator.config import RunConfig
 from orchestrator.config.sections import DataConfig, TrainConfig
-from orchestrator.config.stages import STAGE_KEYS, StageConfig, VideosConfig
+from orchestrator.config.stages import STAGE_KEYS, ImagesConfig, StageConfig, VideosConfig
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.davis import DavisDataset
@@ -123,7 +123,11 @@ def check_left_out(config: RunConfig) -> None:
     """Raise InputError for names in data.leave_out that no folder of the run has."""
     data = config.data
     lists = [data.train, data.static, *(stage.data.train for stage in staged(config))]
-    sources = [source for entries in lists if isinstance(entries, tuple) for source in entries]
+    check_names(data, [s for entries in lists if isinstance(entries, tuple) for s in entries])
+
+
+def check_names(data: DataConfig, sources: Sequence[VideosConfig | ImagesConfig] = ()) -> None:
+    """Raise InputError for names in data.leave_out that neither its root nor a source has."""
     folders: list[DavisDataset | YouTubeVosDataset | StaticImages] = []
     if not data.generated:
         folders.append(_folder(_own(data, data.select), ()))
@@ -136,8 +140,8 @@ def check_left_out(config: RunConfig) -> None:
     if unknown:
         roots = ", ".join(dict.fromkeys(str(folder.root) for folder in folders)) or data.root
         raise InputError(
-            f"{', '.join(map(repr, unknown))}: no such video or image in {roots}; name a video by "
-            "its folder, an image by its file"
+            f"{', '.join(map(repr, unknown))}, to be left out: no such video or image in {roots}; "
+            "name a video by its folder, an image by its file"
         )
 
 

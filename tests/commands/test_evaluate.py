@@ -255,3 +255,14 @@ def test_the_home_folder_may_be_a_tilde_in_every_path(
     truth = "~/davis17/Annotations/480p"
     on_disk = told("--masks", "~/out", "--annotations", truth, "--split", "~/mine.txt")
     assert on_disk["mean"] == direct["mean"]
+
+
+def test_a_video_that_is_left_out_is_not_judged(failed, student, davis17_root, capsys):
+    (davis17_root / "Annotations/480p/bee/00002.png").unlink()
+    words = ("--checkpoint", student, "--data", davis17_root, "--split", "train", "--json")
+    code, _, err = failed(*words)
+    assert (code, "--leave-out for each one of evaluate" in err) == (1, True)
+    assert evaluate.main([*map(str, words), "--leave-out", "bee"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["ant"]
+    code, _, err = failed(*words, "--leave-out", "be")
+    assert (code, "'be', to be left out: no such video" in err) == (1, True)

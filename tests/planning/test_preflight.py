@@ -105,7 +105,9 @@ def test_what_is_left_out_is_not_asked_for(davis_root):
 
 def test_a_name_that_leaves_nothing_out_is_told(davis_root):
     data = {"root": str(davis_root), "select_height": 48, "leave_out": ["ant", "eel"]}
-    assert "data.leave_out: 'eel': no such video or image in" in told(davis_root, data=data)
+    assert "data.leave_out: 'eel', to be left out: no such video or image in" in told(
+        davis_root, data=data
+    )
 
 
 def test_a_still_image_is_left_out_by_its_file(davis_root, tmp_path):

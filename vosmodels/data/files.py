@@ -221,7 +221,8 @@ def unusable(root: Path, split: str, problems: Mapping[str, Sequence[str]]) -> I
     names = ", ".join(list(problems)[:3]) + (", ..." if len(problems) > 3 else "")
     return InputError(
         together(f"{root}: split {split!r} cannot be used", lines)
-        + f"; restore the files, or leave the videos out: data.leave_out=[{names}]"
+        + f"; restore the files, or leave the videos out: data.leave_out=[{names}], or --leave-out "
+        "for each one of evaluate"
     )
 
 

@@ -221,7 +221,7 @@ def score_folders(
     wanted = asked(annotations, answered(masks), split)
     videos, problems = matched(masks, annotations, wanted, merge=merge)
     if problems and videos:
-        logger.warning("%s: scoring the %d videos without a problem", masks, len(videos))
+        logger.warning("%s: videos without a problem, which are scored: %d", masks, len(videos))
     if workers is None:
         affordable = sum(len(video.judged) for video in videos) // FRAMES_A_WORKER
         workers = min(len(os.sched_getaffinity(0)), affordable)

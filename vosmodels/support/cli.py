@@ -159,6 +159,11 @@ def _logging(debug: bool) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+def refuse(problem: str) -> None:
+    """Raise a UsageError, as one of the checks of `check_all`."""
+    raise UsageError(problem)
+
+
 def check_all(*checks: Callable[[], object]) -> None:
     """Call every check, and raise the errors of all as one.
 
