@@ -76,15 +76,15 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
+    from orchestrator.planning.protocol import check_scored_videos
     from soups.recipe import make_soup
     from soups.sources import config_of_folder, from_experiment, from_folder
 
     if folder:
         pool = from_folder(expanded(args.runs))
         config = config_of_folder(expanded(args.runs), pool, args.data, args.split)
-        tracker = Tracker(Connection(locate(uri, config.storage_root)))
     else:
-        tracker, reader = Tracker(connection), MlflowReader(connection)
+        reader = MlflowReader(connection)
         name = args.runs.removeprefix(EXPERIMENT)
         pool = from_experiment(reader, name, args.sweep, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
@@ -94,7 +94,10 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         if values:
             config = changed(config, values, "command line")
             pool = replace(pool, scored=config.data == pool.config.data)
-    storage = Storage(config.storage_root)
+    check_scored_videos(ScoringProtocol.for_select(config.data))
+    if folder:
+        connection = Connection(locate(uri, config.storage_root))
+    tracker, storage = Tracker(connection), Storage(config.storage_root)
     project = partial(tracker.project, sweep=pool.sweep)
     soup = make_soup(pool, config, storage=storage, project=project, again=args.again)
     records = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))

@@ -13,7 +13,7 @@ from orchestrator.config import RunConfig
 from orchestrator.config.content_key import digest
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
-from orchestrator.planning.protocol import check_scored_videos, protocol_key
+from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
@@ -110,9 +110,7 @@ class _Select:
 
     @classmethod
     def of(cls, config: RunConfig, storage: Storage, score: Score | None) -> _Select:
-        protocol = ScoringProtocol.for_select(config.data)
-        check_scored_videos(protocol)
-        scorer = Scorer(storage, protocol)
+        scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
         return cls(scorer, score or (lambda w: scorer.score(student_of(config.student, w))))
 
     def checkpoint(self, ingredient: Ingredient) -> Scores:

@@ -62,8 +62,19 @@ Crop = Annotated[  # px
 Name = Annotated[str, Field(min_length=1)]
 
 
+def _list_of_names(value: object) -> object:
+    if isinstance(value, str):
+        raise broken_rule(f'must be a list, such as ["{value}"]')
+    return value
+
+
+Names = Annotated[tuple[Name, ...], BeforeValidator(_list_of_names)]
+
+
 def _place(value: str) -> str:
-    """Refuse a path that begins with `~NAME` where no such user has a home folder."""
+    """Refuse a URI, and a path that begins with `~NAME` where no such user has a home folder."""
+    if "://" in value and value.partition("://")[0].isalnum():
+        raise broken_rule("is a URI; give a path on this machine")
     try:
         expanded(value)
     except UsageError as error:

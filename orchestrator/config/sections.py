@@ -18,7 +18,7 @@ from orchestrator.config.fields import (
     Crop,
     Height,
     Loaders,
-    Name,
+    Names,
     Number,
     Objects,
     Place,
@@ -78,7 +78,7 @@ class DataConfig(Section):
     select_height: Height = 240  # px
     select_stride: Positive = 2  # frames
     report_height: Rows | None = None  # rows the network sees; scores are at full size
-    leave_out: tuple[Name, ...] = ()  # names of videos and still images that no split has
+    leave_out: Names = ()  # names of videos and still images that no split has
     max_objects: Objects = 2  # objects of one clip trained at once; STCN trains two
 
     @field_validator("train", "select", "report")

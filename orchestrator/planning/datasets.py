@@ -130,12 +130,12 @@ def check_names(data: DataConfig, sources: Sequence[VideosConfig | ImagesConfig]
     """Raise InputError for names in data.leave_out that neither its root nor a source has."""
     folders: list[DavisDataset | YouTubeVosDataset | StaticImages] = []
     if not data.generated:
-        folders.append(_folder(_own(data, data.select), ()))
+        folders.append(_folder(_own(data, data.select), data.leave_out))
     for source in sources:
         if isinstance(source, VideosConfig):
-            folders.append(_folder(source, ()))
+            folders.append(_folder(source, data.leave_out))
         else:
-            folders.append(_open_images(expanded(source.root), ()))
+            folders.append(_open_images(expanded(source.root), data.leave_out))
     unknown = [n for n in data.leave_out if not any(folder.has(n) for folder in folders)]
     if unknown:
         roots = ", ".join(dict.fromkeys(str(folder.root) for folder in folders)) or data.root

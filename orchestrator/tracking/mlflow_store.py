@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -79,14 +80,19 @@ def locate(uri: str | None, storage: Path) -> Store:
     elif "://" not in uri or scheme == "file":
         problem = "MLflow keeps no records in plain folders any more"
     raise UsageError(
-        f"tracking uri {uri!r}: {problem}; use sqlite:////ABSOLUTE/PATH/mlflow.db, or "
-        "http://HOST:PORT of a server"
+        f"tracking uri {without_password(uri)!r}: {problem}; use "
+        "sqlite:////ABSOLUTE/PATH/mlflow.db, or http://HOST:PORT of a server"
     )
 
 
 def _dialect(scheme: str) -> str:
     """Return the database of a URI's scheme, without the driver in `sqlite+pysqlite`."""
     return scheme.lower().partition("+")[0]
+
+
+def without_password(uri: str) -> str:
+    """Return a URI as messages show it."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _quoted(path: Path) -> str:
@@ -136,8 +142,8 @@ def _check_database_server(uri: str) -> None:
     except Exception as error:  # drivers raise all kinds of errors, or are not installed
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"tracking uri {uri}: cannot be opened ({reason}); start the database, install its "
-            "driver, or name another store with --tracking-uri"
+            f"tracking uri {without_password(uri)}: cannot be opened ({reason}); "
+            "start the database, install its driver, or name another store with --tracking-uri"
         ) from None
 
 

@@ -261,7 +261,7 @@ def test_a_video_that_is_left_out_is_not_judged(failed, student, davis17_root, c
     (davis17_root / "Annotations/480p/bee/00002.png").unlink()
     words = ("--checkpoint", student, "--data", davis17_root, "--split", "train", "--json")
     code, _, err = failed(*words)
-    assert (code, "--leave-out for each one of evaluate" in err) == (1, True)
+    assert (code, "of evaluate --leave-out NAME" in err) == (1, True)
     assert evaluate.main([*map(str, words), "--leave-out", "bee"]) == 0
     assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["ant"]
     code, _, err = failed(*words, "--leave-out", "be")

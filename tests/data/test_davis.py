@@ -1,4 +1,5 @@
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.config.document import parse_value
 from tests.conftest import FRAMES, HEIGHT, WIDTH
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.masks import write_palette
@@ -423,3 +425,35 @@ def test_a_real_video_without_imagesets_has_its_objects() -> None:
         pytest.skip("the video of several objects is not beside this checkout")
     (video,) = DavisDataset(root).sequences("all")
     assert (video.name, len(video), video.ids) == ("schoolgirls", 80, (1, 2, 3, 4, 5, 6, 7))
+
+
+def test_pictures_in_a_format_that_is_not_read_are_named(davis_root: Path) -> None:
+    for name in ("00006.tif", "00007.HEIC"):
+        image(davis_root, "cat", 0).with_name(name).touch()
+    (problem,) = DavisDataset(davis_root).problems("val")["cat"]
+    assert (
+        "cat: 2 pictures in a format that is not read (00006.tif, 00007.HEIC); convert" in problem
+    )
+
+
+def test_videos_beside_480p_are_refused_as_one_of_two_layouts(davis_root: Path) -> None:
+    shutil.copytree(davis_root / "JPEGImages/480p/cat", davis_root / "JPEGImages/dog")
+    with pytest.raises(InputError, match=r"holds 480p, .* and videos beside it \(dog\); keep one"):
+        DavisDataset(davis_root)
+
+
+def test_a_full_resolution_beside_480p_is_left_alone(davis_root: Path) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis_root / kind / "480p", davis_root / kind / "Full-Resolution")
+    assert DavisDataset(davis_root).problems("val") == {}
+
+
+def test_the_remedy_names_videos_as_an_override_that_can_be_typed(davis_root: Path) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        (davis_root / kind / "480p/bee").rename(davis_root / kind / "480p/004")
+    (davis_root / "ImageSets/2016/train.txt").write_text("ant\n004\n")
+    mask(davis_root, "004", 1).unlink()
+    with pytest.raises(InputError) as caught:
+        DavisDataset(davis_root).sequences("train")
+    (word,) = [w for w in shlex.split(str(caught.value)) if w.startswith("data.leave_out")]
+    assert parse_value(word.partition("=")[2].removesuffix(",")) == ["004"]

@@ -38,6 +38,12 @@ def test_files_of_a_system_are_hidden(name: str, tmp_path: Path) -> None:
     assert visible(tmp_path) == list(pictures(tmp_path).values()) == [tmp_path / "a.jpg"]
 
 
+def test_a_name_comes_before_the_same_name_with_more(tmp_path: Path) -> None:
+    for name in ("img (2).jpg", "img (1).jpg", "img.jpg", "shot-1.png", "shot.png"):
+        (tmp_path / name).touch()
+    assert list(pictures(tmp_path)) == ["img", "img (1)", "img (2)", "shot", "shot-1"]
+
+
 def test_a_file_or_nothing_in_the_place_of_a_folder_has_no_files(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert visible(tmp_path / "file") == visible(tmp_path / "gone") == []
@@ -54,6 +60,9 @@ def test_a_file_or_nothing_in_the_place_of_a_folder_has_no_files(tmp_path: Path)
         (["8", "9", "10"], ["numbers without zeros in front (8 ... 10)"]),
         (["08", "9", "10", "011"], ["numbers of 1 and 2 and 3 digits"]),
         (["0", "1", "2", "5", "6", "9"], ["no frame between 2 and 5, and 1 more"]),
+        (["img", "img (1)", "img (2)"], ["read in the order img, img (1), img (2); img is taken"]),
+        (["cam1_0", "cam1_1", "cam2_0"], ["names of several kinds"]),
+        (["0", "1", "-1"], ["names of several kinds, read in the order 0, 1, -1"]),
         (["clip2_01", "clip2_02", "clip2_04"], ["no frame between clip2_02 and clip2_04"]),
     ],
 )

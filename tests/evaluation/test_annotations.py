@@ -218,3 +218,13 @@ def test_partial_scores_survive_the_way_from_another_process(masks: Path, truth:
         score_folders(masks, truth)
     back = pickle.loads(pickle.dumps(caught.value))
     assert (str(back), back.scores, back.wanted) == (str(caught.value), caught.value.scores, 3)
+
+
+def test_ids_of_one_side_alone_are_named(masks: Path, truth: Path, caplog):
+    for path in sorted((masks / "ant").iterdir()):
+        ids = read_mask(path)
+        write_palette(path, np.where(ids == 2, 7, ids))
+    (ant,) = [s for s in score_folders(masks, truth).sequences if s.name == "ant"]
+    assert (ant.objects[1].j, ant.objects[2].j) == (1, 0)
+    assert "ant: its masks also hold ids 7, unknown to the annotations" in caplog.text
+    assert "ant: no mask overlaps with object 2" in caplog.text

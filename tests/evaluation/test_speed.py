@@ -138,7 +138,7 @@ def test_a_file_that_is_no_table_is_left_alone(tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "speed-x.json"
     out.write_text('{"runs": []}')
     assert main([*TABLE, "--queues", "--out", str(out)]) == 1
-    assert f"{out}: not a table of speed (KeyError: 'cells')" in capsys.readouterr().err
+    assert f"{out}: holds something else than a table of speed" in capsys.readouterr().err
     assert out.read_text() == '{"runs": []}'
 
 

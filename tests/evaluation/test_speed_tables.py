@@ -121,5 +121,5 @@ def test_report_puts_whole_tables_into_the_readme_and_refuses_begun_ones(
 def test_a_file_that_is_no_table_is_named(tmp_path: Path, text: str):
     path = tmp_path / "speed-x.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"speed-x\.json: not a table of speed"):
+    with pytest.raises(InputError, match=r"speed-x\.json: holds something else than a table"):
         tables.read(path)

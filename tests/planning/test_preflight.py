@@ -80,10 +80,10 @@ def test_every_unusable_file_is_told_at_once_before_anything_starts(davis_root):
     assert "ant/00001.png: mode 'RGB' with colour (9, 0, 0)" in problems
     assert "bee/00002.jpg: corrupt picture" in problems
     assert "bee: 5 frames with masks, too short for a clip of 6" in problems
-    assert "leave the videos out: data.leave_out=[ant, bee]" in problems
+    assert 'leave the videos out: \'data.leave_out=["ant", "bee"]\'' in problems
     assert "cat: no object in the first mask" in problems
     assert "cat/00003.png: value 254 beside 255" in problems
-    assert "leave the videos out: data.leave_out=[cat]" in problems
+    assert "leave the videos out: 'data.leave_out=[\"cat\"]'" in problems
 
 
 def test_videos_too_short_for_the_stride_are_told_with_the_broken_ones(davis_root):

@@ -250,6 +250,12 @@ def _resolution(folder: Path) -> str:
     """Return the name of the videos' folder in JPEGImages; "" if that is JPEGImages."""
     names = folders_in(folder)
     if "480p" in names:
+        beside = [name for name in names if name != "480p" and pictures(folder / name)]
+        if beside:
+            raise InputError(
+                f"{folder}: holds 480p, with a folder for each video, and videos beside it "
+                f"({', '.join(beside[:3])}{', ...' if len(beside) > 3 else ''}); keep one"
+            )
         return "480p"
     if names and pictures(folder / names[0]):
         return ""

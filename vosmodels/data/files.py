@@ -5,8 +5,10 @@ The readers of datasets and `vosmodels.data.check` share this one judgement.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +16,14 @@ from pathlib import Path
 
 from vosmodels.data.first_mask import judge_first_mask
 from vosmodels.data.images import UPRIGHT, Header, header, read_frame
-from vosmodels.data.listing import IMAGE_SUFFIXES, masks_in, order_notes, pictures
+from vosmodels.data.listing import (
+    IMAGE_SUFFIXES,
+    folders_in,
+    masks_in,
+    order_notes,
+    pictures,
+    unread_pictures,
+)
 from vosmodels.data.masks import PLAIN_MODES, object_ids, read_mask
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
@@ -22,6 +31,7 @@ from vosmodels.support.messages import together
 logger = logging.getLogger(__name__)
 
 _LOGGED = 3  # notes that are logged in words
+_NAMED = 8  # videos that a remedy names
 
 ReadIds = Callable[[Path], tuple[int, ...]]
 
@@ -180,8 +190,17 @@ def video_files(images: Path, masks: Path | None, *, decode: bool = False) -> Fi
     frames, labels = {}, {}
     try:
         frames = pictures(images)
-        if not frames and images.is_dir():
-            problems.append(f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        unread = unread_pictures(images)
+        if unread:
+            some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
+            problems.append(
+                f"{images}: {len(unread)} pictures in a format that is not read ({some}); convert "
+                "them to .jpg or .png, or take them out"
+            )
+        elif not frames and images.is_dir():
+            inside = folders_in(images)
+            hint = f"; it holds the folder {inside[0]}: is it that one?" if inside else ""
+            problems.append(f"{images}: no pictures ({', '.join(IMAGE_SUFFIXES)}){hint}")
     except InputError as error:
         problems.append(str(error))
     try:
@@ -218,11 +237,14 @@ def log_notes(root: Path, notes: Iterable[str], told: set[str]) -> None:
 def unusable(root: Path, split: str, problems: Mapping[str, Sequence[str]]) -> InputError:
     """Make the error that names the problems of a split's videos, all at once, and the remedy."""
     lines = [problem for of_video in problems.values() for problem in of_video]
-    names = ", ".join(list(problems)[:3]) + (", ..." if len(problems) > 3 else "")
+    # As JSON in quotes for the shell: names may be numbers, or hold commas and blanks.
+    named = list(problems)[:_NAMED]
+    leave_out = shlex.quote(f"data.leave_out={json.dumps(named, ensure_ascii=False)}")
+    more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
     return InputError(
         together(f"{root}: split {split!r} cannot be used", lines)
-        + f"; restore the files, or leave the videos out: data.leave_out=[{names}], or --leave-out "
-        "for each one of evaluate"
+        + f"; restore the files, or leave the videos out: {leave_out}{more}, of evaluate "
+        "--leave-out NAME"
     )
 
 

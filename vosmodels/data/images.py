@@ -50,7 +50,7 @@ def read_frame(path: Path) -> U8:
         what = "cannot be decoded" if whole else "are cut off"
         raise InputError(
             f"{path}: corrupt picture, {len(data)} bytes that {what}; restore the file from its "
-            "source, or leave its video out (data.leave_out)"
+            "source"
         )
     return np.ascontiguousarray(turn(frame, _stored_orientation(data)), dtype=np.uint8)
 

@@ -12,6 +12,7 @@ from vosmodels.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIXES = (".png",)
+OTHER_PICTURES = (".tif", ".tiff", ".bmp", ".webp", ".heic", ".heif", ".avif", ".jp2", ".ppm")
 # Folders and files that an operating system adds and does not hide by a dot.
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"})
 _NUMBER = re.compile(r"([0-9]+)")
@@ -32,7 +33,7 @@ def is_hidden(name: str) -> bool:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the files and folders in `folder` in natural order, without hidden ones.
+    """Return the files and folders in `folder` in natural order of stems, without hidden ones.
 
     Where there is no folder, there is nothing. Raises InputError on a folder that cannot be read.
     """
@@ -42,7 +43,7 @@ def visible(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-    return sorted(paths, key=lambda path: natural_key(path.name))
+    return sorted(paths, key=lambda path: (natural_key(path.stem), path.name))
 
 
 def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -79,13 +80,21 @@ def masks_in(folder: Path) -> dict[str, Path]:
 
 
 def order_notes(folder: Path, stems: Sequence[str]) -> Iterator[str]:
-    """Yield a line for numbers of mixed width and for gaps in `stems`, in natural order.
+    """Yield a line for names of several kinds, mixed widths and gaps in `stems`, in natural order.
 
     A set that keeps every fifth frame has no gap: a gap is wider than the commonest step.
     """
     parts = [_NUMBER.split(stem) for stem in stems]
     digits = [part[-2] if len(part) > 1 else "" for part in parts]
-    if len(stems) < 2 or not all(digits):
+    if len(stems) < 2:
+        return
+    kinds = list(dict.fromkeys(("".join(part[:-2]), part[-1]) for part in parts if len(part) > 1))
+    if len(kinds) > 1 or (any(digits) and not all(digits)):
+        yield (
+            f"{folder}: names of several kinds, read in the order {', '.join(stems[:4])}"
+            f"{', ...' if len(stems) > 4 else ''}; {stems[0]} is taken for the first frame"
+        )
+    if len(kinds) > 1 or not all(digits):
         return
     widths = sorted({len(number) for number in digits})
     if len(widths) > 1 and any(number.startswith("0") and len(number) > 1 for number in digits):
@@ -108,6 +117,11 @@ def order_notes(folder: Path, stems: Sequence[str]) -> Iterator[str]:
             f"{folder}: no frame between {stems[gaps[0]]} and {stems[gaps[0] + 1]}{more}; "
             "frames are followed from one file to the next"
         )
+
+
+def unread_pictures(folder: Path) -> list[str]:
+    """Return the names of the folder's pictures in formats that are not read, in natural order."""
+    return [path.name for path in visible(folder) if path.suffix.lower() in OTHER_PICTURES]
 
 
 def folders_in(folder: Path) -> list[str]:

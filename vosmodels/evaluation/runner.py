@@ -225,46 +225,66 @@ def score_folders(
     if workers is None:
         affordable = sum(len(video.judged) for video in videos) // FRAMES_A_WORKER
         workers = min(len(os.sched_getaffinity(0)), affordable)
-    outcomes = _score_videos(videos, min(workers, len(videos)))
-    problems += [outcome for outcome in outcomes if isinstance(outcome, str)]
-    scores = Scores(tuple(o for o in outcomes if isinstance(o, SequenceScore)))
+    results = []
+    for outcome, unknown in _score_videos(videos, min(workers, len(videos))):
+        if isinstance(outcome, str):
+            problems.append(outcome)
+            continue
+        results.append(outcome)
+        if unknown:
+            logger.warning(
+                "%s: its masks also hold ids %s, unknown to the annotations: taken for background",
+                outcome.name,
+                _listed(unknown),
+            )
+        if missed := [i for i, score in outcome.objects.items() if not score.j]:
+            logger.warning(
+                "%s: no mask overlaps with object %s; do the masks hold it under that id?",
+                outcome.name,
+                _listed(missed),
+            )
+    scores = Scores(tuple(results))
     if problems:
         head = f"{masks}: {len(scores.sequences)} of {len(wanted)} videos scored"
         raise PartialScores(together(head, problems), scores, len(wanted))
     return scores
 
 
-def _score_videos(videos: Sequence[AnnotatedVideo], workers: int) -> list[SequenceScore | str]:
-    """Return the scores of every video, or its problem, in the order of `videos`."""
+def _score_videos(
+    videos: Sequence[AnnotatedVideo], workers: int
+) -> list[tuple[SequenceScore | str, list[int]]]:
+    """Return what `_score_answers` does of every video, in the order of `videos`."""
     if workers < 2:
         return list(map(_score_answers, videos))
     with helpers(workers) as pool:
         return list(pool.map(_score_answers, videos))
 
 
-def _score_answers(video: AnnotatedVideo) -> SequenceScore | str:
-    """Return the scores of a video's answers, or what stops them from being scored."""
+def _score_answers(video: AnnotatedVideo) -> tuple[SequenceScore | str, list[int]]:
+    """Score a video's answers.
+
+    Returns the scores, or what stops the answers from being scored; and the ids of the answers that
+    the annotations do not have.
+    """
     tally, begins, answers = Tally(), dict(video.begins), video.answers
+    drawn: set[int] = set()  # ids of masks that show others than those that have begun
     try:
         for number, stem in video.judged.items():
             truth = read_mask(video.masks[stem], merge=video.merge)
             prediction = read_mask(answers[stem], merge=video.merge)
             if video.grows:
                 begins = dict.fromkeys(_new_ids(truth, begins), number) | begins
+            drawn.update(_new_ids(prediction, begins))
             tally.add(truth, prediction, _following(begins, number))
-        objects = tally.scores()
-        if any(score.j for score in objects.values()):
-            return SequenceScore(video.name, objects, video.unseen)
-        drawn = {i for stem in video.judged.values() for i in object_ids(read_mask(answers[stem]))}
     except InputError as error:
-        return str(error)
-    if drawn and not video.merge and not drawn & set(begins):
+        return str(error), []
+    objects, unknown = tally.scores(), sorted(drawn - set(begins))
+    if unknown and not drawn & set(begins) and not any(score.j for score in objects.values()):
         return (
-            f"{next(iter(answers.values())).parent}: its masks hold ids "
-            f"{_listed(sorted(drawn))}, the annotations "
-            f"{_listed(sorted(begins))}; write the annotated id into an object's pixels"
-        )
-    return SequenceScore(video.name, objects, video.unseen)
+            f"{next(iter(answers.values())).parent}: its masks hold ids {_listed(unknown)}, the "
+            f"annotations {_listed(sorted(begins))}; write the annotated id into an object's pixels"
+        ), []
+    return SequenceScore(video.name, objects, video.unseen), unknown
 
 
 def _new_ids(truth: U8, begins: Mapping[int, int]) -> tuple[int, ...]:

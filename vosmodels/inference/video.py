@@ -16,7 +16,7 @@ import numpy as np
 
 from vosmodels.data.files import video_files
 from vosmodels.data.images import read_frame
-from vosmodels.data.listing import IMAGE_SUFFIXES
+from vosmodels.data.listing import IMAGE_SUFFIXES, OTHER_PICTURES
 from vosmodels.errors import InputError
 from vosmodels.inference.edit_list import shown_part
 from vosmodels.support.messages import together
@@ -54,7 +54,7 @@ def open_video(path: Path) -> Video:
         return _open_pictures(path)
     if not path.is_file():
         raise InputError(f"{path}: no such video; give a film or a folder of pictures")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in (*IMAGE_SUFFIXES, *OTHER_PICTURES):
         raise InputError(f"{path}: one picture; give the folder of a video's pictures, or a film")
     return _open_film(path)
 
@@ -64,7 +64,7 @@ def _open_pictures(folder: Path) -> Video:
     if files.problems:
         raise InputError(
             together("the video cannot be followed", list(dict.fromkeys(files.problems)))
-            + "; restore these files, or take them out of the folder"
+            + "; mend that, or give another folder"
         )
     (size,) = files.sizes
     frames = ((name, read_frame(path)) for name, path in files.frames.items())

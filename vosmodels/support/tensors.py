@@ -114,6 +114,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # such as torch's about a TorchScript archive
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not path.read_bytes()[:2].startswith((b"PK", b"\x80")):
+            raise InputError(f"{path}: not a torch file, nor .safetensors; {_REMEDY}") from error
         raise InputError(
             f"{path}: refused, because it is not weights alone: a pickle can run code when it is "
             f"opened ({_reason(error)}); save the state_dict as .safetensors and give that"

@@ -111,10 +111,10 @@ def read(path: Path, *, whole: bool = False) -> Table:
         TITLES[table["table"]]
         for run in table["runs"]:
             _ = {figure: float(run[figure]) for figure in FIGURES}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError):
         raise InputError(
-            f"{path}: not a table of speed ({type(error).__name__}: {error}); write it with: "
-            f"python -m vosmodels.evaluation.speed --model NAME --durations --out {path}"
+            f"{path}: holds something else than a table of speed, and is left as it is; give "
+            "another --out"
         ) from None
     # As earlier versions wrote it; the name of the device must be that of a table to be continued.
     table = {**table, "device": re.sub(r"\b1 threads$", "1 thread", str(table.get("device")))}
