@@ -148,7 +148,12 @@ def _search(
     began = time.monotonic()
     ingredients: Sequence[Ingredient] = pool.ingredients
     if not pool.scored:
-        ingredients = ranked([replace(i, score=select.checkpoint(i).jf) for i in ingredients])
+        tell = _Progress("checkpoint", len(ingredients))
+        scored = []
+        for ingredient in ingredients:
+            scored.append(replace(ingredient, score=select.checkpoint(ingredient).jf))
+            tell(scored[-1].score)
+        ingredients = ranked(scored)
     score = _with_progress(select.score, len(ingredients) - 1)
     try:
         soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
@@ -195,18 +200,30 @@ def _search(
 
 
 def _with_progress(score: Score, count: int) -> Score:
-    """Log after each of `count` scores how long the rest will take: minutes, on many videos."""
-    began, done = time.monotonic(), 0
+    """Log progress after each of `count` scores: they take minutes, on many videos."""
+    tell = _Progress("soup", count)
 
     def logged(weights: Weights) -> Scores:
-        nonlocal done
         scores = score(weights)
-        done += 1
-        left = (time.monotonic() - began) / done * (count - done)
-        logger.info("soup %d of %d: J&F %.3f, %.0f s left", done, count, scores.jf, left)
+        tell(scores.jf)
         return scores
 
     return logged
+
+
+class _Progress:
+    """Logs how many of `count` things are scored, and how long the rest will take."""
+
+    def __init__(self, what: str, count: int) -> None:
+        self._what, self._count = what, count
+        self._began, self._done = time.monotonic(), 0
+
+    def __call__(self, jf: float) -> None:
+        self._done += 1
+        left_s = (time.monotonic() - self._began) / self._done * (self._count - self._done)
+        logger.info(
+            "%s %d of %d: J&F %.3f, %.0f s left", self._what, self._done, self._count, jf, left_s
+        )
 
 
 def _job(ledger: Ledger, pool: Pool, config: RunConfig, again: bool) -> tuple[JobRecord, bool]:

@@ -342,3 +342,10 @@ def test_dry_run_names_what_is_missing_and_the_real_run_fails(tmp_path):
     assert "Traceback" not in real.stderr
     assert not (sweep.storage / "ledger").exists()
     assert json.dumps(real.stdout) == '""'
+
+
+def test_greedy_tells_how_far_it_is_while_it_runs(finished):
+    sweep, _ = finished
+    done = sweep.command("soups.greedy", "--runs", "mlflow:tiny", "--again")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "soup 1 of 1: J&F 0." in done.stderr

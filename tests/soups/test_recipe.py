@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -308,3 +309,14 @@ def test_wrong_commands_are_told_in_a_line_and_change_nothing(
         assert "Traceback" not in err
         assert [job.key for job in kitchen.ledger.jobs()] == before
         assert [path.name for path in tmp_path.iterdir()] == ["storage"]
+
+
+def test_progress_of_scoring_and_of_the_search_is_logged(
+    kitchen: Kitchen, caplog: pytest.LogCaptureFixture
+):
+    pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
+    assert pool.config is not None
+    with caplog.at_level(logging.INFO, logger="soups"):
+        recipe.make_soup(pool, pool.config, storage=kitchen.storage, score=kitchen.score)
+    told = [line.split(":")[0] for line in caplog.messages if " of " in line]
+    assert told == [*(f"checkpoint {n} of 3" for n in (1, 2, 3)), "soup 1 of 2", "soup 2 of 2"]
