@@ -76,7 +76,7 @@ class StepNeed:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What the jobs of a plan take, stage by stage, against what is there.
+    """The memory that the jobs of a plan take, stage by stage, against what is there.
 
     machine: None where jobs run on other machines than this; gpu: bytes of one GPU that is here,
     None where no worker has one.

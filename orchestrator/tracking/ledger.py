@@ -185,12 +185,12 @@ class JobRecord:
 
     @property
     def recorded(self) -> str:
-        """Where a checkpoint's sha256 is recorded, for messages."""
+        """Name the place where a checkpoint's sha256 is recorded, for messages."""
         return f"the one recorded in {self.path}"
 
     @property
     def remedy(self) -> str:
-        """What to do about a checkpoint of this job whose file is lost or corrupt."""
+        """Say what to do about a checkpoint of this job whose file is lost or corrupt."""
         return (
             f"put a sound copy there, or move {self.path} away and run the same command again to "
             f"train it anew"

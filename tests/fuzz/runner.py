@@ -38,7 +38,7 @@ Judge = Callable[["Reply"], Iterator[str]]
 
 @dataclass(frozen=True)
 class Reply:
-    """What a command said and its exit code."""
+    """The output of a command and its exit code."""
 
     code: int
     out: str
