@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Followed:
-    """The result of following a video: frames, seconds of segmenting, notes, frames that are missing."""
+    """The result of following a video: frames, seconds of segmenting, notes, and what is missing."""
 
     frames: int
     seconds: float
