@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Followed:
-    """The result of following a video: frames, seconds of segmenting, notes, and what is missing."""
+    """The result of following a video: frames, seconds, notes, and frames that are missing."""
 
     frames: int
     seconds: float
