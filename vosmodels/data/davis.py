@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, log_notes, too_short, unusable, video_files
+from vosmodels.data.files import Files, log_notes, shorter_than, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import folders_in, listing, masks_in, pictures, visible
 from vosmodels.data.masks import object_ids, read_mask
@@ -294,7 +294,7 @@ def judge(files: Files, images: Path, masks: Path, *, labels: bool, shortest: in
     images, masks: the folders of the files; labels: every frame must have a mask, else the first
     alone; shortest: least number of frames.
     """
-    files.problems += too_short(images, len(files.frames), shortest)
+    files.problems += shorter_than(images, len(files.frames), shortest)
     first = next(iter(files.frames), None)
     for stem, image in files.frames.items():
         if stem in files.masks:

@@ -213,7 +213,7 @@ def video_files(images: Path, masks: Path | None, *, decode: bool = False) -> Fi
     return files
 
 
-def too_short(images: Path, frames: int, shortest: int) -> list[str]:
+def shorter_than(images: Path, frames: int, shortest: int) -> list[str]:
     """Return a line if a video has fewer frames than a clip of `shortest`; none without frames."""
     if not 0 < frames < shortest:
         return []

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vosmodels.data import held_out, split_file
-from vosmodels.data.files import Files, log_notes, too_short, unusable, video_files
+from vosmodels.data.files import Files, log_notes, shorter_than, unusable, video_files
 from vosmodels.data.images import read_frame
 from vosmodels.data.listing import listing, masks_in, natural_key, pictures, visible
 from vosmodels.data.masks import read_mask
@@ -310,7 +310,7 @@ def judge(files: Files, images: Path, masks: Path, meta: VideoMeta, *, shortest:
     images, masks: the folders of the files; shortest: least number of frames that have a mask.
     """
     labelled = set(_from_start(files.masks, meta)) & set(files.frames)
-    files.problems += too_short(images, len(labelled), shortest)
+    files.problems += shorter_than(images, len(labelled), shortest)
     files.problems += _problems(files, images, masks, meta)
 
 
