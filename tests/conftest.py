@@ -94,7 +94,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("golden", "numbers of the public code")
-    group.addoption("--golden", type=Path, metavar="DIR", help="folder of stcn_*.npz to hold to")
+    group.addoption("--golden", type=Path, metavar="DIR", help="folder of *.npz to hold to")
     group.addoption(
         "--golden-require", default="", metavar="NAME,...", help="files or patterns DIR must hold"
     )
@@ -110,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     files = golden.found(folder)
     if not files:
-        raise pytest.UsageError(f"--golden {folder}: no stcn_*.npz there")
+        raise pytest.UsageError(f"--golden {folder}: no stcn_*, aot*, deaot* or r50_*.npz there")
     if lacking := golden.missing(names, files):
         there = ", ".join(path.stem for path in files)
         raise pytest.UsageError(f"--golden {folder}: no {', '.join(lacking)}; there are {there}")
@@ -125,7 +125,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "golden_file" in metafunc.fixturenames:
-        folder = metafunc.config.getoption("--golden")
-        files = golden.found(folder) if folder else []
-        metafunc.parametrize("golden_file", files, ids=[path.stem for path in files])
+    folder = metafunc.config.getoption("--golden")
+    for family in golden.FAMILIES.keys() & metafunc.fixturenames:
+        files = golden.found(folder, family) if folder else []
+        metafunc.parametrize(family, files, ids=[path.stem for path in files])

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 KINDS = {"eval": "mem_every", "train": "selector", "misc": "agg_in"}  # kind -> a name only it has
-PATTERN = re.compile(r"stcn_(eval_last|eval_5obj|eval|train_mo|train_so|misc)(_.*)?")
+_AOT = r"aott|deaott|deaotl|r50_aotl|r50_deaotl"
+# Fixture of a test -> names of the files that it gets one by one. The group `pattern` is what the
+# name is reported and required by; what follows it tells files of one pattern apart.
+FAMILIES = {
+    "golden_file": re.compile(
+        r"(?P<pattern>stcn_(eval_last|eval_5obj|eval|train_mo|train_so|misc))(_.*)?"
+    ),
+    "golden_aot_loss": re.compile(rf"(?P<pattern>({_AOT})_trainloss)(_.*)?"),
+    "golden_aot_video": re.compile(rf"(?P<pattern>{_AOT})(?!_trainloss)(_.*)?"),
+    "golden_aot_misc": re.compile(r"(?P<pattern>aot_misc)(_.*)?"),
+}
 
 
 class Golden:
@@ -51,16 +61,17 @@ class Golden:
         return self.tensor("rgb_u8").movedim(-1, -3).float() / 255
 
 
-def found(folder: Path) -> list[Path]:
-    """The golden files of a folder that STCN can be held against, by name."""
-    return sorted(path for path in folder.glob("stcn_*.npz") if PATTERN.fullmatch(path.stem))
+def found(folder: Path, family: str | None = None) -> list[Path]:
+    """The golden files of a folder, by name: those of one family, or those of all."""
+    patterns = [FAMILIES[family]] if family else list(FAMILIES.values())
+    files = sorted(folder.glob("*.npz"))
+    return [path for path in files if any(one.fullmatch(path.stem) for one in patterns)]
 
 
 def pattern(path: Path) -> str:
     """`stcn_eval_last` of `stcn_eval_last_B.npz`."""
-    match = PATTERN.fullmatch(path.stem)
-    assert match
-    return f"stcn_{match[1]}"
+    match = next(filter(None, (one.fullmatch(path.stem) for one in FAMILIES.values())))
+    return match["pattern"]
 
 
 def missing(required: list[str], files: list[Path]) -> list[str]:
