@@ -22,7 +22,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"evaluation"},
         {"checkpoint"},
         {"inference", "registry", "calibration", "terms", "training_kernels"},
-        {"spacetime", "distillation", "losses", "data"},
+        {"spacetime", "aot", "distillation", "losses", "data"},
         {"backbones"},
         {"support"},
         {"model"},

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from vosmodels import registry
+from vosmodels.aot.network import AOTNetwork
+from vosmodels.model import VideoModel
 from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.support.seeding import generator
 from vosmodels.types import Clip
@@ -24,21 +26,27 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def network(name: str, *, seed: int | None = None, **options: Any) -> SpaceTimeNetwork:
     """`registry.build` of a model whose parts a test looks into."""
     if seed is None:
-        return _built(name, None, **options)
-    return copy.deepcopy(_prototype(name, seed, **options))
+        return _spacetime(registry.build(name, **options))
+    return _spacetime(copy.deepcopy(_prototype(name, seed, **options)))
 
 
-def _built(name: str, seed: int | None, **options: Any) -> SpaceTimeNetwork:
-    model = registry.build(name, seed=seed, **options)
+def aot_network(name: str, **options: Any) -> AOTNetwork:
+    """A model of the second family, with weights from its names, in eval mode."""
+    model = any_filled(name, **options)
+    assert isinstance(model, AOTNetwork)
+    return model
+
+
+def _spacetime(model: VideoModel) -> SpaceTimeNetwork:
     assert isinstance(model, SpaceTimeNetwork)
     return model
 
 
 @functools.cache
-def _prototype(name: str, seed: int, **options: Any) -> SpaceTimeNetwork:
+def _prototype(name: str, seed: int, **options: Any) -> VideoModel:
     """A model that is copied for each test: building one takes several times as long."""
     with torch.inference_mode(False):  # whichever test asks first
-        return _built(name, seed, **options)
+        return registry.build(name, seed=seed, **options)
 
 
 def textured_frames(count: int, height: int, width: int, *, seed: int = 0) -> Tensor:
@@ -94,12 +102,17 @@ def fill_from_names(model: nn.Module, *, rule: str = "B") -> None:
 
 def filled(name: str, **options: Any) -> SpaceTimeNetwork:
     """A registered model with such weights: unlike random ones they need no calibration."""
+    return _spacetime(any_filled(name, **options))
+
+
+def any_filled(name: str, **options: Any) -> VideoModel:
+    """A registered model of any family with weights from its names."""
     return copy.deepcopy(_filled_prototype(name, **options))
 
 
 @functools.cache
-def _filled_prototype(name: str, **options: Any) -> SpaceTimeNetwork:
+def _filled_prototype(name: str, **options: Any) -> VideoModel:
     with torch.inference_mode(False):
-        model = _built(name, 0, **options)
+        model = registry.build(name, seed=0, **options)
         fill_from_names(model)
     return model

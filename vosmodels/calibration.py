@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from vosmodels.model import VideoModel
 from vosmodels.types import Clip
 
 logger = logging.getLogger(__name__)
 
+Norm: TypeAlias = nn.BatchNorm2d | FrozenBatchNorm2d
+
 
 class _Moments:
     """Count, sum and sum of squares per channel of all inputs of a BatchNorm layer."""
 
-    def __init__(self, layer: nn.BatchNorm2d) -> None:
+    def __init__(self, layer: Norm) -> None:
         self.layer = layer
         self.count = 0
-        self.total = layer.weight.new_zeros(layer.num_features, dtype=torch.float64)
+        self.total = torch.zeros_like(layer.weight, dtype=torch.float64)
         self.squares = torch.zeros_like(self.total)
 
     def before_forward(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -70,7 +74,7 @@ def calibrate(
     set but no clip.
     """
     excluded = {module for part in loaded for module in part.modules()}
-    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m not in excluded]
+    layers = [m for m in model.modules() if isinstance(m, Norm) and m not in excluded]
     if not layers:
         return
     moments = [_Moments(layer) for layer in layers]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from vosmodels.aot.configs import AOTConfig, DeAOTConfig
 from vosmodels.errors import InputError
 from vosmodels.spacetime.configs import MobileVOSConfig, STCNConfig
 
@@ -48,6 +49,12 @@ def _mobilevos(config: MobileVOSConfig) -> VideoModel:
     return MobileVOS(config)
 
 
+def _aot(config: AOTConfig | DeAOTConfig) -> VideoModel:
+    from vosmodels.aot.network import AOTNetwork
+
+    return AOTNetwork(config)
+
+
 # The MobileNetV2 models start with soft affinities (key_gain): in one short pair of runs on
 # generated clips they learned more with it. MobileVOS widths: see `mobilevos.py`.
 _MOBILENET_STUDENT = {
@@ -57,6 +64,8 @@ _MOBILENET_STUDENT = {
     "aspp_channels": 144,
     "key_gain": 0.25,
 }
+# AOT-L and DeAOT-L: three layers, and frames that stay in the memory.
+_LARGE = {"layers": 3, "mem_every": 5, "train_mem_every": 2}
 REGISTRY: Mapping[str, Entry] = {
     "stcn": Entry(STCNConfig, {}, _stcn),
     "stcn_mobilenetv2": Entry(
@@ -75,16 +84,14 @@ REGISTRY: Mapping[str, Entry] = {
     "mobilevos_mobilenetv2_noaspp": Entry(
         MobileVOSConfig, {**_MOBILENET_STUDENT, "aspp_channels": None}, _mobilevos
     ),
+    "aott": Entry(AOTConfig, {}, _aot, side=1),
+    "aott_deformable": Entry(AOTConfig, {"deformable": True}, _aot, side=1),
+    "r50_aotl": Entry(AOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1),
+    "deaott": Entry(DeAOTConfig, {}, _aot, side=1),
+    "deaott_deformable": Entry(DeAOTConfig, {"deformable": True}, _aot, side=1),
+    "deaotl": Entry(DeAOTConfig, _LARGE, _aot, side=1),
+    "r50_deaotl": Entry(DeAOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1),
 }
-RESERVED = (
-    "aott",
-    "deaott",
-    "deaotl",
-    "r50_aotl",
-    "r50_deaotl",
-    "deaott_deformable",
-    "aott_deformable",
-)
 
 
 def config(name: str, /, **options: Any) -> BaseModel:
@@ -106,8 +113,6 @@ def entry(name: str) -> Entry:
     """Return the entry of model `name`. Raises InputError as `config` does."""
     if name in REGISTRY:
         return REGISTRY[name]
-    if name in RESERVED:
-        raise InputError(f"model {name!r}: not built yet; there are {', '.join(REGISTRY)}")
     near = difflib.get_close_matches(name, REGISTRY, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(f"model {name!r}: unknown; {hint}There are {', '.join(REGISTRY)}")

@@ -4,19 +4,26 @@ import pytest
 import torch
 from torch import nn
 
-from tests.model_tools import filled, textured_frames
+from tests.model_tools import any_filled, textured_frames
 from vosmodels import registry
-from vosmodels.inference.fold import for_inference
+from vosmodels.inference.fold import NORMS, for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.model import VideoModel
 from vosmodels.spacetime.network import SpaceTimeNetwork
 
 
 def _model(name: str) -> SpaceTimeNetwork:
+    model = _any(name)
+    assert isinstance(model, SpaceTimeNetwork)
+    return model
+
+
+def _any(name: str) -> VideoModel:
     """Regenerated weights, and statistics a fold would notice."""
-    model = filled(name)
+    model = any_filled(name)
     rng = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, NORMS):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.uniform_(-0.2, 0.2, generator=rng)
@@ -24,7 +31,7 @@ def _model(name: str) -> SpaceTimeNetwork:
     return model
 
 
-def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
+def _answers(model: VideoModel, **options: Any) -> torch.Tensor:
     frames = textured_frames(3, 34, 50)
     ids = torch.zeros(34, 50, dtype=torch.int64)
     ids[:16, :28], ids[20:, 22:] = 1, 2
@@ -39,15 +46,16 @@ def _answers(model: SpaceTimeNetwork, **options: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", registry.REGISTRY)
 def test_the_folded_network_answers_as_the_trained_one(name: str):
-    model = _model(name)
+    model = _any(name)
     torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)
 
 
-def test_no_batch_norm_is_left_and_the_trained_network_keeps_its_own():
-    model = _model("mobilevos_mobilenetv2")
+@pytest.mark.parametrize("name", ["mobilevos_mobilenetv2", "deaott"])
+def test_no_batch_norm_is_left_and_the_trained_network_keeps_its_own(name: str):
+    model = _any(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = for_inference(model)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert not any(isinstance(m, NORMS) for m in folded.modules())
     assert not any(p.requires_grad for p in folded.parameters())
     after = model.state_dict()
     assert list(after) == list(before)
@@ -61,9 +69,11 @@ def test_a_batch_norm_without_a_convolution_is_refused():
         for_inference(model)
 
 
-@pytest.mark.parametrize("name", ["stcn_mobilenetv2", "mobilevos_resnet18"])
+@pytest.mark.parametrize(
+    "name", ["stcn_mobilenetv2", "mobilevos_resnet18", "deaott_deformable", "aott"]
+)
 def test_bfloat16_answers_nearly_the_same(name: str):
-    model = _model(name)
+    model = _any(name)
     half = for_inference(model, dtype=torch.bfloat16)
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
     difference = (_answers(half) - _answers(model)).abs()

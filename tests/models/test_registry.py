@@ -27,12 +27,6 @@ def test_an_unknown_name_lists_the_names_and_the_nearest():
         registry.config("mobilevos_mobilnet")
 
 
-@pytest.mark.parametrize("name", registry.RESERVED)
-def test_a_name_that_is_reserved_is_not_built_yet(name: str):
-    with pytest.raises(InputError, match=f"{name}.*not built yet"):
-        registry.build(name)
-
-
 def test_every_wrong_option_is_named_with_the_nearest():
     with pytest.raises(InputError) as caught:
         registry.build(STUDENT, value_chanels=64, queue=0)
