@@ -208,7 +208,7 @@ class MultiheadShortTerm(nn.Module):
         """Attend from query to key and value, all (B, HW, C) -> (B, HW, C)."""
         bias = self.relative_emb_k(to_map(query, size)).flatten(2)  # (B, M 225, HW)
         q, k, v = (to_heads(x, self.heads) for x in (query, key, value))
-        gathered, _ = local_attention(
+        gathered = local_attention(
             q * q.shape[-1] ** -0.5,
             k,
             v,
@@ -288,7 +288,7 @@ class GatedShortTerm(Gated):
     ) -> Tensor:
         """Attend from query to key (B, HW, d) and value (B, HW, C) -> (B, HW, C')."""
         bias = self.relative_emb_k(to_map(query, size)).flatten(2)  # (B, 225, HW)
-        gathered, _ = local_attention(
+        gathered = local_attention(
             (query * query.shape[-1] ** -0.5).unsqueeze(1),
             key.unsqueeze(1),
             value.unsqueeze(1),
