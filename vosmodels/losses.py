@@ -39,14 +39,15 @@ def hardest_mean(per_pixel: Tensor, keep: float) -> Tensor:
     return flat.topk(count, dim=1, sorted=False).values.mean(1)
 
 
-def keep_fraction(progress: float, final: float = 0.15) -> float:
+def keep_fraction(
+    progress: float, final: float = 0.15, *, start: float = 1 / 15, end: float = 7 / 30
+) -> float:
     """Return the fraction of pixels that bootstrapping keeps at `progress` of a stage.
 
-    STCN keeps all pixels for 20,000 of 300,000 iterations, then fewer, linearly, down to 15 % at
-    70,000. Here the same shares of a stage apply: all pixels until progress 1/15, `final` from 7/30
-    on. progress: in [0, 1].
+    All pixels until `start`, then fewer, linearly, down to `final` at `end`; all three are shares
+    of a stage in [0, 1]. STCN keeps all for 20,000 of 300,000 iterations and 15 % from 70,000 on,
+    the default; AOT goes from all at its first iteration to 15 % at half of them.
     """
-    start, end = 20 / 300, 70 / 300
     return 1 - (1 - final) * min(1.0, max(0.0, (progress - start) / (end - start)))
 
 

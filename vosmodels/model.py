@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from vosmodels.types import Clip, Propagator, StepOutput
+
+# encoder: of the frame's encoder, which often starts trained; undecayed: without weight decay
+ParameterKind: TypeAlias = Literal["encoder", "undecayed", "other"]
 
 
 class VideoModel(nn.Module, ABC):
@@ -36,6 +39,10 @@ class VideoModel(nn.Module, ABC):
     def skips_parameters(self) -> bool:
         """Return True if a step may leave a parameter without gradient; DDP must know."""
         return False
+
+    def parameter_kinds(self) -> Mapping[str, ParameterKind]:
+        """Return the kinds of parameters by name; a parameter that is left out is `other`."""
+        return {}
 
     @abstractmethod
     def forward(self, clip: Clip) -> StepOutput:

@@ -210,12 +210,17 @@ class TrainConfig(Section):
     """Training of one trial: steps count after the stem, batch_size over all workers."""
 
     section = "train"
+    added = frozenset(
+        {"optimizer", "lr_min", "encoder_lr", "ema_warmup", "bootstrap_from", "bootstrap_until"}
+    )
     steps: Count = 200
     batch_size: BatchSize = 4
     clip_length: ClipLength = 5  # frames
     max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
     augmentation: Augmentation = "light"  # stcn: the ranges of STCN, for long runs
     crop: Crop = 128  # px
+    # adamw: decay apart from the gradient, none for vectors outside the encoder
+    optimizer: Literal["adam", "adamw"] = "adam"
     lr: Above0 = 1e-4
     eval_every: Positive = 100  # steps
     checkpoint_every: Positive = 100  # steps
@@ -223,15 +228,45 @@ class TrainConfig(Section):
     # auto: bfloat16 on a GPU, off on a CPU
     amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
     ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights
+    ema_warmup: bool = False  # decay from 2/11 up, as AOT: min(ema, (1 + n) / (10 + n)) at step n
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off
     # step: a tenth of lr from decay_at on; cosine, poly: down to a twentieth of it
     schedule: Literal["step", "cosine", "poly"] = "step"
+    lr_min: Above0 | None = None  # of poly, as AOT: from here up to lr, and down to here
+    encoder_lr: Annotated[float, Number, Field(gt=0, le=1)] = 1.0  # share of lr - lr_min
     decay_at: DecayAt = 5 / 6  # share of the steps
-    warmup: Unit = 0.0  # share of the steps over which lr rises from 0
+    warmup: Unit = 0.0  # share of the steps over which lr rises from 0, or from lr_min
     weight_decay: Weight = 1e-7
     bootstrap: Annotated[float, Number, Field(gt=0, le=1)] = (
         0.15  # share of hardest pixels kept at the end
     )
+    # shares of the steps: all pixels until `from`, linearly fewer until `until`; AOT 0 and 0.5
+    bootstrap_from: Unit = 1 / 15
+    bootstrap_until: Unit = Field(default=7 / 30, validate_default=True)
+
+    @field_validator("lr_min")
+    @classmethod
+    def _lowest_rate_is_of_poly(cls, value: float | None, info: ValidationInfo) -> float | None:
+        schedule = info.data.get("schedule")
+        if value is not None and schedule in ("step", "cosine"):
+            raise errors.broken_rule(
+                f"schedule {schedule} has a lowest rate of its own; set schedule: poly, or leave "
+                "lr_min out",
+                keys=("train.lr_min", "train.schedule"),
+            )
+        return value
+
+    @field_validator("bootstrap_until")
+    @classmethod
+    def _bootstrapping_takes_time(cls, value: float, info: ValidationInfo) -> float:
+        start = info.data.get("bootstrap_from")
+        if start is not None and value <= start:
+            raise errors.broken_rule(
+                f"is not after train.bootstrap_from {start:g}",
+                prefix="{value} ",
+                keys=("train.bootstrap_from", "train.bootstrap_until"),
+            )
+        return value
 
 
 class SoupConfig(Section):
@@ -322,6 +357,28 @@ class RunConfig(Section):
                 prefix="",
                 keys=("train.augmentation",),
             )
+        return value
+
+    @field_validator("train", "stages")
+    @classmethod
+    def _lowest_rate_is_lower(cls, value: Any, info: ValidationInfo) -> Any:
+        train = value if info.field_name == "train" else info.data.get("train")
+        lowest = getattr(train, "lr_min", None)
+        if info.field_name == "train":
+            rates = {"train": (value.lr, lowest)}
+            if stem := info.data.get("stem"):
+                rates["stem"] = (stem.lr, lowest)
+        else:
+            stages = enumerate(value or ())
+            rates = {f"stages.{n}": (stage.lr, stage.lr_min or lowest) for n, stage in stages}
+        for key, (rate, least) in rates.items():
+            if rate is not None and least is not None and least > rate:
+                raise errors.broken_rule(
+                    f"lr_min {least:g} is above {key}.lr {rate:g}",
+                    prefix="",
+                    keys=(f"{key}.lr", f"{key}.lr_min", "train.lr_min"),
+                    at=f"{key}.lr",
+                )
         return value
 
     @field_validator("stages")

@@ -11,7 +11,13 @@ from typing import Literal, cast, get_args
 
 from orchestrator.config import RunConfig
 from orchestrator.config.sections import DataConfig, TrainConfig
-from orchestrator.config.stages import STAGE_KEYS, ImagesConfig, StageConfig, VideosConfig
+from orchestrator.config.stages import (
+    OVERRIDES,
+    STAGE_KEYS,
+    ImagesConfig,
+    StageConfig,
+    VideosConfig,
+)
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.davis import DavisDataset
@@ -51,7 +57,10 @@ def staged(config: RunConfig) -> tuple[Stage, ...]:
 
 
 def _stage(config: RunConfig, stage: StageConfig) -> Stage:
-    train = config.train.model_copy(update={key: getattr(stage, key) for key in STAGE_KEYS})
+    update = {key: getattr(stage, key) for key in STAGE_KEYS}
+    own = {key: getattr(stage, key) for key in OVERRIDES}
+    update |= {key: value for key, value in own.items() if value is not None}
+    train = config.train.model_copy(update=update)
     data = config.data
     if stage.data is not None:
         key = "static" if stage.name == "static" else "train"

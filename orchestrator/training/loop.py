@@ -15,6 +15,7 @@ from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Losses
 from orchestrator.training.distributed import Workers
 from orchestrator.training.loader import Batch, Batches, prefetch
+from orchestrator.training.optimizer import group_rate
 from orchestrator.training.precision import autocast
 from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
@@ -52,9 +53,17 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     step: lr, a tenth of it from `decay_at` of the steps on (5/6: STCN decays at 250k of 300k, 125k
     of 150k);
     cosine: from lr to 5 % of it;
-    poly: from lr to 5 % of it, the rest times (1 - progress)^0.9, as AOT (arXiv:2106.02638) goes
-    from 4e-4 to 2e-5. All rise linearly over the first `warmup` share of the steps.
+    poly: from lr to 5 % of it, the rest times (1 - progress)^0.9. All these rise linearly over the
+    first `warmup` share of the steps.
+    poly with lr_min: AOT's schedule (arXiv:2106.02638, its code), linear from lr_min to lr over the
+    w steps of the warm-up, then lr_min + (lr - lr_min) (1 - (step - w) / (steps - w + 1))^0.9.
     """
+    if train.lr_min is not None:
+        rise = train.warmup * train.steps
+        share = step / rise if step < rise else 1.0
+        if step >= rise:
+            share = (1 - (step - rise) / (train.steps - rise + 1)) ** POLY_POWER
+        return train.lr_min + (train.lr - train.lr_min) * share
     progress = step / train.steps
     rising = min(1.0, (step + 1) / max(1.0, train.warmup * train.steps))
     if train.schedule == "cosine":
@@ -97,8 +106,9 @@ def fit(
     throughput, numbers = Throughput(), _Numbers(device)
     with closing(prefetch(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
         for step in steps:
+            rate = learning_rate(train, step)
             for group in state.optimizer.param_groups:
-                group["lr"] = learning_rate(train, step)
+                group["lr"] = group_rate(train, rate, group)
             batch = throughput.take(ahead).to(device)
             losses = _forward(state, module, teacher, distill, train, batch, device)
             norms = _measured_norms(losses, state, workers)
@@ -143,7 +153,12 @@ def _forward(
     norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
     clip, selection = batch.clip, batch.selection
-    keep = keep_fraction(state.step / train.steps, train.bootstrap)
+    keep = keep_fraction(
+        state.step / train.steps,
+        train.bootstrap,
+        start=train.bootstrap_from,
+        end=train.bootstrap_until,
+    )
     seed = seed_of(distill.seed, "model", *clip.samples)
     with drawn_from(seed, device), autocast(train, device):
         teacher_output = distill.teach(teacher, clip) if selection and teacher else None

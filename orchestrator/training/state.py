@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +14,17 @@ from orchestrator.config.sections import TrainConfig
 from orchestrator.training import resume
 from orchestrator.training.distill_step import Trainee
 from orchestrator.training.distributed import Workers
+from orchestrator.training.optimizer import optimizer_of
 
 SCALER = ("scale", "_growth_tracker")  # state of torch's loss scaler
+
+
+def rising_decay(decay: float, update: int) -> float:
+    """Return min(decay, (1 + n) / (10 + n)) of update n, counted from 1      AOT's code
+
+    A long average of short training would hold mostly the weights before it.
+    """
+    return min(decay, (1 + update) / (10 + update))
 
 
 class TrainingState:
@@ -43,18 +52,25 @@ class TrainingState:
     def _begin(self, train: TrainConfig) -> None:
         self.step = 0  # of this stage
         device = next(self.trainee.parameters()).device
-        # A fused optimizer skips a bad step on the device, so the loop need not wait for a GPU.
-        self.optimizer = torch.optim.Adam(
-            self.trainee.parameters(),
-            lr=train.lr,
-            weight_decay=train.weight_decay,
-            fused=device.type == "cuda" or None,
-        )
+        self.optimizer = optimizer_of(self.trainee, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "float16")
         self.average: AveragedModel | None = None
         if train.ema:
             mean = get_ema_multi_avg_fn(train.ema)
+            if train.ema_warmup:
+                mean = self._rising_average(train.ema)
             self.average = AveragedModel(self.trainee.model, multi_avg_fn=mean)
+            if train.ema_warmup:
+                self.average.n_averaged.fill_(1)  # the weights before the first step count too
+
+    def _rising_average(self, decay: float) -> Callable[..., None]:
+        """Return the update of an average whose decay rises with the steps of the stage."""
+
+        def update(average: Sequence[Tensor], weights: Sequence[Tensor], _: Tensor | int) -> None:
+            share = 1 - rising_decay(decay, self.step + 1)
+            torch._foreach_lerp_(list(average), list(weights), share)
+
+        return torch.no_grad()(update)
 
     @property
     def done(self) -> int:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from orchestrator.config import ConfigError, RunConfig, SweepConfig, load, load_run
 from orchestrator.config.fields import NOT_BUILT
 from orchestrator.config.loading import changed
+from orchestrator.planning.datasets import staged
 from orchestrator.planning.trials import trials
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
@@ -481,3 +482,32 @@ def test_words_that_no_path_and_no_section_can_be_are_told(tmp_path: Path, text:
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert f"{path}: {line}" in str(caught.value)
+
+
+def test_a_lowest_rate_is_that_of_poly_and_below_every_rate(tmp_path: Path):
+    path = write(tmp_path, GRID + "train: {schedule: poly, lr: 1e-4, lr_min: 1e-5}\n")
+    assert load(path).train.lr_min == 1e-5
+    assert (
+        "train.lr_min: 1e-05: schedule cosine has a lowest rate"
+        in refused(path, "train.schedule=cosine")[0]
+    )
+    (line,) = refused(path, "train.lr_min=2e-4", "stem.lr=1e-3")
+    assert line.endswith("lr_min 0.0002 is above train.lr 0.0001")
+    assert refused(path, "stem.lr=1e-6")[0].endswith("lr_min 1e-05 is above stem.lr 1e-06")
+
+
+def test_a_stage_has_its_own_lowest_rate_and_decay_or_those_of_train(tmp_path: Path):
+    stages = "[{name: video, steps: 1}, {name: video, steps: 1, lr_min: 2e-5, weight_decay: 0.07}]"
+    train = "train: {schedule: poly, lr_min: 1e-5, weight_decay: 0.03}\n"
+    path = write(tmp_path, f"{GRID}{train}stages: {stages}\n")
+    trained = [(s.train.lr_min, s.train.weight_decay) for s in staged(load(path))]
+    assert trained == [(1e-5, 0.03), (2e-5, 0.07)]
+    assert "lr_min 1e-05 is above stages.0.lr 1e-06" in refused(path, "stages.0.lr=1e-6")[0]
+
+
+def test_bootstrapping_ends_after_it_begins(tmp_path: Path):
+    path = write(tmp_path, GRID)
+    load(path, ["train.bootstrap_from=0", "train.bootstrap_until=0.5"])
+    (line,) = refused(path, "train.bootstrap_from=0.5")
+    assert "0.233333" in line
+    assert "is not after train.bootstrap_from 0.5" in line

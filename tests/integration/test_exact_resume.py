@@ -29,6 +29,15 @@ VARIANTS: dict[str, dict[str, object]] = {
     "clipped": {"clip_norm": 1.0, "schedule": "cosine", "warmup": 0.3, "weight_decay": 1e-3},
     "averaged": {"ema": 0.9},
     "float16": {"amp": "float16"},
+    "grouped": {
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        "encoder_lr": 0.1,
+        "schedule": "poly",
+        "lr_min": 1e-4,
+        "ema": 0.9,
+        "ema_warmup": True,
+    },
 }
 EACH = pytest.mark.parametrize("prepared", list(VARIANTS), indirect=True)
 PLAIN = pytest.mark.parametrize("prepared", ["plain"], indirect=True)

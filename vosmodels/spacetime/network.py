@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from vosmodels.backbones import KeyEncoder, ValueEncoder
-from vosmodels.model import VideoModel
+from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
 from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot, readout
@@ -97,6 +97,12 @@ class SpaceTimeNetwork(VideoModel):
     def z_channels(self) -> int:
         """Return the number of channels of z."""
         return self.decoder.pred.in_channels
+
+    def parameter_kinds(self) -> Mapping[str, ParameterKind]:
+        """Name the key encoder's parameters, which see frames alone."""
+        return dict.fromkeys(
+            (f"key_encoder.{name}" for name, _ in self.key_encoder.named_parameters()), "encoder"
+        )
 
     def adapt_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Grow the mask stem of weights that were trained without the other objects' mask.
