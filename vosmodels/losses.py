@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IGNORED = 255  # label of pixels without truth, as in DAVIS and Pascal VOC
+
 
 def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
     """Set the logits of absent object slots to -inf.
@@ -20,9 +22,11 @@ def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> 
     """CE + epsilon (1 - p_target), per pixel      Poly-1, arXiv:2204.12511, eq. 6
 
     MobileVOS names its loss "poly cross entropy" and gives no epsilon; 1 is Poly-1's default.
-    logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W). epsilon = 0 is cross-entropy.
+    logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W). epsilon = 0 is cross-entropy. Pixels
+    of label IGNORED have loss 0, and no gradient; with 256 classes that label is a class.
     """
-    entropy = F.cross_entropy(logits.float(), target, reduction="none")
+    ignored = IGNORED if logits.shape[1] <= IGNORED else -100
+    entropy = F.cross_entropy(logits.float(), target, reduction="none", ignore_index=ignored)
     return entropy + epsilon * (1 - torch.exp(-entropy))
 
 
@@ -61,3 +65,21 @@ def soft_jaccard(probability: Tensor, target: Tensor) -> Tensor:
     p, y = probability.float().flatten(1), target.float().flatten(1)
     overlap = (p * y).sum(1)
     return 1 - (overlap + 1) / (p.sum(1) + y.sum(1) - overlap + 1)
+
+
+def class_jaccard(probability: Tensor, target: Tensor) -> Tensor:
+    """mean over present c of 1 - sum p_c y_c / (sum (p_c + y_c - p_c y_c) + 1e-6)     AOT's code
+
+    The Tversky loss of alpha = beta = 1. A class, background included, is present where the target
+    shows it; pixels of label IGNORED count nowhere. probability p (M, C, H, W) in [0, 1], target
+    (M, H, W) int64 with y_c = (target = c) -> (M,) in [0, 1]; 0 for an item without any class.
+    """
+    classes = probability.shape[1]
+    known = (target < classes)[:, None]  # (M, 1, H, W)
+    ids = torch.arange(classes, device=target.device)[:, None, None]
+    y = (target[:, None] == ids).float()  # (M, C, H, W)
+    p = probability.float() * known
+    overlap, sizes = (p * y).sum((2, 3)), y.sum((2, 3))  # (M, C)
+    loss = 1 - overlap / (p.sum((2, 3)) + sizes - overlap + 1e-6)
+    present = sizes > 0
+    return (loss * present).sum(1) / present.sum(1).clamp_min(1)

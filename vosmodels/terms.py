@@ -16,7 +16,13 @@ from torch import Tensor
 from vosmodels.distillation.correlation import correlation_loss
 from vosmodels.distillation.logits import logit_loss
 from vosmodels.distillation.pixels import Selection, object_masks
-from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft_jaccard
+from vosmodels.losses import (
+    class_jaccard,
+    hardest_mean,
+    mask_absent,
+    poly_cross_entropy,
+    soft_jaccard,
+)
 from vosmodels.types import Clip, CorrelationMethod, CorrelationNorm, Direction, StepOutput
 
 OBJECT_OR_REST = 2  # classes of a pixel's label
@@ -85,11 +91,14 @@ class Term:
     needs: frozenset[Needs] = frozenset()
 
 
-def cross_entropy(weight: float) -> Term:
-    """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame)."""
+def cross_entropy(weight: float, *, poly: float = 1.0) -> Term:
+    """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame).
+
+    poly: epsilon of `poly_cross_entropy`; 0 is AOT's and STCN's cross-entropy.
+    """
 
     def value(view: StepView) -> SumAndCount:
-        losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1))
+        losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1), poly)
         per_item = hardest_mean(losses, view.keep)
         return per_item.sum(), len(per_item)
 
@@ -109,6 +118,17 @@ def dice(weight: float) -> Term:
         probability = view.logits.float().softmax(2)[:, :, 1:]  # (B, T-1, N, H, W)
         planes = object_masks(truth, slots).flatten(0, 2)
         return soft_jaccard(probability.flatten(0, 2), planes).sum(), present.sum() * frames
+
+    needs: frozenset[Needs] = frozenset({"labels"})
+    return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)
+
+
+def jaccard_of_classes(weight: float) -> Term:
+    """Return AOT's soft Jaccard term, background included; an item is a (clip, frame)."""
+
+    def value(view: StepView) -> SumAndCount:
+        per_item = class_jaccard(view.flat.float().softmax(1), view.truth.flatten(0, 1))
+        return per_item.sum(), len(per_item)
 
     needs: frozenset[Needs] = frozenset({"labels"})
     return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)

@@ -129,15 +129,17 @@ class LossConfig(Section):
     """
 
     section = "loss"
-    added = frozenset({"ce"})
+    added = frozenset({"ce", "poly", "jaccard"})
     method: CorrelationMethod = "auto"
     omega: Unit = Field(default=0.95, validate_default=True)
     tau: Above0 = 0.1
     sampling: Sampling = "boundary"
     ce: Weight = 1.0  # cross-entropy with the labels; 0: labels after the first frame are not read
+    poly: Weight = 1.0  # epsilon of poly cross-entropy; 0: cross-entropy
     logit: Weight = 1.0
     representation: Weight = 1.0
     dice: Weight = 0.0
+    jaccard: Literal["objects", "classes"] = "objects"  # what dice is a mean over; classes: as AOT
     kl: Direction = "forward"
     kl_pixels: LogitPixels = "same"  # same: as sampling, random: all
     tau_squared: bool = False  # scale by tau^2 as Hinton et al. do; the paper does not
@@ -150,9 +152,10 @@ class LossConfig(Section):
         """Return the terms of weight above 0, in the order in which they are summed."""
         from vosmodels import terms  # here, since it loads torch, which reading a file needs not
 
+        jaccard = terms.dice if self.jaccard == "objects" else terms.jaccard_of_classes
         every = (
-            terms.cross_entropy(self.ce),
-            terms.dice(self.dice),
+            terms.cross_entropy(self.ce, poly=self.poly),
+            jaccard(self.dice),
             terms.logit(self.logit, tau=self.tau, direction=self.kl, tau_squared=self.tau_squared),
             terms.correlation(
                 self.representation, omega=self.omega, method=self.method, norm=self.norm
@@ -199,8 +202,9 @@ class StemConfig(Section):
 
     section = "stem"
     steps: Count = 100
-    # cross_entropy: from masks alone; distill: `loss` as written, so from the teacher too
-    loss: Literal["cross_entropy", "distill"] = "cross_entropy"
+    # From masks alone, with weight 1 (cross_entropy) or loss.ce (supervised) of the cross-entropy;
+    # distill: `loss` as written, so from the teacher too.
+    loss: Literal["cross_entropy", "supervised", "distill"] = "cross_entropy"
     batch_size: BatchSize | None = None
     crop: Crop | None = None  # px
     lr: Above0 | None = None
@@ -326,6 +330,20 @@ class RunConfig(Section):
                 keys=[f"loss.{key}" for key in weights],
             )
         models.check_features(value.representation, cls._models(info, "student", "teacher"))
+        return value
+
+    @field_validator("stem")
+    @classmethod
+    def _stem_has_a_loss(cls, value: StemConfig, info: ValidationInfo) -> StemConfig:
+        loss = info.data.get("loss")
+        if value.loss == "supervised" and loss and not (loss.ce or loss.dice):
+            raise errors.broken_rule(
+                "loss supervised: loss.ce and loss.dice are 0; raise one of them, or take "
+                "stem.loss=cross_entropy",
+                prefix="",
+                keys=("stem.loss", "loss.ce", "loss.dice"),
+                at="stem.loss",
+            )
         return value
 
     @field_validator("stem", "train", "stages")

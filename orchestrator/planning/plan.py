@@ -129,7 +129,7 @@ class _Planner:
             *first, last = staged(config)
             last = replace(last, train=last.train.model_copy(update={"steps": steps}))
             stages = [*first, last]
-        return self._start("teacher", config, stages, self._supervised(), None)
+        return self._start("teacher", config, stages, self._supervised(config), None)
 
     def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
         """Plan a stem from the point's student, data and stem; train and loss are as written."""
@@ -139,12 +139,17 @@ class _Planner:
             stages = staged(point.model_copy(update={"train": self.written.train}))[:-1]
         return self._start("stem", point, stages, self._stem_loss(point), teacher)
 
-    def _supervised(self) -> LossConfig:
-        """Return the loss of labels alone: cross-entropy, and the Jaccard term as written."""
-        return LossConfig(logit=0.0, representation=0.0, dice=self.written.loss.dice)
+    def _supervised(self, config: RunConfig) -> LossConfig:
+        """Return the loss of labels alone: the terms as written, cross-entropy as stem.loss says.
+
+        A trial may leave the cross-entropy out; its stem does so with `supervised` alone.
+        """
+        keys = {"dice", "jaccard", "poly"} | ({"ce"} if config.stem.loss == "supervised" else set())
+        loss = self.written.loss
+        return LossConfig(logit=0.0, representation=0.0, **{k: getattr(loss, k) for k in keys})
 
     def _stem_loss(self, point: RunConfig) -> LossConfig:
-        return self.written.loss if point.stem.loss == "distill" else self._supervised()
+        return self.written.loss if point.stem.loss == "distill" else self._supervised(point)
 
     def _started_with(self, config: RunConfig, steps: int) -> Stage:
         """Return the only stage of a teacher or stem where no stages are listed.
@@ -177,7 +182,7 @@ class _Planner:
             "seed": config.seed,
             **self._common(config, stages),
         }
-        if loss != self._supervised():
+        if loss != LossConfig(logit=0.0, representation=0.0, dice=loss.dice):
             shaped_by["loss"] = loss
             if loss.needs_teacher and teacher:
                 needs["teacher"] = teacher.key

@@ -65,6 +65,8 @@ def idle_keys(config: SweepConfig) -> list[str]:
             ("omega", "method", "norm", "z"),
             (any(loss.representation > 0 for loss in losses), "loss.representation is 0"),
         ),
+        "jaccard": (any(loss.dice > 0 for loss in losses), "loss.dice is 0"),
+        "poly": (any(loss.ce > 0 for loss in losses), "loss.ce is 0"),
         "sampling": (
             any(loss.needs_teacher for loss in losses),
             "loss.logit and loss.representation are 0",

@@ -511,3 +511,9 @@ def test_bootstrapping_ends_after_it_begins(tmp_path: Path):
     (line,) = refused(path, "train.bootstrap_from=0.5")
     assert "0.233333" in line
     assert "is not after train.bootstrap_from 0.5" in line
+
+
+def test_a_stem_of_labels_needs_a_loss_of_labels(tmp_path: Path):
+    path = write(tmp_path, GRID + "stem: {loss: supervised}\nloss: {ce: 0}\n")
+    assert refused(path)[0].startswith("stem.loss: loss supervised: loss.ce and loss.dice are 0")
+    assert load(path, ["loss.dice=0.5"]).stem.loss == "supervised"

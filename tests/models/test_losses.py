@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from vosmodels.losses import (
+    IGNORED,
+    class_jaccard,
     hardest_mean,
     keep_fraction,
     mask_absent,
@@ -44,6 +46,44 @@ def test_hardest_mean_is_the_mean_of_the_sorted_tail():
 )
 def test_keep_fraction_is_stcns_schedule_as_fractions_of_300k(iteration, kept):
     assert keep_fraction(iteration / 300_000) == pytest.approx(kept)
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"), [(0, 1.0), (20_000, 0.66), (50_000, 0.15), (90_000, 0.15)]
+)
+def test_keep_fraction_from_the_first_step_to_half_of_them_is_aots(step, kept):
+    assert keep_fraction(step / 100_000, start=0, end=0.5) == pytest.approx(kept)
+
+
+def test_an_ignored_pixel_has_no_loss_and_no_gradient_and_counts_as_a_pixel():
+    logits = torch.zeros(1, 3, 1, 4, requires_grad=True)
+    target = torch.tensor([[[0, 1, 2, IGNORED]]])
+    loss = hardest_mean(poly_cross_entropy(logits, target, epsilon=0), 1.0)
+    assert loss.item() == pytest.approx(3 * math.log(3) / 4)
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).any(1).tolist() == [[[True, True, True, False]]]
+
+
+def test_of_256_classes_the_last_is_not_ignored():
+    target = torch.full((1, 1, 1), IGNORED)
+    loss = poly_cross_entropy(torch.zeros(1, 256, 1, 1), target, epsilon=0)
+    assert loss.item() == pytest.approx(math.log(256))
+
+
+def test_class_jaccard_is_the_mean_over_the_classes_that_are_there():
+    """Half of 4 known pixels are class 0, half class 2; class 1 and an ignored pixel count not."""
+    p = torch.tensor([0.5, 0.25, 0.25])[None, :, None, None].expand(1, 3, 1, 5)
+    target = torch.tensor([[[0, 0, 2, 2, IGNORED]]])
+    first = 1 - 2 * 0.5 / (4 * 0.5 + 2 - 2 * 0.5)
+    third = 1 - 2 * 0.25 / (4 * 0.25 + 2 - 2 * 0.25)
+    assert class_jaccard(p, target).item() == pytest.approx((first + third) / 2, rel=1e-5)
+
+
+def test_class_jaccard_is_0_for_the_truth_itself_and_for_nothing_known():
+    target = torch.tensor([[[0, 1], [2, 0]], [[IGNORED] * 2] * 2])
+    truth = torch.stack([(target == c).float() for c in range(3)], 1)
+    assert class_jaccard(truth, target).tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_soft_jaccard_of_a_hard_mask_is_one_minus_iou():

@@ -137,6 +137,27 @@ def test_teacher_and_stem_learn_from_masks_alone():
         assert job.loss.logit == job.loss.representation == 0
 
 
+def test_a_stem_of_labels_takes_the_weight_of_the_cross_entropy_where_it_is_asked_to():
+    loss = {"ce": 0.5, "dice": 0.5, "poly": 0.0, "jaccard": "classes"}
+    stem = {"batch_size": 4, "crop": 64, "lr": 1e-3}
+    plain, supervised = (
+        plan(loss=loss, stem=stem | {"loss": word}) for word in ("cross_entropy", "supervised")
+    )
+    for made, weight in ((plain, 1.0), (supervised, 0.5)):
+        for job in made.rounds[0]:
+            terms = (job.loss.ce, job.loss.dice, job.loss.poly, job.loss.jaccard)
+            assert terms == (weight, 0.5, 0.0, "classes"), job.role
+    halved = plan(loss={"dice": 0.5}, stem=stem)
+    assert len({key for made in (plain, supervised, halved) for key in keys(made.rounds[0])}) == 6
+
+
+def test_teacher_and_stem_have_the_keys_of_earlier_versions(monkeypatch):
+    for module in (datasets, protocol):
+        monkeypatch.setattr(module, "fingerprint", lambda data, split: f"content of {split}")
+    found = keys(plan(loss={"dice": 0.5, "ce": 0.25}).rounds[0])
+    assert found == ["a1f70bb725c5103c", "f95411b94d6010db"]
+
+
 def test_a_file_of_weights_counts_by_its_content(tmp_path):
     def with_file(name, content):
         path = tmp_path / name

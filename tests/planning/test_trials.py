@@ -120,6 +120,9 @@ def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat()
         ("loss.tau", {"logit": 0.0}, "loss.logit is 0"),
         ("loss.tau", {"logit": 1.0}, None),
         ("loss.norm", {"representation": 0.0}, "loss.representation is 0"),
+        ("loss.jaccard", {"dice": 0.0}, "loss.dice is 0"),
+        ("loss.poly", {"ce": 0.0}, "loss.ce is 0"),
+        ("loss.poly", {"dice": 0.0}, None),
         ("loss.sampling", {"logit": 0.0, "representation": 0.0}, "are 0 in every trial"),
         ("loss.boundary_width", {"sampling": "all"}, "all pixels are compared"),
         ("loss.boundary_width", {"sampling": "all", "kl_pixels": "boundary"}, None),
@@ -129,6 +132,8 @@ def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat()
 def test_a_swept_key_that_no_trial_reads_is_named(key: str, loss: Any, idle: str | None):
     swept_values: dict[str, list[Any]] = {
         "loss.tau": [0.1, 1.0],
+        "loss.jaccard": ["objects", "classes"],
+        "loss.poly": [0.0, 1.0],
         "loss.norm": ["n"],
         "loss.boundary_width": [1, 2],
     }

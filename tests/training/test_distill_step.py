@@ -72,6 +72,23 @@ def test_an_absent_slot_counts_for_nothing():
     assert int(run(loss, clip, teacher)[0].counts["dice"]) == 8
 
 
+def test_aots_loss_is_cross_entropy_and_the_jaccard_of_the_classes_of_each_frame():
+    alone = batch(SquareClips(objects=1), 0, 2)
+    present = torch.tensor([[True, False]] * 2)  # the second slot takes no probability
+    clip = type(alone)(alone.frames, alone.masks, present, alone.samples)
+    loss = LossConfig(logit=0, representation=0, ce=0.5, poly=0, dice=0.5, jaccard="classes")
+    losses, _ = run(loss, clip)
+    logits, truth = TinyModel()(alone).logits.flatten(0, 1), alone.masks[:, 1:].flatten(0, 1)
+    entropy = torch.nn.functional.cross_entropy(logits, truth, reduction="none").mean((1, 2))
+    p, y = logits.softmax(1), torch.stack([truth == c for c in (0, 1)], 1).float()
+    shared = (p * y).sum((2, 3))
+    jaccard = 1 - shared / ((p + y).sum((2, 3)) - shared)  # (clips and frames, classes)
+    torch.testing.assert_close(losses.sums["ce"], entropy.sum())
+    torch.testing.assert_close(losses.sums["dice"], jaccard.mean(1).sum())
+    assert losses.weights == {"ce": 0.5, "dice": 0.5}
+    assert losses.counts == {"ce": 4, "dice": 4}
+
+
 def test_the_correlation_term_is_the_loss_of_every_object_and_frame_alone():
     clip = two_objects()
     teacher, embedding = TinyModel(channels=6, seed=9), make_embedding(4, 6, seed=0)
