@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
@@ -44,12 +44,30 @@ class VideoModel(nn.Module, ABC):
         """Return the kinds of parameters by name; a parameter that is left out is `other`."""
         return {}
 
-    @abstractmethod
-    def forward(self, clip: Clip) -> StepOutput:
-        """Predict frames 1..T-1 of a training clip, whose frame 0 has its mask given."""
+    @property
+    def watchable(self) -> tuple[str, ...]:
+        """Names of the intermediates that `watch` may ask for, see `types.StepOutput.named`."""
+        return ()
+
+    def check_watched(self, watch: Collection[str]) -> None:
+        """Raise ValueError that names what there is, on a name that is not watchable."""
+        unknown = [name for name in watch if name not in self.watchable]
+        if unknown:
+            there = f"there are {', '.join(self.watchable)}" if self.watchable else "there is none"
+            raise ValueError(
+                f"{self.name} has no intermediate {', '.join(unknown)} to watch; {there}"
+            )
 
     @abstractmethod
-    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+    def forward(self, clip: Clip, *, watch: Collection[str] = ()) -> StepOutput:
+        """Predict frames 1..T-1 of a training clip, whose frame 0 has its mask given.
+
+        watch: names of the intermediates to return in `named`, and of no others. Raises ValueError
+        on a name that is not `watchable`.
+        """
+
+    @abstractmethod
+    def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
         """Do as `forward`; with `given_masks` past masks are the clip's, not predicted."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from vosmodels.aot.configs import AOTConfig, DeAOTConfig
+from vosmodels.aot.configs import AOTConfig, DeAOTConfig, watchable
 from vosmodels.errors import InputError
 from vosmodels.spacetime.configs import MobileVOSConfig, STCNConfig
 
@@ -28,6 +28,7 @@ class Entry:
     model    builds it from its config
     side     sides of training clips are 16 k + side
     features whether its output has z, a feature map per object, which some losses compare
+    watchable  names of the intermediates that the model of a config can return
     """
 
     config: type[BaseModel]
@@ -35,6 +36,7 @@ class Entry:
     model: Callable[[Any], VideoModel]
     side: int = 0
     features: bool = True
+    watchable: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
 
 def _stcn(config: STCNConfig) -> VideoModel:
@@ -84,13 +86,19 @@ REGISTRY: Mapping[str, Entry] = {
     "mobilevos_mobilenetv2_noaspp": Entry(
         MobileVOSConfig, {**_MOBILENET_STUDENT, "aspp_channels": None}, _mobilevos
     ),
-    "aott": Entry(AOTConfig, {}, _aot, side=1),
-    "aott_deformable": Entry(AOTConfig, {"deformable": True}, _aot, side=1),
-    "r50_aotl": Entry(AOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1),
-    "deaott": Entry(DeAOTConfig, {}, _aot, side=1),
-    "deaott_deformable": Entry(DeAOTConfig, {"deformable": True}, _aot, side=1),
-    "deaotl": Entry(DeAOTConfig, _LARGE, _aot, side=1),
-    "r50_deaotl": Entry(DeAOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1),
+    "aott": Entry(AOTConfig, {}, _aot, side=1, watchable=watchable),
+    "aott_deformable": Entry(AOTConfig, {"deformable": True}, _aot, side=1, watchable=watchable),
+    "r50_aotl": Entry(
+        AOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1, watchable=watchable
+    ),
+    "deaott": Entry(DeAOTConfig, {}, _aot, side=1, watchable=watchable),
+    "deaott_deformable": Entry(
+        DeAOTConfig, {"deformable": True}, _aot, side=1, watchable=watchable
+    ),
+    "deaotl": Entry(DeAOTConfig, _LARGE, _aot, side=1, watchable=watchable),
+    "r50_deaotl": Entry(
+        DeAOTConfig, {**_LARGE, "backbone": "resnet50"}, _aot, side=1, watchable=watchable
+    ),
 }
 
 

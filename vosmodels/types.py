@@ -87,7 +87,12 @@ class StepOutput:
 
     logits (B, T-1, N+1, H, W): soft-aggregated, channel 0 is background;
     z (B, T-1, N, C, H/4, W/4): decoder output before the prediction convolution, None for a model
-    without a feature map per object; named: further intermediates by name, for other losses.
+    without a feature map per object.
+    named: the intermediates that were asked for (`VideoModel.forward`, watch), for other losses.
+    ATTENTION.PART.LAYER names an attention (long: over the memory, self: within the frame), its
+    part (visual, id: halves of the output of a model with two streams; output: all of it; weights:
+    after the softmax) and its layer, from 1: (B, T-1, HW, d), rows at stride 16; weights
+    (B, T-1, HW, keys), or with heads (B, T-1, heads HW, keys).
     """
 
     logits: Tensor

@@ -7,8 +7,8 @@ import torch
 
 from tests.model_tools import any_filled, aot_network, textured_frames
 from vosmodels import registry
+from vosmodels.aot.configs import REFERENCE_LOGITS
 from vosmodels.aot.deformable import OffsetNetwork
-from vosmodels.aot.network import REFERENCE_LOGITS
 from vosmodels.types import Clip
 
 TOTALS = {  # public models, of their authors' table
@@ -187,7 +187,9 @@ def test_the_branches_are_the_halves_of_the_output():
 
 
 def test_an_unknown_intermediate_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"deaott has no intermediate 'self\.id\.2'; there are "):
+    with pytest.raises(
+        ValueError, match=r"deaott has no intermediate self\.id\.2 to watch; there are long\."
+    ):
         registry.outline("deaott")(_meta_clip(), watch=["self.id.2"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,30 @@ class StandInConfig(BaseModel, frozen=True, extra="forbid"):
 
     channels: int = 8
     drop: float = 0.1
+    layers: int = 1  # attentions, one after the other
+
+
+def watchable(config: StandInConfig) -> tuple[str, ...]:
+    """Names of the intermediates that the model of a config can return."""
+    parts = ("visual", "id", "output", "weights")
+    return tuple(f"self.{part}.{n + 1}" for n in range(config.layers) for part in parts)
+
+
+class Attention(nn.Module):
+    """Self-attention with one matrix of weights for two streams: colours and identities."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(channels, channels)
+        self.visual = nn.Linear(channels, channels)
+        self.id = nn.Linear(SLOTS, channels)
+
+    def forward(self, x: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """x (B, HW, C), ids (B, HW, SLOTS) -> the parts by name, (B, HW, ...)."""
+        key = self.key(x)
+        weights = (key @ key.mT / key.shape[-1] ** 0.5).softmax(-1)
+        parts = {"visual": weights @ self.visual(x), "id": weights @ self.id(ids)}
+        return {**parts, "output": torch.cat(list(parts.values()), -1), "weights": weights}
 
 
 class FrozenNorm(nn.Module):
@@ -53,8 +78,8 @@ class StandInState:
 class StandIn(VideoModel):
     """Predicts a frame from its colours and the masks before it, all objects at once.
 
-    Pads to sides of 16 k + 1, has no feature map per object, a parameter that nothing reads,
-    dropout, and a norm without parameters.
+    Pads to sides of 16 k + 1, has no feature map per object, attentions at stride 16, a parameter
+    that nothing reads, dropout, and a norm without parameters.
     """
 
     mean: Tensor
@@ -68,6 +93,7 @@ class StandIn(VideoModel):
         self.stem = nn.Conv2d(3 + SLOTS, config.channels, 3, padding=1)
         self.norm = FrozenNorm(config.channels)
         self.dropout = nn.Dropout(config.drop)
+        self.attentions = nn.ModuleList(Attention(config.channels) for _ in range(config.layers))
         self.head = nn.Conv2d(config.channels, SLOTS + 1, 3, padding=1)
         self.unread = nn.Parameter(torch.ones(2))
         self.register_buffer("mean", torch.full((3, 1, 1), 0.45), persistent=False)
@@ -76,30 +102,49 @@ class StandIn(VideoModel):
     def skips_parameters(self) -> bool:
         return True
 
+    @property
+    def watchable(self) -> tuple[str, ...]:
+        return watchable(self.options)
+
     def logits(self, frame: Tensor, masks: Tensor) -> Tensor:
         """frame (B, 3, H, W), masks (B, N, H, W) -> (B, N+1, H, W)."""
+        return self.step(frame, masks)[0]
+
+    def step(self, frame: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Do as `logits`; return the intermediates by name too, (B, HW, ...)."""
         n = masks.shape[1]
         slots = functional.pad(masks, (0, 0, 0, 0, 0, SLOTS - n))
         # Inputs come as float32; a copy for inference may hold another type.
         x = torch.cat([frame - self.mean, slots], 1).to(self.stem.weight.dtype)
         hidden = self.dropout(functional.relu(self.norm(self.stem(x))))
-        out: Tensor = self.head(hidden).float()
-        return out[:, : n + 1]
+        tokens, ids = (y[..., ::SIDE, ::SIDE].flatten(2).mT for y in (hidden, slots.to(x)))
+        seen: dict[str, Tensor] = {}
+        for layer, attention in enumerate(self.attentions):
+            parts = attention(tokens, ids)
+            tokens = tokens + parts["visual"] + parts["id"]
+            seen |= {f"self.{part}.{layer + 1}": value for part, value in parts.items()}
+        coarse = tokens.mT.unflatten(2, hidden[..., ::SIDE, ::SIDE].shape[2:])
+        out: Tensor = self.head(hidden + functional.interpolate(coarse, hidden.shape[2:])).float()
+        return out[:, : n + 1], seen
 
-    def forward(self, clip: Clip) -> StepOutput:
-        return self.roll(clip, given_masks=False)
+    def forward(self, clip: Clip, *, watch: Collection[str] = ()) -> StepOutput:
+        return self.roll(clip, given_masks=False, watch=watch)
 
-    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+    def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
+        self.check_watched(watch)
         if any(side % SIDE != 1 for side in clip.frames.shape[-2:]):
             raise ValueError(f"a clip of {tuple(clip.frames.shape)}: sides are 16 k + 1")
         n = clip.present.shape[1]
-        masks, logits = _planes(clip.masks[:, 0], n), []
+        masks, logits, seen = _planes(clip.masks[:, 0], n), [], []
         for t in range(1, clip.frames.shape[1]):
-            logits.append(self.logits(clip.frames[:, t], masks))
+            predicted, parts = self.step(clip.frames[:, t], masks)
+            logits.append(predicted)
+            seen.append(parts)
             masks = logits[-1].softmax(1)[:, 1:]
             if given_masks:
                 masks = _planes(clip.masks[:, t], n)
-        return StepOutput(torch.stack(logits, 1), None, {"masks": masks})
+        named = {name: torch.stack([parts[name] for parts in seen], 1) for name in watch}
+        return StepOutput(torch.stack(logits, 1), None, named)
 
     def propagator(self, *args: Any, **options: Any) -> StandInPropagator:
         if args or options:
@@ -150,4 +195,4 @@ def _planes(ids: Tensor, objects: int) -> Tensor:
     return torch.stack([(ids == i).float() for i in range(1, objects + 1)], 1)
 
 
-ENTRY = Entry(StandInConfig, {}, StandIn, side=1, features=False)
+ENTRY = Entry(StandInConfig, {}, StandIn, side=1, features=False, watchable=watchable)

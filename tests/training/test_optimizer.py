@@ -51,13 +51,13 @@ class Parts(VideoModel):
         encoder = [f"encoder.{name}" for name, _ in self.encoder.named_parameters()]
         return {**dict.fromkeys(encoder, "encoder"), "table": "undecayed"}
 
-    def forward(self, clip):
+    def forward(self, clip, *, watch=()):
         x = self.stem(clip.frames.flatten(0, 1))
         x = self.encoder["norm"](self.encoder["conv"](x)) + self.table
         frames = x.unflatten(0, clip.frames.shape[:2])
         return self.net(type(clip)(frames, clip.masks, clip.present, clip.samples))
 
-    def roll(self, clip, *, given_masks):
+    def roll(self, clip, *, given_masks, watch=()):
         raise NotImplementedError
 
     def propagator(self, *args, **options):

@@ -91,6 +91,27 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+REFERENCE_LOGITS = "reference.logits"
+
+
+def watchable(config: AOTConfig | DeAOTConfig) -> tuple[str, ...]:
+    """Return the names of intermediates that a model returns on request.
+
+    Those of `StepOutput.named`, and reference.logits (B, 1, N+1, H, W): of frame 0, which AOT
+    trains too.
+    """
+    parts = ["output", "weights"]
+    if isinstance(config, DeAOTConfig):
+        parts += ["visual", "id"]
+    names = [
+        f"{attention}.{part}.{layer}"
+        for layer in range(1, config.layers + 1)
+        for attention in ("long", "self")
+        for part in parts
+    ]
+    return (*names, REFERENCE_LOGITS)
+
+
 def check_groups(deformable: bool, groups: int, offset_channels: int, *resampled: int) -> None:
     """Raise ValueError where offset groups do not divide the channels that they partition.
 

@@ -6,14 +6,14 @@ Objects take identities from a bank of embeddings, so one pass serves as many as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vosmodels.aot.attention import to_map, to_tokens
-from vosmodels.aot.configs import AOTConfig, DeAOTConfig
+from vosmodels.aot.configs import REFERENCE_LOGITS, AOTConfig, DeAOTConfig, watchable
 from vosmodels.aot.decoder import FPNDecoder, resized
 from vosmodels.aot.encoder import AOTEncoder, DilatedMobileNetV2, Encoded, ResNet50
 from vosmodels.aot.propagation import (
@@ -26,7 +26,7 @@ from vosmodels.aot.propagation import (
     Watch,
 )
 from vosmodels.aot.propagator import AOTPropagator
-from vosmodels.model import VideoModel
+from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.types import Clip, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -34,7 +34,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDE = 16
 PATCH = 17  # kernel of the identity bank
 ABSENT = -1e10  # logit of an identity that no object has
-REFERENCE_LOGITS = "reference.logits"  # name of the given frame's own logits, see `watchable`
+UNDECAYED = ("relative_emb_v", "mask_token")  # tables of positions and places
 
 
 class AOTNetwork(VideoModel):
@@ -88,23 +88,18 @@ class AOTNetwork(VideoModel):
 
     @property
     def watchable(self) -> tuple[str, ...]:
-        """Return the names of intermediates that `forward` returns on request.
+        """Return the names of intermediates that `forward` returns on request."""
+        return watchable(self.config)
 
-        ATTENTION.PART.LAYER, each (B, T-1, hw, C): attention long or self; part output, the values
-        before gate and projection, in DeAOT also its halves visual and id, or weights, those of the
-        softmax, (B, T-1, M hw, keys). reference.logits: (B, 1, N+1, H, W), of frame 0, which AOT
-        trains too.
-        """
-        parts = ["output", "weights"]
-        if isinstance(self.config, DeAOTConfig):
-            parts += ["visual", "id"]
-        names = [
-            f"{attention}.{part}.{layer}"
-            for layer in range(1, self.config.layers + 1)
-            for attention in ("long", "self")
-            for part in parts
-        ]
-        return (*names, REFERENCE_LOGITS)
+    def parameter_kinds(self) -> Mapping[str, ParameterKind]:
+        """Name the encoder's parameters, and matrices that are not decayed, as in AOT's code."""
+        kinds: dict[str, ParameterKind] = {}
+        for name, _ in self.named_parameters():
+            if name.startswith("encoder."):
+                kinds[name] = "encoder"
+            elif name.startswith("decoder.conv_out.") or name.endswith(UNDECAYED):
+                kinds[name] = "undecayed"
+        return kinds
 
     def encode(self, frames: Tensor) -> Encoded:
         """Encode frames (B, 3, H, W) in [0, 1], sides 16 k + 1."""
@@ -149,7 +144,7 @@ class AOTNetwork(VideoModel):
         bank = torch.arange(self.config.objects + 1, device=ids.device)
         return taken.unsqueeze(1) == bank[:, None, None]
 
-    def forward(self, clip: Clip, watch: Collection[str] = ()) -> StepOutput:
+    def forward(self, clip: Clip, *, watch: Collection[str] = ()) -> StepOutput:
         """Segment the later frames of a clip, whose first frame has its mask given.
 
         Frame t reads the memory of frame 0, of every `train_mem_every`-th frame and of frame t - 1,
@@ -217,12 +212,7 @@ class AOTNetwork(VideoModel):
                 f"a clip of {slots} objects: {self.name} trains {self.config.objects} at once; "
                 "lower data.max_objects"
             )
-        unknown = [name for name in watch if name not in self.watchable]
-        if unknown:
-            raise ValueError(
-                f"{self.name} has no intermediate {unknown[0]!r}; there are "
-                f"{', '.join(self.watchable)}"
-            )
+        self.check_watched(watch)
 
     def _places(self, clip: Clip) -> Tensor:
         """Choose the bank's identity of each slot, (B, 1 + N): 0, then 1..N or random ones."""

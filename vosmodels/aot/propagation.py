@@ -87,7 +87,7 @@ class Propagated:
 class Watch:
     """Collect the intermediates of a frame that a caller asked for by name.
 
-    A name is ATTENTION.PART.LAYER, such as `self.id.1`; see `AOTNetwork.watchable`.
+    A name is ATTENTION.PART.LAYER, such as `self.id.1`; see `configs.watchable`.
     """
 
     names: Collection[str] = ()

@@ -7,7 +7,7 @@ videos. h, w = H/16, W/16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, Self
 
 import torch
@@ -181,20 +181,21 @@ class SpaceTimeNetwork(VideoModel):
         """Read the memory and decode the readout; arguments and results as theirs."""
         return self.decode(keys, self.read(keys.key, memory_key, memory_value))
 
-    def forward(self, clip: Clip) -> StepOutput:
+    def forward(self, clip: Clip, *, watch: Collection[str] = ()) -> StepOutput:
         """Segment a whole training clip; the mask of frame 0 is given, others predicted.
 
         Frame t reads the memory of earlier frames, whose values are encoded from the model's own
         soft masks. Slots absent from a clip have probability 0 and an empty mask. Raises ValueError
-        unless H and W are multiples of 16 and T is at least 2.
+        unless H and W are multiples of 16 and T is at least 2, and on any name to watch.
         """
-        return self.roll(clip, given_masks=False)
+        return self.roll(clip, given_masks=False, watch=watch)
 
-    def roll(self, clip: Clip, *, given_masks: bool) -> StepOutput:
+    def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
         """Segment a clip as `forward` does, with predicted or given masks in the memory.
 
         given_masks: encode the clip's own masks to memory values, not the predicted ones.
         """
+        self.check_watched(watch)
         b, t, _, h, w = clip.frames.shape
         if t < 2 or h % STRIDE or w % STRIDE:
             raise ValueError(
