@@ -204,7 +204,6 @@ def test_memory_is_a_tenth_of_the_gathered_windows(kind: dict[str, Any], learns:
         assert out.shape == inputs["value"].shape
         peaks.append(live.peak)
     ours, plain = peaks
-    print(ours / 1e6, plain / 1e6, ours / (channel * (kind["values"] + kind["width"])))
     # The count sees a gather; without gradients that of the keys is free before the values'.
     assert plain > channel * (kind["values"] + learns * kind["width"])
     assert ours < channel * (kind["values"] + kind["width"]) / 10
