@@ -1,4 +1,8 @@
-"""Compute supervised losses: bootstrapped poly cross-entropy and soft Jaccard."""
+"""Compute supervised losses: bootstrapped poly cross-entropy and soft Jaccard.
+
+A pixel whose id is IGNORED, or where `known` is False, has no label: it adds nothing to a loss, has
+no gradient, and is left out of every mean, as if the picture had been cut out there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED = 255  # label of pixels without truth, as in DAVIS and Pascal VOC
+from vosmodels.types import IGNORED
 
 
 def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
@@ -22,25 +26,36 @@ def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> 
     """CE + epsilon (1 - p_target), per pixel      Poly-1, arXiv:2204.12511, eq. 6
 
     MobileVOS names its loss "poly cross entropy" and gives no epsilon; 1 is Poly-1's default.
-    logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W). epsilon = 0 is cross-entropy. Pixels
-    of label IGNORED have loss 0, and no gradient; with 256 classes that label is a class.
+    logits (M, C, H, W), target (M, H, W) int64 -> (M, H, W), 0 where the target is IGNORED.
+    epsilon = 0 is cross-entropy.
     """
-    ignored = IGNORED if logits.shape[1] <= IGNORED else -100
-    entropy = F.cross_entropy(logits.float(), target, reduction="none", ignore_index=ignored)
+    entropy = F.cross_entropy(logits.float(), target, ignore_index=IGNORED, reduction="none")
     return entropy + epsilon * (1 - torch.exp(-entropy))
 
 
-def hardest_mean(per_pixel: Tensor, keep: float) -> Tensor:
+def hardest_mean(per_pixel: Tensor, keep: float, known: Tensor | None = None) -> Tensor:
     """Average the largest values of each item: bootstrapping, as STCN's LossComputer.
 
     per_pixel (M, H, W), keep in (0, 1] -> (M,): the mean of the floor(keep * H * W) largest, at
-    least one.
+    least one. known (M, H, W) bool: pixels with a label, in place of all H * W; an item without
+    any gives 0.
     """
     flat = per_pixel.flatten(1)
+    if known is not None:
+        return _hardest_known(flat, known.flatten(1), keep)
     if keep >= 1:
         return flat.mean(1)
     count = max(1, int(flat.shape[1] * keep))
     return flat.topk(count, dim=1, sorted=False).values.mean(1)
+
+
+def _hardest_known(flat: Tensor, known: Tensor, keep: float) -> Tensor:
+    """Average the largest of the known values of each row: (M, P), (M, P) bool -> (M,)."""
+    pixels = known.sum(1)
+    count = (pixels.double() * keep).floor().long().clamp_min(1).minimum(pixels)
+    ranked = flat.masked_fill(~known, float("-inf")).sort(1, descending=True).values
+    largest = torch.arange(flat.shape[1], device=flat.device) < count[:, None]
+    return torch.where(largest, ranked, 0.0).sum(1) / count.clamp_min(1)
 
 
 def keep_fraction(
@@ -55,14 +70,17 @@ def keep_fraction(
     return 1 - (1 - final) * min(1.0, max(0.0, (progress - start) / (end - start)))
 
 
-def soft_jaccard(probability: Tensor, target: Tensor) -> Tensor:
+def soft_jaccard(probability: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """1 - (sum p y + 1) / (sum (p + y - p y) + 1), summed over a plane
 
     This loss is not in the MobileVOS paper. A short run from scratch collapses to empty masks with
     cross-entropy alone; this loss prevents the collapse. probability p (M, H, W) in [0, 1],
-    target y (M, H, W) bool -> (M,) in [0, 1].
+    target y (M, H, W) bool -> (M,) in [0, 1]. known (M, H, W) bool: the pixels that are summed; a
+    plane without any gives 0.
     """
     p, y = probability.float().flatten(1), target.float().flatten(1)
+    if known is not None:
+        p, y = p * known.flatten(1), y * known.flatten(1)
     overlap = (p * y).sum(1)
     return 1 - (overlap + 1) / (p.sum(1) + y.sum(1) - overlap + 1)
 
@@ -71,11 +89,11 @@ def class_jaccard(probability: Tensor, target: Tensor) -> Tensor:
     """mean over present c of 1 - sum p_c y_c / (sum (p_c + y_c - p_c y_c) + 1e-6)     AOT's code
 
     The Tversky loss of alpha = beta = 1. A class, background included, is present where the target
-    shows it; pixels of label IGNORED count nowhere. probability p (M, C, H, W) in [0, 1], target
+    shows it; IGNORED pixels count nowhere. probability p (M, C, H, W) in [0, 1], target
     (M, H, W) int64 with y_c = (target = c) -> (M,) in [0, 1]; 0 for an item without any class.
     """
     classes = probability.shape[1]
-    known = (target < classes)[:, None]  # (M, 1, H, W)
+    known = (target != IGNORED)[:, None]  # (M, 1, H, W)
     ids = torch.arange(classes, device=target.device)[:, None, None]
     y = (target[:, None] == ids).float()  # (M, C, H, W)
     p = probability.float() * known

@@ -23,7 +23,7 @@ from vosmodels.losses import (
     poly_cross_entropy,
     soft_jaccard,
 )
-from vosmodels.types import Clip, CorrelationMethod, CorrelationNorm, Direction, StepOutput
+from vosmodels.types import IGNORED, Clip, CorrelationMethod, CorrelationNorm, Direction, StepOutput
 
 OBJECT_OR_REST = 2  # classes of a pixel's label
 Needs = Literal["labels", "teacher", "features"]
@@ -63,6 +63,11 @@ class StepView:
         """Return the ids (B, T-1, H, W) of the predicted frames."""
         return self.clip.masks[:, 1:]
 
+    @cached_property
+    def known(self) -> Tensor | None:
+        """Return where the truth has a label, (B, T-1, H, W) bool; None where it is everywhere."""
+        return None if self.clip.labelled else self.truth != IGNORED
+
     @property
     def at(self) -> Mapping[str, Tensor]:
         """Return the student's tensors by name, at which gradients are measured."""
@@ -92,22 +97,23 @@ class Term:
 
 
 def cross_entropy(weight: float, *, poly: float = 1.0) -> Term:
-    """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame).
+    """Return the bootstrapped poly cross-entropy term; an item is a (clip, frame) with labels.
 
     poly: epsilon of `poly_cross_entropy`; 0 is AOT's and STCN's cross-entropy.
     """
 
     def value(view: StepView) -> SumAndCount:
         losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1), poly)
-        per_item = hardest_mean(losses, view.keep)
-        return per_item.sum(), len(per_item)
+        known = None if view.known is None else view.known.flatten(0, 1)
+        per_item = hardest_mean(losses, view.keep, known)
+        return per_item.sum(), len(per_item) if known is None else known.flatten(1).any(1).sum()
 
     needs: frozenset[Needs] = frozenset({"labels"})
     return Term("ce", "cross-entropy", weight, ("z", "logits"), value, needs)
 
 
 def dice(weight: float) -> Term:
-    """Return the soft Jaccard term; an item is a (clip, frame, present object).
+    """Return the soft Jaccard term; an item is a (clip, frame with labels, present object).
 
     An absent slot has probability 0 everywhere and an empty truth: its Jaccard loss is 0.
     """
@@ -117,18 +123,27 @@ def dice(weight: float) -> Term:
         slots, frames = present.shape[1], truth.shape[1]
         probability = view.logits.float().softmax(2)[:, :, 1:]  # (B, T-1, N, H, W)
         planes = object_masks(truth, slots).flatten(0, 2)
-        return soft_jaccard(probability.flatten(0, 2), planes).sum(), present.sum() * frames
+        if view.known is None:
+            return soft_jaccard(probability.flatten(0, 2), planes).sum(), present.sum() * frames
+        known = view.known[:, :, None].expand(-1, -1, slots, -1, -1).flatten(0, 2)
+        seen = view.known.flatten(2).any(2)  # (B, T-1)
+        count = (present.sum(1) * seen.sum(1)).sum()
+        return soft_jaccard(probability.flatten(0, 2), planes, known).sum(), count
 
     needs: frozenset[Needs] = frozenset({"labels"})
     return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)
 
 
 def jaccard_of_classes(weight: float) -> Term:
-    """Return AOT's soft Jaccard term, background included; an item is a (clip, frame)."""
+    """Return AOT's soft Jaccard term, background included; an item is a (clip, frame) with labels.
+
+    A frame without any label has loss 0.
+    """
 
     def value(view: StepView) -> SumAndCount:
         per_item = class_jaccard(view.flat.float().softmax(1), view.truth.flatten(0, 1))
-        return per_item.sum(), len(per_item)
+        known = view.known
+        return per_item.sum(), len(per_item) if known is None else known.flatten(2).any(2).sum()
 
     needs: frozenset[Needs] = frozenset({"labels"})
     return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)

@@ -32,9 +32,13 @@ class Features:
     s16: Tensor
 
 
+IGNORED = -1  # the id of a clip's pixel without a label; no term compares it
+
 FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the stride-16 features
 
 # Choices that a YAML file names.
+Labels = Literal["truth", "teacher", "none"]  # of a video's frames after its first mask
+TeacherView = Literal["video", "clip"]  # what a teacher segments to make labels
 Augmentation = Literal["light", "stcn"]
 Sampling = Literal["boundary", "random", "all"]  # pixels the distillation losses compare
 # Those whose pixels, or their number, depend on the labels of every frame.
@@ -52,8 +56,8 @@ class Clip:
 
     frames (B, T, 3, H, W) float in [0, 1]; masks (B, T, H, W) int64, ids 1..N are object slots;
     present (B, N) bool: which slots hold an object in that clip; samples: B global sample indices,
-    the seeds of everything random that concerns a clip; labelled: False where frames 1..T-1 have
-    no truth (their masks are 0), as when a dataset gives only first masks.
+    the seeds of everything random that concerns a clip; labelled: False where pixels of frames
+    1..T-1 are IGNORED, such as all of them where a dataset gives only first masks.
     """
 
     frames: Tensor

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.config.errors import broken_rule
-from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Section
+from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Rows, Section, Unit
 from vosmodels import registry
 from vosmodels.errors import InputError
+from vosmodels.types import TeacherView
 
 
 class ModelConfig(Section):
@@ -49,11 +50,50 @@ class StudentConfig(ModelConfig):
 
 
 class TeacherConfig(ModelConfig):
-    """The teacher: loaded from `weights`, or trained first for `steps` steps."""
+    """The teacher: loaded from `weights`, or trained first for `steps` steps.
+
+    The keys from `masks` on say how it labels the videos of a source with `labels: teacher`.
+    """
 
     section = "teacher"
+    added = frozenset({"masks", "segments", "rows", "threshold"})
     name: str = "stcn_mobilenetv2"
     steps: Count = 200
+    masks: Place | None = None  # DIR/VIDEO/FRAME.png of another tracker, in place of a network
+    # video: each video once, before training; clip: each clip, in its step
+    segments: TeacherView = "video"
+    rows: Rows | None = None  # that the teacher sees of a video; null: all
+    threshold: Unit = 0.0  # least probability of a label; a pixel below it is ignored
+
+    @property
+    def trained(self) -> bool:
+        """True where a run that needs the teacher trains it first."""
+        return self.weights is None and self.masks is None and self.steps > 0
+
+    @field_validator("masks")
+    @classmethod
+    def _masks_are_the_teacher(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("weights") is not None:
+            raise broken_rule(
+                "masks and weights are two teachers; give one of them",
+                prefix="",
+                keys=("teacher.masks", "teacher.weights"),
+            )
+        return value
+
+    @field_validator("segments", "rows", "threshold")
+    @classmethod
+    def _masks_are_as_they_are(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        default = cls.model_fields[name].default
+        if info.data.get("masks") is not None and value != default:
+            raise broken_rule(
+                f"{name} {value}: teacher.masks is a folder of finished masks, without "
+                f"probabilities; leave {name} out",
+                prefix="",
+                keys=(f"teacher.{name}", "teacher.masks"),
+            )
+        return value
 
 
 def check_features(representation: float, models: Mapping[str, ModelConfig]) -> None:

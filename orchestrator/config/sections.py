@@ -42,6 +42,7 @@ from vosmodels.types import (
     CorrelationNorm,
     Direction,
     FeatureSide,
+    Labels,
     LogitPixels,
     Sampling,
 )
@@ -67,11 +68,13 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out"})
+    added = frozenset({"leave_out", "labels"})
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
     train: Place | Videos = "train"
+    # teacher, none: of a video of `train` only the masks that give its objects are read
+    labels: Labels = "truth"
     select: Place = "val"
     report: Place | None = None
     static: Images | None = None
@@ -110,6 +113,12 @@ class DataConfig(Section):
         if isinstance(value, tuple):
             return {source.split for source in value if source.root == data.get("root")}
         return {value} if value else set()
+
+    def labels_of(self, sources: str | Videos) -> tuple[Labels, ...]:
+        """Return the labels of each folder of a list, or of a split of the run's own root."""
+        if isinstance(sources, str):
+            return (self.labels,)
+        return tuple(source.labels or self.labels for source in sources)
 
     @property
     def generated(self) -> bool:
@@ -175,7 +184,7 @@ class LossConfig(Section):
 
     @property
     def needs_labels(self) -> bool:
-        """True where masks after a clip's first frame are read.
+        """True where labels after a clip's first frame are read.
 
         They are read by a term, or by the choice of pixels.
         """
@@ -346,11 +355,28 @@ class RunConfig(Section):
             )
         return value
 
+    @field_validator("loss")
+    @classmethod
+    def _masks_have_no_logits(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
+        teacher = info.data.get("teacher")
+        if teacher is not None and teacher.masks is not None and value.needs_teacher:
+            raise errors.broken_rule(
+                f"logit {value.logit:g} and representation {value.representation:g} compare with a "
+                "network's output, and teacher.masks is a folder of masks; set loss.logit=0 and "
+                "loss.representation=0, or give teacher.weights in place of teacher.masks",
+                prefix="",
+                keys=("teacher.masks", "loss.logit", "loss.representation"),
+            )
+        return value
+
     @field_validator("stem", "train", "stages")
     @classmethod
     def _crop_fits_the_models(cls, value: Any, info: ValidationInfo) -> Any:
         loss = info.data.get("loss")
-        sections = ("student", "teacher") if loss and loss.needs_teacher else ("student",)
+        teacher = info.data.get("teacher")
+        in_step = teacher is not None and teacher.segments == "clip"
+        taught = in_step or (loss and loss.needs_teacher)
+        sections = ("student", "teacher") if taught else ("student",)
         parts = {info.field_name: value}
         if info.field_name == "stages":
             parts = {f"stages.{place}": stage for place, stage in enumerate(value or ())}
@@ -396,6 +422,43 @@ class RunConfig(Section):
                     prefix="",
                     keys=(f"{key}.lr", f"{key}.lr_min", "train.lr_min"),
                     at=f"{key}.lr",
+                )
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _labels_have_a_source(cls, value: Any, info: ValidationInfo) -> Any:
+        data, teacher = info.data.get("data"), info.data.get("teacher")
+        if data is None or teacher is None:
+            return value
+        if data.generated and isinstance(data.train, str) and data.labels != "truth":
+            raise errors.broken_rule(
+                f"labels {data.labels}: generated clips are drawn with their labels; give "
+                "data.root a folder, or leave data.labels out",
+                prefix="",
+                keys=("data.labels",),
+            )
+        loss = info.data.get("loss")
+        taught = loss is not None and loss.needs_teacher
+        lists = [data.train] if value is None else [s.data for s in value if s.name != "static"]
+        for sources in lists:
+            labels = data.labels_of(data.train if sources is None else sources)
+            if teacher.segments == "clip" and {"teacher", "none"} <= {*labels}:
+                raise errors.broken_rule(
+                    "labels none beside labels teacher: with teacher.segments clip every clip "
+                    "without labels gets the teacher's; set teacher.segments=video",
+                    prefix="",
+                    keys=("data.labels", "data.train", "teacher.segments"),
+                    at="data.labels",
+                )
+            if teacher.trained and "truth" not in labels and (taught or "teacher" in labels):
+                raise errors.broken_rule(
+                    f"labels {', '.join(sorted({*labels}))}: the teacher is trained here, and no "
+                    "folder is left whose true labels it could learn from; give teacher.weights "
+                    "or teacher.masks, or a folder with labels: truth",
+                    prefix="",
+                    keys=("data.labels", "data.train", "teacher.weights", "teacher.masks"),
+                    at="data.labels",
                 )
         return value
 

@@ -20,6 +20,7 @@ from orchestrator.config.fields import (
     Section,
     Weight,
 )
+from vosmodels.types import Labels
 
 MaxSkip = Annotated[int, Number, Field(ge=1, le=MOST)] | Literal["curriculum"]
 DecayAt = Annotated[float, Number, Field(gt=0, le=1)]
@@ -35,9 +36,11 @@ class ImagesConfig(Section):
 class VideosConfig(ImagesConfig):
     """A split of a dataset folder; each video is visited `repeat` times an epoch."""
 
+    added = frozenset({"labels"})
     layout: Literal["auto", "davis", "youtubevos"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
     split: Place = "train"
+    labels: Labels | None = None  # null: data.labels
 
 
 def _listed(value: Any) -> Any:

@@ -149,9 +149,9 @@ def step_seconds(job: Job, train: TrainConfig) -> float:
     torch.set_num_threads(job.threads)
     try:
         model = registry.build(job.model.name, seed=0, **job.model.options)
-        step = DistillStep(job.loss, seed=0)
+        step = DistillStep(job.loss, seed=0, label_above=0.0 if job.labels_clips else None)
         teacher, trainee = None, Trainee(model)
-        if job.loss.needs_teacher:
+        if job.teaches:
             config = job.config.teacher
             teacher = registry.build(config.name, seed=0, **config.options)
             if job.loss.needs_features:

@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution.labelling import labels_of
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
-from orchestrator.planning.datasets import training_clips
-from orchestrator.planning.plan import Job, Role
+from orchestrator.execution.teachers import last_checkpoint, load_teacher
+from orchestrator.planning.datasets import Teach, training_clips
+from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
@@ -91,16 +93,7 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
     started = time.monotonic()
     select = ScoringProtocol.for_select(job.config.data)
     scorer = Scorer(storage, select) if record else None
-    model, ancestor = _starting_model(job, storage)
-    teacher = _teacher(job, storage)
-    state = TrainingState(_trainee(job, model, teacher).to(workers.device), job.stages[0].train)
-    if teacher is not None:
-        teacher.to(workers.device)
-    resumed = state.restore(storage.resume(job.key), workers)
-    if half_type(job.stages[0].train, workers.device):
-        arrange(state.trainee, state.optimizer)
-        teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
-    recorder = CheckpointRecorder(job, storage, ancestor, record, scorer)
+    ancestor = last_checkpoint(job, "stem", storage)[0] if job.role == "trial" else None
     if record is not None:
         record.write(
             events.Started(
@@ -112,6 +105,18 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
                 ancestor=ancestor,
             )
         )
+    teach = labels_of(job, storage, workers, record)
+    model = _starting_model(job, storage, teach)
+    teacher = load_teacher(job, storage)[0] if job.teaches else None
+    state = TrainingState(_trainee(job, model, teacher).to(workers.device), job.stages[0].train)
+    if teacher is not None:
+        teacher.to(workers.device)
+    resumed = state.restore(storage.resume(job.key), workers)
+    if half_type(job.stages[0].train, workers.device):
+        arrange(state.trainee, state.optimizer)
+        teacher = teacher and for_inference(teacher)  # rounds in another order, as the type does
+    recorder = CheckpointRecorder(job, storage, ancestor, record, scorer)
+    if record is not None:
         at = f"{job.stages[state.stage].name} stage, step {state.step}"
         if resumed:
             logger.info("%s: continuing from step %d of %d", job.name, state.done, job.steps)
@@ -119,7 +124,7 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
             logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
     if not resumed and (job.role == "stem" or job.steps == 0):
         recorder.checkpoint(model, 0)  # the untrained student: a baseline row of the table
-    _go_through_stages(job, state, workers, teacher, recorder)
+    _go_through_stages(job, state, workers, teacher, teach, recorder)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         record.write(events.Done(seconds=time.monotonic() - started, peak_mib=peak_mib))
@@ -130,6 +135,7 @@ def _go_through_stages(
     state: TrainingState,
     workers: Workers,
     teacher: nn.Module | None,
+    teach: Teach | None,
     recorder: CheckpointRecorder,
 ) -> None:
     """Train from the state's stage and step to the end of the last stage.
@@ -137,6 +143,7 @@ def _go_through_stages(
     Teacher and stem are evaluated once a stage, at its end. Their resume states are written as
     often as a trial's.
     """
+    label_above = job.config.teacher.threshold if job.labels_clips else None
     module, loaders = workers.wrap(state.trainee, job.loss.terms()), job.config.cluster.loaders
     if loaders is None:
         loaders = automatic(workers.device, job.threads)
@@ -148,13 +155,14 @@ def _go_through_stages(
         seed = seed_of(job.seed, "stage", index) if index else job.seed
         for progress in fit(
             state,
-            training_clips(stage, seed, labels=job.labels),
-            DistillStep(job.loss, seed=seed),
+            training_clips(stage, seed, labels=job.labels, teach=teach),
+            DistillStep(job.loss, seed=seed, label_above=label_above),
             stage.train,
             teacher=teacher,
             module=module,
             workers=workers,
             loaders=loaders,
+            ignored=job.taught,
         ):
             workers.alive()
             if recorder.record is None:
@@ -251,55 +259,27 @@ class CheckpointRecorder:
         logger.info("%s step %d: J %.3f F %.3f", self.job.name, step, scores.j, scores.f)
 
 
-def _starting_model(job: Job, storage: Storage) -> tuple[VideoModel, str | None]:
-    """Build the model a job starts from; return it with its ancestor's sha256, if any."""
+def _starting_model(job: Job, storage: Storage, teach: Teach | None) -> VideoModel:
+    """Build the model a job starts from."""
     if job.role == "trial":
-        sha256, path = _last_checkpoint(job, "stem", storage)
-        return student_of(job.config.student, checkpoint.read_tensors(path)), sha256
+        _, path = last_checkpoint(job, "stem", storage)
+        return student_of(job.config.student, checkpoint.read_tensors(path))
     config = job.model
     model = registry.build(config.name, seed=seed_of(job.seed, job.role), **config.options)
     if config.weights is not None:
         checkpoint.load_weights(model, expanded(config.weights))
-        return model.eval(), None
+        return model.eval()
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
-    clips = training_clips(job.stages[0], job.seed, labels=job.labels)
+    clips = training_clips(job.stages[0], job.seed, labels=job.labels, teach=teach)
     size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
     calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
-    return model.eval(), None
-
-
-def _teacher(job: Job, storage: Storage) -> VideoModel | None:
-    if not job.loss.needs_teacher:
-        return None
-    config = job.config.teacher
-    if "teacher" in job.needs:
-        _, path = _last_checkpoint(job, "teacher", storage)
-        model = checkpoint.load_model(path)
-    else:
-        assert config.weights is not None  # the plan has made a teacher job otherwise
-        model = registry.build(config.name, seed=0, **config.options)
-        checkpoint.load_weights(model, expanded(config.weights))
-    return model.eval().requires_grad_(False)
+    return model.eval()
 
 
 def _trainee(job: Job, model: VideoModel, teacher: VideoModel | None) -> Trainee:
     if teacher is None or not job.loss.needs_features:
         return Trainee(model)
     return Trainee(model, embedding_between(model, teacher, seed=job.seed))
-
-
-def _last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:
-    key = job.needs[role]
-    try:
-        last = Ledger(storage.root).job(key).last_file()
-    except InputError as error:
-        raise InputError(f"the {role} of {job.name}: {error}") from error
-    if last is None:
-        raise InputError(
-            f"{storage.root}: job {key}, the {role} of {job.name}, has no checkpoint; run the same "
-            "command again"
-        )
-    return last
 
 
 def _source(backbone: str) -> Path | Literal["imagenet"]:

@@ -21,13 +21,29 @@ from orchestrator.config.stages import (
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.davis import DavisDataset
+from vosmodels.data.given import GivenVideo, picture_gap
+from vosmodels.data.given import fingerprint as given_fingerprint
 from vosmodels.data.scorable import unscorable
 from vosmodels.data.static_clips import StaticClips
 from vosmodels.data.static_images import StaticImages
+from vosmodels.data.teacher_masks import TaughtVideo
 from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
 from vosmodels.errors import InputError
 from vosmodels.support.paths import expanded
-from vosmodels.types import ClipSource, ScoredVideo
+from vosmodels.types import ClipSource, Labels, ScoredVideo, VideoSequence
+
+Teach = Callable[["Unlabelled"], TaughtVideo]  # gives a video the masks of a teacher
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A training video of which only the masks are read that give its objects.
+
+    key: digest of its content, masks after the given ones left out.
+    """
+
+    video: GivenVideo
+    key: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,22 @@ class Stage:
     name: Literal["static", "bl30k", "video"]
     train: TrainConfig
     data: DataConfig
+
+    @property
+    def labels(self) -> frozenset[Labels]:
+        """Return the kinds of labels that the folders have; still images have true ones."""
+        if self.name == "static":
+            return frozenset({"truth"})
+        return frozenset(self.data.labels_of(self.data.train))
+
+    def labelled(self) -> Stage:
+        """Return the stage without the folders that have no true labels, unless all are such."""
+        if isinstance(self.data.train, str) or "truth" not in self.labels:
+            return self
+        kinds = self.data.labels_of(self.data.train)
+        pairs = zip(self.data.train, kinds, strict=True)
+        kept = tuple(source for source, kind in pairs if kind == "truth")
+        return replace(self, data=self.data.model_copy(update={"train": kept}))
 
     def per_folder(self) -> list[Stage]:
         """Split the stage into one stage per folder of its data."""
@@ -68,11 +100,14 @@ def _stage(config: RunConfig, stage: StageConfig) -> Stage:
     return Stage(stage.name, train, data)
 
 
-def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSource:
+def training_clips(
+    stage: Stage, seed: int, *, labels: bool = True, teach: Teach | None = None
+) -> ClipSource:
     """Open the clips of a stage, each a function of (seed, sample index).
 
     labels: whether the loss reads masks after a clip's first frame; else a DAVIS folder may hold
-    the first mask of a video alone.
+    the first mask of a video alone. teach: labels the videos of folders with `labels: teacher`;
+    without it their clips have a first mask alone, as those of `labels: none`.
     Raises InputError where the data is missing or broken.
     """
     data, train = stage.data, stage.train
@@ -85,7 +120,11 @@ def training_clips(stage: Stage, seed: int, *, labels: bool = True) -> ClipSourc
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(**size, max_objects=data.max_objects)
     return SequenceClips(
-        [_videos(source, data.leave_out, labels, train.clip_length) for source in _sources(data)],
+        [
+            part
+            for source in _sources(data)
+            for part in _videos(source, data.leave_out, labels, teach, train.clip_length)
+        ],
         **size,
         max_objects=data.max_objects,
         max_skip=_max_skip(stage),
@@ -161,20 +200,42 @@ def fingerprint(data: DataConfig, split: str) -> str:
     return _generated_fingerprint(_generated_split(split))
 
 
+def unlabelled(stage: Stage, labels: Labels) -> list[Unlabelled]:
+    """Open the videos of a stage's folders that have labels of one kind, `teacher` or `none`.
+
+    A video in several folders is there once. Raises InputError as `training_clips`.
+    """
+    if labels not in stage.labels:
+        return []
+    found = {
+        video.key: video
+        for source in _sources(stage.data)
+        if source.labels == labels
+        for video in _given(source, stage.data.leave_out, stage.train.clip_length)
+    }
+    return list(found.values())
+
+
 def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
-    """Digest the training data of a stage, with the repeats of each folder."""
+    """Digest the training data of a stage, with the repeats of each folder.
+
+    Of a folder without true labels, the masks count that give objects, and no others.
+    """
     data = stage.data
     if stage.name == "static":
         return [
             [_open_images(expanded(s.root), data.leave_out).fingerprint(), s.repeat]
             for s in data.static or ()
         ]
-    if isinstance(data.train, str):
+    if isinstance(data.train, str) and data.labels == "truth":
         return fingerprint(data, data.train)
-    return [
-        [_folder(source, data.leave_out).fingerprint(source.split), source.repeat]
-        for source in data.train
-    ]
+    return [[*_source_fingerprint(s, data.leave_out), s.repeat] for s in _sources(data)]
+
+
+def _source_fingerprint(source: VideosConfig, leave_out: tuple[str, ...]) -> list[str | int]:
+    if source.labels == "truth":
+        return [_folder(source, leave_out).fingerprint(source.split)]
+    return ["given masks", *(video.key for video in _given(source, leave_out, 1))]
 
 
 @functools.cache
@@ -198,7 +259,13 @@ def _generated_split(split: str) -> generated.Split:
 
 
 def _sources(data: DataConfig) -> tuple[VideosConfig, ...]:
-    return (_own(data, data.train),) if isinstance(data.train, str) else data.train
+    """List the folders that a run learns videos from, each with its labels."""
+    sources = (_own(data, data.train),) if isinstance(data.train, str) else data.train
+    kinds = data.labels_of(data.train)
+    return tuple(
+        source.model_copy(update={"labels": kind})
+        for source, kind in zip(sources, kinds, strict=True)
+    )
 
 
 def _own(data: DataConfig, split: str) -> VideosConfig:
@@ -208,19 +275,51 @@ def _own(data: DataConfig, split: str) -> VideosConfig:
 
 
 def _videos(
-    source: VideosConfig, leave_out: tuple[str, ...], labels: bool, shortest: int
-) -> VideoSource:
+    source: VideosConfig,
+    leave_out: tuple[str, ...],
+    labels: bool,
+    teach: Teach | None,
+    shortest: int,
+) -> list[VideoSource]:
     """Open the videos of a source, with labelled frames only where `labels` are read.
 
     shortest: least number of frames.
     """
     folder = _folder(source, leave_out)
+    if source.labels != "truth":
+        return _unlabelled_sources(
+            _given(source, leave_out, shortest),
+            source.repeat,
+            teach if labels and source.labels == "teacher" else None,
+        )
     if isinstance(folder, DavisDataset):
         sequences = folder.sequences(source.split, labels=labels, shortest=shortest)
         first_only = frozenset(video.name for video in sequences if not video.labelled)
-        return VideoSource(sequences, source.repeat, first_masks_only=first_only)
+        return [VideoSource(sequences, source.repeat, first_masks_only=first_only)]
     videos = [v.labelled_only() for v in folder.sequences(source.split, shortest=shortest)]
-    return VideoSource(videos, source.repeat, label_gap=LABEL_GAP)
+    return [VideoSource(videos, source.repeat, label_gap=LABEL_GAP)]
+
+
+def _unlabelled_sources(
+    videos: Sequence[Unlabelled], repeat: int, teach: Teach | None
+) -> list[VideoSource]:
+    """Group videos by the gap between their pictures, with the labels of a teacher if any."""
+    by_gap: dict[int, list[VideoSequence]] = {}
+    for each in videos:
+        video = teach(each) if teach else each.video
+        by_gap.setdefault(picture_gap(each.video), []).append(video)
+    first_only = frozenset() if teach else frozenset(each.video.name for each in videos)
+    return [
+        VideoSource(group, repeat, label_gap=gap, first_masks_only=first_only)
+        for gap, group in by_gap.items()
+    ]
+
+
+def _given(source: VideosConfig, leave_out: tuple[str, ...], shortest: int) -> list[Unlabelled]:
+    """Open the videos of a source with the masks alone that give their objects."""
+    folder = _folder(source, leave_out)
+    videos: Sequence[GivenVideo] = folder.given(source.split, shortest=shortest)
+    return [Unlabelled(video, given_fingerprint(video, folder.layout)) for video in videos]
 
 
 def _max_skip(stage: Stage) -> int | Callable[[int], int]:

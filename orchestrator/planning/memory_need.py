@@ -184,7 +184,7 @@ def _stage(job: Job, index: int, placement: Placement, at_once: int, scoring: fl
     clips = -(-train.batch_size // placement.workers)
     step = 0.0
     weights = COPIES * FLOAT * _parameters(job.model)
-    if job.loss.needs_teacher:
+    if job.teaches:
         weights += FLOAT * _parameters(job.config.teacher)
     if train.steps:
         half = train.amp in ("bfloat16", "float16") or (train.amp == "auto" and placement.gpus > 0)

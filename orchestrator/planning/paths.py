@@ -19,7 +19,8 @@ def located(config: Config) -> Config:
         section: getattr(config, section).model_copy(
             update={
                 key: _absolute(getattr(getattr(config, section), key))
-                for key in ("weights", "backbone")
+                for key in ("weights", "backbone", "masks")
+                if hasattr(getattr(config, section), key)
             }
         )
         for section in ("student", "teacher")

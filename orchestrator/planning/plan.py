@@ -11,9 +11,10 @@ from orchestrator.config.content_key import content, digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import LossConfig, TrainConfig
-from orchestrator.planning.datasets import Stage, clips_fingerprint, staged
+from orchestrator.planning.datasets import Stage, clips_fingerprint, staged, unlabelled
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
+from vosmodels.data.mask_folder import MaskFolder
 from vosmodels.support.digests import check_file, sha256_of
 from vosmodels.support.paths import expanded
 from vosmodels.support.seeding import seed_of
@@ -52,8 +53,24 @@ class Job:
 
     @property
     def labels(self) -> bool:
-        """True where masks after the first of a clip are read."""
+        """True where labels after the first frame of a clip are read."""
         return self.loss.needs_labels and self.steps > 0
+
+    @property
+    def taught(self) -> bool:
+        """True where a teacher makes labels that are read."""
+        return self.labels and any("teacher" in stage.labels for stage in self.stages)
+
+    @property
+    def labels_clips(self) -> bool:
+        """True where the teacher labels each clip in its step."""
+        teacher = self.config.teacher
+        return self.taught and teacher.masks is None and teacher.segments == "clip"
+
+    @property
+    def teaches(self) -> bool:
+        """True where the teacher's network runs in every step, for a term or for labels."""
+        return self.loss.needs_teacher or self.labels_clips
 
     @property
     def steps(self) -> int:
@@ -107,10 +124,7 @@ class _Planner:
     threads: int
 
     def plan(self, points: list[Trial]) -> Plan:
-        needed = any(
-            point.config.loss.needs_teacher or self._stem_loss(point.config).needs_teacher
-            for point in points
-        )
+        needed = any(self._needs_teacher(point.config) for point in points)
         teacher = self._teacher() if needed and self.written.teacher.weights is None else None
         stems: dict[str, Job] = {}
         members = []
@@ -120,8 +134,19 @@ class _Planner:
             members.append(self._trial(point, stem, teacher))
         return Plan(self.sweep, teacher, tuple(stems.values()), tuple(members))
 
+    def _needs_teacher(self, point: RunConfig) -> bool:
+        """True where a trial or its stem has a term or a label of the teacher's network."""
+        if point.loss.needs_teacher or self._stem_loss(point).needs_teacher:
+            return True
+        labels = point.loss.needs_labels or self._stem_loss(point).needs_labels
+        by_network = labels and point.teacher.masks is None
+        return by_network and any("teacher" in stage.labels for stage in staged(point))
+
     def _teacher(self) -> Job:
-        """Plan the teacher: the stem's stages and, where stages are listed, the last one's data."""
+        """Plan the teacher: the stem's stages and, where stages are listed, the last one's data.
+
+        It learns from true labels alone.
+        """
         config, steps = self.written, self.written.teacher.steps
         if config.stages is None:
             stages = [self._started_with(config, steps)]
@@ -129,6 +154,7 @@ class _Planner:
             *first, last = staged(config)
             last = replace(last, train=last.train.model_copy(update={"steps": steps}))
             stages = [*first, last]
+        stages = [stage.labelled() for stage in stages]
         return self._start("teacher", config, stages, self._supervised(config), None)
 
     def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
@@ -187,6 +213,10 @@ class _Planner:
             if loss.needs_teacher and teacher:
                 needs["teacher"] = teacher.key
             shaped_by["teacher"] = needs or (_model(config.teacher) if loss.needs_teacher else None)
+        if role == "stem" and (labels := self._labels(config, stages, loss, teacher)):
+            shaped_by["labels"] = labels
+            if teacher and config.teacher.masks is None:
+                needs["teacher"] = teacher.key
         return Job(
             role=role,
             key=digest(shaped_by),
@@ -203,8 +233,9 @@ class _Planner:
     def _trial(self, point: Trial, stem: Job, teacher: Job | None) -> Job:
         config = point.config
         taught = config.loss.needs_teacher
+        labels = self._labels(config, staged(config)[-1:], config.loss, teacher)
         needs: dict[Role, str] = {"stem": stem.key}
-        if taught and teacher:
+        if teacher and (taught or (labels and config.teacher.masks is None)):
             needs["teacher"] = teacher.key
         shaped_by = {
             "role": "trial",
@@ -217,6 +248,7 @@ class _Planner:
             "seed": config.seed,
             "repeat": point.seed_index,
             **self._common(config, staged(config)[-1:]),
+            **({"labels": labels} if labels else {}),
         }
         return Job(
             role="trial",
@@ -233,6 +265,29 @@ class _Planner:
             if point.seed_index
             else config.seed,
         )
+
+    def _labels(
+        self, config: RunConfig, stages: Sequence[Stage], loss: LossConfig, teacher: Job | None
+    ) -> dict[str, Any] | None:
+        """Return what shapes the labels that a teacher makes; None where none are read."""
+        steps = sum(stage.train.steps for stage in stages)
+        videos = {
+            video.key: video.video
+            for stage in stages
+            if loss.needs_labels and steps
+            for video in unlabelled(stage, "teacher")
+        }
+        if not videos:
+            return None
+        source = config.teacher
+        if source.masks is not None:
+            return {"masks": MaskFolder(expanded(source.masks)).fingerprint(videos.values())}
+        return {
+            "teacher": teacher.key if teacher else _model(source),
+            "threshold": source.threshold,
+            "segments": source.segments,
+            **({} if source.segments == "clip" else {"rows": source.rows}),
+        }
 
     def _common(self, config: RunConfig, stages: Sequence[Stage]) -> dict[str, Any]:
         return {

@@ -82,7 +82,8 @@ def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
     """
     distilled = run.stem.loss == "distill"
     taught = run.loss.needs_teacher or (distilled and written.loss.needs_teacher)
-    trains_teacher = taught and written.teacher.weights is None and written.teacher.steps > 0
+    taught = taught or any("teacher" in stage.labels for stage in staged(run))
+    trains_teacher = taught and written.teacher.trained
     alone = run.stages is None
     stem_trains = run.stem.steps > 0 if alone else True
     supervised = not distilled or written.loss.needs_labels

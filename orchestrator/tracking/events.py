@@ -32,8 +32,38 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class Segmented(Event):
+    """The teacher has segmented another training video. done, of: videos that were to be."""
+
+    kind = "segmented"
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Taught(Event):
+    """Labels of a teacher are there for the videos of a job.
+
+    teacher: name and sha256 of the network, or the folder of masks; segments: video, clip or masks;
+    ignored: share of the pixels after the first frames that are below the threshold, None where
+    that is known of each batch alone.
+    """
+
+    kind = "taught"
+    teacher: str
+    segments: str
+    threshold: float
+    videos: int
+    ignored: float | None = None
+
+
+@dataclass(frozen=True)
 class Losses(Event):
-    """Training losses by name, e.g. {"total": ..., "ce": ...}."""
+    """Training losses by name, e.g. {"total": ..., "ce": ...}.
+
+    Beside them grad_norm and, where a teacher labels videos, `ignored`: the share of pixels of the
+    batch without a label.
+    """
 
     kind = "losses"
     step: int
@@ -134,7 +164,7 @@ class Done(Event):
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        *(Started, Losses, Speed, Gradients, Warned, Evaluated),
+        *(Started, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
         *(Checkpoint, Picture, Souped, Failed, Done),
     )
 }

@@ -120,7 +120,7 @@ def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
     """
     if isinstance(event, Losses):
         for name, value in event.values.items():
-            whole = name if name == "grad_norm" else f"loss_{name}"
+            whole = name if name in ("grad_norm", "ignored") else f"loss_{name}"
             yield f"train/{whole}", value, event.step
     elif isinstance(event, Speed):
         for name, value in event.values.items():

@@ -2,6 +2,7 @@
 
 ledger/KEY.jsonl      the events of each job: the truth
 checkpoints/SHA256.safetensors
+masks/DIGEST.npz      a teacher's masks of a training video, made once; DIGEST.json: their sha256
 scores/DIGEST.json    a checkpoint's scores on a split, computed once
 resume/KEY/STEP.*     states to continue from, deleted when the job is done
 logs/KEY.log          the log of a job, with tracebacks
@@ -19,7 +20,8 @@ from pathlib import Path
 from vosmodels.support.paths import check_folder
 
 FOLDERS = (
-    *("ledger", "checkpoints", "scores", "resume", "logs", "pictures", "sweeps", "tune", "train"),
+    *("ledger", "checkpoints", "masks", "scores", "resume", "logs", "pictures", "sweeps"),
+    *("tune", "train"),
 )
 
 
@@ -45,6 +47,11 @@ class Storage:
     def checkpoints(self) -> Path:
         """Folder of the weights checkpoints."""
         return self.root / "checkpoints"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the masks that teachers made of training videos."""
+        return self.root / "masks"
 
     @property
     def scores(self) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.config.sections import LossConfig
+from orchestrator.training.clip_labels import with_labels
 from vosmodels.distillation.correlation import DENSE_UP_TO, pick
 from vosmodels.distillation.pixels import Selection, select_pixels
 from vosmodels.errors import InputError
@@ -109,19 +110,39 @@ class DistillStep:
     would make the balance of the terms depend on the clip length.
     """
 
-    def __init__(self, loss: LossConfig, *, seed: int) -> None:
+    def __init__(self, loss: LossConfig, *, seed: int, label_above: float | None = None) -> None:
+        """Take the loss of a step, and whether the teacher labels its clips.
+
+        label_above: least probability of a label that the teacher gives in the step; None where
+        clips come with all the labels that they have.
+        """
         self.loss = loss
         self.seed = seed
+        self.label_above = label_above
         self.terms = loss.terms()
         self._compares_features = any("features" in term.needs for term in self.terms)
         self._methods: set[str] = set()  # of the correlation loss, logged so far
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle loss and seed alone for loader processes: terms are local functions."""
-        return partial(DistillStep, seed=self.seed), (self.loss,)
+        """Pickle the arguments alone for loader processes: terms are local functions."""
+        made = partial(DistillStep, seed=self.seed, label_above=self.label_above)
+        return made, (self.loss,)
 
     def select(self, clip: Clip) -> Selection | None:
-        """Choose the batch's pixels; call it before the clip goes to the device."""
+        """Choose the batch's pixels; call it before the clip goes to the device.
+
+        None where no term compares pixels, or where the teacher is to label the clip first.
+        """
+        return None if self.label_above is not None else self._choose(clip)
+
+    def label(self, clip: Clip, teacher: StepOutput) -> tuple[Clip, Selection | None]:
+        """Label the batch by its teacher's output, and choose pixels by these labels."""
+        assert self.label_above is not None
+        labelled = with_labels(clip, teacher.logits, self.label_above)
+        chosen = self._choose(labelled.to("cpu")) if self.loss.needs_teacher else None
+        return labelled, chosen and chosen.to(clip.masks.device)
+
+    def _choose(self, clip: Clip) -> Selection | None:
         if not self.loss.needs_teacher:
             return None
         return select_pixels(
@@ -131,6 +152,7 @@ class DistillStep:
             max_pixels=self.loss.max_pixels,
             seed=self.seed,
             logit_pixels=self.loss.kl_pixels,
+            labels_read=self.loss.representation > 0 and self.loss.omega < 1,
         )
 
     def _log_methods(self, counts: Sequence[int], device: str) -> None:

@@ -21,7 +21,7 @@ from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
 from vosmodels.losses import keep_fraction
 from vosmodels.support.seeding import drawn_from, seed_of
-from vosmodels.types import ClipSource
+from vosmodels.types import IGNORED, Clip, ClipSource
 
 POLY_POWER = 0.9  # of AOT's schedule
 LOG_EVERY = 10  # steps between logged losses
@@ -83,14 +83,16 @@ def fit(
     module: nn.Module | None = None,
     workers: Workers | None = None,
     loaders: int = 0,
+    ignored: bool = False,
 ) -> Iterator[Progress]:
     """Train from `state.step` to `train.steps`, yielding after every step.
 
     clips       clips by global sample index; step n takes n * batch_size ... of them
-    teacher     where `distill.loss.needs_teacher`; stays as it is
+    teacher     where `distill.loss.needs_teacher` or it labels clips; stays as it is
     module      the trainee as `workers.wrap` returns it (DDP); the trainee itself by default
     workers     this process among those that train together; a single process by default
     loaders     processes that make batches ahead; 0: made when they are wanted
+    ignored     report the share of this worker's pixels after first frames that have no label
     BatchNorm is frozen: its statistics stay, its scale and shift are learnt.
     Raises Diverged, with the state as it was before the step that it names, on a loss or gradient
     that is not finite: at that step, with a fused optimizer at latest when numbers are due next.
@@ -99,8 +101,9 @@ def fit(
     """
     workers = workers or Workers(device=next(state.trainee.parameters()).device)
     module, device = module or state.trainee, workers.device
-    if distill.loss.needs_teacher and teacher is None:
-        raise ValueError("the loss has distillation terms, and there is no teacher")
+    labels_clips = distill.label_above is not None
+    if (distill.loss.needs_teacher or labels_clips) and teacher is None:
+        raise ValueError("there is no teacher for the terms or labels that need one")
     batches = Batches(clips, distill.select, train.batch_size, workers.rank, workers.world)
     steps = range(state.step, train.steps)
     throughput, numbers = Throughput(), _Numbers(device)
@@ -110,9 +113,11 @@ def fit(
             for group in state.optimizer.param_groups:
                 group["lr"] = group_rate(train, rate, group)
             batch = throughput.take(ahead).to(device)
-            losses = _forward(state, module, teacher, distill, train, batch, device)
+            losses, clip = _forward(state, module, teacher, distill, train, batch, device)
             norms = _measured_norms(losses, state, workers)
             terms = _backward(losses, workers, state.scaler)
+            if ignored:
+                terms["ignored"] = (clip.masks[:, 1:] == IGNORED).float().mean()
             numbers.add(step, {**terms, "grad_norm": _clipped_norm(state, train)})
             log, checkpoint, evaluate = (
                 step + 1 == train.steps or (step + 1) % every == 0
@@ -142,8 +147,8 @@ def _forward(
     train: TrainConfig,
     batch: Batch,
     device: torch.device,
-) -> Losses:
-    """Run teacher and student on a batch and compute the losses.
+) -> tuple[Losses, Clip]:
+    """Run teacher and student on a batch; return the losses, and the clip with its labels.
 
     Layers that draw, such as dropout, are seeded by the samples they see: a resumed run draws what
     the uninterrupted run drew. Another number of workers sees other samples at once and draws
@@ -161,10 +166,15 @@ def _forward(
     )
     seed = seed_of(distill.seed, "model", *clip.samples)
     with drawn_from(seed, device), autocast(train, device):
-        teacher_output = distill.teach(teacher, clip) if selection and teacher else None
-        return distill.losses(
+        labels_clips = distill.label_above is not None
+        wanted = selection or labels_clips
+        teacher_output = distill.teach(teacher, clip) if wanted and teacher else None
+        if labels_clips and teacher_output:
+            clip, selection = distill.label(clip, teacher_output)
+        losses = distill.losses(
             module, clip, keep=keep, teacher_output=teacher_output, selection=selection
         )
+    return losses, clip
 
 
 def _measured_norms(

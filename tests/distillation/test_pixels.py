@@ -7,7 +7,7 @@ import torch
 
 from vosmodels.distillation.pixels import SAMPLERS, boundary_band, object_masks, select_pixels
 from vosmodels.support.seeding import generator
-from vosmodels.types import LABEL_SAMPLING, Clip, Sampling
+from vosmodels.types import IGNORED, LABEL_SAMPLING, Clip, Sampling
 
 
 def test_every_name_of_a_sampling_strategy_has_its_function_and_no_other():
@@ -165,3 +165,51 @@ def test_an_object_out_of_sight_makes_no_item():
     )
     assert chosen.counts == ()
     assert len(chosen.rows) == len(chosen.labels) == 0
+
+
+def with_ignored():
+    """Two objects, with a quarter of the pixels of frame 1 ignored and all of frame 2."""
+    masks = torch.zeros(1, 3, 32, 32, dtype=torch.int64)
+    masks[0, :, 4:18, 4:18] = 1
+    masks[0, :, 20:30, 14:28] = 2
+    rng = torch.Generator().manual_seed(0)
+    ignored = torch.rand(32, 32, generator=rng) < 0.25
+    masks[0, 1][ignored] = IGNORED
+    masks[0, 2] = IGNORED
+    present = torch.ones(1, 2, dtype=torch.bool)
+    return Clip(torch.rand(1, 3, 3, 32, 32), masks, present, (0,), labelled=False), ignored
+
+
+@pytest.mark.parametrize("sampling", get_args(Sampling))
+def test_labels_choose_no_ignored_pixel(sampling):
+    clip, ignored = with_ignored()
+    for read in (False, True):
+        found = select_pixels(
+            clip,
+            sampling,
+            width=1,
+            max_pixels=1024,
+            seed=0,
+            logit_pixels="boundary",
+            labels_read=read,
+        )
+        plane = torch.arange(2 * 2 * 64).reshape(2, 2, 8, 8)  # (T-1, N, h, w)
+        unknown = torch.stack([ignored[::4, ::4], torch.ones(8, 8, dtype=torch.bool)])
+        taken = torch.isin(plane, found.rows) & unknown[:, None]
+        free = sampling == "all" and not read
+        assert taken.any() == free
+        assert len(found.counts) == (4 if free else 2)
+        assert found.logit_items == 1
+        assert found.logit_pixels[0, 0].any()
+        assert not found.logit_pixels[0, 0][ignored].any()
+
+
+def test_the_band_of_labels_with_holes_is_that_of_the_objects_that_they_show():
+    clip, ignored = with_ignored()
+    found = select_pixels(clip, "boundary", width=1, max_pixels=1024, seed=0)
+    rows = []
+    for n in (1, 2):
+        shown = (clip.masks[0, 1] == n)[::4, ::4]
+        band = brute_force_band(shown, 1) & ~ignored[::4, ::4]
+        rows.append(band.flatten().nonzero().squeeze(1) + (n - 1) * 64)
+    assert torch.equal(found.rows, torch.cat(rows))

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vosmodels.losses import (
-    IGNORED,
     class_jaccard,
     hardest_mean,
     keep_fraction,
@@ -14,6 +13,7 @@ from vosmodels.losses import (
     poly_cross_entropy,
     soft_jaccard,
 )
+from vosmodels.types import IGNORED
 
 
 def test_poly_cross_entropy_is_the_formula_written_out():
@@ -65,8 +65,8 @@ def test_an_ignored_pixel_has_no_loss_and_no_gradient_and_counts_as_a_pixel():
     assert (logits.grad != 0).any(1).tolist() == [[[True, True, True, False]]]
 
 
-def test_of_256_classes_the_last_is_not_ignored():
-    target = torch.full((1, 1, 1), IGNORED)
+def test_label_255_is_a_class_like_any_other():
+    target = torch.full((1, 1, 1), 255)
     loss = poly_cross_entropy(torch.zeros(1, 256, 1, 1), target, epsilon=0)
     assert loss.item() == pytest.approx(math.log(256))
 
@@ -104,3 +104,50 @@ def test_an_absent_slot_takes_no_probability_and_no_gradient():
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert (logits.grad[:, :, 2] == 0).all()
+
+
+def cut_out(values, known):
+    """The values of the known pixels alone, item by item, as pictures of one row."""
+    return [values[i][known[i]][None, None] for i in range(len(values))]
+
+
+def half_known():
+    rng = torch.Generator().manual_seed(1)
+    known = torch.rand(3, 6, 7, generator=rng) < 0.6
+    known[1] = False  # an item without a label
+    known[2, 0] = True
+    return known, rng
+
+
+def test_ignored_pixels_have_no_loss_and_no_gradient():
+    known, rng = half_known()
+    logits = torch.randn(3, 4, 6, 7, generator=rng, requires_grad=True)
+    truth = torch.randint(0, 4, (3, 6, 7), generator=rng)
+    target = torch.where(known, truth, IGNORED)
+    per_pixel = poly_cross_entropy(logits, target)
+    assert torch.equal(per_pixel[known], poly_cross_entropy(logits, truth)[known])
+    assert not per_pixel[~known].any()
+    (gradient,) = torch.autograd.grad(hardest_mean(per_pixel, 0.7, known).sum(), logits)
+    assert torch.isfinite(gradient).all()
+    assert not gradient.permute(0, 2, 3, 1)[~known].any()
+    assert gradient.permute(0, 2, 3, 1)[known].any()
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.7, 0.29, 1e-6])
+def test_the_hardest_of_the_known_pixels_are_those_of_a_picture_that_is_cut_out(keep):
+    known, rng = half_known()
+    values = torch.rand(3, 6, 7, generator=rng)
+    found = hardest_mean(values, keep, known)
+    for item, cut in zip(found, cut_out(values, known), strict=True):
+        expected = hardest_mean(cut, keep)[0] if cut.numel() else torch.tensor(0.0)
+        torch.testing.assert_close(item, expected)
+
+
+def test_soft_jaccard_of_the_known_pixels_is_that_of_a_picture_that_is_cut_out():
+    known, rng = half_known()
+    p, y = torch.rand(3, 6, 7, generator=rng), torch.rand(3, 6, 7, generator=rng) < 0.5
+    found = soft_jaccard(p, y, known)
+    cuts = zip(cut_out(p, known), cut_out(y, known), strict=True)
+    for item, (of_p, of_y) in zip(found, cuts, strict=True):
+        expected = soft_jaccard(of_p, of_y)[0] if of_p.numel() else torch.tensor(0.0)
+        torch.testing.assert_close(item, expected)

@@ -21,9 +21,11 @@ from orchestrator.tracking.events import (
     Gradients,
     Losses,
     Picture,
+    Segmented,
     Souped,
     Speed,
     Started,
+    Taught,
     Warned,
 )
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -34,6 +36,8 @@ from vosmodels.errors import InputError
 STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem", "omega", 12.5)
 EVENTS: list[Event] = [
     STARTED,
+    Segmented(1, 3),
+    Taught("stcn ab", "video", 0.7, 3, 0.25),
     Losses(10, {"total": 0.5}),
     Speed(10, {"samples": 3.5}),
     Gradients(10, {"ce_z": 0.5}),

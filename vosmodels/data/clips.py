@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from vosmodels.data.affine import warp_frame, warp_mask
 from vosmodels.data.augment import augmenter
+from vosmodels.data.masks import NO_LABEL
+from vosmodels.data.teacher_masks import TaughtVideo
 from vosmodels.errors import InputError
 from vosmodels.support.seeding import numpy_generator
-from vosmodels.types import Augmentation, Clip, ClipSource, VideoSequence
+from vosmodels.types import IGNORED, Augmentation, Clip, ClipSource, VideoSequence
 
 Stage = Literal["video", "bl30k"]  # STCN's stages on videos
 Entry = TypeVar("Entry")
@@ -73,8 +75,9 @@ class SequenceClips:
     is background. Frame gaps are 1..max_skip, or as wide as the video allows from there; half of
     the clips run backwards. max_skip may be a function of the global sample index, for a
     curriculum. `augmentation` lays the crop and moves and recolours frames; smallest_crop is
-    for "stcn". A clip of a video with only a first mask starts there, goes forwards, and has
-    masks of 0 and `labelled` False after it.
+    for "stcn". A clip of a video with only a first mask starts there, goes forwards, and is
+    IGNORED after it. A `TaughtVideo` gives the masks in which clips start, and the labels of later
+    frames.
 
     Raises InputError where videos are shorter than a clip, ValueError on sizes below one.
     """
@@ -166,21 +169,24 @@ class SequenceClips:
         others = [i for i in visible if i != target]
         chosen = [target, *rng.permutation(others)[: self._max_objects - 1]]
         slots = np.zeros(256, dtype=np.int64)
+        slots[NO_LABEL] = IGNORED
         slots[chosen] = np.arange(1, len(chosen) + 1)
-        masks = [first] + [
-            warp_mask(video.mask(n), warp, self._crop) if labelled else np.zeros_like(first)
+        label = video.label if isinstance(video, TaughtVideo) else video.mask
+        later = [
+            warp_mask(label(n), warp, self._crop) if labelled else np.full_like(first, NO_LABEL)
             for n, warp in zip(numbers[1:], warps[1:], strict=True)
         ]
+        masks = np.stack([first, *later])
         frames = [
             warp_frame(video.frame(n), warp, self._crop)
             for n, warp in zip(numbers, warps, strict=True)
         ]
         return Clip(
             frames=self._augmenter.colours(rng, np.stack(frames))[None],
-            masks=torch.from_numpy(slots[np.stack(masks)])[None],
+            masks=torch.from_numpy(slots[masks])[None],
             present=(torch.arange(self._max_objects) < len(chosen))[None],
             samples=(index,),
-            labelled=labelled,
+            labelled=not (masks == NO_LABEL).any(),
         )
 
     def _frame_numbers(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -151,6 +151,19 @@ class DavisDataset:
         merge = self.year == 2016
         return [_sequence(*self.folders(name), merge) for name in names]
 
+    def given(self, split: str, *, shortest: int = 1) -> list[DavisSequence]:
+        """Return the split's sequences with the masks alone that give objects.
+
+        Of a video with a mask for every frame that is the first, as in DAVIS; of another one, the
+        masks in which an object begins. Raises InputError as `check` does of first masks.
+        """
+        return [_given(video) for video in self.sequences(split, labels=False, shortest=shortest)]
+
+    @property
+    def layout(self) -> str:
+        """Name how masks are read: with the ids of 2017, or as the one object of 2016."""
+        return f"davis {self.year}"
+
     def has(self, name: str) -> bool:
         """Return True if the folder has a video of that name."""
         return name in self._videos
@@ -286,6 +299,12 @@ def _sequence(images: Path, masks: Path, merge: bool) -> DavisSequence:
     by_number = {number: labels[stem] for number, stem in enumerate(frames) if stem in labels}
     labelled = len(by_number) == len(frames)
     return DavisSequence(images.name, tuple(frames.values()), by_number, merge, labelled)
+
+
+def _given(video: DavisSequence) -> DavisSequence:
+    numbers = {0} if video.labelled else set(video.begins.values())
+    masks = {number: video.masks[number] for number in sorted(numbers)}
+    return replace(video, masks=masks, labelled=False)
 
 
 def judge(files: Files, images: Path, masks: Path, *, labels: bool, shortest: int = 1) -> None:

@@ -19,6 +19,7 @@ from vosmodels.errors import InputError
 from vosmodels.types import U8
 
 PLAIN_MODES = ("P", "L", "1")  # Pillow's palette, grey, black and white: one number per pixel
+NO_LABEL = 255  # in uint8 ids: a pixel without a label; `read_mask` never returns it
 _OPAQUE = {"LA": "L", "PA": "P", "RGBA": "RGB"}  # modes with alpha, and the same without
 _FULL = {"I;16": 65535}  # the level of white where it is not 255
 

@@ -40,6 +40,7 @@ class YouTubeVosSequence:
     masks: Mapping[int, Path]
     meta: VideoMeta
     last_counts = True
+    merge = False
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -110,6 +111,11 @@ class YouTubeVosSequence:
             images=tuple(self.images[number] for number in self.labelled),
             masks=dict(enumerate(self.masks[number] for number in self.labelled)),
         )
+
+    def given(self) -> YouTubeVosSequence:
+        """Return the video with the masks alone in which objects begin, by meta.json."""
+        numbers = sorted(set(self.begins.values()))
+        return replace(self, masks={number: self.masks[number] for number in numbers})
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -188,6 +194,19 @@ class YouTubeVosDataset:
             self._read[split] = self.open(split, self.videos(split))
         return self._read[split]
 
+    def given(self, split: str, *, shortest: int = 1) -> list[YouTubeVosSequence]:
+        """Return the split's sequences with every picture, and the masks that give objects.
+
+        shortest: least number of pictures from the first mask on. Raises InputError as `check`.
+        """
+        self.check(split, shortest=shortest, labels=False)
+        return [video.given() for video in self.open(split, self.videos(split))]
+
+    @property
+    def layout(self) -> str:
+        """Name how masks are read, as `DavisDataset.layout` does."""
+        return "youtubevos"
+
     def open(self, split: str, names: Iterable[str]) -> list[YouTubeVosSequence]:
         """Return the named sequences of a split, whose files have no problems."""
         where, videos = self.where(split), self.videos(split)
@@ -197,31 +216,34 @@ class YouTubeVosDataset:
         """Return True if meta.json of a split has a video of that name."""
         return any(name in read_meta(where.meta) for where in self._splits.values())
 
-    def problems(self, split: str, *, shortest: int = 1) -> dict[str, list[str]]:
+    def problems(
+        self, split: str, *, labels: bool = True, shortest: int = 1
+    ) -> dict[str, list[str]]:
         """Return the problems of each video's files, a line each; videos without are left out.
 
-        Looks at listings, picture headers and the masks that give objects; a picture whose header
-        is whole but whose content is corrupt is found when the picture is read. Raises InputError
-        if meta.json cannot be used.
+        labels, shortest: as in `check`. Looks at listings, picture headers and the masks that give
+        objects; a picture whose header is whole but whose content is corrupt is found when the
+        picture is read. Raises InputError if meta.json cannot be used.
         """
         where = self.where(split)
         found: dict[str, list[str]] = {}
         notes: list[str] = []
         for name, meta in self.videos(split).items():
             files = video_files(*where.folders(name))
-            judge(files, *where.folders(name), meta, shortest=shortest)
+            judge(files, *where.folders(name), meta, labels=labels, shortest=shortest)
             notes += files.notes
             if files.problems:
                 found[name] = list(dict.fromkeys(files.problems))
         log_notes(self.root, notes, self._told)
         return found
 
-    def check(self, split: str, *, shortest: int = 1) -> None:
+    def check(self, split: str, *, labels: bool = True, shortest: int = 1) -> None:
         """Raise one InputError that names the split's problems, all at once.
 
-        shortest: least number of frames that have a mask.
+        labels: whether masks are read that give no object; shortest: least number of frames that
+        have a mask, and without `labels` of frames.
         """
-        problems = self.problems(split, shortest=shortest)
+        problems = self.problems(split, labels=labels, shortest=shortest)
         if problems:
             raise unusable(self.root, split, problems)
 
@@ -304,24 +326,36 @@ def _sequence(images: Path, masks: Path, meta: VideoMeta) -> YouTubeVosSequence:
     return YouTubeVosSequence(images.name, tuple(frames.values()), by_number, meta)
 
 
-def judge(files: Files, images: Path, masks: Path, meta: VideoMeta, *, shortest: int = 1) -> None:
+def judge(
+    files: Files,
+    images: Path,
+    masks: Path,
+    meta: VideoMeta,
+    *,
+    labels: bool = True,
+    shortest: int = 1,
+) -> None:
     """Add the problems of a video's files, by its entry in meta.json, to `files.problems`.
 
-    images, masks: the folders of the files; shortest: least number of frames that have a mask.
+    images, masks: the folders of the files; labels, shortest: as in `YouTubeVosDataset.check`.
     """
-    labelled = set(_from_start(files.masks, meta)) & set(files.frames)
-    files.problems += shorter_than(images, len(labelled), shortest)
-    files.problems += _problems(files, images, masks, meta)
+    counted = set(_from_start(files.frames, meta))
+    if labels:
+        counted &= set(_from_start(files.masks, meta))
+    files.problems += shorter_than(images, len(counted), shortest)
+    files.problems += _problems(files, images, masks, meta, labels)
 
 
-def _problems(files: Files, images: Path, masks: Path, meta: VideoMeta) -> Iterator[str]:
+def _problems(
+    files: Files, images: Path, masks: Path, meta: VideoMeta, labels: bool
+) -> Iterator[str]:
     if not files.frames or not masks.is_dir():  # `video_files` has told so
         return
-    frames, labels = _from_start(files.frames, meta), _from_start(files.masks, meta)
+    frames, by_stem = _from_start(files.frames, meta), _from_start(files.masks, meta)
     for stem in meta.asked:
         if stem not in frames:
             yield f"{images}: no picture {stem}, which {META} lists"
-    for stem, mask in labels.items():
+    for stem, mask in by_stem.items():
         if stem not in frames:
             yield f"{mask}: mask without image in {images}"
         elif problem := files.pair_problem(stem):
@@ -331,9 +365,9 @@ def _problems(files: Files, images: Path, masks: Path, meta: VideoMeta) -> Itera
         files.judge_given(stem)
         yield from _first_mask_problems(files, masks, meta, stem)
     # A listed frame has a mask although no object begins there: then all listed frames need one.
-    if set(labels) & set(meta.asked) - first_stems:
+    if labels and set(by_stem) & set(meta.asked) - first_stems:
         for stem in meta.asked:
-            if stem not in labels and stem not in first_stems:
+            if stem not in by_stem and stem not in first_stems:
                 yield f"{masks / stem}.png: no such mask, though {META} lists the frame"
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vosmodels.support.seeding import generator
-from vosmodels.types import Clip, LogitPixels, Sampling
+from vosmodels.types import IGNORED, LABEL_SAMPLING, Clip, LogitPixels, Sampling
 
 Z_STRIDE = 4  # stride of the map z, whose pixels are compared
 
@@ -93,8 +93,9 @@ def select_pixels(
     max_pixels: int,
     seed: int,
     logit_pixels: LogitPixels = "same",
+    labels_read: bool = False,
 ) -> Selection:
-    """Select the pixels of a step from the clip's ground truth (frames 1..T-1).
+    """Select the pixels of a step from the clip's labels (frames 1..T-1).
 
     sampling  a strategy of SAMPLERS: `sample_boundary`, `sample_random` or `sample_all`, applied
               to each object's band of `width` pixels at stride 4.
@@ -104,6 +105,9 @@ def select_pixels(
 
     logit_pixels, of the logit loss: boundary, the band at full resolution, 4 * width pixels wide,
     around any object; all; same, the band if `sampling` is boundary, else all.
+
+    An IGNORED pixel shows no object, and is never among those that labels choose: boundary and
+    random. All takes it too, unless the loss reads the labels of what it compares (`labels_read`).
     """
     frames, slots = clip.masks.shape[1], clip.present.shape[1]
     truth = clip.masks[:, 1:]
@@ -112,6 +116,9 @@ def select_pixels(
     plane = small.shape[-2] * small.shape[-1]
     band = boundary_band(small, width).flatten(3)  # (B, T-1, N, hw)
     flat = small.flatten(3)
+    known = None if clip.labelled else (truth != IGNORED)[..., ::Z_STRIDE, ::Z_STRIDE].flatten(2)
+    if known is not None:
+        band &= known[:, :, None]
     rows: list[Tensor] = []
     labels: list[Tensor] = []
     for b, sample in enumerate(clip.samples):
@@ -121,12 +128,14 @@ def select_pixels(
                     continue
                 rng = generator(seed, "pixels", sample, t, n)
                 chosen = SAMPLERS[sampling](band[b, t, n], max_pixels, rng)
+                if known is not None and (labels_read or sampling in LABEL_SAMPLING):
+                    chosen = chosen[known[b, t][chosen]]
                 if len(chosen) < 2:  # no pair to compare: the object is out of sight
                     continue
                 rows.append(chosen + ((b * (frames - 1) + t) * slots + n) * plane)
                 labels.append(flat[b, t, n][chosen].long())
     if (sampling if logit_pixels == "same" else logit_pixels) == "boundary":
-        compared = boundary_band(full, Z_STRIDE * width).any(2)
+        compared = boundary_band(full, Z_STRIDE * width).any(2) & (truth != IGNORED)
     else:
         compared = torch.ones_like(truth, dtype=torch.bool)
     return Selection(

@@ -26,6 +26,23 @@ class ScaledSegmenter:
             raise UsageError(f"{rows} rows for the network to see: {FEWEST_ROWS} or more")
         self._segmenter = segmenter
         self._rows = rows
+        self._probabilities: Tensor | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the ids of the objects, in the order of `probabilities`' channels."""
+        return self._segmenter.ids
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Return the latest frame's probabilities (1 + len(ids), H, W) at the frame's own size.
+
+        They are scaled up bilinearly, those of given objects too. Raises ValueError before the
+        first step.
+        """
+        if self._probabilities is None:
+            return self._segmenter.probabilities
+        return self._probabilities
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
         """Segment a frame (3, H, W) float in [0, 1] and return its ids (H, W) int64.
@@ -38,12 +55,14 @@ class ScaledSegmenter:
         size = self._seen(full)
         small_mask = self._given(mask, size)
         if size == full:
+            self._probabilities = None
             return self._segmenter.step(frame, small_mask)
         small = functional.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
         self._segmenter.step(small, small_mask)
         probabilities = functional.interpolate(
             self._segmenter.probabilities[None], size=full, mode="bilinear"
         )[0]
+        self._probabilities = probabilities
         ids = torch.tensor([0, *self._segmenter.ids], device=probabilities.device)
         answer = ids[best(probabilities)]
         if mask is None:

@@ -1,0 +1,199 @@
+"""Label training videos by a teacher: segment each once, and keep its masks in the storage.
+
+The masks of a video are named by what they come from: the teacher's weights, the video with its
+given masks, and the rows that the teacher sees. Jobs and sweeps that share a storage share them,
+also while they run: each takes a video that no other is at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from orchestrator.config.content_key import digest
+from orchestrator.execution.teachers import load_teacher
+from orchestrator.planning.datasets import Teach, Unlabelled, unlabelled
+from orchestrator.planning.plan import Job
+from orchestrator.tracking import events
+from orchestrator.tracking.ledger import JobRecord
+from orchestrator.tracking.storage import Storage
+from orchestrator.training.distributed import Workers
+from vosmodels.data.mask_folder import MaskFolder
+from vosmodels.data.teacher_masks import CERTAIN, StoredMasks, TaughtVideo, doubtful, write
+from vosmodels.errors import InputError
+from vosmodels.inference.fold import for_inference
+from vosmodels.inference.scaled import ScaledSegmenter
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.inference.soft_masks import soft_masks
+from vosmodels.model import VideoModel
+from vosmodels.support.atomic_files import read_json, write_json
+from vosmodels.support.digests import sha256_of
+from vosmodels.support.paths import expanded
+from vosmodels.types import U8
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # raise it when the same teacher would make other masks of the same video
+WAIT_S = 5.0  # for a video that another process segments, before the watchdog is told again
+
+
+def labels_of(
+    job: Job, storage: Storage, workers: Workers, record: JobRecord | None
+) -> Teach | None:
+    """Make the labels of a job's videos, or wait until another job has made them.
+
+    Returns what gives each video its labels; None where the job reads none of a teacher, or the
+    teacher labels each clip in its step. record: None on ranks above 0. Raises InputError where
+    teacher, video or masks cannot be read.
+    """
+    if not job.taught:
+        return None
+    videos = list(
+        {each.key: each for stage in job.stages for each in unlabelled(stage, "teacher")}.values()
+    )
+    config = job.config.teacher
+    taught = partial(
+        events.Taught, segments=config.segments, threshold=config.threshold, videos=len(videos)
+    )
+    if config.masks is not None:
+        folder = MaskFolder(expanded(config.masks))
+        if record:
+            record.write(taught(teacher=config.masks, segments="masks"))
+        return partial(_of_folder, folder)
+    model, sha256 = load_teacher(job, storage)
+    name = f"{config.name} {sha256}"
+    if config.segments == "clip":
+        if record:
+            record.write(taught(teacher=name))
+        return None
+    cache = MaskCache(storage, model, sha256, config.rows, workers.device, workers.alive)
+    made = cache.make(
+        videos, lambda done, of: record.write(events.Segmented(done, of)) if record else None
+    )
+    ignored = cache.ignored(videos, config.threshold)
+    if record:
+        record.write(taught(teacher=name, ignored=ignored))
+        logger.info(
+            "%s: labels of %d videos by %s, %d segmented now; %.2f %% of the pixels below the "
+            "threshold %g",
+            job.name,
+            len(videos),
+            name,
+            made,
+            100 * ignored,
+            config.threshold,
+        )
+    return partial(_of_cache, {each.key: cache.path(each) for each in videos}, config.threshold)
+
+
+def _of_folder(folder: MaskFolder, each: Unlabelled) -> TaughtVideo:
+    return TaughtVideo(each.video, folder.of(each.video))
+
+
+def _of_cache(paths: dict[str, Path], threshold: float, each: Unlabelled) -> TaughtVideo:
+    return TaughtVideo(each.video, StoredMasks(paths[each.key]), threshold)
+
+
+@dataclass(frozen=True)
+class MaskCache:
+    """The masks of a teacher under a storage folder.
+
+    sha256: of the weights; rows: that the teacher sees of a frame, None for all; alive: called
+    after every frame.
+    """
+
+    storage: Storage
+    model: VideoModel
+    sha256: str
+    rows: int | None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    alive: Callable[[], None] = lambda: None
+
+    def path(self, each: Unlabelled) -> Path:
+        """Return the file of a video's masks."""
+        model = [self.model.name, self.model.config.model_dump(mode="json"), self.sha256]
+        return self.storage.masks / f"{digest([VERSION, *model, self.rows, each.key])}.npz"
+
+    def make(self, videos: Sequence[Unlabelled], on_done: Callable[[int, int], None]) -> int:
+        """Segment the videos whose masks are not there, or are not what was written.
+
+        on_done(done, of): called after each video. Returns how many were segmented here; those that
+        another process is at are waited for, and taken over where it ends without them.
+        """
+        self.storage.masks.mkdir(parents=True, exist_ok=True)
+        left = [each for each in videos if not self._is_whole(each)]
+        of, done, made, wait = len(left), 0, 0, 0.0
+        while left:
+            busy = []
+            for each in left:
+                self.alive()
+                try:
+                    with FileLock(self.path(each).with_suffix(".lock")).acquire(timeout=wait):
+                        if not self._is_whole(each):
+                            self._segment(each)
+                            made += 1
+                except Timeout:
+                    busy.append(each)
+                    continue
+                done += 1
+                on_done(done, of)
+            left, wait = busy, WAIT_S
+        return made
+
+    def ignored(self, videos: Sequence[Unlabelled], threshold: float) -> float:
+        """Return the share of the pixels after the first frames that is below a threshold."""
+        counts = np.zeros(CERTAIN + 1, dtype=np.int64)
+        for each in videos:
+            counts += np.array(read_json(self._record(each))["confidence"])
+        below = doubtful(np.arange(CERTAIN + 1, dtype=np.uint8), threshold)
+        return float(counts[below].sum() / max(1, counts.sum()))
+
+    @cached_property
+    def _ready(self) -> VideoModel:
+        return for_inference(self.model).to(self.device)
+
+    def _record(self, each: Unlabelled) -> Path:
+        return self.path(each).with_suffix(".json")
+
+    def _is_whole(self, each: Unlabelled) -> bool:
+        """Compare the file with its sha256; a file that is another is named in a warning."""
+        path = self.path(each)
+        try:
+            saved = read_json(self._record(each))
+            if saved is None:
+                return False
+            whole = len(saved["confidence"]) == CERTAIN + 1 and sha256_of(path) == saved["sha256"]
+            reason = "another sha256 than was written"
+        except (InputError, KeyError, TypeError) as error:
+            whole, reason = False, str(error)
+        if not whole:
+            logger.warning("%s: not the masks that were written (%s); anew", path, reason)
+        return whole
+
+    def _segment(self, each: Unlabelled) -> None:
+        """Segment a video and write its masks, then the record that vouches for them."""
+        video, path = each.video, self.path(each)
+        network = VideoSegmenter(self._ready)
+        segmenter = network if self.rows is None else ScaledSegmenter(network, self.rows)
+
+        def frames() -> Iterator[U8]:
+            for planes in soft_masks(segmenter, video):
+                self.alive()
+                yield planes
+
+        counts = write(path, sorted(video.begins), frames())
+        record = {
+            "sha256": sha256_of(path),
+            "teacher": {"name": self.model.name, "sha256": self.sha256},
+            "rows": self.rows,
+            "video": {"name": video.name, "key": each.key, "frames": len(video)},
+            "confidence": counts.tolist(),
+        }
+        write_json(self._record(each), record)
