@@ -20,6 +20,7 @@ from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import done_steps, forecast
+from orchestrator.execution.labelling import labels_of_plan
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
@@ -46,6 +47,7 @@ from vosmodels.support.memory import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 PARTS = {  # of a forecast, in words
+    "labels": "segmenting videos for labels",
     "teacher": "training the teacher",
     "stem": "training the stem",
     "trial": "training the trials",
@@ -176,6 +178,8 @@ def dry_run(
     memory = driver.memory_of(plan, config, storage, placement)
     out.print(memory.describe())
     memory.check()
+    for line in labels_of_plan(plan, storage):
+        out.print(line)
     estimate = forecast(plan, config, storage, placement, times)
     for part, seconds in estimate.seconds.items():
         out.print(f"{PARTS.get(part, part):34} about {seconds:.0f} s")

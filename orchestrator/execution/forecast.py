@@ -11,9 +11,11 @@ import torch
 
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import canonical
+from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import TrainConfig
 from orchestrator.execution.driver import unfinished
+from orchestrator.execution.labelling import left_to_segment
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
@@ -26,9 +28,10 @@ from vosmodels import registry
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.support.memory import keep_freed_memory
-from vosmodels.types import Clip
+from vosmodels.types import Clip, ScoredVideo
 
 PROBE_STEPS = 2  # timed after one warm-up step
+BYTES_PER_PIXEL = 0.03  # of stored masks, per plane: ids and each object's probability
 PROBE_FRAME = (240, 432)  # height and width in px
 
 
@@ -51,7 +54,8 @@ def forecast(
     """Forecast the unfinished jobs of a plan.
 
     Times a few optimisation steps and frames in this process, on random clips of the configured
-    size, with the configured threads. Parts: teacher, stem, trial (all trials, `at_once` side by
+    size, with the configured threads. Parts: labels (videos that a teacher segments before a stem
+    or trial trains), teacher, stem, trial (all trials, `at_once` side by
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
     checkpoint of a trial). A job that continues counts its remaining steps.
     times: seconds that an earlier forecast of the same models and stages measured; new ones are
@@ -59,11 +63,11 @@ def forecast(
     """
     times = {} if times is None else times
 
-    def timed(measure: Callable[..., float], job: Job, *stage: TrainConfig) -> float:
-        parts = [job.model, job.config.teacher, job.loss, job.config.data.max_objects, *stage]
+    def timed(measure: Callable[..., float], job: Job, *of: TrainConfig | ModelConfig) -> float:
+        parts = [job.model, job.config.teacher, job.loss, job.config.data.max_objects, *of]
         key = f"{measure.__name__} {job.threads} {canonical(parts)}"
         if key not in times:
-            times[key] = measure(job, *stage)
+            times[key] = measure(job, *of)
         return times[key]
 
     keep_freed_memory()  # as the jobs do whose steps are timed
@@ -81,9 +85,15 @@ def forecast(
             rates[role] = whole / max(1, jobs[0].steps)
             left_share = sum(1 - done_steps(job, storage) / max(1, job.steps) for job in jobs)
             seconds[role] = rounds * whole * left_share / len(jobs)
+    labelled = list(left_to_segment(left, storage).values())
+    if labelled:
+        seconds["labels"] = sum(
+            video_pixels(job, each.video) * timed(pixel_seconds, job, job.config.teacher)
+            for job, each in labelled
+        )
     trials = [job for job in left if job.role == "trial"]
     select = _pixels(ScoringProtocol.for_select(config.data))
-    rates["million pixels"] = timed(pixel_seconds, left[-1]) * 1e6
+    rates["million pixels"] = timed(pixel_seconds, left[-1], left[-1].model) * 1e6
     one_score = select * rates["million pixels"] / 1e6
     checkpoints = sum(_checkpoints(job) for job in left)
     seconds["scoring"] = checkpoints * one_score / placement.at_once
@@ -99,6 +109,7 @@ def forecast(
         for what, rate in rates.items()
     )
     disk = sum(_weights_mib(job) * (_checkpoints(job) + 3) for job in left)
+    disk += sum(masks_mib(each.video) for _, each in labelled)
     return Forecast(seconds, f"timed here: {steps}", disk)
 
 
@@ -123,13 +134,27 @@ def _pixels(protocol: ScoringProtocol) -> float:
     return total
 
 
-def pixel_seconds(job: Job) -> float:
-    """Time a student's inference with one object, in seconds per pixel of a frame."""
+def video_pixels(job: Job, video: ScoredVideo) -> float:
+    """Count the pixels that a teacher sees when it segments a training video."""
+    rows, columns = video.mask(0).shape
+    scale = min(1.0, (job.config.teacher.rows or rows) / rows)
+    return float(len(video) * rows * columns * scale * scale)
+
+
+def masks_mib(video: ScoredVideo) -> float:
+    """Estimate the size of a video's stored masks, in MiB."""
+    rows, columns = video.mask(0).shape
+    planes = 1 + len(video.begins)
+    return float(len(video) * rows * columns * planes * BYTES_PER_PIXEL / 2**20)
+
+
+def pixel_seconds(job: Job, model: ModelConfig) -> float:
+    """Time a model's inference with one object, in seconds per pixel of a frame."""
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
-        model = for_inference(registry.build(job.model.name, seed=0, **job.model.options))
-        segmenter = VideoSegmenter(model)
+        network = for_inference(registry.build(model.name, seed=0, **model.options))
+        segmenter = VideoSegmenter(network)
         height, width = PROBE_FRAME
         mask = torch.zeros(height, width, dtype=torch.int64)
         mask[height // 4 : height // 2, width // 4 : width // 2] = 1

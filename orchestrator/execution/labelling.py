@@ -18,13 +18,15 @@ import torch
 from filelock import FileLock, Timeout
 
 from orchestrator.config.content_key import digest
-from orchestrator.execution.teachers import load_teacher
-from orchestrator.planning.datasets import Teach, Unlabelled, unlabelled
-from orchestrator.planning.plan import Job
+from orchestrator.config.models import TeacherConfig
+from orchestrator.execution.teachers import load_teacher, teacher_file
+from orchestrator.planning.datasets import Teach, Unlabelled
+from orchestrator.planning.plan import Job, Plan, videos_segmented, videos_taught
 from orchestrator.tracking import events
-from orchestrator.tracking.ledger import JobRecord
+from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distributed import Workers
+from vosmodels import registry
 from vosmodels.data.mask_folder import MaskFolder
 from vosmodels.data.teacher_masks import CERTAIN, StoredMasks, TaughtVideo, doubtful, write
 from vosmodels.errors import InputError
@@ -55,9 +57,7 @@ def labels_of(
     """
     if not job.taught:
         return None
-    videos = list(
-        {each.key: each for stage in job.stages for each in unlabelled(stage, "teacher")}.values()
-    )
+    videos = videos_taught(job)
     config = job.config.teacher
     taught = partial(
         events.Taught, segments=config.segments, threshold=config.threshold, videos=len(videos)
@@ -67,13 +67,13 @@ def labels_of(
         if record:
             record.write(taught(teacher=config.masks, segments="masks"))
         return partial(_of_folder, folder)
-    model, sha256 = load_teacher(job, storage)
-    name = f"{config.name} {sha256}"
+    name = f"{config.name} {teacher_file(job, storage)[0]}"
     if config.segments == "clip":
         if record:
             record.write(taught(teacher=name))
         return None
-    cache = MaskCache(storage, model, sha256, config.rows, workers.device, workers.alive)
+    model, sha256 = load_teacher(job, storage)
+    cache = MaskCache(storage, config, sha256, model, workers.device, workers.alive)
     made = cache.make(
         videos, lambda done, of: record.write(events.Segmented(done, of)) if record else None
     )
@@ -93,6 +93,55 @@ def labels_of(
     return partial(_of_cache, {each.key: cache.path(each) for each in videos}, config.threshold)
 
 
+def labels_of_plan(plan: Plan, storage: Storage) -> list[str]:
+    """Say which labels each teacher makes for a plan's jobs, and how many videos are left."""
+    said: dict[str, list[Job]] = {}
+    for job in plan.jobs:
+        if not (videos := videos_taught(job)):
+            continue
+        config, of = job.config.teacher, f"labels of {len(videos)} videos"
+        if config.masks is not None:
+            how = f"the masks in {config.masks}"
+        elif job.labels_clips:
+            how = f"{config.name} on each clip, in its step"
+        else:
+            how = f"{config.name} {f'at {config.rows} rows' if config.rows else 'at full size'}"
+        said.setdefault(f"{of}: {how}", []).append(job)
+    return [
+        f"{text}, {len(left_to_segment(jobs, storage))} videos left to segment"
+        if videos_segmented(jobs[0])
+        else text
+        for text, jobs in said.items()
+    ]
+
+
+def left_to_segment(jobs: Sequence[Job], storage: Storage) -> dict[str, tuple[Job, Unlabelled]]:
+    """Return the videos that jobs have to segment before they train, each once, with a job.
+
+    All of them where the teacher is not trained yet, else those without masks in the storage.
+    """
+    left: dict[str, tuple[Job, Unlabelled]] = {}
+    known: dict[tuple[str | None, str | None], str] = {}  # sha256 by what names the teacher
+    for job in jobs:
+        config, videos = job.config.teacher, videos_segmented(job)
+        made_by = (job.needs.get("teacher"), config.weights)
+        if videos and made_by not in known:
+            known[made_by] = _sha256_of_teacher(job, storage)
+        sha256 = known.get(made_by, "")
+        cache = MaskCache(storage, config, sha256)
+        for each in videos:
+            if not (sha256 and cache.recorded(each)):
+                left.setdefault(cache.path(each).stem, (job, each))
+    return left
+
+
+def _sha256_of_teacher(job: Job, storage: Storage) -> str:
+    """Return the sha256 of the teacher's weights; empty where it is still to be trained."""
+    if "teacher" in job.needs and Ledger(storage.root).job(job.needs["teacher"]).state != "done":
+        return ""
+    return teacher_file(job, storage)[0]
+
+
 def _of_folder(folder: MaskFolder, each: Unlabelled) -> TaughtVideo:
     return TaughtVideo(each.video, folder.of(each.video))
 
@@ -105,21 +154,26 @@ def _of_cache(paths: dict[str, Path], threshold: float, each: Unlabelled) -> Tau
 class MaskCache:
     """The masks of a teacher under a storage folder.
 
-    sha256: of the weights; rows: that the teacher sees of a frame, None for all; alive: called
-    after every frame.
+    sha256: of the weights; model: the network, needed to segment; alive: called after every frame.
     """
 
     storage: Storage
-    model: VideoModel
+    teacher: TeacherConfig
     sha256: str
-    rows: int | None
+    model: VideoModel | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     alive: Callable[[], None] = lambda: None
 
     def path(self, each: Unlabelled) -> Path:
         """Return the file of a video's masks."""
-        model = [self.model.name, self.model.config.model_dump(mode="json"), self.sha256]
-        return self.storage.masks / f"{digest([VERSION, *model, self.rows, each.key])}.npz"
+        name, rows = self.teacher.name, self.teacher.rows
+        options = registry.config(name, **self.teacher.options).model_dump(mode="json")
+        key = digest([VERSION, name, options, self.sha256, rows, each.key])
+        return self.storage.masks / f"{key}.npz"
+
+    def recorded(self, each: Unlabelled) -> bool:
+        """Return True if a video's masks were written, whether they are whole or not."""
+        return self.path(each).is_file() and self._record(each).is_file()
 
     def make(self, videos: Sequence[Unlabelled], on_done: Callable[[int, int], None]) -> int:
         """Segment the videos whose masks are not there, or are not what was written.
@@ -157,6 +211,7 @@ class MaskCache:
 
     @cached_property
     def _ready(self) -> VideoModel:
+        assert self.model is not None
         return for_inference(self.model).to(self.device)
 
     def _record(self, each: Unlabelled) -> Path:
@@ -181,7 +236,8 @@ class MaskCache:
         """Segment a video and write its masks, then the record that vouches for them."""
         video, path = each.video, self.path(each)
         network = VideoSegmenter(self._ready)
-        segmenter = network if self.rows is None else ScaledSegmenter(network, self.rows)
+        rows = self.teacher.rows
+        segmenter = network if rows is None else ScaledSegmenter(network, rows)
 
         def frames() -> Iterator[U8]:
             for planes in soft_masks(segmenter, video):
@@ -191,8 +247,7 @@ class MaskCache:
         counts = write(path, sorted(video.begins), frames())
         record = {
             "sha256": sha256_of(path),
-            "teacher": {"name": self.model.name, "sha256": self.sha256},
-            "rows": self.rows,
+            "teacher": {"name": self.teacher.name, "sha256": self.sha256, "rows": rows},
             "video": {"name": video.name, "key": each.key, "frames": len(video)},
             "confidence": counts.tolist(),
         }

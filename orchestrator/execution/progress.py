@@ -107,6 +107,9 @@ class ProgressWatcher:
         scores = checkpoints[-1].scores if checkpoints else {}
         score = f"{scores['jf']:.3f}" if "jf" in scores else ""
         state = record.state
+        made = record.of(events.Segmented)
+        if state == "running" and not losses and made and made[-1].done < made[-1].of:
+            return job.name, f"masks {made[-1].done}/{made[-1].of}", "", "", "", "", score
         if state != "running" or not losses:
             return job.name, state, f"{step}/{job.steps}", "", "", "", score
         first_step, since = self._starts.setdefault(job.key, (step, time.monotonic()))
@@ -127,6 +130,9 @@ class ProgressWatcher:
         self._print_warnings()
         for job in self.jobs:
             record = self.records[job.key]
+            for made in record.of(events.Segmented):
+                line = f"{job.name}: teacher's masks of {made.done}/{made.of} videos"
+                self._print_once(job, f"masks {made.done}/{made.of}", line)
             for checkpoint in record.checkpoints():
                 scores = f"J {checkpoint.scores['j']:.3f} F {checkpoint.scores['f']:.3f}"
                 line = f"{job.name}: step {checkpoint.step}/{job.steps}: {scores}"

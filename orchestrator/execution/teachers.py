@@ -20,16 +20,22 @@ def load_teacher(job: Job, storage: Storage) -> tuple[VideoModel, str]:
     Raises InputError where the file is missing or corrupt.
     """
     config = job.config.teacher
+    sha256, path = teacher_file(job, storage)
     if "teacher" in job.needs:
-        sha256, path = last_checkpoint(job, "teacher", storage)
         model = checkpoint.load_model(path)
     else:
-        assert config.weights is not None  # the plan has made a teacher job otherwise
-        path = expanded(config.weights)
-        sha256 = sha256_of(path)
         model = registry.build(config.name, seed=0, **config.options)
         checkpoint.load_weights(model, path)
     return model.eval().requires_grad_(False), sha256
+
+
+def teacher_file(job: Job, storage: Storage) -> tuple[str, Path]:
+    """Return sha256 and file of the weights of a job's teacher. Raises as `load_teacher`."""
+    if "teacher" in job.needs:
+        return last_checkpoint(job, "teacher", storage)
+    weights = job.config.teacher.weights
+    assert weights is not None  # the plan has made a teacher job otherwise
+    return sha256_of(expanded(weights)), expanded(weights)
 
 
 def last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:

@@ -23,12 +23,14 @@ from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, fram
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.given import GivenVideo, picture_gap
 from vosmodels.data.given import fingerprint as given_fingerprint
+from vosmodels.data.mask_folder import MaskFolder
 from vosmodels.data.scorable import unscorable
 from vosmodels.data.static_clips import StaticClips
 from vosmodels.data.static_images import StaticImages
 from vosmodels.data.teacher_masks import TaughtVideo
 from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
 from vosmodels.errors import InputError
+from vosmodels.support.messages import together
 from vosmodels.support.paths import expanded
 from vosmodels.types import ClipSource, Labels, ScoredVideo, VideoSequence
 
@@ -216,6 +218,21 @@ def unlabelled(stage: Stage, labels: Labels) -> list[Unlabelled]:
     return list(found.values())
 
 
+def check_masks(stage: Stage, masks: str) -> None:
+    """Raise one InputError that names what a folder of masks lacks as labels of a stage's videos.
+
+    Reads every mask. Does nothing where no folder of the stage has labels of the teacher.
+    """
+    videos = [each.video for each in unlabelled(stage, "teacher")]
+    folder = MaskFolder(expanded(masks))
+    if problems := folder.problems(videos) if videos else {}:
+        lines = [line for of_video in problems.values() for line in of_video]
+        raise InputError(
+            together(f"{folder.root}: no labels of {len(problems)} of {len(videos)} videos", lines)
+            + "; put a mask of each frame there, or leave the videos out: data.leave_out"
+        )
+
+
 def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
     """Digest the training data of a stage, with the repeats of each folder.
 
@@ -315,11 +332,14 @@ def _unlabelled_sources(
     ]
 
 
-def _given(source: VideosConfig, leave_out: tuple[str, ...], shortest: int) -> list[Unlabelled]:
+@functools.cache  # every job of a plan asks for them several times
+def _given(
+    source: VideosConfig, leave_out: tuple[str, ...], shortest: int
+) -> tuple[Unlabelled, ...]:
     """Open the videos of a source with the masks alone that give their objects."""
     folder = _folder(source, leave_out)
     videos: Sequence[GivenVideo] = folder.given(source.split, shortest=shortest)
-    return [Unlabelled(video, given_fingerprint(video, folder.layout)) for video in videos]
+    return tuple(Unlabelled(video, given_fingerprint(video, folder.layout)) for video in videos)
 
 
 def _max_skip(stage: Stage) -> int | Callable[[int], int]:

@@ -22,7 +22,7 @@ from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.planning.placement import Placement
-from orchestrator.planning.plan import Job
+from orchestrator.planning.plan import Job, videos_segmented
 from orchestrator.planning.protocol import scored_videos
 from vosmodels import registry
 from vosmodels.distillation.correlation import DENSE_UP_TO
@@ -58,7 +58,8 @@ class StepNeed:
 
     place: the keys of the YAML with their values; step: activations and losses; weights: of
     student and teacher, with gradient and optimizer; scoring: of the largest video scored between
-    steps; loaders: of the processes that make batches; at_once: jobs of this kind at a time.
+    steps, or segmented before them; loaders: of the processes that make batches; at_once: jobs of
+    this kind at a time.
     """
 
     place: str
@@ -173,7 +174,7 @@ def memory_need(
     for jobs in rounds:
         at_once = min(placement.at_once, len(jobs))
         for job in jobs:
-            scoring = _scoring(job, videos)
+            scoring = max(_scoring(job, videos), _labelling(job))
             for index in range(len(job.stages)):
                 steps.setdefault(_stage(job, index, placement, at_once, scoring))
     return MemoryNeed(tuple(steps), placement, machine, gpu)
@@ -244,6 +245,19 @@ def _scoring(job: Job, videos: Collection[_Video]) -> float:
     objects = max((video[3] for video in videos), default=1)
     need = _video_need(job.model.name, canonical(job.model.options), objects)
     return max((need.of(*video[:3]) for video in videos), default=0.0) if need else 0.0
+
+
+def _labelling(job: Job) -> float:
+    """Compute the bytes of the largest video that the job's teacher segments for labels."""
+    teacher = job.config.teacher
+    options, most = canonical(teacher.options), 0.0
+    for each in videos_segmented(job):
+        rows, columns = each.video.mask(0).shape
+        height = min(rows, teacher.rows or rows)
+        need = _video_need(teacher.name, options, len(each.video.begins))
+        if need:
+            most = max(most, need.of(height, round(columns * height / rows), len(each.video)))
+    return most
 
 
 def _videos(protocol: ScoringProtocol) -> Iterator[_Video]:

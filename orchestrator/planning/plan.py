@@ -11,7 +11,7 @@ from orchestrator.config.content_key import content, digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import LossConfig, TrainConfig
-from orchestrator.planning.datasets import Stage, clips_fingerprint, staged, unlabelled
+from orchestrator.planning.datasets import Stage, Unlabelled, clips_fingerprint, staged, unlabelled
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
 from vosmodels.data.mask_folder import MaskFolder
@@ -76,6 +76,23 @@ class Job:
     def steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.train.steps for stage in self.stages)
+
+
+def videos_taught(job: Job) -> list[Unlabelled]:
+    """Open the videos of a job whose labels are the teacher's, each once; none where it reads none.
+
+    Raises InputError where one cannot be used.
+    """
+    if not job.taught:
+        return []
+    found = {each.key: each for stage in job.stages for each in unlabelled(stage, "teacher")}
+    return list(found.values())
+
+
+def videos_segmented(job: Job) -> list[Unlabelled]:
+    """Open the videos that a job's teacher segments before it trains, as `videos_taught` does."""
+    by_network = job.config.teacher.masks is None and not job.labels_clips
+    return videos_taught(job) if by_network else []
 
 
 @dataclass(frozen=True)

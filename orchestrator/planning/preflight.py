@@ -9,9 +9,16 @@ from functools import partial
 from typing import Any
 
 from orchestrator.config import RunConfig, SweepConfig
+from orchestrator.config.content_key import canonical
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.planning.datasets import check_left_out, staged, training_clips
+from orchestrator.planning.datasets import (
+    Stage,
+    check_left_out,
+    check_masks,
+    staged,
+    training_clips,
+)
 from orchestrator.planning.protocol import check_scored_videos
 from orchestrator.planning.trials import trials
 from vosmodels import registry
@@ -53,14 +60,15 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     runs = (
         [trial.config for trial in trials(config)] if isinstance(config, SweepConfig) else [config]
     )
-    for place, stage in enumerate(stages):
-        last = place == len(stages) - 1
-        labels = any(_reads_labels(config, run, last=last) for run in runs)
-        name = f"stages.{place} ({stage.name})"
+    for place, stage, of in _stages(config, runs):
+        labels = any(_reads_labels(config, run, last=place == len(stages) - 1) for run in of)
+        name, train = f"stages.{place} ({stage.name})", stage.data.train
         if config.stages is None:
-            name = f"data.train {data.train!r}" if isinstance(data.train, str) else "data.train"
+            name = f"data.train {train!r}" if isinstance(train, str) else "data.train"
         for part in stage.per_folder():
             yield name, partial(training_clips, part, config.seed, labels=labels)
+        for masks in sorted({run.teacher.masks for run in of if run.teacher.masks}):
+            yield "teacher.masks", partial(check_masks, stage, masks)
     if data.leave_out:
         yield "data.leave_out", partial(check_left_out, config)
     select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
@@ -71,6 +79,22 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
         for key in ("weights", "backbone"):
             if getattr(model, key) is not None:
                 yield f"{section}.{key}", partial(_load, section, model, key)
+
+
+def _stages(
+    config: RunConfig, runs: Sequence[RunConfig]
+) -> Iterator[tuple[int, Stage, Sequence[RunConfig]]]:
+    """Yield the stages that runs go through, each place and data once, with those runs.
+
+    What a sweep of data.train replaces is a teacher's data still, where that is trained.
+    """
+    found: dict[str, tuple[int, Stage, list[RunConfig]]] = {}
+    trained = config.teacher.trained
+    for run in (*((config,) if trained or not runs else ()), *runs):
+        for place, stage in enumerate(staged(run)):
+            key = canonical([place, stage.data, stage.train.clip_length])
+            found.setdefault(key, (place, stage, []))[2].append(run)
+    yield from found.values()
 
 
 def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:

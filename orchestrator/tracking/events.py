@@ -56,6 +56,11 @@ class Taught(Event):
     videos: int
     ignored: float | None = None
 
+    def describe(self) -> str:
+        """Name the teacher, what it labelled, and the threshold, on one line."""
+        how = {"video": "each video once", "clip": "each clip in its step", "masks": "its masks"}
+        return f"{self.teacher}: {how[self.segments]}, threshold {self.threshold:g}"
+
 
 @dataclass(frozen=True)
 class Losses(Event):

@@ -21,11 +21,12 @@ from orchestrator.tracking.events import (
     Losses,
     Souped,
     Speed,
+    Taught,
 )
 from vosmodels.data import split_file
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
-STEP, SHA256, ANCESTOR = "vos.step", "vos.sha256", "vos.ancestor"
+STEP, SHA256, ANCESTOR, LABELS = "vos.step", "vos.sha256", "vos.ancestor", "vos.labels"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
         for name, value in event.values.items():
             whole = name if name in ("grad_norm", "ignored") else f"loss_{name}"
             yield f"train/{whole}", value, event.step
+    elif isinstance(event, Taught):
+        yield "labels/videos", float(event.videos), 0
+        if event.ignored is not None:
+            yield "labels/ignored", event.ignored, 0
     elif isinstance(event, Speed):
         for name, value in event.values.items():
             yield f"speed/{name}", value, event.step

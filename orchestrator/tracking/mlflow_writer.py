@@ -20,9 +20,18 @@ from typing import Any
 from orchestrator.config import SweepConfig
 from orchestrator.config.loading import resolve, run_of
 from orchestrator.tracking import mlflow_names
-from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started
+from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started, Taught
 from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_names import ANCESTOR, KEY, OPENED, ROLE, SHA256, STEP, SWEEP
+from orchestrator.tracking.mlflow_names import (
+    ANCESTOR,
+    KEY,
+    LABELS,
+    OPENED,
+    ROLE,
+    SHA256,
+    STEP,
+    SWEEP,
+)
 from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
 from vosmodels.support.digests import check_sha256
@@ -45,6 +54,7 @@ class _JobRun:
     pictures: set[str]
     sweeps: set[str] = field(default_factory=set)
     has_soup: bool = False
+    has_labels: bool = False
 
 
 class Tracker:
@@ -128,6 +138,9 @@ class Tracker:
                 text = mlflow_names.csv_table(event.decisions)
                 self._client.log_text(job_run.run_id, text, "decisions.csv")
                 job_run.has_soup = True
+            elif isinstance(event, Taught) and not job_run.has_labels:
+                self._client.set_tag(job_run.run_id, LABELS, event.describe())
+                job_run.has_labels = True
         self._tag_sweeps(job_run, {first.sweep, sweep or first.sweep})
         self._update_status(job, job_run)
 

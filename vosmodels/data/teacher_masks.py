@@ -146,7 +146,7 @@ class StoredMasks:
 
     def _read(self, name: str) -> U8:
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return np.asarray(archive[name])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
