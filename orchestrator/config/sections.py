@@ -50,10 +50,11 @@ from vosmodels.types import (
 if TYPE_CHECKING:
     from vosmodels.terms import Term
 
+SCENES = ("scene_objects", "scene_scale")
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 # Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
-    f"data.{key}" for key in ("root", "layout", "year", "leave_out", *PROTOCOL)
+    f"data.{key}" for key in ("root", "layout", "year", "leave_out", *SCENES, *PROTOCOL)
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
@@ -68,7 +69,7 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out", "labels"})
+    added = frozenset({"leave_out", "labels", *SCENES})
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
@@ -83,6 +84,9 @@ class DataConfig(Section):
     report_height: Rows | None = None  # rows the network sees; scores are at full size
     leave_out: Names = ()  # names of videos and still images that no split has
     max_objects: Objects = 2  # objects of one clip trained at once; STCN trains two
+    # of generated clips and videos: most objects of a scene, and by how much each grows or shrinks
+    scene_objects: Annotated[int, Number, Field(ge=1, le=5)] = 3
+    scene_scale: Annotated[float, Number, Field(ge=1, le=4)] = 1.0
 
     @field_validator("train", "select", "report")
     @classmethod
@@ -104,6 +108,14 @@ class DataConfig(Section):
                     f"is also data.{key}; report must be a split nothing is chosen or trained by",
                     prefix="{value} ",
                 )
+        return value
+
+    @field_validator(*SCENES)
+    @classmethod
+    def _scenes_are_generated(cls, value: float, info: ValidationInfo) -> float:
+        drawn = cls.draws(info.data.get("root"), info.data.get("layout"))
+        if not drawn and value != cls.model_fields[str(info.field_name)].default:
+            raise errors.broken_rule("is for generated clips; leave it out", prefix="{value} ")
         return value
 
     @staticmethod

@@ -120,7 +120,12 @@ def training_clips(
         ]
         return StaticClips(images, **size, augmentation=train.augmentation)
     if isinstance(data.train, str) and data.generated:
-        return generated.GeneratedClips(**size, max_objects=data.max_objects)
+        return generated.GeneratedClips(
+            **size,
+            max_objects=data.max_objects,
+            scene_objects=data.scene_objects,
+            scene_scale=data.scene_scale,
+        )
     return SequenceClips(
         [
             part
@@ -138,7 +143,7 @@ def training_clips(
 def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     """Open the videos of a split. Raises InputError where the split does not exist."""
     if data.generated:
-        return generated.sequences(_generated_split(split))
+        return _generated(split, data.scene_objects, data.scene_scale)
     folder = _folder(_own(data, split), data.leave_out)
     if isinstance(folder, DavisDataset):  # masks may be those of a benchmark's test set
         return folder.sequences(split, labels=None)
@@ -199,7 +204,10 @@ def fingerprint(data: DataConfig, split: str) -> str:
     """Digest the content of a split, for the keys of jobs and scores."""
     if not data.generated:
         return _folder(_own(data, split), data.leave_out).fingerprint(split)
-    return _generated_fingerprint(_generated_split(split))
+    scenes = (data.scene_objects, data.scene_scale)
+    as_ever = scenes == (generated.MAX_OBJECTS, 1.0)
+    content = _generated_fingerprint(split, *scenes)
+    return content if as_ever else f"{content} {scenes[0]} objects, scale {scenes[1]:g}"
 
 
 def unlabelled(stage: Stage, labels: Labels) -> list[Unlabelled]:
@@ -255,10 +263,14 @@ def _source_fingerprint(source: VideosConfig, leave_out: tuple[str, ...]) -> lis
     return ["given masks", *(video.key for video in _given(source, leave_out, 1))]
 
 
+def _generated(split: str, objects: int, scale: float) -> list[generated.GeneratedSequence]:
+    return generated.sequences(_generated_split(split), objects=objects, scale=scale)
+
+
 @functools.cache
-def _generated_fingerprint(split: generated.Split) -> str:
+def _generated_fingerprint(split: str, objects: int, scale: float) -> str:
     """Digest generated frames, so that no version number has to be raised by hand."""
-    video = generated.sequences(split)[0]
+    video = _generated(split, objects, scale)[0]
     content = hashlib.sha256()
     for index in (0, len(video) - 1):
         content.update(video.frame(index).tobytes())

@@ -520,3 +520,11 @@ def test_a_stem_of_labels_needs_a_loss_of_labels(tmp_path: Path):
     path = write(tmp_path, GRID + "stem: {loss: supervised}\nloss: {ce: 0}\n")
     assert refused(path)[0].startswith("stem.loss: loss supervised: loss.ce and loss.dice are 0")
     assert load(path, ["loss.dice=0.5"]).stem.loss == "supervised"
+
+
+def test_scenes_are_set_for_generated_clips_alone(tmp_path: Path):
+    path = write(tmp_path, GRID + "data: {scene_objects: 5, scene_scale: 4}\n")
+    assert load(path).data.scene_objects == 5
+    lines = refused(path, "data.root=/data/DAVIS")
+    assert [line.split(": ")[0] for line in lines] == ["data.scene_objects", "data.scene_scale"]
+    assert all("is for generated clips; leave it out" in line for line in lines)

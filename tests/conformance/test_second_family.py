@@ -7,17 +7,19 @@ and a parameter that gets no gradient. What it breaks here is a special case of 
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.multiprocessing.spawn import spawn
 
 from orchestrator.config import ConfigError, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import load
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.sections import DataConfig, LossConfig, TrainConfig
 from orchestrator.execution import job as jobs
 from orchestrator.planning import preflight
-from orchestrator.planning.datasets import training_clips
+from orchestrator.planning.datasets import Stage, training_clips
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Gradients, Losses
@@ -180,6 +182,32 @@ def test_poly_falls_from_lr_to_a_twentieth_of_it():
 
 
 # ---- training
+
+
+@pytest.mark.parametrize("source", ["static", "video", "generated"])
+def test_it_trains_on_clips_of_its_side_from_every_source(source, tmp_path):
+    images = tmp_path / "static"
+    images.mkdir()
+    disc = np.zeros((60, 80), np.uint8)
+    disc[20:40, 20:50] = 255
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(disc).save(images / name)
+    root = str(write_davis(tmp_path / "davis", 2016))
+    data = {
+        "static": DataConfig(static=str(images)),
+        "video": DataConfig(root=root),
+        "generated": DataConfig(),
+    }[source]
+    train = TrainConfig(steps=1, batch_size=2, clip_length=3, crop=CROP)
+    clips = training_clips(Stage("static" if source == "static" else "video", train, data), seed=0)
+    assert clips.sample(0).frames.shape[-2:] == (33, 33)
+    network = model()
+    state = TrainingState(Trainee(network), train)
+    before = network.get_parameter("stem.weight").detach().clone()
+    step = DistillStep(LossConfig(logit=0.0, representation=0.0), seed=0)
+    (progress,) = fit(state, clips, step, train)
+    assert progress.losses is not None
+    assert not torch.equal(network.get_parameter("stem.weight"), before)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -284,3 +285,49 @@ def test_a_clip_takes_a_few_milliseconds() -> None:
         source.sample(index)
         times.append(time.thread_time() - start)
     assert min(times) < 0.04, "of the processor; 7 ms on an idle machine"
+
+
+def test_scenes_of_up_to_five_objects_show_each_of_them() -> None:
+    counts = set()
+    for sequence in sequences("test", objects=5, size=(96, 120), length=1):
+        ids = sequence.mask(0)
+        areas = np.bincount(ids.ravel())[1:]
+        assert (areas >= 0.02 * ids.size).all()
+        counts.add(len(areas))
+    assert counts == {1, 2, 3, 4, 5}
+    shapes = Scene(numpy_generator("five", 0), 96, 96, objects=5).shapes
+    assert len(shapes) == 5
+    assert max(shape.radius for shape in shapes) < generated.RADIUS[1] * (3 / 5) ** 0.5
+    clip = clips(max_objects=5, scene_objects=5, clip_length=1).sample(0)
+    assert clip.present.shape == (1, 5)
+
+
+def test_a_scene_of_strong_scale_change_has_objects_whose_size_changes_as_said() -> None:
+    """Uncut and unhidden outlines, without the small swings that every shape has."""
+    grows = set()
+    for index in range(8):
+        calm, strong = (
+            Scene(numpy_generator("scale", index), 64, 64, objects=1, scale=scale).shapes[0]
+            for scale in (1.0, 3.0)
+        )
+        ends = [
+            strong.placement(t)[1] / replace(strong, growth=0.0).placement(t)[1]
+            for t in (0.0, 15.0)
+        ]
+        assert calm.growth == 0
+        assert max(ends) / min(ends) == pytest.approx(3.0)
+        assert ends[0] * ends[1] == pytest.approx(1.0)
+        grows.add(ends[1] > ends[0])
+    assert grows == {True, False}
+
+
+def test_objects_change_their_area_more_in_videos_of_strong_scale_change() -> None:
+    def change(scale: float) -> float:
+        ratios = []
+        for sequence in sequences("test", count=8, size=(64, 80), objects=2, scale=scale):
+            for number in sequence.ids:
+                areas = [int((sequence.mask(t) == number).sum()) for t in (0, 15)]
+                ratios.append((max(areas) + 1) / (min(areas) + 1))
+        return float(np.median(ratios))
+
+    assert change(4.0) > 2 * change(1.0)

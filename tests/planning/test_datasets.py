@@ -7,6 +7,7 @@ from PIL import Image
 
 from orchestrator.config import RunConfig
 from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.planning import datasets
 from orchestrator.planning.datasets import (
     Stage,
     _open_images,
@@ -153,3 +154,20 @@ def test_a_repeat_and_a_further_image_change_what_a_stage_is_keyed_by(tmp_path):
     still_images(stills, 3)
     _open_images.cache_clear()
     assert of(1) != once
+
+
+def test_scenes_have_as_many_objects_in_clips_and_in_scored_splits_as_asked_for():
+    data = DataConfig(max_objects=5, scene_objects=5)
+    assert {len(video.ids) for video in sequences(data, "val")} > {4, 5}
+    source = training_clips(Stage("video", TrainConfig(clip_length=2, crop=32), data), seed=0)
+    counts = {int(source.sample(index).present.sum()) for index in range(25)}
+    assert counts == {1, 2, 3, 4, 5}
+
+
+def test_a_generated_split_is_known_by_its_scenes_and_by_their_pixels_alone_as_ever(monkeypatch):
+    monkeypatch.setattr(datasets, "_generated_fingerprint", lambda *of: 16 * "e")  # scenes alike
+    plain = fingerprint(DataConfig(), "val")
+    assert len(plain) == 16
+    scenes = ({"scene_objects": 4}, {"scene_objects": 5}, {"scene_scale": 2.0})
+    others = {fingerprint(DataConfig(**keys), "val") for keys in scenes}
+    assert len(others | {plain}) == 4

@@ -28,7 +28,7 @@ F64 = np.ndarray[Any, np.dtype[np.float64]]
 Range = tuple[float, float]
 Split = Literal["train", "val", "test"]
 
-MAX_OBJECTS = 3  # shapes in a scene: 1..3
+MAX_OBJECTS = 3  # shapes in a scene: 1..3, where nothing else is asked for
 RADIUS = (0.15, 0.24)  # mean radius of a shape
 REACH = (0.16, 0.30)  # amplitude of a shape's motion about the middle of its path
 PERIOD = (18.0, 32.0)  # frames per oscillation: at most about 5 % of a side per frame
@@ -38,6 +38,7 @@ MIN_AREA = 0.02  # least visible share of the picture, for every object in frame
 MIN_VISIBLE = 0.5  # least visible share of the object's own area in frame 0
 MAX_SKIP = 3  # scene frames between neighbours of a training clip: 1..3
 NOISE = 4.0  # standard deviation of the sensor noise, in grey levels
+SCALE_TIME = 15.0  # frames in which a shape goes from one end of a scale change to the other
 SUPERSAMPLING = 4  # subpixels per edge of a pixel
 CONTOUR = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
 
@@ -147,7 +148,8 @@ class Shape:
     """A blob that moves: radius(angle, t) = radius size(t) (1 + sum of three waves).
 
     path: centre (x, y) in sides; pose: (size factor, turn in radians), oscillating around
-    (1, turn0), to which `spin` adds radians per frame.
+    (1, turn0), to which `spin` adds radians per frame. growth: natural logarithm of the size at
+    t = SCALE_TIME over the size at t = 0, about the geometric mean of both; 0 for none.
     """
 
     texture: U8
@@ -159,14 +161,27 @@ class Shape:
     spin: float
     path: Swing
     pose: Swing
+    growth: float = 0.0
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, hue: float, width: float, height: float) -> Shape:
-        """Draw a random shape whose path stays in a picture of width x height sides."""
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        hue: float,
+        width: float,
+        height: float,
+        *,
+        shrunk: float = 1.0,
+        scale: float = 1.0,
+    ) -> Shape:
+        """Draw a random shape whose path stays in a picture of width x height sides.
+
+        shrunk: factor of the radius; scale: by which the shape grows or shrinks.
+        """
         extent = np.array([width, height])
         return cls(
             texture=object_texture(rng, hue),
-            radius=rng.uniform(*RADIUS),
+            radius=rng.uniform(*RADIUS) * shrunk,
             stretch=rng.uniform(0.75, 1.35),
             waves=rng.uniform(0.03, 0.2, 3) / np.array([1.0, 1.4, 2.0]),
             wave_phase=rng.uniform(0, 2 * np.pi, 3),
@@ -176,11 +191,13 @@ class Shape:
             pose=Swing.draw(
                 rng, np.array([1.0, rng.uniform(0, 2 * np.pi)]), (0.05, 0.2), (12.0, 40.0)
             ),
+            growth=math.log(scale) * (1 if rng.random() < 0.5 else -1) if scale > 1 else 0.0,
         )
 
     def placement(self, t: float) -> tuple[F64, float, float]:
         """Return centre (x, y) in sides, size factor and turn in radians at time t."""
         size, turn = self.pose.at(t)
+        size *= math.exp(-self.growth / 2 * math.cos(np.pi * t / SCALE_TIME))
         return self.path.at(t), float(size), float(turn) + self.spin * t
 
     def contour(self, t: float) -> F64:
@@ -231,13 +248,24 @@ def cover(contour: F64, height: int, width: int) -> Layer:
 
 
 class Scene:
-    """A scene of 1 to 3 shapes over a moving ground, of height x width pixels.
+    """A scene of 1 to `objects` shapes over a moving ground, of height x width pixels.
 
     In frame 0 every shape shows at least MIN_AREA of the picture and MIN_VISIBLE of its own area.
-    Ids are 1..n from back to front.
+    Ids are 1..n from back to front. More than MAX_OBJECTS shapes are smaller, so that all of them
+    together cover as much. scale: ratio of a shape's sizes at the two ends of SCALE_TIME frames, in
+    which it grows or shrinks, beside its smaller swings; 1 for no such change.
     """
 
-    def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        height: int,
+        width: int,
+        *,
+        objects: int = MAX_OBJECTS,
+        scale: float = 1.0,
+    ) -> None:
+        self.scale = scale
         self.height, self.width = height, width
         self.side = min(height, width)
         self.noise_seed = int(rng.integers(2**31))
@@ -247,7 +275,7 @@ class Scene:
         self.tilt = Swing.draw(
             rng, np.array([rng.uniform(0, 2 * np.pi), 1.2]), (0.0, 0.15), (25.0, 60.0)
         )
-        count = int(rng.integers(1, MAX_OBJECTS + 1))
+        count = int(rng.integers(1, objects + 1))
         # Redraw until every object shows; a single shape shows at nearly every draw.
         while True:
             self.shapes = self._draw_shapes(rng, count)
@@ -255,9 +283,11 @@ class Scene:
                 break
 
     def _draw_shapes(self, rng: np.random.Generator, count: int) -> list[Shape]:
-        first = rng.uniform()
-        hues = [first + (k + rng.uniform(-0.2, 0.2)) / MAX_OBJECTS for k in range(count)]
-        return [Shape.draw(rng, h, self.width / self.side, self.height / self.side) for h in hues]
+        first, apart = rng.uniform(), max(count, MAX_OBJECTS)
+        hues = [first + (k + rng.uniform(-0.2, 0.2)) / apart for k in range(count)]
+        width, height = self.width / self.side, self.height / self.side
+        shrunk = math.sqrt(MAX_OBJECTS / apart)
+        return [Shape.draw(rng, h, width, height, shrunk=shrunk, scale=self.scale) for h in hues]
 
     def _layers(self, t: float) -> list[Layer]:
         return [cover(s.contour(t) * self.side, self.height, self.width) for s in self.shapes]
@@ -305,18 +335,20 @@ class GeneratedClips:
 
     A clip has clip_length frames of crop x crop pixels, 1..MAX_SKIP scene frames apart. At most
     max_objects of the scene's objects, drawn at random, are labelled 1..n; the others are
-    distractors.
+    distractors. scene_objects and scene_scale: `objects` and `scale` of the scenes.
     """
 
     seed: int
     clip_length: int
     crop: int
     max_objects: int
+    scene_objects: int = MAX_OBJECTS
+    scene_scale: float = 1.0
 
     def sample(self, index: int) -> Clip:
         """Draw clip `index`, B = 1."""
         rng = numpy_generator(self.seed, "generated-train-clip", index)
-        scene = Scene(rng, self.crop, self.crop)
+        scene = Scene(rng, self.crop, self.crop, objects=self.scene_objects, scale=self.scene_scale)
         skip = int(rng.integers(1, MAX_SKIP + 1))
         chosen = rng.permutation(len(scene.shapes))[: self.max_objects]
         slots = np.zeros(len(scene.shapes) + 1, np.int64)
@@ -339,12 +371,15 @@ class GeneratedSequence:
     height: int
     width: int
     length: int
+    objects: int = MAX_OBJECTS
+    scale: float = 1.0
     last_counts = False  # DAVIS's rule, as the predicted masks have DAVIS's layout
     unseen = None
 
     @cached_property
     def _video(self) -> list[tuple[U8, U8]]:
-        scene = Scene(numpy_generator(*self.scene_seed), self.height, self.width)
+        rng = numpy_generator(*self.scene_seed)
+        scene = Scene(rng, self.height, self.width, objects=self.objects, scale=self.scale)
         return [scene.draw(t) for t in range(self.length)]
 
     @property
@@ -385,8 +420,12 @@ def sequences(
     count: int | None = None,
     size: tuple[int, int] = (128, 160),
     length: int = 16,
+    objects: int = MAX_OBJECTS,
+    scale: float = 1.0,
 ) -> list[GeneratedSequence]:
     """Return the videos of a split, `length` frames of `size` (height, width) pixels.
+
+    objects, scale: as `Scene` takes them.
 
     train and val have 12 videos, test has 24, unless `count` is given. val and test are the same
     for every seed. No scene or texture occurs in two splits, or in a split and the training clips.
@@ -398,7 +437,12 @@ def sequences(
     base = seed if split == "train" else 0
     return [
         GeneratedSequence(
-            f"generated-{split}-{k:02d}", (base, f"generated-{split}", k), *size, length
+            f"generated-{split}-{k:02d}",
+            (base, f"generated-{split}", k),
+            *size,
+            length,
+            objects,
+            scale,
         )
         for k in range(number)
     ]
