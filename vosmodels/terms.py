@@ -6,16 +6,21 @@ function here, one line there and one key of the YAML.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from vosmodels.distillation.attention_cka import linear_cka
+from vosmodels.distillation.baselines import channels_kl, direction_loss, rows_kl
 from vosmodels.distillation.correlation import correlation_loss
 from vosmodels.distillation.logits import logit_loss
 from vosmodels.distillation.pixels import Selection, object_masks
+from vosmodels.distillation.relations import inter_loss, intra_loss
 from vosmodels.losses import (
     class_jaccard,
     hardest_mean,
@@ -23,10 +28,20 @@ from vosmodels.losses import (
     poly_cross_entropy,
     soft_jaccard,
 )
-from vosmodels.types import IGNORED, Clip, CorrelationMethod, CorrelationNorm, Direction, StepOutput
+from vosmodels.types import (
+    IGNORED,
+    AttentionLoss,
+    AttentionPair,
+    Clip,
+    CorrelationMethod,
+    CorrelationNorm,
+    Direction,
+    StepOutput,
+)
 
 OBJECT_OR_REST = 2  # classes of a pixel's label
-Needs = Literal["labels", "teacher", "features"]
+ID_CHANNELS = 11  # of AOT's logits: background and ten objects, most of them of probability 0
+Needs = Literal["labels", "teacher", "pixels", "features"]
 SumAndCount: TypeAlias = tuple[Tensor, Tensor | int]
 
 
@@ -36,8 +51,8 @@ class StepView:
 
     logits (B, T-1, N+1, H, W): the student's, absent slots at -inf; keep: share of the pixels that
     bootstrapping keeps; selection: the pixels that distillation compares; student_rows and
-    teacher_rows (M, d_t): z at `selection.rows`, the student's embedded. The last three are None
-    where no term needs a teacher, rows where no term needs features.
+    teacher_rows (M, d_t): z at `selection.rows`, the student's embedded. teacher is None where no
+    term needs one, selection where no term needs pixels, rows where no term needs features.
     """
 
     clip: Clip
@@ -85,7 +100,9 @@ class Term:
     at      names of the student's tensors that the term is a function of
     value   the sum over items, and how many items that are; sums and counts of several workers
             are added before they are divided
-    needs   what must be there: labels after the first frame, a teacher, features z
+    needs   what must be there: labels after the first frame, a teacher, selected pixels,
+            features z
+    student_names, teacher_names  the intermediates that it reads in `StepOutput.named`
     """
 
     name: str
@@ -94,6 +111,8 @@ class Term:
     at: tuple[str, ...]
     value: Callable[[StepView], SumAndCount]
     needs: frozenset[Needs] = frozenset()
+    student_names: tuple[str, ...] = ()
+    teacher_names: tuple[str, ...] = ()
 
 
 def cross_entropy(weight: float, *, poly: float = 1.0) -> Term:
@@ -167,7 +186,7 @@ def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool)
         )
         return per_item.sum(), view.selection.logit_items
 
-    needs: frozenset[Needs] = frozenset({"teacher"})
+    needs: frozenset[Needs] = frozenset({"teacher", "pixels"})
     return Term("logit", "loss.logit", weight, ("z", "logits"), value, needs)
 
 
@@ -190,7 +209,99 @@ def correlation(
             )
         return total, len(view.selection.counts)
 
-    needs: frozenset[Needs] = frozenset({"teacher", "features"})
+    needs: frozenset[Needs] = frozenset({"teacher", "pixels", "features"})
     if omega < 1:  # the labels' share of the target
         needs |= {"labels"}
     return Term("repr", "loss.representation", weight, ("z",), value, needs)
+
+
+def inter(weight: float, *, tau: float) -> Term:
+    """Return DIST's relation between the objects of a pixel; an item is a (clip, frame).
+
+    All pixels count. Rows have the id channels of AOT: with one object the probabilities p and
+    1 - p alone would correlate by +1 or -1, without a gradient.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        student, teacher = _probabilities(view, tau)
+        per_item = inter_loss(student, teacher, columns=max(ID_CHANNELS, student.shape[-1]))
+        return per_item.sum(), len(per_item)
+
+    needs: frozenset[Needs] = frozenset({"teacher"})
+    return Term("inter", "loss.inter", weight, ("z", "logits"), value, needs)
+
+
+def intra(weight: float, *, tau: float) -> Term:
+    """Return DIST's relation between the pixels of an object; an item is a (clip, frame).
+
+    An item is the mean over background and present objects, each over the pixels of that frame:
+    slots of two clips are different objects.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        student, teacher = _probabilities(view, tau)
+        present = F.pad(view.clip.present, (1, 0), value=True)  # (B, N+1)
+        frames = view.logits.shape[1]
+        per_item = intra_loss(student, teacher, present.repeat_interleave(frames, 0))
+        return per_item.sum(), len(per_item)
+
+    needs: frozenset[Needs] = frozenset({"teacher"})
+    return Term("intra", "loss.intra", weight, ("z", "logits"), value, needs)
+
+
+def _probabilities(view: StepView, tau: float) -> tuple[Tensor, Tensor]:
+    """Return softmax(logits / tau) of student and teacher, (B(T-1), HW, N+1)."""
+    assert view.teacher is not None
+    taught = mask_absent(view.teacher.logits, view.clip.present).flatten(0, 1)
+    student, teacher = ((x.float() / tau).softmax(1).flatten(2).mT for x in (view.flat, taught))
+    return student, teacher
+
+
+def attention(
+    weight: float, *, pairs: Sequence[AttentionPair], loss: AttentionLoss, tau: float = 1.0
+) -> Term:
+    """Return the attention term; an item is a (clip, frame).
+
+        L = sum_kl a_kl (1 - CKA(F_k of the teacher, F_l of the student))
+
+    Equation 9 of Truong et al., "Self-supervised Video Object Segmentation with Distillation
+    Learning of Deformable Attention"; one CKA a (clip, frame), rows are positions. In its place
+    loss "kl" has the KL divergence of the rows of weights, or of softmax(x / tau) over the channels
+    of outputs, and "projectors" PEFD's direction loss. Where the student's intermediate is mapped
+    to the teacher's width first, `named` holds it as `AttentionPair.projected`.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        assert view.teacher is not None
+        total = view.logits.new_zeros(view.logits.shape[:2], dtype=torch.float32)
+        for pair in pairs:
+            teacher = view.teacher.named[pair.teacher]
+            own = view.output.named[pair.student]
+            student = view.output.named.get(pair.projected, own)
+            _check_positions(pair, student, teacher, widths=loss != "cka")
+            if loss == "cka":
+                distance = 1 - linear_cka(student, teacher)
+            elif loss == "projectors":
+                distance = direction_loss(student, teacher)
+            elif ".weights." in pair.student:
+                distance = rows_kl(student, teacher)
+            else:
+                distance = channels_kl(student, teacher, tau)
+            total = total + pair.weight * distance  # (B, T-1)
+        return total.sum(), total.numel()
+
+    students = tuple(dict.fromkeys(pair.student for pair in pairs))
+    teachers = tuple(dict.fromkeys(pair.teacher for pair in pairs))
+    needs: frozenset[Needs] = frozenset({"teacher"})
+    return Term("att", "loss.attention", weight, students, value, needs, students, teachers)
+
+
+def _check_positions(pair: AttentionPair, student: Tensor, teacher: Tensor, widths: bool) -> None:
+    """Refuse attentions that cannot be compared row by row."""
+    axes = 4 if widths else 3
+    if student.shape[:axes] != teacher.shape[:axes]:
+        raise ValueError(
+            f"loss.attention compares {pair.teacher} of the teacher {tuple(teacher.shape)} with "
+            f"{pair.student} of the student {tuple(student.shape)}, which have other positions"
+            f"{' or widths' if widths else ''}; choose another loss.attention_part"
+        )

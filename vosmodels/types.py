@@ -48,6 +48,26 @@ Direction = Literal["forward", "reverse"]  # of the KL divergence
 FeatureSide = Literal["pre_relu", "post_relu"]  # z before or after the mask head's ReLU
 CorrelationMethod = Literal["auto", "dense", "tiled", "classwise"]
 CorrelationNorm = Literal["n", "none"]
+AttentionKind = Literal["self", "long"]  # within a frame, or from it to the memory
+AttentionPart = Literal["id", "visual", "output", "weights"]
+AttentionLoss = Literal["cka", "kl", "projectors"]
+
+
+@dataclass(frozen=True)
+class AttentionPair:
+    """A teacher's intermediate, the student's that follows it, and a_kl, the pair's weight.
+
+    Names as in `StepOutput.named`, whose layers may count from the end: `self.id.-1`.
+    """
+
+    teacher: str
+    student: str
+    weight: float = 1.0
+
+    @property
+    def projected(self) -> str:
+        """Name of the student's intermediate once it is mapped to the teacher's width."""
+        return f"{self.student} to {self.teacher}"
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ def _side(value: int) -> int:
     return value
 
 
+def _layer(value: int) -> int:
+    """Refuse layer 0: layers count from 1, or from the end."""
+    if value == 0:
+        raise broken_rule("layers count from 1, or from the end: -1 is the last")
+    return value
+
+
+Layer = Annotated[int, Number, Field(ge=-64, le=64), AfterValidator(_layer)]
 CROP_MULTIPLE = 16
 Crop = Annotated[  # px
     int, Number, Field(ge=16, le=8193), AfterValidator(_side), "a multiple of 16, or one more"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,7 +11,10 @@ from orchestrator.config.errors import broken_rule
 from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Rows, Section, Unit
 from vosmodels import registry
 from vosmodels.errors import InputError
-from vosmodels.types import TeacherView
+from vosmodels.support import watching
+from vosmodels.types import AttentionPair, TeacherView
+
+TAUGHT = ("logit", "representation", "inter", "intra", "attention")  # weights that need a teacher
 
 
 class ModelConfig(Section):
@@ -113,6 +116,39 @@ def check_features(representation: float, models: Mapping[str, ModelConfig]) -> 
             )
 
 
+def check_attentions(
+    attention: float, pairs: Sequence[AttentionPair], models: Mapping[str, ModelConfig]
+) -> None:
+    """Refuse a weight of the attention term where a model lacks an attention that it compares.
+
+    models: by section, student and teacher. Raises PydanticCustomError.
+    """
+    keys = ("attention", "attention_pairs", "attention_of", "attention_part")
+    for section, model in models.items():
+        available = registry.entry(model.name).watchable(
+            registry.config(model.name, **model.options)
+        )
+        if pairs and not available:
+            raise broken_rule(
+                f"attention {attention} compares attentions, which {section} {model.name} does "
+                f"not have; set loss.attention=0, or choose another {section}",
+                prefix="",
+                keys=(*(f"loss.{key}" for key in keys), f"{section}.name"),
+                at="loss.attention",
+            )
+        for pair in pairs:
+            try:
+                watching.resolve(getattr(pair, section), available)
+            except InputError as error:
+                raise broken_rule(
+                    f"{section} {model.name} has {error}: choose one by loss.attention_pairs, "
+                    "attention_of and attention_part",
+                    prefix="",
+                    keys=(*(f"loss.{key}" for key in keys), f"{section}.name"),
+                    at="loss.attention_pairs",
+                ) from None
+
+
 def check_crop(key: str, crop: int | None, models: Mapping[str, ModelConfig]) -> None:
     """Refuse a crop whose side a model does not take.
 
@@ -127,6 +163,6 @@ def check_crop(key: str, crop: int | None, models: Mapping[str, ModelConfig]) ->
             raise broken_rule(
                 f"crop {crop}: {model.name} takes sides of {CROP_MULTIPLE} k{plus}, such as {near}",
                 prefix="",
-                keys=(key, f"{section}.name", "loss.logit", "loss.representation"),
+                keys=(key, f"{section}.name", *(f"loss.{weight}" for weight in TAUGHT)),
                 at=key,
             )

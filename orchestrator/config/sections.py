@@ -17,6 +17,7 @@ from orchestrator.config.fields import (
     Count,
     Crop,
     Height,
+    Layer,
     Loaders,
     Names,
     Number,
@@ -37,6 +38,10 @@ from vosmodels.data import split_file
 from vosmodels.support import paths
 from vosmodels.types import (
     LABEL_SAMPLING,
+    AttentionKind,
+    AttentionLoss,
+    AttentionPair,
+    AttentionPart,
     Augmentation,
     CorrelationMethod,
     CorrelationNorm,
@@ -60,6 +65,7 @@ STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
 MODEL = "models:/"  # before the id of a checkpoint in MLflow
 GENERATED_SPLITS = ("train", "val", "test")
+LayerPair = tuple[Layer, Layer, Above0]  # of teacher and student, and a weight
 
 
 class DataConfig(Section):
@@ -150,7 +156,10 @@ class LossConfig(Section):
     """
 
     section = "loss"
-    added = frozenset({"ce", "poly", "jaccard"})
+    added = frozenset({"ce", "poly", "jaccard", "inter", "intra", "relation_tau"}) | {
+        *("attention", "attention_pairs", "attention_of", "attention_part"),
+        *("attention_loss", "attention_tau", "projectors"),
+    }
     method: CorrelationMethod = "auto"
     omega: Unit = Field(default=0.95, validate_default=True)
     tau: Above0 = 0.1
@@ -168,6 +177,17 @@ class LossConfig(Section):
     norm: CorrelationNorm = "n"
     boundary_width: Annotated[int, Number, Field(ge=1, le=2048)] = 1  # positions at stride 4
     max_pixels: Annotated[int, Number, Field(ge=2, le=2**22)] = 1024
+    inter: Weight = 0.0  # relations of DIST, on all pixels: between the objects of a pixel
+    intra: Weight = 0.0  # and between the pixels of an object
+    relation_tau: Above0 = 1.0
+    attention: Weight = 0.0  # lambda of equation 12
+    # [teacher layer, student layer, weight] each; null: the last with the last
+    attention_pairs: Annotated[tuple[LayerPair, ...], Field(min_length=1)] | None = None
+    attention_of: AttentionKind = "self"
+    attention_part: AttentionPart = "id"
+    attention_loss: AttentionLoss = "cka"
+    attention_tau: Above0 = 1.0  # of the KL divergence of outputs
+    projectors: Annotated[int, Number, Field(ge=1, le=64)] = 3
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms of weight above 0, in the order in which they are summed."""
@@ -181,12 +201,36 @@ class LossConfig(Section):
             terms.correlation(
                 self.representation, omega=self.omega, method=self.method, norm=self.norm
             ),
+            terms.inter(self.inter, tau=self.relation_tau),
+            terms.intra(self.intra, tau=self.relation_tau),
+            terms.attention(
+                self.attention,
+                pairs=self.pairs,
+                loss=self.attention_loss,
+                tau=self.attention_tau,
+            ),
         )
         return tuple(term for term in every if term.weight > 0)
 
     @property
+    def pairs(self) -> tuple[AttentionPair, ...]:
+        """Attentions that are compared; none where the weight of their term is 0."""
+        if self.attention == 0:
+            return ()
+        place = f"{self.attention_of}.{self.attention_part}"
+        return tuple(
+            AttentionPair(f"{place}.{teacher}", f"{place}.{student}", weight)
+            for teacher, student, weight in self.attention_pairs or ((-1, -1, 1.0),)
+        )
+
+    @property
     def needs_teacher(self) -> bool:
         """True where a term compares the student with a teacher."""
+        return self.needs_pixels or self.inter > 0 or self.intra > 0 or self.attention > 0
+
+    @property
+    def needs_pixels(self) -> bool:
+        """True where a term compares chosen pixels (`sampling`), not all of them."""
         return self.logit > 0 or self.representation > 0
 
     @property
@@ -202,7 +246,30 @@ class LossConfig(Section):
         """
         supervised = self.ce > 0 or self.dice > 0 or (self.representation > 0 and self.omega < 1)
         chosen = self.sampling in LABEL_SAMPLING or self.kl_pixels == "boundary"
-        return supervised or (self.needs_teacher and chosen)
+        return supervised or (self.needs_pixels and chosen)
+
+    @field_validator("attention_pairs")
+    @classmethod
+    def _pairs_are_different(cls, value: Any) -> Any:
+        layers = [pair[:2] for pair in value or ()]
+        for pair in layers:
+            if layers.count(pair) > 1:
+                raise errors.broken_rule(
+                    f"has [{pair[0]}, {pair[1]}] twice; list a pair of layers once", prefix=""
+                )
+        return value
+
+    @field_validator("attention_loss")
+    @classmethod
+    def _projectors_map_outputs(cls, value: str, info: ValidationInfo) -> str:
+        if value == "projectors" and info.data.get("attention_part") == "weights":
+            raise errors.broken_rule(
+                "maps outputs, and the width of attention weights changes with the crop; set "
+                "loss.attention_part=id, or loss.attention_loss=kl",
+                prefix="{value} ",
+                keys=("loss.attention_loss", "loss.attention_part"),
+            )
+        return value
 
     @field_validator("omega")
     @classmethod
@@ -344,13 +411,15 @@ class RunConfig(Section):
     @classmethod
     def _terms_fit_the_models(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         if not (value.ce or value.dice or value.needs_teacher):
-            weights = ("ce", "dice", "logit", "representation")
+            weights = ("ce", "dice", "logit", "representation", "inter", "intra", "attention")
             raise errors.broken_rule(
                 f"every weight is 0 ({', '.join(weights)}); raise one of them",
                 prefix="",
                 keys=[f"loss.{key}" for key in weights],
             )
-        models.check_features(value.representation, cls._models(info, "student", "teacher"))
+        both = cls._models(info, "student", "teacher")
+        models.check_features(value.representation, both)
+        models.check_attentions(value.attention, value.pairs, both)
         return value
 
     @field_validator("stem")
@@ -372,12 +441,14 @@ class RunConfig(Section):
     def _masks_have_no_logits(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         teacher = info.data.get("teacher")
         if teacher is not None and teacher.masks is not None and value.needs_teacher:
+            on = [key for key in models.TAUGHT if getattr(value, key) > 0]
             raise errors.broken_rule(
-                f"logit {value.logit:g} and representation {value.representation:g} compare with a "
-                "network's output, and teacher.masks is a folder of masks; set loss.logit=0 and "
-                "loss.representation=0, or give teacher.weights in place of teacher.masks",
+                f"{' and '.join(f'{key} {getattr(value, key):g}' for key in on)} compare with a "
+                "network's output, and teacher.masks is a folder of masks; set "
+                f"{' and '.join(f'loss.{key}=0' for key in on)}, or give teacher.weights in place "
+                "of teacher.masks",
                 prefix="",
-                keys=("teacher.masks", "loss.logit", "loss.representation"),
+                keys=("teacher.masks", *(f"loss.{key}" for key in on)),
             )
         return value
 

@@ -21,7 +21,7 @@ from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.storage import Storage
 from orchestrator.training import resume
-from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
+from orchestrator.training.distill_step import DistillStep, make_trainee
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
 from vosmodels import registry
@@ -175,12 +175,11 @@ def step_seconds(job: Job, train: TrainConfig) -> float:
     try:
         model = registry.build(job.model.name, seed=0, **job.model.options)
         step = DistillStep(job.loss, seed=0, label_above=0.0 if job.labels_clips else None)
-        teacher, trainee = None, Trainee(model)
+        teacher = None
         if job.teaches:
             config = job.config.teacher
             teacher = registry.build(config.name, seed=0, **config.options)
-            if job.loss.needs_features:
-                trainee = Trainee(model, embedding_between(model, teacher, seed=0))
+        trainee = make_trainee(job.loss, model, teacher, seed=0)
         train = train.model_copy(update={"steps": PROBE_STEPS + 1})
         clips = _Noise(train, job.config.data.max_objects)
         started = 0.0

@@ -22,7 +22,7 @@ from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
+from orchestrator.training.distill_step import DistillStep, make_trainee
 from orchestrator.training.distributed import Workers
 from orchestrator.training.gradient_norms import judged_at, warnings_of
 from orchestrator.training.loader import automatic
@@ -108,7 +108,8 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
     teach = labels_of(job, storage, workers, record)
     model = _starting_model(job, storage, teach)
     teacher = load_teacher(job, storage)[0] if job.teaches else None
-    state = TrainingState(_trainee(job, model, teacher).to(workers.device), job.stages[0].train)
+    trainee = make_trainee(job.loss, model, teacher, seed=job.seed)
+    state = TrainingState(trainee.to(workers.device), job.stages[0].train)
     if teacher is not None:
         teacher.to(workers.device)
     resumed = state.restore(storage.resume(job.key), workers)
@@ -274,12 +275,6 @@ def _starting_model(job: Job, storage: Storage, teach: Teach | None) -> VideoMod
     size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
     calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
     return model.eval()
-
-
-def _trainee(job: Job, model: VideoModel, teacher: VideoModel | None) -> Trainee:
-    if teacher is None or not job.loss.needs_features:
-        return Trainee(model)
-    return Trainee(model, embedding_between(model, teacher, seed=job.seed))
 
 
 def _source(backbone: str) -> Path | Literal["imagenet"]:

@@ -68,15 +68,36 @@ def idle_keys(config: SweepConfig) -> list[str]:
         "jaccard": (any(loss.dice > 0 for loss in losses), "loss.dice is 0"),
         "poly": (any(loss.ce > 0 for loss in losses), "loss.ce is 0"),
         "sampling": (
-            any(loss.needs_teacher for loss in losses),
+            any(loss.needs_pixels for loss in losses),
             "loss.logit and loss.representation are 0",
         ),
         "boundary_width": (
             any(
-                loss.needs_teacher and (loss.sampling != "all" or loss.kl_pixels == "boundary")
+                loss.needs_pixels and (loss.sampling != "all" or loss.kl_pixels == "boundary")
                 for loss in losses
             ),
             "all pixels are compared (loss.sampling, loss.kl_pixels)",
+        ),
+        "relation_tau": (
+            any(loss.inter > 0 or loss.intra > 0 for loss in losses),
+            "loss.inter and loss.intra are 0",
+        ),
+        **dict.fromkeys(
+            ("attention_pairs", "attention_of", "attention_part", "attention_loss"),
+            (any(loss.attention > 0 for loss in losses), "loss.attention is 0"),
+        ),
+        "attention_tau": (
+            any(
+                loss.attention > 0
+                and loss.attention_loss == "kl"
+                and loss.attention_part != "weights"
+                for loss in losses
+            ),
+            "no outputs are compared by the KL divergence (loss.attention_loss, attention_part)",
+        ),
+        "projectors": (
+            any(loss.attention > 0 and loss.attention_loss == "projectors" for loss in losses),
+            "loss.attention_loss is not projectors",
         ),
     }
     return [

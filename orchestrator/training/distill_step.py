@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +13,21 @@ from torch import Tensor, nn
 
 from orchestrator.config.sections import LossConfig
 from orchestrator.training.clip_labels import with_labels
+from vosmodels import registry
+from vosmodels.distillation.baselines import ProjectorEnsemble, seeded_linear
 from vosmodels.distillation.correlation import DENSE_UP_TO, pick
 from vosmodels.distillation.pixels import Selection, select_pixels
 from vosmodels.errors import InputError
 from vosmodels.losses import mask_absent
 from vosmodels.model import VideoModel
+from vosmodels.support import watching
 from vosmodels.support.seeding import seed_of
 from vosmodels.terms import Needs, StepView, Term
-from vosmodels.types import Clip, FeatureSide, StepOutput
+from vosmodels.types import AttentionPair, Clip, FeatureSide, StepOutput
 
 logger = logging.getLogger(__name__)
+
+PROBE_SIDE = 32  # px, of the frames that tell the widths of intermediates
 
 
 def rows_of(z: Tensor | None, rows: Tensor, place: FeatureSide = "pre_relu") -> Tensor:
@@ -38,23 +43,67 @@ def rows_of(z: Tensor | None, rows: Tensor, place: FeatureSide = "pre_relu") -> 
     return found.relu() if place == "post_relu" else found
 
 
-class Trainee(nn.Module):
-    """Hold a model and its training-only embedding: the module that is optimised and DDP wraps.
+def run(model: nn.Module, clip: Clip, watch: Collection[str] = ()) -> StepOutput:
+    """Run a model on a batch; `named` has the intermediates of `watch` by these very names.
 
-    The embedding (embed_s, a linear map d_s -> d_t) is not part of the model: no weights file
-    holds it and nothing deployed needs it.
+    Layers may count from the end. Raises InputError on a name that the model does not have.
+    """
+    if not watch:
+        output: StepOutput = model(clip)
+        return output
+    assert isinstance(model, VideoModel)
+    own = {name: watching.resolve(name, model.watchable) for name in watch}
+    output = model(clip, watch=tuple(dict.fromkeys(own.values())))
+    return replace(output, named={name: output.named[known] for name, known in own.items()})
+
+
+class Projections(nn.Module):
+    """Map the student's intermediates to the teacher's widths, pair by pair."""
+
+    def __init__(self, maps: Mapping[AttentionPair, nn.Module]) -> None:
+        super().__init__()
+        self.pairs = tuple(maps)
+        self.maps = nn.ModuleList(maps.values())
+
+    def forward(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Intermediates (..., d_s) by name -> those of the pairs (..., d_t), by `projected`."""
+        pairs = zip(self.pairs, self.maps, strict=True)
+        return {pair.projected: mapped(named[pair.student]) for pair, mapped in pairs}
+
+
+class Trainee(nn.Module):
+    """Hold a model and its training-only maps: the module that is optimised and DDP wraps.
+
+    The embedding (embed_s, a linear map d_s -> d_t of z) and the projections of intermediates are
+    not part of the model: no weights file holds them and nothing deployed needs them.
     """
 
-    def __init__(self, model: nn.Module, embedding: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        embedding: nn.Module | None = None,
+        projections: Projections | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.embedding = embedding
+        self.projections = projections
 
     def forward(
-        self, clip: Clip, rows: Tensor | None = None, place: FeatureSide = "pre_relu"
+        self,
+        clip: Clip,
+        rows: Tensor | None = None,
+        place: FeatureSide = "pre_relu",
+        watch: Collection[str] = (),
     ) -> tuple[StepOutput, Tensor | None]:
-        """The model's output and, for `rows` of z at `place`, their embedding (M, d_t)."""
-        output: StepOutput = self.model(clip)
+        """The model's output and, for `rows` of z at `place`, their embedding (M, d_t).
+
+        watch: names of the intermediates that `named` has; it has their projections too.
+        """
+        output = run(self.model, clip, watch)
+        if self.projections is not None:
+            projected = self.projections(output.named)
+            output = replace(output, named={**output.named, **projected})
         if self.embedding is None or rows is None:
             return output, None
         return output, self.embedding(rows_of(output.z, rows, place))
@@ -62,9 +111,7 @@ class Trainee(nn.Module):
 
 def make_embedding(student_channels: int, teacher_channels: int, seed: int) -> nn.Linear:
     """embed_s with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "embedding"))
-        return nn.Linear(student_channels, teacher_channels)
+    return seeded_linear(student_channels, teacher_channels, seed_of(seed, "embedding"))
 
 
 def embedding_between(student: VideoModel, teacher: VideoModel, *, seed: int) -> nn.Linear:
@@ -80,6 +127,56 @@ def embedding_between(student: VideoModel, teacher: VideoModel, *, seed: int) ->
     assert student_width is not None
     assert teacher_width is not None
     return make_embedding(student_width, teacher_width, seed)
+
+
+def projections_between(
+    loss: LossConfig, student: VideoModel, teacher: VideoModel, *, seed: int
+) -> Projections | None:
+    """Make the maps that the attention term needs; None where it needs none.
+
+    These are PEFD's projectors, or for the KL divergence of outputs one linear map where widths
+    differ. Raises InputError where a model lacks an intermediate of a pair.
+    """
+    if loss.attention_loss == "cka" or loss.attention_part == "weights":
+        return None
+    pairs = loss.pairs
+    student_widths = _widths(student, [pair.student for pair in pairs])
+    teacher_widths = _widths(teacher, [pair.teacher for pair in pairs])
+    maps: dict[AttentionPair, nn.Module] = {}
+    for place, pair in enumerate(pairs):
+        widths = student_widths[pair.student], teacher_widths[pair.teacher]
+        drawn = seed_of(seed, "projection", place)
+        if loss.attention_loss == "projectors":
+            maps[pair] = ProjectorEnsemble(*widths, loss.projectors, drawn)
+        elif widths[0] != widths[1]:
+            maps[pair] = seeded_linear(*widths, drawn)
+    return Projections(maps) if maps else None
+
+
+def _widths(model: VideoModel, names: Collection[str]) -> dict[str, int]:
+    """Return the widths d of intermediates, as a tiny clip has them."""
+    if not names:
+        return {}
+    side = PROBE_SIDE + registry.entry(model.name).side
+    device = next(model.parameters()).device
+    masks = torch.zeros(1, 2, side, side, dtype=torch.int64)
+    masks[..., : side // 2] = 1
+    clip = Clip(torch.zeros(1, 2, 3, side, side), masks, torch.ones(1, 1, dtype=torch.bool), (0,))
+    mode = model.training
+    with torch.no_grad():
+        named = run(model.eval(), clip.to(device), names).named
+    model.train(mode)
+    return {name: value.shape[-1] for name, value in named.items()}
+
+
+def make_trainee(
+    loss: LossConfig, model: VideoModel, teacher: VideoModel | None, *, seed: int
+) -> Trainee:
+    """Make the trainee with the maps that its loss needs. Raises InputError as they do."""
+    if teacher is None:
+        return Trainee(model)
+    embedding = embedding_between(model, teacher, seed=seed) if loss.needs_features else None
+    return Trainee(model, embedding, projections_between(loss, model, teacher, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -120,6 +217,8 @@ class DistillStep:
         self.seed = seed
         self.label_above = label_above
         self.terms = loss.terms()
+        self.watch = _names(term.student_names for term in self.terms)
+        self.teacher_watch = _names(term.teacher_names for term in self.terms)
         self._compares_features = any("features" in term.needs for term in self.terms)
         self._methods: set[str] = set()  # of the correlation loss, logged so far
 
@@ -131,7 +230,7 @@ class DistillStep:
     def select(self, clip: Clip) -> Selection | None:
         """Choose the batch's pixels; call it before the clip goes to the device.
 
-        None where no term compares pixels, or where the teacher is to label the clip first.
+        None where no term compares chosen pixels, or where the teacher is to label the clip first.
         """
         return None if self.label_above is not None else self._choose(clip)
 
@@ -139,11 +238,11 @@ class DistillStep:
         """Label the batch by its teacher's output, and choose pixels by these labels."""
         assert self.label_above is not None
         labelled = with_labels(clip, teacher.logits, self.label_above)
-        chosen = self._choose(labelled.to("cpu")) if self.loss.needs_teacher else None
+        chosen = self._choose(labelled.to("cpu")) if self.loss.needs_pixels else None
         return labelled, chosen and chosen.to(clip.masks.device)
 
     def _choose(self, clip: Clip) -> Selection | None:
-        if not self.loss.needs_teacher:
+        if not self.loss.needs_pixels:
             return None
         return select_pixels(
             clip,
@@ -170,11 +269,10 @@ class DistillStep:
                 )
 
     @staticmethod
-    def teach(teacher: nn.Module, clip: Clip) -> StepOutput:
-        """Run the teacher on the batch, without a gradient."""
+    def teach(teacher: nn.Module, clip: Clip, watch: Collection[str] = ()) -> StepOutput:
+        """Run the teacher on the batch, without a gradient; watch: as `teacher_watch`."""
         with torch.no_grad():
-            output: StepOutput = teacher(clip)
-        return output
+            return run(teacher, clip, watch)
 
     def losses(
         self,
@@ -188,12 +286,12 @@ class DistillStep:
         """Run the student and compute every term.
 
         keep: share of pixels the bootstrapping keeps; teacher_output and selection: where a term
-        needs a teacher, else that term is left out.
+        needs a teacher and pixels, else that term is left out.
         """
         rows = selection.rows if self._compares_features and selection else None
         if rows is not None and selection is not None and self.loss.method == "auto":
             self._log_methods(selection.counts, rows.device.type)
-        output, embedded = trainee(clip, rows, self.loss.z)
+        output, embedded = trainee(clip, rows, self.loss.z, self.watch)
         teacher_rows = None
         if embedded is not None and rows is not None and teacher_output is not None:
             teacher_rows = rows_of(teacher_output.z, rows, self.loss.z)
@@ -208,8 +306,10 @@ class DistillStep:
             teacher_rows=teacher_rows,
         )
         available: set[Needs] = {"labels"}
-        if teacher_output is not None and selection is not None:
+        if teacher_output is not None:
             available.add("teacher")
+        if selection is not None:
+            available.add("pixels")
         if teacher_rows is not None:
             available.add("features")
         values = {term.name: term.value(view) for term in self.terms if term.needs <= available}
@@ -219,3 +319,8 @@ class DistillStep:
             {name: count for name, (_, count) in values.items()},
             view.at,
         )
+
+
+def _names(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return every name once, in order."""
+    return tuple(dict.fromkeys(name for group in groups for name in group))

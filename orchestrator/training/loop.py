@@ -167,8 +167,8 @@ def _forward(
     seed = seed_of(distill.seed, "model", *clip.samples)
     with drawn_from(seed, device), autocast(train, device):
         labels_clips = distill.label_above is not None
-        wanted = selection or labels_clips
-        teacher_output = distill.teach(teacher, clip) if wanted and teacher else None
+        taught = teacher if distill.loss.needs_teacher or labels_clips else None
+        teacher_output = distill.teach(taught, clip, distill.teacher_watch) if taught else None
         if labels_clips and teacher_output:
             clip, selection = distill.label(clip, teacher_output)
         losses = distill.losses(

@@ -21,7 +21,7 @@ from orchestrator.config.sections import DataConfig, LossConfig, StemConfig, Tra
 from orchestrator.planning.memory_need import PROCESS, memory_need
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep
-from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
+from orchestrator.training.distill_step import DistillStep, make_trainee
 from orchestrator.training.loop import fit
 from orchestrator.training.precision import arrange, half_type
 from orchestrator.training.state import TrainingState
@@ -78,10 +78,10 @@ def train(case: Sequence[object]) -> None:
     torch.set_num_threads(1)
     config = configuration(case)
     student = registry.build(config.student.name, seed=0)
-    teacher, trainee = None, Trainee(student)
+    teacher = None
     if config.loss.needs_teacher:
         teacher = registry.build(TEACHER, seed=0).eval().requires_grad_(False)
-        trainee = Trainee(student, embedding_between(student, teacher, seed=0))
+    trainee = make_trainee(config.loss, student, teacher, seed=0)
     state = TrainingState(trainee, config.train)
     if half_type(config.train, torch.device("cpu")):
         arrange(trainee, state.optimizer)

@@ -194,7 +194,7 @@ def test_it_trains_on_clips_of_its_side_from_every_source(source, tmp_path):
         Image.fromarray(disc).save(images / name)
     root = str(write_davis(tmp_path / "davis", 2016))
     data = {
-        "static": DataConfig(static=str(images)),
+        "static": DataConfig.model_validate({"static": str(images)}),
         "video": DataConfig(root=root),
         "generated": DataConfig(),
     }[source]

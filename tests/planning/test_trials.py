@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.config import RunConfig, SweepConfig, load
 from orchestrator.config.sections import LossConfig, SweepSection
 from orchestrator.planning.trials import idle_keys, trials
+from vosmodels import registry
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
@@ -127,17 +129,35 @@ def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat()
         ("loss.boundary_width", {"sampling": "all"}, "all pixels are compared"),
         ("loss.boundary_width", {"sampling": "all", "kl_pixels": "boundary"}, None),
         ("train.lr", {"logit": 0.0}, None),
+        ("loss.sampling", {"logit": 0.0, "representation": 0.0, "inter": 1.0}, "are 0 in every"),
+        ("loss.relation_tau", {}, "loss.inter and loss.intra are 0"),
+        ("loss.relation_tau", {"intra": 1.0}, None),
+        ("loss.attention_part", {}, "loss.attention is 0"),
+        ("loss.attention_part", {"attention": 1.0}, None),
+        ("loss.attention_tau", {"attention": 1.0}, "no outputs are compared by the KL"),
+        ("loss.attention_tau", {"attention": 1.0, "attention_loss": "kl"}, None),
+        ("loss.projectors", {"attention": 1.0}, "loss.attention_loss is not projectors"),
+        ("loss.projectors", {"attention": 1.0, "attention_loss": "projectors"}, None),
     ],
 )
-def test_a_swept_key_that_no_trial_reads_is_named(key: str, loss: Any, idle: str | None):
+def test_a_swept_key_that_no_trial_reads_is_named(
+    key: str, loss: Any, idle: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("mobilevos_mobilenetv2", "stcn_mobilenetv2"):  # as if they had attentions
+        entry = replace(registry.entry(name), watchable=lambda _: ("self.id.1", "self.output.1"))
+        monkeypatch.setitem(registry.REGISTRY, name, entry)
     swept_values: dict[str, list[Any]] = {
         "loss.tau": [0.1, 1.0],
         "loss.jaccard": ["objects", "classes"],
         "loss.poly": [0.0, 1.0],
         "loss.norm": ["n"],
         "loss.boundary_width": [1, 2],
+        "loss.relation_tau": [1.0, 2.0],
+        "loss.attention_tau": [1.0, 2.0],
+        "loss.projectors": [1, 3],
     }
     every = {**swept_values, "loss.sampling": ["all", "random"], "train.lr": [1e-4, 1e-3]}
+    every["loss.attention_part"] = ["id", "output"]
     config = swept({key: every[key]}).model_copy(update={"loss": LossConfig(**loss)})
     lines = idle_keys(config)
     assert bool(lines) == (idle is not None)

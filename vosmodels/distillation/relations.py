@@ -29,19 +29,33 @@ def relation_losses(
     is 1 with no gradient. The teacher gets no gradient.
     Raises ValueError on unequal shapes or columns below K.
     """
-    if student.ndim < 2 or student.shape != teacher.shape:
-        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
-        raise ValueError(f"student and teacher {shapes}; must have equal shapes (..., n, K)")
+    return inter_loss(student, teacher, columns=columns), intra_loss(student, teacher, present)
+
+
+def inter_loss(student: Tensor, teacher: Tensor, *, columns: int | None = None) -> Tensor:
+    """Compute the first of `relation_losses`, between the objects of a pixel."""
+    _check(student, teacher)
     k = student.shape[-1]
     if columns is not None and columns < k:
         raise ValueError(f"columns {columns} for probabilities of {k} columns; give {k} or more")
-    s, t = _wide(student), _wide(teacher.detach())
-    inter = 1 - pearson(s, t, dim=-1, length=columns).mean(-1)
-    distance = 1 - pearson(s, t, dim=-2)  # (..., K)
+    r = pearson(_wide(student), _wide(teacher.detach()), dim=-1, length=columns)
+    return 1 - r.mean(-1)
+
+
+def intra_loss(student: Tensor, teacher: Tensor, present: Tensor | None = None) -> Tensor:
+    """Compute the second of `relation_losses`, between the pixels of an object."""
+    _check(student, teacher)
+    distance = 1 - pearson(_wide(student), _wide(teacher.detach()), dim=-2)  # (..., K)
     if present is None:
-        return inter, distance.mean(-1)
+        return distance.mean(-1)
     chosen = present.to(distance.dtype)
-    return inter, (distance * chosen).sum(-1) / chosen.sum(-1).clamp_min(1)
+    return (distance * chosen).sum(-1) / chosen.sum(-1).clamp_min(1)
+
+
+def _check(student: Tensor, teacher: Tensor) -> None:
+    if student.ndim < 2 or student.shape != teacher.shape:
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"student and teacher {shapes}; must have equal shapes (..., n, K)")
 
 
 def pearson(a: Tensor, b: Tensor, dim: int, length: int | None = None) -> Tensor:
