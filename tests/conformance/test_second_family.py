@@ -25,7 +25,7 @@ from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Gradients, Losses
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
-from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
+from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between, make_trainee
 from orchestrator.training.loop import fit, learning_rate
 from orchestrator.training.state import TrainingState
 from soups.average import average
@@ -52,6 +52,10 @@ LABEL_FREE = {
     "representation": 0.0,
     "sampling": "all",
 }
+
+ATTENTION_ALONE = LossConfig(
+    ce=0.0, logit=0.0, representation=0.0, attention=1.0, attention_loss="projectors"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +174,59 @@ def test_the_correlation_loss_is_refused_for_a_model_without_feature_maps(tmp_pa
 def test_a_loss_without_any_term_is_refused(tmp_path):
     words = [f"loss.{key}=0" for key in ("ce", "dice", "logit", "representation")]
     assert "every weight is 0" in problems(tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [("student", "mobilevos_mobilenetv2"), ("teacher", "stcn_mobilenetv2")]
+)
+def test_the_attention_loss_is_refused_for_a_model_without_attentions(section, name, tmp_path):
+    other = {"student": "teacher", "teacher": "student"}[section]
+    words = ("loss.representation=0", "loss.attention=1.5", f"{other}.name={stand_in.NAME}")
+    told = problems(tmp_path, *words)
+    assert f"attention 1.5 compares attentions, which {section} {name} does not have" in told
+    assert f"set loss.attention=0, or choose another {section}" in told
+    assert f"which {other} " not in told
+
+
+ATTENDING = (
+    *("loss.representation=0", "loss.attention=1.5", "train.crop=33", "stem.crop=33"),
+    *(f"{section}.name={stand_in.NAME}" for section in ("student", "teacher")),
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("loss.attention_pairs=[[2, 1, 1.0]]", "teacher stand_in has no intermediate 'self.id.2'"),
+        ("loss.attention_pairs=[[-1, -2, 1]]", "student stand_in has no intermediate 'self.id.-2'"),
+        ("loss.attention_of=long", "has no intermediate 'long.id.-1'; there are self.visual.1"),
+        ("loss.attention_pairs=[[1, 0, 1.0]]", "layers count from 1, or from the end"),
+        ("loss.attention_pairs=[[1, 1, 0]]", "must be greater than 0"),
+        ("loss.attention_pairs=[[1, 1]]", "loss.attention_pairs.0.2: missing"),
+        ("loss.attention_pairs=[]", "at least 1 item"),
+        ("loss.attention_pairs=[[1, 1, 1], [1, 1, 2]]", "has [1, 1] twice"),
+    ],
+)
+def test_a_layer_that_a_model_lacks_is_refused_at_load(word, line, tmp_path):
+    told = problems(tmp_path, *ATTENDING, word)
+    assert line in told
+    assert "loss.attention" in told
+
+
+def test_projectors_of_weights_are_refused(tmp_path):
+    words = ("loss.attention_part=weights", "loss.attention_loss=projectors")
+    assert "set loss.attention_part=id, or" in problems(tmp_path, *ATTENDING, *words)
+
+
+def test_a_layer_that_an_option_adds_is_there(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text("sweep: {parameters: {train.lr: [0.1]}}\n")
+    words = ("teacher.options.layers=2", "loss.attention_pairs=[[2, -1, 1.0], [1, 1, 0.5]]")
+    loss = load(file, [*ATTENDING, *words]).loss
+    assert [(p.teacher, p.student, p.weight) for p in loss.pairs] == [
+        ("self.id.2", "self.id.-1", 1.0),
+        ("self.id.1", "self.id.1", 0.5),
+    ]
 
 
 def test_poly_falls_from_lr_to_a_twentieth_of_it():
@@ -342,6 +399,38 @@ def test_first_masks_alone_train_a_label_free_loss_and_no_other(ran, tmp_path):
             preflight.check(supervised)
 
 
+@pytest.mark.parametrize("choice", ["cka", "kl", "projectors"])
+def test_attentions_and_relations_train_from_first_masks_alone(ran, tmp_path, choice):
+    """Equation 12, end to end: no mask after the first, the teacher a file."""
+    teacher = str(ran[1].checkpoint(sums(ran[1], ran[0].teacher)[-1]))
+    root = write_davis(tmp_path / "davis", 2016)
+    for name in ("ant", "bee"):
+        for path in sorted((root / "Annotations/480p" / name).iterdir())[1:]:
+            path.unlink()
+    loss = {**LABEL_FREE, "sampling": "boundary", "logit": 0.0, "inter": 1.0, "intra": 1.0}
+    loss |= {"attention": 1.5, "attention_loss": choice}
+    taught = {"teacher": {"weights": teacher}, "stem": {"loss": "distill"}}
+    config = sweep(root, loss=loss, sweep={"parameters": {"loss.attention": [1.5, 0.5]}}, **taught)
+    assert not config.loss.needs_labels
+    preflight.check(config)
+    plan, storage = planned(config), Storage(tmp_path / "results")
+    for job in plan.jobs:
+        jobs.run(job, storage)
+    trial = plan.trials[0]
+    losses = record(storage, trial).of(Losses)[-1].values
+    assert set(losses) == {"total", "inter", "intra", "att", "grad_norm"}
+    assert losses["total"] == pytest.approx(
+        losses["inter"] + losses["intra"] + 1.5 * losses["att"], rel=1e-5
+    )
+    norms = record(storage, trial).of(Gradients)[0].norms
+    assert set(norms) == {"inter_logits", "intra_logits", "att_self.id.-1"}
+    assert norms["att_self.id.-1"] > 0
+    for sha in sums(storage, trial):
+        names = set(checkpoint.read_tensors(storage.checkpoint(sha)))
+        assert names == set(model().state_dict())
+    assert sums(storage, plan.trials[1])[-1] != sums(storage, trial)[-1]
+
+
 @pytest.mark.parametrize(
     ("change", "reads"),
     [
@@ -353,6 +442,10 @@ def test_first_masks_alone_train_a_label_free_loss_and_no_other(ran, tmp_path):
         ({"kl_pixels": "boundary"}, True),
         ({"representation": 1.0, "omega": 1.0}, False),
         ({"representation": 1.0, "omega": 0.5}, True),
+        ({"logit": 0.0, "inter": 1.0, "sampling": "boundary"}, False),
+        ({"logit": 0.0, "intra": 1.0, "kl_pixels": "boundary"}, False),
+        ({"logit": 0.0, "attention": 1.0, "sampling": "random"}, False),
+        ({"inter": 1.0, "attention": 1.0, "sampling": "boundary"}, True),
     ],
 )
 def test_a_loss_knows_whether_it_reads_labels(change, reads):
@@ -362,16 +455,50 @@ def test_a_loss_knows_whether_it_reads_labels(change, reads):
         assert not any("labels" in term.needs for term in loss.terms())
 
 
-@pytest.mark.parametrize("weights", [(0, 0), (1, 0), (0, 1), (0.5, 2)])
-def test_a_loss_knows_whether_it_needs_a_teacher_and_features(weights):
-    logit, representation = weights
-    loss = LossConfig(logit=logit, representation=representation)
+TAUGHT = ("logit", "representation", "inter", "intra", "attention")
+
+
+@pytest.mark.parametrize("weights", [{}, *({key: 0.5} for key in TAUGHT), dict.fromkeys(TAUGHT, 2)])
+def test_a_loss_knows_what_it_needs(weights):
+    loss = LossConfig(**{**dict.fromkeys(TAUGHT, 0.0), **weights})
     terms = loss.terms()
+    assert len(terms) == 1 + len(weights)
     assert loss.needs_teacher is any("teacher" in term.needs for term in terms)
+    assert loss.needs_teacher is bool(weights)
     assert loss.needs_features is any("features" in term.needs for term in terms)
+    assert loss.needs_pixels is any("pixels" in term.needs for term in terms)
+    assert bool(loss.pairs) is any(term.student_names for term in terms)
 
 
 # ---- several workers
+
+
+def _attend_together(rank, folder, answers):
+    pytest.MonkeyPatch().setitem(registry.REGISTRY, stand_in.NAME, stand_in.ENTRY)
+    with two_ranks(rank, f"{folder}/meeting") as workers:
+        train = TrainConfig(steps=3, batch_size=2, clip_length=3, crop=CROP, lr=1e-2)
+        step = DistillStep(ATTENTION_ALONE, seed=0)
+        teacher = registry.build(stand_in.NAME, seed=5, channels=12).requires_grad_(False)
+        trainee = make_trainee(step.loss, model(), teacher, seed=0)
+        module = workers.wrap(trainee, step.terms)
+        state = TrainingState(trainee, train)
+        clips = SquareClips(size=CROP)
+        list(fit(state, clips, step, train, teacher=teacher, module=module, workers=workers))
+        torch.save(trainee.state_dict(), f"{answers}/{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_workers_distil_attentions_alone_and_stay_equal(tmp_path):
+    spawn(_attend_together, (str(tmp_path), str(tmp_path)), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    moved = "projections.maps.0.each.2.weight"
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+    untrained = make_trainee(
+        ATTENTION_ALONE, model(), registry.build(stand_in.NAME, seed=5, channels=12), seed=0
+    ).state_dict()
+    for name in (moved, "model.attentions.0.id.weight"):
+        assert not torch.equal(one[name], untrained[name]), name
 
 
 def _train_together(rank, folder, answers):
