@@ -304,11 +304,13 @@ class TrainConfig(Section):
     section = "train"
     added = frozenset(
         {"optimizer", "lr_min", "encoder_lr", "ema_warmup", "bootstrap_from", "bootstrap_until"}
+        | {"paste"}
     )
     steps: Count = 200
     batch_size: BatchSize = 4
     clip_length: ClipLength = 5  # frames
     max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
+    paste: Unit = 0.0  # share of the clips into which objects of a second one are pasted
     augmentation: Augmentation = "light"  # stcn: the ranges of STCN, for long runs
     crop: Crop = 128  # px
     # adamw: decay apart from the gradient, none for vectors outside the encoder
@@ -484,6 +486,24 @@ class RunConfig(Section):
                 prefix="",
                 keys=("train.augmentation",),
             )
+        return value
+
+    @field_validator("train", "stages")
+    @classmethod
+    def _pasted_objects_have_slots(cls, value: Any, info: ValidationInfo) -> Any:
+        parts = {"train": value}
+        if info.field_name == "stages":
+            parts = {f"stages.{place}": stage for place, stage in enumerate(value or ())}
+        slots = getattr(info.data.get("data"), "max_objects", 2)
+        for key, part in parts.items():
+            if part.paste and slots < 2:
+                raise errors.broken_rule(
+                    f"paste {part.paste:g}: data.max_objects {slots} leaves no slot to a pasted "
+                    "object; set it to 2 or more",
+                    prefix="",
+                    keys=(f"{key}.paste", "data.max_objects"),
+                    at=f"{key}.paste",
+                )
         return value
 
     @field_validator("train", "stages")

@@ -18,6 +18,7 @@ from orchestrator.config.fields import (
     Place,
     Positive,
     Section,
+    Unit,
     Weight,
 )
 from vosmodels.types import Labels
@@ -57,11 +58,11 @@ class StageConfig(Section):
 
     data: null means data.static in a `static` stage and data.train in any other. All stages but
     the last belong to the stem and learn from masks alone; the trial trains the last one.
-    lr_min, weight_decay: null means the value of `train`.
+    lr_min, weight_decay, paste: null means the value of `train`.
     """
 
     section = "stages"
-    added = frozenset({"lr_min", "weight_decay"})
+    added = frozenset({"lr_min", "weight_decay", "paste"})
     name: Literal["static", "bl30k", "video"]
     steps: Count
     batch_size: BatchSize = 4
@@ -72,13 +73,14 @@ class StageConfig(Section):
     decay_at: DecayAt = 5 / 6  # share of the steps after which lr is a tenth
     clip_length: ClipLength = 5
     max_skip: MaxSkip = 5  # widest gap between two frames; curriculum: 5, 10, 15, 20, 25, 5
+    paste: Unit | None = None
     data: Annotated[tuple[VideosConfig, ...], BeforeValidator(_listed)] | None = None
 
 
 # Keys each stage sets; forbidden in `train` and `stem` when `stages` is given.
 STAGE_KEYS = ("steps", "batch_size", "crop", "lr", "decay_at", "clip_length", "max_skip")
 
-OVERRIDES = ("lr_min", "weight_decay")  # keys of `train` that a stage may set for itself
+OVERRIDES = ("lr_min", "weight_decay", "paste")  # keys of `train` that a stage may set for itself
 
 
 def problems(stages: Sequence[StageConfig], *, static: bool) -> list[str]:

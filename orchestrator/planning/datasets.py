@@ -20,6 +20,7 @@ from orchestrator.config.stages import (
 )
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
+from vosmodels.data.composites import PastedClips
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.given import GivenVideo, picture_gap
 from vosmodels.data.given import fingerprint as given_fingerprint
@@ -32,6 +33,7 @@ from vosmodels.data.youtubevos import LABEL_GAP, YouTubeVosDataset
 from vosmodels.errors import InputError
 from vosmodels.support.messages import together
 from vosmodels.support.paths import expanded
+from vosmodels.support.seeding import seed_of
 from vosmodels.types import ClipSource, Labels, ScoredVideo, VideoSequence
 
 Teach = Callable[["Unlabelled"], TaughtVideo]  # gives a video the masks of a teacher
@@ -112,13 +114,23 @@ def training_clips(
     without it their clips have a first mask alone, as those of `labels: none`.
     Raises InputError where the data is missing or broken.
     """
+    hosts, share = _clips(stage, seed, labels, teach), stage.train.paste
+    if share == 0:
+        return hosts
+    guests = _clips(stage, seed_of(seed, "pasted"), labels, teach)
+    return PastedClips(hosts, guests, share, seed)
+
+
+def _clips(stage: Stage, seed: int, labels: bool, teach: Teach | None) -> ClipSource:
+    """Open the clips of a stage as its data holds them."""
     data, train = stage.data, stage.train
     size = {"clip_length": train.clip_length, "crop": train.crop, "seed": seed}
     if stage.name == "static":
         images = [
             (_open_images(expanded(s.root), data.leave_out), s.repeat) for s in data.static or ()
         ]
-        return StaticClips(images, **size, augmentation=train.augmentation)
+        slots = data.max_objects if train.paste else 1
+        return StaticClips(images, **size, max_objects=slots, augmentation=train.augmentation)
     if isinstance(data.train, str) and data.generated:
         return generated.GeneratedClips(
             **size,

@@ -528,3 +528,13 @@ def test_scenes_are_set_for_generated_clips_alone(tmp_path: Path):
     lines = refused(path, "data.root=/data/DAVIS")
     assert [line.split(": ")[0] for line in lines] == ["data.scene_objects", "data.scene_scale"]
     assert all("is for generated clips; leave it out" in line for line in lines)
+
+
+def test_pasting_needs_a_slot_for_what_is_pasted(tmp_path: Path):
+    path = write(tmp_path, GRID + "data: {max_objects: 1}\n")
+    (line,) = refused(path, "train.paste=0.3")
+    assert "train.paste: paste 0.3: data.max_objects 1 leaves no slot" in line
+    stages = "stages=[{name: video, steps: 1, paste: 1.0}]"
+    assert "paste 1: data.max_objects 1" in refused(path, stages)[0]
+    config = load(path, ["data.max_objects=2", "train.paste=0.3", stages])
+    assert [s.train.paste for s in staged(config)] == [1.0]

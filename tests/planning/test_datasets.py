@@ -171,3 +171,30 @@ def test_a_generated_split_is_known_by_its_scenes_and_by_their_pixels_alone_as_e
     scenes = ({"scene_objects": 4}, {"scene_objects": 5}, {"scene_scale": 2.0})
     others = {fingerprint(DataConfig(**keys), "val") for keys in scenes}
     assert len(others | {plain}) == 4
+
+
+@pytest.mark.parametrize("name", ["video", "static"])
+def test_pasting_gives_clips_of_one_object_a_second_one(name, davis_root, tmp_path):
+    """Videos of DAVIS-2016 and still images alike; without it the clips are what they were."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for letter in "ab":
+        picture = Image.new("L", (80, 60))
+        picture.paste(255, (20, 20, 50, 40))
+        picture.save(images / f"{letter}.png")
+        picture.convert("RGB").save(images / f"{letter}.jpg")
+    data = DataConfig.model_validate(
+        {"root": str(davis_root), "static": str(images), "max_objects": 3}
+    )
+    train = TrainConfig(clip_length=2, crop=33)
+    alone = training_clips(Stage(name, train, data), seed=0)
+    train = train.model_copy(update={"paste": 1.0})
+    pasting = training_clips(Stage(name, train, data), seed=0)
+    pairs = [(pasting.sample(i), alone.sample(i)) for i in range(12)]
+    counts = [int(both.present.sum()) for both, _ in pairs]
+    assert {*counts} <= {1, 2}
+    assert counts.count(2) > 6
+    for both, one in pairs:
+        untouched = (both.frames == one.frames).all(2)
+        assert untouched.any()
+        assert not untouched.all()
