@@ -1,20 +1,29 @@
 """Test that a teacher's masks label the videos of which only the first mask is used."""
 
+import dataclasses
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from filelock import FileLock
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.execution import job as jobs
+from orchestrator.execution import labelling
+from orchestrator.execution.labelling import MaskCache, labels_of_plan, left_to_segment
 from orchestrator.planning.paths import located
-from orchestrator.planning.plan import plan_sweep
+from orchestrator.planning.plan import plan_sweep, videos_segmented
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
 from tests.model_tools import fill_from_names
 from vosmodels import checkpoint, registry
+from vosmodels.data.frames import frame_tensor
+from vosmodels.data.teacher_masks import StoredMasks
+from vosmodels.inference import VideoSegmenter, for_inference
 
 MODEL = "mobilevos_mobilenetv2_noaspp"
 FREE = {"logit": 0.0, "representation": 0.0, "dice": 1.0}
@@ -102,3 +111,148 @@ def test_masks_after_the_first_change_neither_keys_nor_weights(
     if segments == "video":
         assert taught.ignored is not None
         assert 0 < taught.ignored < 1
+
+
+def videos_of(plan):
+    return videos_segmented(plan.trials[0])
+
+
+def cache_in(folder, plan, teacher, **options):
+    model = registry.build(MODEL, seed=3)
+    checkpoint.load_weights(model, teacher)
+    config = plan.trials[0].config.teacher.model_copy(update=options)
+    return MaskCache(Storage(folder), config, teacher.stem, model.eval())
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory, teacher):
+    root = write_davis(tmp_path_factory.mktemp("data") / "davis", 2017)
+    both = [{"root": str(root), "labels": "teacher"}]
+    return plan_on(root, teacher, sources=both)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, planned, teacher):
+    """A storage with the masks of two videos."""
+    folder = tmp_path_factory.mktemp("made")
+    told = []
+    assert (
+        cache_in(folder, planned, teacher).make(videos_of(planned), lambda *at: told.append(at))
+        == 2
+    )
+    assert told == [(1, 2), (2, 2)]
+    return folder
+
+
+def test_stored_masks_are_those_of_the_segmenter_from_the_first_mask(made, planned, teacher):
+    cache = cache_in(made, planned, teacher)
+    for each in videos_of(planned):
+        segmenter = VideoSegmenter(for_inference(cache.model))
+        stored = StoredMasks(cache.path(each))
+        first = torch.from_numpy(each.video.mask(0).astype("int64"))
+        for number in range(len(each.video)):
+            frame = frame_tensor(each.video.frame(number))
+            ids = segmenter.step(frame, first if number == 0 else None)
+            assert torch.equal(torch.from_numpy(stored.ids(number)).long(), ids)
+            sure = 255 * segmenter.probabilities.max(0).values
+            found = torch.from_numpy(stored.confidence(number)).float()
+            assert (found - sure).abs().max() <= 1.01
+        assert stored.confidence(0).min() == 255
+
+
+def test_masks_are_made_once_and_anew_where_they_are_broken(
+    made, planned, teacher, tmp_path, caplog
+):
+    folder = shutil.copytree(made, tmp_path / "copy")
+    cache, videos = cache_in(folder, planned, teacher), videos_of(planned)
+    whole = {each.key: cache.path(each).read_bytes() for each in videos}
+    assert cache.make(videos, lambda *at: None) == 0
+    first, second = (cache.path(each) for each in videos)
+    torn = bytearray(first.read_bytes())
+    torn[len(torn) // 2] ^= 1
+    first.write_bytes(torn)
+    second.with_suffix(".json").unlink()  # as after a kill between the two files
+    assert cache.make(videos, lambda *at: None) == 2
+    assert f"{first}: not the masks that were written" in caplog.text
+    assert {each.key: cache.path(each).read_bytes() for each in videos} == whole
+    first.unlink()
+    second.with_suffix(".json").write_text("{")
+    assert cache.make(videos, lambda *at: None) == 2
+    assert {each.key: cache.path(each).read_bytes() for each in videos} == whole
+    assert not [path for path in first.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_kill_loses_no_video_that_was_done(planned, teacher, tmp_path, monkeypatch):
+    cache, videos = cache_in(tmp_path, planned, teacher), videos_of(planned)
+    frames = iter(range(8))  # of 12
+
+    def alive():
+        if next(frames, None) is None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dataclasses.replace(cache, alive=alive).make(videos, lambda *at: None)
+    assert [cache.recorded(each) for each in videos] == [True, False]
+    assert cache.make(videos, lambda *at: None) == 1
+
+
+def test_a_video_that_another_process_is_at_is_waited_for(
+    made, planned, teacher, tmp_path, monkeypatch
+):
+    """The other process ends with the masks of the one, and dies over the other."""
+    monkeypatch.setattr(labelling, "WAIT_S", 0.01)
+    cache, videos = cache_in(tmp_path, planned, teacher), videos_of(planned)
+    (tmp_path / "masks").mkdir()
+    locks = [FileLock(cache.path(each).with_suffix(".lock")) for each in videos]
+    for lock in locks:
+        lock.acquire()
+    waits: list[None] = []
+
+    def alive():
+        waits.append(None)
+        if len(waits) == 5:
+            for suffix in (".npz", ".json"):
+                path = cache.path(videos[0]).with_suffix(suffix)
+                shutil.copy(made / "masks" / path.name, path)
+            for lock in locks:
+                lock.release()
+
+    assert dataclasses.replace(cache, alive=alive).make(videos, lambda *at: None) == 1
+    assert len(waits) > 5
+    assert all(cache.recorded(each) for each in videos)
+
+
+def test_masks_are_named_by_teacher_rows_and_video_alone(made, planned, teacher, tmp_path):
+    cache, (ant, bee) = cache_in(made, planned, teacher), videos_of(planned)
+    same = cache_in(made, planned, teacher, threshold=0.9, backbone="imagenet")
+    assert same.path(ant).name == cache.path(ant).name
+    others = [
+        cache.path(bee),
+        cache_in(made, planned, teacher, rows=32).path(ant),
+        cache_in(made, planned, teacher, options={"queue": 3}).path(ant),
+        dataclasses.replace(cache, sha256="0" * 64).path(ant),
+    ]
+    assert len({path.name for path in (cache.path(ant), *others)}) == 5
+
+
+def test_the_share_below_a_threshold_is_counted_over_all_videos(made, planned, teacher):
+    cache, videos = cache_in(made, planned, teacher), videos_of(planned)
+    confidence = [
+        StoredMasks(cache.path(each)).confidence(number)
+        for each in videos
+        for number in range(1, len(each.video))
+    ]
+    for threshold in (0.0, 0.44, 1.0):
+        expected = np.mean(np.stack(confidence) / 255 < threshold)
+        assert cache.ignored(videos, threshold) == pytest.approx(expected)
+    assert 0.1 < cache.ignored(videos, 0.44) < 0.9
+
+
+def test_what_is_left_to_segment_is_what_no_job_has_made(made, planned, tmp_path):
+    jobs_ = list(planned.jobs)
+    assert labels_of_plan(planned, Storage(made)) == [
+        f"labels of 2 videos: {MODEL} at full size, 0 videos left to segment"
+    ]
+    left = left_to_segment(jobs_, Storage(tmp_path))
+    assert sorted(each.video.name for _, each in left.values()) == ["ant", "bee"]
+    assert not left_to_segment(jobs_, Storage(made))

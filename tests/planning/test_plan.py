@@ -1,6 +1,10 @@
 """Test which jobs a sweep has, and what their keys depend on."""
 
+import shutil
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
@@ -250,3 +254,87 @@ def test_a_stage_shapes_the_jobs_that_go_through_it(first, last, stays):
     for role in ("stem", "trial", "teacher"):
         same = [[j.key for j in p.jobs if j.role == role] for p in (before, after)]
         assert (same[0] == same[1]) == (role in stays), role
+
+
+def taught(root, *, loss=None, **sections):
+    """A plan in which `ant` has true labels and `bee` those of a teacher."""
+    for name in ("ant", "bee"):
+        (root / f"{name}.txt").write_text(f"{name}\n")
+    train = [{"root": str(root), "split": str(root / f"{name}.txt")} for name in ("ant", "bee")]
+    train[1]["labels"] = "teacher"
+    supervised = {"logit": 0.0, "representation": 0.0}
+    return plan(
+        data={"root": str(root), "train": train},
+        loss=supervised | (loss or {}),
+        sweep={"parameters": {"train.lr": [1e-3]}},
+        **sections,
+    )
+
+
+def test_a_teacher_that_is_trained_here_learns_from_true_labels_and_comes_first(davis_root):
+    made = taught(davis_root)
+    assert made.teacher is not None
+    ((source,),) = [stage.data.train for stage in made.teacher.stages]
+    assert source.split.endswith("ant.txt")
+    (stem,), (trial,) = made.stems, made.trials
+    assert stem.needs == {"teacher": made.teacher.key}
+    assert trial.needs == {"teacher": made.teacher.key, "stem": stem.key}
+    assert [[job.role for job in jobs] for jobs in made.rounds] == [
+        ["teacher"],
+        ["stem"],
+        ["trial"],
+    ]
+    assert (trial.taught, trial.teaches, made.teacher.taught) == (True, False, False)
+    assert taught(davis_root, teacher={"segments": "clip"}).trials[0].teaches
+
+
+def test_the_key_of_a_trial_holds_how_its_labels_are_made(davis_root):
+    bases = {"": {}, "threshold": {"threshold": 0.7}, "rows": {"rows": 32}}
+    bases |= {"clip": {"segments": "clip"}, "steps": {"steps": 7}}
+    found = {name: taught(davis_root, teacher=base).trials[0].key for name, base in bases.items()}
+    assert len(set(found.values())) == len(bases)
+    clip = {"segments": "clip", "rows": 32}  # rows are of whole videos
+    assert taught(davis_root, teacher=clip).trials[0].key == found["clip"]
+
+
+def test_a_loss_that_reads_no_labels_needs_no_labels_of_a_teacher(davis_root):
+    free = {"ce": 0.0, "logit": 1.0, "sampling": "all"}
+    made = [
+        taught(
+            davis_root,
+            loss=free,
+            stem={"steps": 0, "batch_size": 4, "crop": 64, "lr": 1e-3},
+            teacher=at,
+        )
+        for at in ({}, {"threshold": 0.9})
+    ]
+    assert keys(made[0].trials) == keys(made[1].trials)
+    assert not made[0].trials[0].taught
+
+
+def test_the_key_holds_the_content_of_a_folder_of_masks(davis_root, tmp_path):
+    masks = shutil.copytree(davis_root / "Annotations/480p", tmp_path / "masks")
+    before = taught(davis_root, teacher={"masks": str(masks)})
+    assert before.teacher is None
+    assert "teacher" not in before.trials[0].needs
+    moved = shutil.copytree(masks, tmp_path / "moved")
+    assert keys(taught(davis_root, teacher={"masks": str(moved)}).jobs) == keys(before.jobs)
+    shutil.copy(moved / "bee/00002.png", moved / "bee/00003.png")
+    after = taught(davis_root, teacher={"masks": str(moved)})
+    assert not set(keys(after.jobs)) & set(keys(before.jobs))
+
+
+def test_a_first_mask_is_part_of_the_key_by_its_content(davis_root):
+    before = taught(davis_root)
+    mask = davis_root / "Annotations/480p/bee/00000.png"
+    other = np.array(Image.open(mask))[:, ::-1].copy()
+    size = mask.stat().st_size
+    Image.fromarray(other).save(mask)
+    with mask.open("ab") as file:
+        file.write(b"\0" * max(0, size - mask.stat().st_size))
+    datasets._given.cache_clear()
+    after = taught(davis_root)
+    assert keys(after.trials) != keys(before.trials)
+    assert after.teacher is not None
+    assert before.teacher is not None
+    assert after.teacher.key == before.teacher.key
