@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.conftest import write_davis
 from tests.model_tools import fill_from_names
 from vosmodels import checkpoint, registry
 from vosmodels.data.frames import frame_tensor
+from vosmodels.data.masks import write_palette
 from vosmodels.data.teacher_masks import StoredMasks
 from vosmodels.inference import VideoSegmenter, for_inference
 
@@ -66,7 +68,7 @@ def plan_on(root, weights, *, sources=None, **sections):
         "name": "tiny",
         "data": {"root": str(root), "select_height": 48, "train": train, "max_objects": 1},
         "student": {"name": MODEL},
-        "teacher": {"name": MODEL, "weights": str(weights)},
+        "teacher": {"name": MODEL, "weights": weights and str(weights)},
         "loss": FREE,
         "stem": {"steps": 1, "batch_size": 2, "crop": 32, "lr": 1e-3},
         "train": {"steps": 2, "checkpoint_every": 2, "batch_size": 2, "clip_length": 3}
@@ -256,3 +258,28 @@ def test_what_is_left_to_segment_is_what_no_job_has_made(made, planned, tmp_path
     left = left_to_segment(jobs_, Storage(tmp_path))
     assert sorted(each.video.name for _, each in left.values()) == ["ant", "bee"]
     assert not left_to_segment(jobs_, Storage(made))
+
+
+@pytest.mark.slow
+def test_a_folder_of_masks_labels_as_the_teacher_that_made_them(tmp_path, made, planned, teacher):
+    """Whoever segments the videos: the same masks train the same weights, without a network."""
+    cache = cache_in(made, planned, teacher)
+    for each in videos_of(planned):
+        folder = tmp_path / "masks" / each.video.name
+        folder.mkdir(parents=True)
+        stored = StoredMasks(cache.path(each))
+        for number, image in enumerate(each.video.images):
+            write_palette(folder / f"{image.stem}.png", stored.ids(number))
+    root = Path(planned.trials[0].config.data.root)
+    first = first_masks_alone(shutil.copytree(root, tmp_path / "first"), "bee")
+    keys = []
+    sha256 = []
+    for at in (root, first):
+        plan = plan_on(at, None, teacher={"masks": str(tmp_path / "masks")})
+        keys.append([job.key for job in plan.jobs])
+        sha256.append(run(plan, tmp_path / f"of {at.name}")[0])
+    assert keys[0] == keys[1]
+    by_network = plan_on(root, teacher)
+    assert {run(by_network, tmp_path / "network")[0], *sha256} == {sha256[0]}
+    (taught,) = Ledger(tmp_path / "of first").job(plan.trials[0].key).of(events.Taught)
+    assert taught.describe() == f"{tmp_path / 'masks'}: its masks, threshold 0"
