@@ -17,6 +17,12 @@ AOT: dict[str, Any] = {"heads": 8, "width": 32, "values": 32}
 DEAOT: dict[str, Any] = {"heads": 1, "width": 128, "values": 1024}
 
 
+@pytest.fixture(autouse=True, params=["bands", "whole"])
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of computing a small map: windows in bands, or all products."""
+    monkeypatch.setattr(module, "SMALL", 0 if request.param == "bands" else 400)
+
+
 def _inputs(
     size: tuple[int, int],
     radius: int,

@@ -1,0 +1,1 @@
+"""Define AOT and DeAOT, which segment all objects in one pass by their identities."""

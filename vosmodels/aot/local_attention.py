@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+SMALL = 400  # positions of a map up to which all products are cheaper than those of the windows
 BAND = {"cpu": 128, "cuda": 1024}  # queries of a band: fits a core's cache or fills a GPU
 
 
@@ -138,16 +139,23 @@ def _attend(
 ) -> tuple[Tensor, Tensor]:
     bands = Bands(size, radius, BAND["cuda" if query.is_cuda else "cpu"])
     q, k, v = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (N, HW, .)
-    if torch.is_grad_enabled():
-        products: Tensor = _WindowProducts.apply(q, k, bands)
+    places = window_places(size, radius, query.device) if k.shape[1] <= SMALL else None
+    if places is not None:
+        products: Tensor = (q @ k.transpose(1, 2)).gather(2, places.expand(len(q), -1, -1))
+    elif torch.is_grad_enabled():
+        products = _WindowProducts.apply(q, k, bands)
     else:
         products = window_products(q, k, bands)
     wide = torch.promote_types(products.dtype, torch.float32)
     scores = products.view(bias.shape).to(wide) + bias  # (B, M, HW, window)
     outside = ~window_inside(size, radius, query.device)
     weights = scores.masked_fill(outside, -torch.inf).softmax(3).to(value.dtype)
-    if torch.is_grad_enabled():
-        out: Tensor = _WindowSums.apply(weights.flatten(0, 1), v, bands)
+    if places is not None:
+        flat = weights.flatten(0, 1)
+        spread = flat.new_zeros(len(flat), k.shape[1], k.shape[1])
+        out: Tensor = spread.scatter_add(2, places.expand_as(flat), flat) @ v
+    elif torch.is_grad_enabled():
+        out = _WindowSums.apply(weights.flatten(0, 1), v, bands)
     else:
         out = window_sums(weights.flatten(0, 1), v, bands)
     out = out.view(value.shape)
@@ -167,6 +175,19 @@ def window_inside(size: tuple[int, int], radius: int, device: torch.device) -> T
     rows, columns = along(size[0]), along(size[1])
     inside = rows[:, None, :, None] & columns[None, :, None, :]  # (H, W, dy, dx)
     return inside.flatten(0, 1).flatten(1)
+
+
+def window_places(size: tuple[int, int], radius: int, device: torch.device) -> Tensor:
+    """Index the positions of every window: (HW, (2 radius + 1)^2), any position if outside."""
+    offsets = torch.arange(-radius, radius + 1, device=device)
+
+    def along(length: int) -> Tensor:
+        places = torch.arange(length, device=device)[:, None] + offsets
+        return places.clamp(0, length - 1)  # (length, 2 radius + 1)
+
+    rows, columns = along(size[0]), along(size[1])
+    flat = rows[:, None, :, None] * size[1] + columns[None, :, None, :]  # (H, W, dy, dx)
+    return flat.flatten(0, 1).flatten(1)
 
 
 @dataclass(frozen=True)
