@@ -30,10 +30,11 @@ from vosmodels.distillation.pixels import Z_STRIDE
 from vosmodels.errors import InputError
 from vosmodels.inference.video_need import VideoNeed, video_need
 from vosmodels.model import VideoModel
+from vosmodels.support import watching
 from vosmodels.support.live_bytes import LiveBytes, replace_modules
 from vosmodels.support.memory import GIB, Memory, gib
 from vosmodels.support.messages import together
-from vosmodels.types import Clip
+from vosmodels.types import AttentionPair, Clip
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ HALF = 0.65  # bytes of a step whose products are in a half type, over those in 
 FLOAT, COPIES = 4, 6  # bytes; weights, gradient, two moments, and two for scoring and the average
 TRACED_FRAMES = 5  # clips up to this length are traced whole, longer ones are extended
 LOGIT_COPIES = 16  # maps of logits that all losses together hold
+RELATION_COPIES = 12  # further ones, of the relations of DIST
+ATTENTION_COPIES = 4  # of the attentions compared, with those that the models return
+PRODUCTS = 2  # of two attentions, each as large as three Gram matrices, that CKA holds
 ROW_COPIES = 6  # rows of features that the correlation loss holds for each pixel compared
 MATRICES = 6  # of n x n numbers that the correlation loss holds where it is dense
 
@@ -221,7 +225,9 @@ def _losses(job: Job, train: TrainConfig) -> float:
     """Compute the bytes that the losses of one clip hold."""
     objects = job.config.data.max_objects
     frames = train.clip_length - 1
-    held = LOGIT_COPIES * FLOAT * frames * (objects + 1) * train.crop**2
+    copies = LOGIT_COPIES + (RELATION_COPIES if job.loss.inter or job.loss.intra else 0)
+    held = copies * FLOAT * frames * (objects + 1) * train.crop**2
+    held += FLOAT * frames * sum(_attention(job, pair, train.crop) for pair in job.loss.pairs)
     if job.loss.needs_features:
         plane = (train.crop // Z_STRIDE) ** 2
         pixels = plane if job.loss.sampling == "all" else min(plane, job.loss.max_pixels)
@@ -231,6 +237,39 @@ def _losses(job: Job, train: TrainConfig) -> float:
             each += MATRICES * pixels**2
         held += FLOAT * frames * objects * each
     return float(held)
+
+
+def _attention(job: Job, pair: AttentionPair, crop: int) -> int:
+    """Count the numbers that the comparison of two attentions holds for a frame."""
+    student = _intermediate(job.model, pair.student, job.config.data.max_objects, crop)
+    teacher = _intermediate(job.config.teacher, pair.teacher, job.config.data.max_objects, crop)
+    if student is None or teacher is None:
+        return 0
+    n, own, other = student[0], student[1], teacher[1]
+    held = ATTENTION_COPIES * n * (own + other)
+    if job.loss.attention_loss == "cka":
+        held += PRODUCTS * min(own**2 + other**2 + own * other, 3 * n**2)
+    return held
+
+
+def _intermediate(model: ModelConfig, name: str, objects: int, crop: int) -> tuple[int, int] | None:
+    """Return rows and width of an intermediate of one frame; None where it is not forecast."""
+    return _rows_and_width(model.name, canonical(model.options), name, objects, crop)
+
+
+@functools.cache
+def _rows_and_width(
+    model: str, options: str, name: str, objects: int, crop: int
+) -> tuple[int, int] | None:
+    network = _network(model, options)
+    if network is None:
+        return None
+    watch = watching.resolve(name, network.watchable)
+    try:
+        shape = network(_clip(2, objects, crop), watch=(watch,)).named[watch].shape
+    except (NotImplementedError, RuntimeError):  # it reads numbers, of which there are none
+        return None
+    return shape[-2], shape[-1]
 
 
 def _is_dense(loss: LossConfig, pixels: int) -> bool:
@@ -295,13 +334,7 @@ def _traced(name: str, options: str, frames: int, objects: int, crop: int) -> fl
     network = _network(name, options)
     if network is None:
         return 0.0
-    with torch.device("meta"):
-        clip = Clip(
-            torch.empty(1, frames, 3, crop, crop),
-            torch.empty(1, frames, crop, crop, dtype=torch.int64),
-            torch.empty(1, objects, dtype=torch.bool),
-            (0,),
-        )
+    clip = _clip(frames, objects, crop)
     try:
         with LiveBytes() as live:
             output = network(clip)
@@ -314,6 +347,17 @@ def _traced(name: str, options: str, frames: int, objects: int, crop: int) -> fl
         logger.info("memory of %s is not forecast: %s", name, str(error).splitlines()[0])
         return 0.0
     return float(held)
+
+
+def _clip(frames: int, objects: int, crop: int) -> Clip:
+    """Make a clip without numbers."""
+    with torch.device("meta"):
+        return Clip(
+            torch.empty(1, frames, 3, crop, crop),
+            torch.empty(1, frames, crop, crop, dtype=torch.int64),
+            torch.empty(1, objects, dtype=torch.bool),
+            (0,),
+        )
 
 
 @functools.cache

@@ -13,7 +13,10 @@ from orchestrator.planning.memory_need import memory_need, step_bytes
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep
 from vosmodels import registry
+from vosmodels.distillation import linear_cka, relation_losses
+from vosmodels.distillation.baselines import channels_kl
 from vosmodels.errors import InputError
+from vosmodels.support.live_bytes import LiveBytes
 from vosmodels.support.memory import GIB, Memory
 from vosmodels.types import Clip
 
@@ -114,6 +117,52 @@ def test_a_gpu_that_is_here_is_what_counts(tmp_path):
     need(tmp_path, "train.batch_size=64", placement=gpu, gpu=140.0 * GIB).check()
     with pytest.raises(InputError, match=r"of a GPU.*each GPU has 8\.0 GiB"):
         need(tmp_path, "train.batch_size=64", placement=gpu, gpu=8.0 * GIB).check()
+
+
+SIDE = 113  # px, 8 x 8 positions
+ATTENDING = (
+    *("loss.representation=0", f"train.crop={SIDE}", f"stem.crop={SIDE}", "train.batch_size=2"),
+    *("student.name=deaott", "teacher.name=deaott"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "hold"),
+    [
+        (("loss.attention=1.0",), lambda s, t, p, q: linear_cka(s, t)),
+        (
+            ("loss.attention=1.0", "loss.attention_loss=kl"),
+            lambda s, t, p, q: channels_kl(s, t),
+        ),
+        (("loss.inter=1.0", "loss.intra=1.0"), lambda s, t, p, q: relation_losses(p, q)),
+    ],
+)
+def test_attentions_and_relations_are_counted(tmp_path, words, hold):
+    """By the tensors that are alive after the forward pass; the backward pass adds to them."""
+
+    def step(*further):
+        text = "sweep: {parameters: {train.lr: [0.1]}}\n"
+        path = tmp_path / "a.yaml"
+        path.write_text(f"{text}storage: {tmp_path / 'store'}\n")
+        config = load(path, [*ATTENDING, *further])
+        rounds = plan_sweep(config, "id", 1).rounds
+        needs = memory_need(rounds, config, HERE, LAPTOP, None).steps
+        (trial,) = (need.step for need in needs if need.place.startswith("trial"))
+        return trial
+
+    shape = (2, 4, 64, 512)  # clips, frames, positions, width
+    pixels = (2, 4, SIDE**2, 3)
+    inputs = [torch.rand(shape).requires_grad_(), torch.rand(shape)]
+    inputs += [torch.rand(pixels).softmax(-1).requires_grad_(), torch.rand(pixels).softmax(-1)]
+    with LiveBytes() as live:
+        value = hold(*inputs)
+        held = live.now
+    del value
+    if "loss.attention=1.0" in words:  # the models keep what they return
+        held += sum(x.nbytes for x in inputs[:2])
+    counted = step(*words) - step()
+    assert held <= counted <= 5 * held
 
 
 @pytest.mark.slow
