@@ -1,5 +1,6 @@
 """Test the terms on attentions and relations, with a model that has attentions."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -325,3 +326,18 @@ def test_half_intermediates_are_compared_in_float32():
     for name in ("inter", "intra"):
         assert value(half, name) == pytest.approx(value(exact, name), abs=0.01)
     assert {total.dtype for total in half.sums.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("choice", ["cka", "kl", "projectors"])
+def test_no_term_waits_for_the_device(choice, monkeypatch):
+    """Tensors without values cannot be waited for: asking for one raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
+    clip = clip_of()
+    loss = LossConfig(**ALONE, inter=1.0, intra=1.0, attention=1.0, attention_loss=choice)
+    step, taught = DistillStep(loss, seed=0), teacher()
+    trainee = make_trainee(loss, student(), taught, seed=0).to("meta")
+    clip, taught = clip.to("meta"), taught.to("meta")
+    output = step.teach(taught, clip, step.teacher_watch)
+    losses = step.losses(trainee, clip, keep=1.0, teacher_output=output, selection=None)
+    assert set(losses.sums) == {"inter", "intra", "att"}
+    torch.stack(list(losses.sums.values())).sum().backward()
