@@ -38,6 +38,8 @@ class ScoringProtocol:
     def describe(self) -> str:
         """Describe the protocol, for example `val, at most 240 px high, stride 2`."""
         split = split_file.label(self.split)
+        if pasted := self.data.composites:
+            split += f" with the objects of {pasted} more in each video"
         if self.height is not None:
             return f"{split}, at most {self.height} px high, stride {self.stride}"
         frames = "every frame" if self.stride == 1 else f"stride {self.stride}"

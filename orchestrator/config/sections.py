@@ -59,7 +59,8 @@ SCENES = ("scene_objects", "scene_scale")
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 # Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
-    f"data.{key}" for key in ("root", "layout", "year", "leave_out", *SCENES, *PROTOCOL)
+    f"data.{key}"
+    for key in ("root", "layout", "year", "leave_out", "composites", *SCENES, *PROTOCOL)
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
@@ -75,7 +76,7 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out", "labels", *SCENES})
+    added = frozenset({"leave_out", "labels", "composites", *SCENES})
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
@@ -90,6 +91,7 @@ class DataConfig(Section):
     report_height: Rows | None = None  # rows the network sees; scores are at full size
     leave_out: Names = ()  # names of videos and still images that no split has
     max_objects: Objects = 2  # objects of one clip trained at once; STCN trains two
+    composites: Annotated[int, Number, Field(ge=0, le=9)] = 0  # videos pasted into a scored one
     # of generated clips and videos: most objects of a scene, and by how much each grows or shrinks
     scene_objects: Annotated[int, Number, Field(ge=1, le=5)] = 3
     scene_scale: Annotated[float, Number, Field(ge=1, le=4)] = 1.0

@@ -20,7 +20,7 @@ from orchestrator.config.stages import (
 )
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
-from vosmodels.data.composites import PastedClips
+from vosmodels.data.composites import PastedClips, composites
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.given import GivenVideo, picture_gap
 from vosmodels.data.given import fingerprint as given_fingerprint
@@ -153,7 +153,15 @@ def _clips(stage: Stage, seed: int, labels: bool, teach: Teach | None) -> ClipSo
 
 
 def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
-    """Open the videos of a split. Raises InputError where the split does not exist."""
+    """Open the videos of a split, or its composites where data.composites asks for them.
+
+    Raises InputError where the split does not exist, or cannot be composed.
+    """
+    videos = _split(data, split)
+    return composites(videos, data.composites) if data.composites else videos
+
+
+def _split(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     if data.generated:
         return _generated(split, data.scene_objects, data.scene_scale)
     folder = _folder(_own(data, split), data.leave_out)

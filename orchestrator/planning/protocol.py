@@ -35,11 +35,13 @@ def check_scored_videos(protocol: ScoringProtocol) -> None:
 
 
 def protocol_key(protocol: ScoringProtocol) -> list[str | int | None]:
-    """Return a protocol's part of a content key: [fingerprint, height, stride, rows].
+    """Return a protocol's part of a content key: [fingerprint, height, stride, rows, composites].
 
-    The fingerprint covers the content of the split, not the path of its folder. `rows` is left out
-    where it is None, so that keys from before `rows` existed stay valid.
+    The fingerprint covers the content of the split, not the path of its folder. `rows` and
+    `composites` are left out where they are unset, so that keys from before them stay valid.
     """
     content = fingerprint(protocol.data, protocol.split)
     rows = [protocol.rows] if protocol.rows else []
-    return [content, protocol.height, protocol.stride, *rows]
+    pasted = protocol.data.composites
+    composed = [f"composites {pasted}"] if pasted else []
+    return [content, protocol.height, protocol.stride, *rows, *composed]

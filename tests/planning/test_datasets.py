@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from orchestrator.config import RunConfig
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.execution.scoring import Scorer
 from orchestrator.planning import datasets
 from orchestrator.planning.datasets import (
     Stage,
@@ -17,6 +19,8 @@ from orchestrator.planning.datasets import (
     staged,
     training_clips,
 )
+from orchestrator.planning.protocol import check_scored_videos, protocol_key
+from orchestrator.tracking.storage import Storage
 from tests import youtubevos
 from vosmodels.data.youtubevos import YouTubeVosSequence
 from vosmodels.errors import InputError
@@ -198,3 +202,31 @@ def test_pasting_gives_clips_of_one_object_a_second_one(name, davis_root, tmp_pa
         untouched = (both.frames == one.frames).all(2)
         assert untouched.any()
         assert not untouched.all()
+
+
+def test_composites_are_scored_and_not_trained_on(davis_root):
+    (davis_root / "ImageSets" / "2016" / "val.txt").write_text("ant\nbee\ncat\n")
+    plain = DataConfig(root=str(davis_root))
+    data = DataConfig(root=str(davis_root), composites=2)
+    assert [len(video.ids) for video in sequences(data, "val")] == [3, 3, 3]
+    assert [len(video.ids) for video in sequences(plain, "val")] == [1, 1, 1]
+    assert [len(video.ids) for video in sequences(DataConfig(composites=1), "val")] != [
+        len(video.ids) for video in sequences(DataConfig(), "val")
+    ]
+    train = TrainConfig(clip_length=2, crop=32)
+    assert len({clips_fingerprint(Stage("video", train, d)) for d in (plain, data)}) == 1
+    keys = [protocol_key(ScoringProtocol(d, "val")) for d in (plain, data)]
+    assert keys[1] == [*keys[0], "composites 2"]
+    with pytest.raises(InputError, match="wanted 2 videos beside each; the split has 2"):
+        sequences(data, "train")
+
+
+def test_the_first_mask_copied_is_scored_on_every_object_of_a_composite(davis_root, tmp_path):
+    (davis_root / "ImageSets" / "2016" / "val.txt").write_text("ant\nbee\n")
+    protocol = ScoringProtocol(DataConfig(root=str(davis_root), composites=1), "val", height=48)
+    check_scored_videos(protocol)
+    assert "val with the objects of 1 more in each video" in protocol.describe()
+    scores = Scorer(Storage(tmp_path / "results"), protocol).copy()
+    names = [(video.name, len(video.objects)) for video in scores.sequences]
+    assert names == [("ant+bee", 2), ("bee+ant", 2)]
+    assert 0 < scores.jf < 1
