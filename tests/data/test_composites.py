@@ -179,6 +179,14 @@ def test_a_guest_is_put_where_it_hides_nothing_in_the_first_frame() -> None:
         assert (video.mask(0) == 2).sum() > 50
 
 
+def test_a_guest_hides_what_lies_behind_it() -> None:
+    everywhere = Boxes("everywhere", ((1, 0, 0, 64),), 20)
+    video = CompositeVideo(everywhere, (GUEST,))
+    hidden = video.mask(0) == 2
+    assert hidden.sum() > 50
+    assert (video.frame(0)[hidden] > 55).all()
+
+
 def test_a_shorter_guest_runs_back_and_forth() -> None:
     video = CompositeVideo(HOST, (GUEST,))
     left = [int(np.nonzero((video.mask(t) == 3).any(0))[0][0]) for t in range(8)]
