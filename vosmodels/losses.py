@@ -33,6 +33,17 @@ def poly_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> 
     return entropy + epsilon * (1 - torch.exp(-entropy))
 
 
+def soft_cross_entropy(logits: Tensor, target: Tensor, epsilon: float = 1.0) -> Tensor:
+    """-sum_c q_c log p_c + epsilon (1 - sum_c q_c p_c), per pixel
+
+    Equals `poly_cross_entropy` where q is 1 for one class. logits (M, C, H, W), -inf for a class
+    that is absent and has q = 0; target q (M, C, H, W), summing to 1 -> (M, H, W).
+    """
+    log_p = F.log_softmax(logits.float(), dim=1)
+    finite = torch.where(torch.isfinite(log_p), log_p, 0.0)
+    return epsilon * (1 - (target * log_p.exp()).sum(1)) - (target * finite).sum(1)
+
+
 def hardest_mean(per_pixel: Tensor, keep: float, known: Tensor | None = None) -> Tensor:
     """Average the largest values of each item: bootstrapping, as STCN's LossComputer.
 
@@ -75,8 +86,8 @@ def soft_jaccard(probability: Tensor, target: Tensor, known: Tensor | None = Non
 
     This loss is not in the MobileVOS paper. A short run from scratch collapses to empty masks with
     cross-entropy alone; this loss prevents the collapse. probability p (M, H, W) in [0, 1],
-    target y (M, H, W) bool -> (M,) in [0, 1]. known (M, H, W) bool: the pixels that are summed; a
-    plane without any gives 0.
+    target y (M, H, W) bool or in [0, 1] -> (M,) in [0, 1]. known (M, H, W) bool: the pixels that
+    are summed; a plane without any gives 0.
     """
     p, y = probability.float().flatten(1), target.float().flatten(1)
     if known is not None:

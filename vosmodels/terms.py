@@ -26,6 +26,7 @@ from vosmodels.losses import (
     hardest_mean,
     mask_absent,
     poly_cross_entropy,
+    soft_cross_entropy,
     soft_jaccard,
 )
 from vosmodels.types import (
@@ -122,7 +123,10 @@ def cross_entropy(weight: float, *, poly: float = 1.0) -> Term:
     """
 
     def value(view: StepView) -> SumAndCount:
-        losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1), poly)
+        if view.clip.soft is None:
+            losses = poly_cross_entropy(view.flat, view.truth.flatten(0, 1), poly)
+        else:
+            losses = soft_cross_entropy(view.flat, view.clip.soft.flatten(0, 1), poly)
         known = None if view.known is None else view.known.flatten(0, 1)
         per_item = hardest_mean(losses, view.keep, known)
         return per_item.sum(), len(per_item) if known is None else known.flatten(1).any(1).sum()
@@ -141,7 +145,9 @@ def dice(weight: float) -> Term:
         present, truth = view.clip.present, view.truth
         slots, frames = present.shape[1], truth.shape[1]
         probability = view.logits.float().softmax(2)[:, :, 1:]  # (B, T-1, N, H, W)
-        planes = object_masks(truth, slots).flatten(0, 2)
+        soft = view.clip.soft
+        objects = object_masks(truth, slots) if soft is None else soft[:, :, 1:]
+        planes = objects.flatten(0, 2)
         if view.known is None:
             return soft_jaccard(probability.flatten(0, 2), planes).sum(), present.sum() * frames
         known = view.known[:, :, None].expand(-1, -1, slots, -1, -1).flatten(0, 2)
@@ -156,7 +162,7 @@ def dice(weight: float) -> Term:
 def jaccard_of_classes(weight: float) -> Term:
     """Return AOT's soft Jaccard term, background included; an item is a (clip, frame) with labels.
 
-    A frame without any label has loss 0.
+    A frame without any label has loss 0. Of soft labels the most probable ids are taken.
     """
 
     def value(view: StepView) -> SumAndCount:

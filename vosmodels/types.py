@@ -38,6 +38,7 @@ FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the strid
 
 # Choices that a YAML file names.
 Labels = Literal["truth", "teacher", "none"]  # of a video's frames after its first mask
+Targets = Literal["hard", "soft"]  # a teacher's ids, or its probabilities
 TeacherView = Literal["video", "clip"]  # what a teacher segments to make labels
 Augmentation = Literal["light", "stcn"]
 Sampling = Literal["boundary", "random", "all"]  # pixels the distillation losses compare
@@ -77,7 +78,9 @@ class Clip:
     frames (B, T, 3, H, W) float in [0, 1]; masks (B, T, H, W) int64, ids 1..N are object slots;
     present (B, N) bool: which slots hold an object in that clip; samples: B global sample indices,
     the seeds of everything random that concerns a clip; labelled: False where pixels of frames
-    1..T-1 are IGNORED, such as all of them where a dataset gives only first masks.
+    1..T-1 are IGNORED, such as all of them where a dataset gives only first masks; soft
+    (B, T-1, N+1, H, W) float: probabilities of background and slots in frames 1..T-1, in place of
+    the ids as targets, or None; IGNORED pixels are ignored there too.
     """
 
     frames: Tensor
@@ -85,6 +88,7 @@ class Clip:
     present: Tensor
     samples: tuple[int, ...]
     labelled: bool = True
+    soft: Tensor | None = None
 
     def to(self, device: Any) -> Clip:
         """Copy the clip to `device`."""
@@ -93,6 +97,7 @@ class Clip:
             frames=self.frames.to(device, non_blocking=True),
             masks=self.masks.to(device, non_blocking=True),
             present=self.present.to(device, non_blocking=True),
+            soft=None if self.soft is None else self.soft.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Clip:
@@ -102,6 +107,7 @@ class Clip:
             frames=self.frames.pin_memory(),
             masks=self.masks.pin_memory(),
             present=self.present.pin_memory(),
+            soft=None if self.soft is None else self.soft.pin_memory(),
         )
 
 

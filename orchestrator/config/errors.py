@@ -105,6 +105,13 @@ def problem(
     return f"{shown}: {message.replace('Input should', 'must')}"
 
 
+def list_at(section: type[BaseModel], key: str) -> bool:
+    """Return whether the value of a section's key may be a list of sections."""
+    annotation = section.model_fields[key].annotation
+    nested = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return not nested and bool(models_in(annotation))
+
+
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]

@@ -12,7 +12,7 @@ from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Rows, Sectio
 from vosmodels import registry
 from vosmodels.errors import InputError
 from vosmodels.support import watching
-from vosmodels.types import AttentionPair, TeacherView
+from vosmodels.types import AttentionPair, Targets, TeacherView
 
 TAUGHT = ("logit", "representation", "inter", "intra", "attention")  # weights that need a teacher
 
@@ -59,13 +59,14 @@ class TeacherConfig(ModelConfig):
     """
 
     section = "teacher"
-    added = frozenset({"masks", "segments", "rows", "threshold"})
+    added = frozenset({"masks", "segments", "rows", "targets", "threshold"})
     name: str = "stcn_mobilenetv2"
     steps: Count = 200
     masks: Place | None = None  # DIR/VIDEO/FRAME.png of another tracker, in place of a network
     # video: each video once, before training; clip: each clip, in its step
     segments: TeacherView = "video"
     rows: Rows | None = None  # that the teacher sees of a video; null: all
+    targets: Targets = "hard"  # soft: its probabilities, not its ids
     threshold: Unit = 0.0  # least probability of a label; a pixel below it is ignored
 
     @property
@@ -84,7 +85,7 @@ class TeacherConfig(ModelConfig):
             )
         return value
 
-    @field_validator("segments", "rows", "threshold")
+    @field_validator("segments", "rows", "targets", "threshold")
     @classmethod
     def _masks_are_as_they_are(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)

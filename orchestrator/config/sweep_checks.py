@@ -10,7 +10,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.config.document import Document, with_keys
-from orchestrator.config.errors import RULE, concerns, problem, section_at, unknown_key
+from orchestrator.config.errors import (
+    RULE,
+    concerns,
+    list_at,
+    problem,
+    section_at,
+    unknown_key,
+)
 
 
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
@@ -170,7 +177,7 @@ def _of_key(
         section = section_at(model, path[:-1])
         if section is None or path[-1] not in section.model_fields:
             return [unknown_key(model, path)]
-        if section_at(model, path) is not None:
+        if section_at(model, path) is not None and not list_at(section, path[-1]):
             return [f"a section cannot be swept; sweep its keys, e.g. {key}.KEY"]
     stages = base.get("stages")
     last = f"stages.{len(stages) - 1}" if isinstance(stages, list) else "stages"

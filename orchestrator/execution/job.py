@@ -144,6 +144,7 @@ def _go_through_stages(
     Teacher and stem are evaluated once a stage, at its end. Their resume states are written as
     often as a trial's.
     """
+    soft = job.config.teacher.targets == "soft"
     label_above = job.config.teacher.threshold if job.labels_clips else None
     module, loaders = workers.wrap(state.trainee, job.loss.terms()), job.config.cluster.loaders
     if loaders is None:
@@ -157,7 +158,7 @@ def _go_through_stages(
         for progress in fit(
             state,
             training_clips(stage, seed, labels=job.labels, teach=teach),
-            DistillStep(job.loss, seed=seed, label_above=label_above),
+            DistillStep(job.loss, seed=seed, label_above=label_above, soft=soft),
             stage.train,
             teacher=teacher,
             module=module,

@@ -60,7 +60,11 @@ def labels_of(
     videos = videos_taught(job)
     config = job.config.teacher
     taught = partial(
-        events.Taught, segments=config.segments, threshold=config.threshold, videos=len(videos)
+        events.Taught,
+        segments=config.segments,
+        targets=config.targets,
+        threshold=config.threshold,
+        videos=len(videos),
     )
     if config.masks is not None:
         folder = MaskFolder(expanded(config.masks))
@@ -90,7 +94,7 @@ def labels_of(
             100 * ignored,
             config.threshold,
         )
-    return partial(_of_cache, {each.key: cache.path(each) for each in videos}, config.threshold)
+    return partial(_of_cache, {each.key: cache.path(each) for each in videos}, config)
 
 
 def labels_of_plan(plan: Plan, storage: Storage) -> list[str]:
@@ -99,7 +103,7 @@ def labels_of_plan(plan: Plan, storage: Storage) -> list[str]:
     for job in plan.jobs:
         if not (videos := videos_taught(job)):
             continue
-        config, of = job.config.teacher, f"labels of {len(videos)} videos"
+        config, of = job.config.teacher, f"labels of {_videos(len(videos))}"
         if config.masks is not None:
             how = f"the masks in {config.masks}"
         elif job.labels_clips:
@@ -108,11 +112,15 @@ def labels_of_plan(plan: Plan, storage: Storage) -> list[str]:
             how = f"{config.name} {f'at {config.rows} rows' if config.rows else 'at full size'}"
         said.setdefault(f"{of}: {how}", []).append(job)
     return [
-        f"{text}, {len(left_to_segment(jobs, storage))} videos left to segment"
+        f"{text}, {_videos(len(left_to_segment(jobs, storage)))} left to segment"
         if videos_segmented(jobs[0])
         else text
         for text, jobs in said.items()
     ]
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' * (count != 1)}"
 
 
 def left_to_segment(jobs: Sequence[Job], storage: Storage) -> dict[str, tuple[Job, Unlabelled]]:
@@ -146,8 +154,9 @@ def _of_folder(folder: MaskFolder, each: Unlabelled) -> TaughtVideo:
     return TaughtVideo(each.video, folder.of(each.video))
 
 
-def _of_cache(paths: dict[str, Path], threshold: float, each: Unlabelled) -> TaughtVideo:
-    return TaughtVideo(each.video, StoredMasks(paths[each.key]), threshold)
+def _of_cache(paths: dict[str, Path], config: TeacherConfig, each: Unlabelled) -> TaughtVideo:
+    masks = StoredMasks(paths[each.key])
+    return TaughtVideo(each.video, masks, config.threshold, config.targets == "soft")
 
 
 @dataclass(frozen=True)

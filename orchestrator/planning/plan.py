@@ -12,6 +12,7 @@ from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import LossConfig, TrainConfig
 from orchestrator.planning.datasets import Stage, Unlabelled, clips_fingerprint, staged, unlabelled
+from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
 from vosmodels.data.mask_folder import MaskFolder
@@ -129,7 +130,8 @@ def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
     Reads data folders and weights files, because keys hold what they contain. Raises InputError
     where one is missing.
     """
-    return _Planner(config, sweep, threads).plan(trials(config))
+    points = [replace(point, config=located(point.config)) for point in trials(config)]
+    return _Planner(config, sweep, threads).plan(points)
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ class _Planner:
         return {
             "teacher": teacher.key if teacher else _model(source),
             "threshold": source.threshold,
+            "targets": source.targets,
             "segments": source.segments,
             **({} if source.segments == "clip" else {"rows": source.rows}),
         }

@@ -45,6 +45,7 @@ class Taught(Event):
     """Labels of a teacher are there for the videos of a job.
 
     teacher: name and sha256 of the network, or the folder of masks; segments: video, clip or masks;
+    targets: hard or soft;
     ignored: share of the pixels after the first frames that are below the threshold, None where
     that is known of each batch alone.
     """
@@ -55,11 +56,13 @@ class Taught(Event):
     threshold: float
     videos: int
     ignored: float | None = None
+    targets: str = "hard"
 
     def describe(self) -> str:
         """Name the teacher, what it labelled, and the threshold, on one line."""
         how = {"video": "each video once", "clip": "each clip in its step", "masks": "its masks"}
-        return f"{self.teacher}: {how[self.segments]}, threshold {self.threshold:g}"
+        said = f"{self.teacher}: {how[self.segments]}, {self.targets} targets"
+        return f"{said}, threshold {self.threshold:g}"
 
 
 @dataclass(frozen=True)

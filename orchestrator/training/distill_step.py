@@ -207,15 +207,18 @@ class DistillStep:
     would make the balance of the terms depend on the clip length.
     """
 
-    def __init__(self, loss: LossConfig, *, seed: int, label_above: float | None = None) -> None:
+    def __init__(
+        self, loss: LossConfig, *, seed: int, label_above: float | None = None, soft: bool = False
+    ) -> None:
         """Take the loss of a step, and whether the teacher labels its clips.
 
         label_above: least probability of a label that the teacher gives in the step; None where
-        clips come with all the labels that they have.
+        clips come with all the labels that they have; soft: with its probabilities as targets.
         """
         self.loss = loss
         self.seed = seed
         self.label_above = label_above
+        self.soft = soft
         self.terms = loss.terms()
         self.watch = _names(term.student_names for term in self.terms)
         self.teacher_watch = _names(term.teacher_names for term in self.terms)
@@ -224,7 +227,7 @@ class DistillStep:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments alone for loader processes: terms are local functions."""
-        made = partial(DistillStep, seed=self.seed, label_above=self.label_above)
+        made = partial(DistillStep, seed=self.seed, label_above=self.label_above, soft=self.soft)
         return made, (self.loss,)
 
     def select(self, clip: Clip) -> Selection | None:
@@ -237,7 +240,7 @@ class DistillStep:
     def label(self, clip: Clip, teacher: StepOutput) -> tuple[Clip, Selection | None]:
         """Label the batch by its teacher's output, and choose pixels by these labels."""
         assert self.label_above is not None
-        labelled = with_labels(clip, teacher.logits, self.label_above)
+        labelled = with_labels(clip, teacher.logits, self.label_above, soft=self.soft)
         chosen = self._choose(labelled.to("cpu")) if self.loss.needs_pixels else None
         return labelled, chosen and chosen.to(clip.masks.device)
 

@@ -51,6 +51,7 @@ def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
         "masks": None,
         "segments": "video",
         "rows": None,
+        "targets": "hard",
         "threshold": 0.0,
     }
     assert (config.loss.omega, config.loss.tau, config.loss.max_pixels) == (0.95, 0.1, 1024)

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from vosmodels.data.clips import SequenceClips, VideoSource
+from vosmodels.data.clips import SequenceClips, VideoSource, collate
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.masks import NO_LABEL
 from vosmodels.data.teacher_masks import StoredMasks, TaughtVideo, doubtful, write
@@ -98,3 +99,32 @@ def test_a_clip_starts_with_whole_masks_and_is_ignored_below_the_threshold(davis
         known = labelled.masks[:, 1:] != IGNORED
         assert 0.3 < known.float().mean() < 0.7
         assert clip.masks[:, 1:][known].equal(labelled.masks[:, 1:][known])
+
+
+def test_a_clip_of_soft_labels_has_the_warped_probabilities_of_its_objects(davis17_root, tmp_path):
+    dataset = DavisDataset(davis17_root)
+    true, given = dataset.sequences("train")[0], dataset.given("train")[0]
+    shares = {1: 100, 2: 50}  # of 255, everywhere: what no view changes
+    planes = []
+    for number in range(len(true)):
+        everywhere = [np.full(true.mask(0).shape, share) for share in shares.values()]
+        planes.append(np.stack([true.mask(number), *everywhere]).astype(np.uint8))
+    write(tmp_path / "ant.npz", (1, 2), planes)
+    taught = TaughtVideo(given, StoredMasks(tmp_path / "ant.npz"), soft=True)
+    settings: dict[str, Any] = {"clip_length": 3, "crop": 32, "seed": 0}
+    both = SequenceClips([VideoSource([taught])], **settings, max_objects=3)
+    seen: set[tuple[int, ...]] = set()
+    for index in range(8):
+        clip = both.sample(index)
+        assert clip.soft is not None
+        assert clip.soft.shape == (1, 2, 4, 32, 32)
+        torch.testing.assert_close(clip.soft.sum(2), torch.ones(1, 2, 32, 32))
+        middle = (255 * clip.soft[0, :, :, 16, 16]).round().int().tolist()
+        seen.update(tuple(frame) for frame in middle)
+    assert seen <= {(105, 100, 50, 0), (105, 50, 100, 0), (155, 100, 0, 0), (205, 50, 0, 0)}
+    assert len(seen) > 2
+    alone = SequenceClips([VideoSource([true])], **settings, max_objects=3).sample(0)
+    pair = collate([alone, both.sample(0)])
+    assert pair.soft is not None
+    assert pair.soft[0].argmax(1).equal(alone.masks[0, 1:])
+    assert set(pair.soft[0].unique().tolist()) == {0.0, 1.0}

@@ -282,4 +282,4 @@ def test_a_folder_of_masks_labels_as_the_teacher_that_made_them(tmp_path, made, 
     by_network = plan_on(root, teacher)
     assert {run(by_network, tmp_path / "network")[0], *sha256} == {sha256[0]}
     (taught,) = Ledger(tmp_path / "of first").job(plan.trials[0].key).of(events.Taught)
-    assert taught.describe() == f"{tmp_path / 'masks'}: its masks, threshold 0"
+    assert taught.describe() == f"{tmp_path / 'masks'}: its masks, hard targets, threshold 0"

@@ -11,6 +11,7 @@ from vosmodels.losses import (
     keep_fraction,
     mask_absent,
     poly_cross_entropy,
+    soft_cross_entropy,
     soft_jaccard,
 )
 from vosmodels.types import IGNORED
@@ -151,3 +152,26 @@ def test_soft_jaccard_of_the_known_pixels_is_that_of_a_picture_that_is_cut_out()
     for item, (of_p, of_y) in zip(found, cuts, strict=True):
         expected = soft_jaccard(of_p, of_y)[0] if of_p.numel() else torch.tensor(0.0)
         torch.testing.assert_close(item, expected)
+
+
+def test_soft_cross_entropy_of_certain_targets_is_that_of_ids():
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 5, 6, generator=rng)
+    logits[:, 3] = float("-inf")  # an absent slot
+    ids = torch.randint(0, 3, (2, 5, 6), generator=rng)
+    certain = torch.nn.functional.one_hot(ids, 4).movedim(-1, 1).float()
+    soft = soft_cross_entropy(logits.requires_grad_(), certain, epsilon=2.0)
+    torch.testing.assert_close(soft, poly_cross_entropy(logits, ids, epsilon=2.0))
+    (gradient,) = torch.autograd.grad(soft.sum(), logits)
+    assert torch.isfinite(gradient).all()
+
+
+def test_soft_cross_entropy_is_the_formula_written_out():
+    logits = torch.tensor([[[[2.0]], [[0.5]], [[-1.0]]]])
+    q = (0.2, 0.7, 0.1)
+    total = math.exp(2.0) + math.exp(0.5) + math.exp(-1.0)
+    p = [math.exp(z) / total for z in (2.0, 0.5, -1.0)]
+    entropy = -sum(a * math.log(b) for a, b in zip(q, p, strict=True))
+    overlap = sum(a * b for a, b in zip(q, p, strict=True))
+    value = soft_cross_entropy(logits, torch.tensor(q).view(1, 3, 1, 1), epsilon=0.5)
+    assert value.item() == pytest.approx(entropy + 0.5 * (1 - overlap), rel=1e-6)

@@ -105,3 +105,31 @@ def test_a_batch_without_any_label_has_no_item_and_a_gradient_of_zero():
     gradient = model.logit.weight.grad
     assert gradient is not None
     assert not gradient.any()
+
+
+def test_soft_labels_of_the_teacher_are_its_probabilities_where_no_label_was():
+    clip, z = mixed(), logits()
+    made = with_labels(clip, z, 0.8, soft=True)
+    assert made.soft is not None
+    assert made.masks.equal(with_labels(clip, z, 0.8).masks)
+    p = mask_absent(z, clip.present).softmax(2)
+    torch.testing.assert_close(made.soft[1], p[1])
+    assert made.soft[0].argmax(1).equal(clip.masks[0, 1:])
+    assert made.soft[0].max(1).values.min() == 1
+
+
+def test_the_terms_of_certain_soft_labels_are_those_of_ids():
+    clip, z = mixed(), 1e4 * logits()  # probabilities of 0 and 1
+    loss = LossConfig(logit=0, representation=0, dice=1.0)
+    made = [
+        DistillStep(loss, seed=0).losses(
+            Trainee(TinyModel()), with_labels(clip, z, 0.5, soft=soft), keep=0.5
+        )
+        for soft in (False, True)
+    ]
+    for name in ("ce", "dice"):
+        torch.testing.assert_close(made[1].sums[name], made[0].sums[name])
+    other = DistillStep(loss, seed=0).losses(
+        Trainee(TinyModel()), with_labels(clip, logits(), 0.5, soft=True), keep=0.5
+    )
+    assert not torch.allclose(other.sums["ce"], made[0].sums["ce"])

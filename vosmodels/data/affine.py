@@ -57,6 +57,15 @@ def warp_frame(frame: U8, warp: F64, crop: int) -> U8:
     A map that shrinks below `_HALVE_BELOW` would alias, so the frame is first halved by area
     averaging until the rest of the map shrinks less.
     """
+    return _warp_smoothly(frame, warp, crop, BORDER)
+
+
+def warp_probability(plane: U8, warp: F64, crop: int) -> U8:
+    """Warp a probability times 255, (H, W) -> (crop, crop), as `warp_frame`; 0 outside."""
+    return _warp_smoothly(plane, warp, crop, (0,))
+
+
+def _warp_smoothly(frame: U8, warp: F64, crop: int, border: tuple[int, ...]) -> U8:
     while math.sqrt(abs(np.linalg.det(warp[:, :2]))) < _HALVE_BELOW and min(frame.shape[:2]) > 1:
         height, width = frame.shape[0] // 2, frame.shape[1] // 2
         ratio = np.array([frame.shape[1] / width, frame.shape[0] / height])
@@ -70,7 +79,7 @@ def warp_frame(frame: U8, warp: F64, crop: int) -> U8:
         (crop, crop),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=BORDER,
+        borderValue=border,
     )
     return np.asarray(warped, dtype=np.uint8)
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vosmodels.data.affine import warp_frame, warp_mask
+from vosmodels.data.affine import F64, warp_frame, warp_mask, warp_probability
 from vosmodels.data.augment import augmenter
 from vosmodels.data.masks import NO_LABEL
 from vosmodels.data.teacher_masks import TaughtVideo
@@ -177,6 +178,9 @@ class SequenceClips:
             for n, warp in zip(numbers[1:], warps[1:], strict=True)
         ]
         masks = np.stack([first, *later])
+        soft = None
+        if isinstance(video, TaughtVideo) and video.soft:
+            soft = self._soft(video, list(zip(numbers[1:], warps[1:], strict=True)), chosen)
         frames = [
             warp_frame(video.frame(n), warp, self._crop)
             for n, warp in zip(numbers, warps, strict=True)
@@ -187,7 +191,20 @@ class SequenceClips:
             present=(torch.arange(self._max_objects) < len(chosen))[None],
             samples=(index,),
             labelled=not (masks == NO_LABEL).any(),
+            soft=soft,
         )
+
+    def _soft(
+        self, video: TaughtVideo, later: Sequence[tuple[int, F64]], chosen: Sequence[int]
+    ) -> Tensor:
+        """Warp the teacher's probabilities of the chosen objects: (1, T-1, N+1, H, W)."""
+        made = np.zeros((len(later), self._max_objects + 1, self._crop, self._crop), np.float32)
+        for place, (number, warp) in enumerate(later):
+            for slot, chosen_id in enumerate(chosen, 1):
+                plane = video.masks.probability(number, int(chosen_id))
+                made[place, slot] = warp_probability(plane, warp, self._crop) / np.float32(255)
+        made[:, 0] = np.clip(1 - made[:, 1:].sum(1), 0, 1)
+        return torch.from_numpy(made / made.sum(1, keepdims=True))[None]
 
     def _frame_numbers(
         self, rng: np.random.Generator, start: int, length: int, max_skip: int
@@ -205,16 +222,31 @@ class SequenceClips:
 
 
 def collate(clips: Sequence[Clip]) -> Clip:
-    """Concatenate clips of equal shape to a batch. Raises ValueError on no clips."""
+    """Concatenate clips of equal shape to a batch. Raises ValueError on no clips.
+
+    Beside a clip with soft targets, ids of the others become probabilities of 0 and 1.
+    """
     if not clips:
         raise ValueError("clips is empty; a batch has at least one")
+    soft = None
+    if any(clip.soft is not None for clip in clips):
+        soft = torch.cat([soft_targets(clip) for clip in clips])
     return Clip(
         frames=torch.cat([clip.frames for clip in clips]),
         masks=torch.cat([clip.masks for clip in clips]),
         present=torch.cat([clip.present for clip in clips]),
         samples=tuple(sample for clip in clips for sample in clip.samples),
         labelled=all(clip.labelled for clip in clips),
+        soft=soft,
     )
+
+
+def soft_targets(clip: Clip) -> Tensor:
+    """Return a clip's soft targets, or those that its ids are: (B, T-1, N+1, H, W)."""
+    if clip.soft is not None:
+        return clip.soft
+    classes = torch.arange(clip.present.shape[1] + 1, device=clip.masks.device)
+    return (clip.masks[:, 1:, None] == classes[:, None, None]).float()
 
 
 def batch(source: ClipSource, step: int, batch_size: int, rank: int = 0, world: int = 1) -> Clip:

@@ -17,6 +17,7 @@ from vosmodels.data.files import video_files
 from vosmodels.data.given import GivenVideo
 from vosmodels.data.listing import listing, masks_in
 from vosmodels.data.masks import read_mask
+from vosmodels.data.teacher_masks import CERTAIN
 from vosmodels.errors import Absent, InputError
 from vosmodels.types import U8
 
@@ -110,3 +111,7 @@ class FolderMasks:
 
     def confidence(self, index: int) -> None:
         """Return None: a mask of ids has no probabilities."""
+
+    def probability(self, index: int, number: int) -> U8:
+        """Return 255 where a frame's mask shows the object, else 0."""
+        return np.where(self.ids(index) == number, np.uint8(CERTAIN), np.uint8(0))

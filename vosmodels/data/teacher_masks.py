@@ -39,17 +39,23 @@ class TeacherMasks(Protocol):
         """Read the probability of each pixel's id times 255, (H, W) uint8; None if unknown."""
         ...
 
+    def probability(self, index: int, number: int) -> U8:
+        """Read the probability of object `number` times 255, (H, W) uint8."""
+        ...
+
 
 @dataclass(frozen=True)
 class TaughtVideo:
     """A video whose masks are a teacher's.
 
-    threshold: least probability of a label, 0 to 1; a pixel below it has none.
+    threshold: least probability of a label, 0 to 1; a pixel below it has none. soft: clips get the
+    probabilities too, as targets.
     """
 
     video: VideoSequence
     masks: TeacherMasks
     threshold: float = 0.0
+    soft: bool = False
 
     @property
     def name(self) -> str:
@@ -138,6 +144,10 @@ class StoredMasks:
     def confidence(self, index: int) -> U8:
         """Read the probability of each pixel's id times 255, (H, W) uint8."""
         return _confidence(self.objects, self._read(f"{index:05d}"))
+
+    def probability(self, index: int, number: int) -> U8:
+        """Read the probability of object `number` times 255, (H, W) uint8."""
+        return np.asarray(self._read(f"{index:05d}")[1 + self.objects.tolist().index(number)])
 
     @cached_property
     def objects(self) -> U8:
