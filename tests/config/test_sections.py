@@ -539,3 +539,80 @@ def test_pasting_needs_a_slot_for_what_is_pasted(tmp_path: Path):
     assert "paste 1: data.max_objects 1" in refused(path, stages)[0]
     config = load(path, ["data.max_objects=2", "train.paste=0.3", stages])
     assert [s.train.paste for s in staged(config)] == [1.0]
+
+
+UNLABELLED = "{root: /data/DAVIS, split: more.txt, labels: teacher}"
+SUPERVISED = "loss: {logit: 0, representation: 0}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "teacher: {masks: M}",
+            "loss: logit 1 and representation 1 compare with a network's output, and teacher.masks",
+        ),
+        (
+            SUPERVISED + "teacher: {masks: M, threshold: 0.5}",
+            "teacher.threshold: threshold 0.5: teacher.masks is a folder of finished masks",
+        ),
+        (SUPERVISED + "teacher: {masks: M, segments: clip}", "teacher.segments: segments clip: te"),
+        (SUPERVISED + "teacher: {masks: M, targets: soft}", "teacher.targets: targets soft: teach"),
+        (SUPERVISED + "teacher: {masks: M, rows: 240}", "teacher.rows: rows 240: teacher.masks is"),
+        (SUPERVISED + "teacher: {masks: M, weights: w.pt}", "masks and weights are two teachers"),
+        (
+            SUPERVISED + "data: {labels: teacher}",
+            "stages: labels teacher: generated clips are drawn",
+        ),
+        (
+            f"{SUPERVISED}data: {{root: /data/DAVIS, train: [{UNLABELLED}]}}",
+            "data.labels: labels teacher: the teacher is trained here, and no folder is left",
+        ),
+        (
+            "data: {root: /data/DAVIS, labels: none}",
+            "data.labels: labels none: the teacher is trained here, and no folder is left",
+        ),
+        (
+            f"{SUPERVISED}teacher: {{segments: clip, weights: w.pt}}\n"
+            f"data: {{root: /data/DAVIS, labels: none, train: [{{root: /data/A}}, {UNLABELLED}]}}",
+            "data.labels: labels none beside labels teacher: with teacher.segments clip",
+        ),
+        (
+            SUPERVISED + "stages: [{name: static, steps: 1, data: [{root: A, labels: none}]},"
+            " {name: video, steps: 1}]\ndata: {root: /data/DAVIS}",
+            "stages: stage 0 (static): still images have root and repeat alone",
+        ),
+        ("data: {root: /data/DAVIS, labels: tracker}", "data.labels: 'tracker': must be 'truth', "),
+    ],
+)
+def test_labels_that_nothing_could_make_are_refused(tmp_path: Path, text: str, line: str):
+    lines = refused(write(tmp_path, f"{text}\n{GRID}"))
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_labels_of_a_teacher_are_a_choice_for_each_folder_or_for_all(tmp_path: Path):
+    train = f"[{{root: A, labels: truth}}, {{root: B}}, {UNLABELLED}]"
+    data = f"data: {{root: /data/DAVIS, labels: none, train: {train}}}"
+    config = load(write(tmp_path, SUPERVISED + data + "\n" + GRID))
+    assert config.data.labels_of(config.data.train) == ("truth", "none", "teacher")
+    whole = "teacher: {weights: w.pt}\ndata: {root: /data/DAVIS, labels: teacher}\n"
+    assert load(write(tmp_path, whole + GRID)).data.labels == "teacher"
+    masks = "teacher: {masks: M}\ndata: {root: /data/DAVIS, labels: teacher}\n"
+    assert load(write(tmp_path, SUPERVISED + masks + GRID)).teacher.masks == "M"
+
+
+def test_a_list_of_folders_is_a_value_that_can_be_swept(tmp_path: Path):
+    text = (
+        "data: {root: /data/DAVIS}\nsweep: {points: {a: {data.train: [{root: /data/A}]},"
+        " b: {data.train: [{root: /data/A}, {root: /data/B, repeat: 2}]}}}\n"
+    )
+    config = load(write(tmp_path, text))
+    swept = [trial.config.model_dump()["data"]["train"] for trial in trials(config)]
+    assert [[source["root"] for source in sources] for sources in swept] == [
+        ["/data/A"],
+        ["/data/A", "/data/B"],
+    ]
+    told = refused(write(tmp_path, text.replace("repeat: 2", "repeat: 0")))
+    assert "sweep.points.b.data.train: " in told[-1]
+    assert "must be greater than or equal to 1" in told[-1]

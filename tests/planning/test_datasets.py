@@ -18,12 +18,17 @@ from orchestrator.planning.datasets import (
     sequences,
     staged,
     training_clips,
+    unlabelled,
 )
 from orchestrator.planning.protocol import check_scored_videos, protocol_key
 from orchestrator.tracking.storage import Storage
 from tests import youtubevos
+from vosmodels.data.davis import DavisDataset
+from vosmodels.data.given import picture_gap
+from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.data.youtubevos import YouTubeVosSequence
 from vosmodels.errors import InputError
+from vosmodels.types import IGNORED
 
 
 def video_stage(root, train):
@@ -230,3 +235,65 @@ def test_the_first_mask_copied_is_scored_on_every_object_of_a_composite(davis_ro
     names = [(video.name, len(video.objects)) for video in scores.sequences]
     assert names == [("ant+bee", 2), ("bee+ant", 2)]
     assert 0 < scores.jf < 1
+
+
+def given_stage(root, **settings):
+    train = TrainConfig(clip_length=3, crop=32, max_skip=5)
+    return Stage("video", train, DataConfig(root=str(root), **settings))
+
+
+def test_youtubevos_videos_without_labels_need_the_masks_alone_that_give_objects(youtubevos_root):
+    """Every picture is used; a gap is counted in pictures, which some videos keep every fifth."""
+    stage = given_stage(youtubevos_root, labels="none")
+    before = clips_fingerprint(stage), [training_clips(stage, 0).sample(i) for i in range(4)]
+    bare = shutil.copytree(youtubevos_root, youtubevos_root.with_name("bare"))
+    for video, begins in youtubevos.BEGINS.items():
+        for path in (bare / "train/Annotations" / video).iterdir():
+            if int(path.stem) not in begins.values():
+                path.unlink()
+    stage = given_stage(bare, labels="none")
+    after = clips_fingerprint(stage), [training_clips(stage, 0).sample(i) for i in range(4)]
+    assert before[0] == after[0]
+    for one, other in zip(before[1], after[1], strict=True):
+        assert one.frames.equal(other.frames)
+        assert one.masks.equal(other.masks)
+        assert (one.masks[:, 1:] == IGNORED).all()
+        assert not one.labelled
+    with pytest.raises(InputError, match="too short for a clip of 3"):
+        training_clips(given_stage(bare), 0)
+    fox, owl = unlabelled(stage, "none")
+    assert [len(fox.video), len(owl.video)] == [21, 4]
+    assert [picture_gap(each.video) for each in (fox, owl)] == [1, 5]
+    assert unlabelled(stage, "teacher") == []
+
+
+def test_the_content_of_a_given_mask_and_of_no_other_names_a_video(davis17_root, tmp_path):
+    def key(root):
+        return [each.key for each in unlabelled(given_stage(root, labels="none"), "none")]
+
+    before = key(davis17_root)
+    assert len(set(before)) == 2
+    for number, changes in ((3, False), (0, True)):
+        root = shutil.copytree(davis17_root, tmp_path / str(number))
+        mask = root / f"Annotations/480p/bee/{number:05d}.png"
+        other = read_mask(mask)
+        other[:2] = 2
+        write_palette(mask, other)
+        assert (key(root) != before) == changes
+
+
+def test_a_late_object_counts_where_masks_give_objects_alone(davis17_root):
+    """Of a video with a mask for every frame only the first mask is used, as in DAVIS."""
+    masks = davis17_root / "Annotations/480p/ant"
+    late = read_mask(masks / "00003.png")
+    late[:4, :4] = 5
+    write_palette(masks / "00003.png", late)
+
+    def begins():
+        (ant, _) = DavisDataset(davis17_root).given("train")
+        return ant.begins
+
+    assert begins() == {1: 0, 2: 0}
+    for number in (1, 2, 4, 5):
+        (masks / f"{number:05d}.png").unlink()
+    assert begins() == {1: 0, 2: 0, 5: 3}
