@@ -28,7 +28,9 @@ def test_masks_of_every_frame_are_labels_and_the_given_one_stays_the_datasets(da
     masks = folder.of(ant)
     assert np.array_equal(masks.ids(0), ant.mask(0))
     assert np.array_equal(masks.ids(3), read_mask(folder.root / "ant/00003.png"))
-    assert masks.confidence(3) is None
+    assert np.array_equal(masks.labels(3, 1.0), masks.ids(3))
+    for i in (1, 2):
+        assert np.array_equal(masks.probability(3, i), 255 * (masks.ids(3) == i))
 
 
 def test_every_mask_that_is_no_label_is_told(davis):

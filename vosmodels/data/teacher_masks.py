@@ -35,8 +35,8 @@ class TeacherMasks(Protocol):
         """Read the ids of frame `index`, (H, W) uint8, 0 = background."""
         ...
 
-    def confidence(self, index: int) -> U8 | None:
-        """Read the probability of each pixel's id times 255, (H, W) uint8; None if unknown."""
+    def labels(self, index: int, threshold: float) -> U8:
+        """Read the ids of frame `index`, with NO_LABEL below a probability of `threshold`."""
         ...
 
     def probability(self, index: int, number: int) -> U8:
@@ -80,12 +80,7 @@ class TaughtVideo:
 
     def label(self, index: int) -> U8:
         """Read the labels of frame `index`: its ids, and NO_LABEL below the threshold."""
-        ids, confidence = self.masks.ids(index), None
-        if self.threshold > 0:
-            confidence = self.masks.confidence(index)
-        if confidence is None:
-            return ids
-        return np.where(doubtful(confidence, self.threshold), np.uint8(NO_LABEL), ids)
+        return self.masks.labels(index, self.threshold)
 
 
 def doubtful(confidence: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
@@ -144,6 +139,12 @@ class StoredMasks:
     def confidence(self, index: int) -> U8:
         """Read the probability of each pixel's id times 255, (H, W) uint8."""
         return _confidence(self.objects, self._read(f"{index:05d}"))
+
+    def labels(self, index: int, threshold: float) -> U8:
+        """Read the ids of frame `index`, with NO_LABEL below a probability of `threshold`."""
+        planes = self._read(f"{index:05d}")
+        unsure = doubtful(_confidence(self.objects, planes), threshold)
+        return np.where(unsure, np.uint8(NO_LABEL), planes[0])
 
     def probability(self, index: int, number: int) -> U8:
         """Read the probability of object `number` times 255, (H, W) uint8."""
