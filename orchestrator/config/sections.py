@@ -594,6 +594,15 @@ class RunConfig(Section):
                 )
         return value
 
+    @property
+    def labels(self) -> frozenset[Labels]:
+        """Kinds of labels that the folders of videos have, over all stages."""
+        lists = [self.data.train]
+        if self.stages is not None:
+            own = [stage.data for stage in self.stages if stage.name != "static"]
+            lists = [self.data.train if sources is None else sources for sources in own]
+        return frozenset(kind for sources in lists for kind in self.data.labels_of(sources))
+
     def as_sweep(self) -> SweepConfig:
         """Convert the run to a sweep of one trial, which the same code then runs."""
         return SweepConfig(**dict(self), sweep=SweepSection())

@@ -109,7 +109,7 @@ class ProgressWatcher:
         state = record.state
         made = record.of(events.Segmented)
         if state == "running" and not losses and made and made[-1].done < made[-1].of:
-            return job.name, f"masks {made[-1].done}/{made[-1].of}", "", "", "", "", score
+            return job.name, state, f"masks {made[-1].done}/{made[-1].of}", "", "", "", score
         if state != "running" or not losses:
             return job.name, state, f"{step}/{job.steps}", "", "", "", score
         first_step, since = self._starts.setdefault(job.key, (step, time.monotonic()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,11 +100,25 @@ def idle_keys(config: SweepConfig) -> list[str]:
             "loss.attention_loss is not projectors",
         ),
     }
+    unread = _unread_teacher_keys([trial.config for trial in trials(config)])
     return [
+        f"sweep: {key} has no effect: {unread[key]}"
+        for key in sorted(config.sweep.keys & unread.keys())
+    ] + [
         f"sweep: {key} has no effect: {read[name][1]} in every trial"
         for key in sorted(config.sweep.keys)
         if (name := key.removeprefix("loss.")) in read and key != name and not read[name][0]
     ]
+
+
+def _unread_teacher_keys(runs: Sequence[RunConfig]) -> dict[str, str]:
+    """Return the keys by which a teacher labels videos that no run reads, each with the reason."""
+    if not any("teacher" in run.labels for run in runs):
+        reason = "no folder has labels: teacher in any trial"
+        return {f"teacher.{key}": reason for key in ("segments", "rows", "targets", "threshold")}
+    if not any(run.loss.ce > 0 or run.loss.dice > 0 for run in runs):
+        return {"teacher.targets": "loss.ce and loss.dice are 0 in every trial"}
+    return {}
 
 
 def _get(config: RunConfig, key: str) -> Any:

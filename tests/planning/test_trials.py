@@ -169,3 +169,31 @@ def test_a_swept_key_that_no_trial_reads_is_named(
 def test_a_swept_key_that_one_trial_reads_has_an_effect():
     parameters = {"loss.tau": [0.1, 1.0], "loss.logit": [0.0, 1.0]}
     assert idle_keys(swept(parameters)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "data", "loss", "idle"),
+    [
+        ("teacher.threshold", [0.0, 0.5], {}, {}, "no folder has labels: teacher in any trial"),
+        ("teacher.threshold", [0.0, 0.5], {"labels": "teacher"}, {}, None),
+        ("teacher.targets", ["hard", "soft"], {"labels": "teacher"}, {"dice": 1.0}, None),
+        (
+            "teacher.targets",
+            ["hard", "soft"],
+            {"labels": "teacher"},
+            {"ce": 0.0},
+            "loss.ce and loss.dice are 0 in every trial",
+        ),
+    ],
+)
+def test_a_swept_key_of_labels_that_no_trial_reads_is_named(key, values, data, loss, idle):
+    config = SweepConfig.model_validate(
+        {
+            "name": "x",
+            "data": {"root": "/data/DAVIS", **data},
+            "teacher": {"weights": "w.pt"},
+            "loss": loss,
+            "sweep": {"parameters": {key: values}},
+        }
+    )
+    assert idle_keys(config) == ([f"sweep: {key} has no effect: {idle}"] if idle else [])

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from orchestrator.config import RunConfig
 from orchestrator.config.sections import DataConfig
-from orchestrator.tracking.events import Checkpoint, Evaluated, Gradients, Losses, Souped, Speed
+from orchestrator.tracking.events import (
+    Checkpoint,
+    Evaluated,
+    Gradients,
+    Losses,
+    Souped,
+    Speed,
+    Taught,
+)
 from orchestrator.tracking.mlflow_names import (
     Dataset,
     checkpoint_metrics,
@@ -29,6 +37,12 @@ def test_metric_and_model_names_are_those_callers_rely_on():
         "train/loss_repr",
         "train/grad_norm",
     ]
+    assert list(metrics_of(Losses(3, {"ignored": 0.2}))) == [("train/ignored", 0.2, 3)]
+    assert list(metrics_of(Taught("stcn ab", "video", 0.7, 16, 0.1))) == [
+        ("labels/videos", 16.0, 0),
+        ("labels/ignored", 0.1, 0),
+    ]
+    assert list(metrics_of(Taught("stcn ab", "clip", 0.7, 16))) == [("labels/videos", 16.0, 0)]
     assert list(metrics_of(Speed(3, {"samples_per_s": 2.0, "data_wait": 0.5}))) == [
         ("speed/samples_per_s", 2.0, 3),
         ("speed/data_wait", 0.5, 3),
