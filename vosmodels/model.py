@@ -68,7 +68,10 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
-        """Do as `forward`; with `given_masks` past masks are the clip's, not predicted."""
+        """Do as `forward`; with `given_masks` past masks are the clip's, not predicted.
+
+        Where the clip has no label (IGNORED) they are predicted all the same.
+        """
 
     @abstractmethod
     def propagator(self, *args: Any, **options: Any) -> Propagator:

@@ -31,6 +31,7 @@ from vosmodels.losses import (
 )
 from vosmodels.types import (
     IGNORED,
+    REFERENCE_LOGITS,
     AttentionLoss,
     AttentionPair,
     Clip,
@@ -54,6 +55,7 @@ class StepView:
     bootstrapping keeps; selection: the pixels that distillation compares; student_rows and
     teacher_rows (M, d_t): z at `selection.rows`, the student's embedded. teacher is None where no
     term needs one, selection where no term needs pixels, rows where no term needs features.
+    progress: share of the stage's steps that are done.
     """
 
     clip: Clip
@@ -64,6 +66,7 @@ class StepView:
     selection: Selection | None = None
     student_rows: Tensor | None = None
     teacher_rows: Tensor | None = None
+    progress: float = 0.0
 
     @cached_property
     def flat(self) -> Tensor:
@@ -172,6 +175,39 @@ def jaccard_of_classes(weight: float) -> Term:
 
     needs: frozenset[Needs] = frozenset({"labels"})
     return Term("dice", "loss.dice", weight, ("z", "logits"), value, needs)
+
+
+def reference(
+    weight: float,
+    *,
+    until: float,
+    ce: float,
+    dice: float,
+    poly: float,
+    jaccard: Literal["objects", "classes"],
+) -> Term:
+    """Return AOT's auxiliary term: the labels' losses on frame 0, whose mask the model is given.
+
+    An item is a clip. Its weight falls linearly to 0 at `until`, a share of the stage's steps.
+    ce, dice, poly and jaccard: as of the terms on later frames.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        present, truth = view.clip.present, view.clip.masks[:, 0]
+        logits = mask_absent(view.output.named[REFERENCE_LOGITS], present).flatten(0, 1)
+        loss = ce * hardest_mean(poly_cross_entropy(logits, truth, poly), view.keep)
+        probability = logits.float().softmax(1)
+        if dice > 0 and jaccard == "classes":
+            loss = loss + dice * class_jaccard(probability, truth)
+        elif dice > 0:
+            planes = object_masks(truth, present.shape[1]).flatten(0, 1)
+            each = soft_jaccard(probability[:, 1:].flatten(0, 1), planes).view(present.shape)
+            loss = loss + dice * (each * present).sum(1) / present.sum(1).clamp_min(1)
+        share = max(0.0, 1 - view.progress / until) if until > 0 else 0.0
+        return share * loss.sum(), len(loss)
+
+    at = (REFERENCE_LOGITS,)
+    return Term("ref", "loss.reference", weight, at, value, student_names=at)
 
 
 def logit(weight: float, *, tau: float, direction: Direction, tau_squared: bool) -> Term:

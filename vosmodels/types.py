@@ -32,6 +32,7 @@ class Features:
     s16: Tensor
 
 
+REFERENCE_LOGITS = "reference.logits"  # in `StepOutput.named`: logits of frame 0
 IGNORED = -1  # the id of a clip's pixel without a label; no term compares it
 
 FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the stride-16 features

@@ -12,7 +12,7 @@ from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Rows, Sectio
 from vosmodels import registry
 from vosmodels.errors import InputError
 from vosmodels.support import watching
-from vosmodels.types import AttentionPair, Targets, TeacherView
+from vosmodels.types import REFERENCE_LOGITS, AttentionPair, Targets, TeacherView
 
 TAUGHT = ("logit", "representation", "inter", "intra", "attention")  # weights that need a teacher
 
@@ -148,6 +148,23 @@ def check_attentions(
                     keys=(*(f"loss.{key}" for key in keys), f"{section}.name"),
                     at="loss.attention_pairs",
                 ) from None
+
+
+def check_reference(reference: float, models: Mapping[str, ModelConfig]) -> None:
+    """Refuse a weight of the reference term for a model that does not decode the given frame.
+
+    models: by section. Raises PydanticCustomError.
+    """
+    for section, model in models.items():
+        names = registry.entry(model.name).watchable(registry.config(model.name, **model.options))
+        if reference > 0 and REFERENCE_LOGITS not in names:
+            raise broken_rule(
+                f"reference {reference:g} trains the given frame's own logits, which {section} "
+                f"{model.name} does not have; set loss.reference=0, or choose another {section}",
+                prefix="",
+                keys=("loss.reference", f"{section}.name"),
+                at="loss.reference",
+            )
 
 
 def check_crop(key: str, crop: int | None, models: Mapping[str, ModelConfig]) -> None:

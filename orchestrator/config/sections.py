@@ -160,7 +160,7 @@ class LossConfig(Section):
     section = "loss"
     added = frozenset({"ce", "poly", "jaccard", "inter", "intra", "relation_tau"}) | {
         *("attention", "attention_pairs", "attention_of", "attention_part"),
-        *("attention_loss", "attention_tau", "projectors"),
+        *("attention_loss", "attention_tau", "projectors", "reference", "reference_until"),
     }
     method: CorrelationMethod = "auto"
     omega: Unit = Field(default=0.95, validate_default=True)
@@ -172,6 +172,8 @@ class LossConfig(Section):
     representation: Weight = 1.0
     dice: Weight = 0.0
     jaccard: Literal["objects", "classes"] = "objects"  # what dice is a mean over; classes: as AOT
+    reference: Weight = 0.0  # the same on the given frame, as AOT's auxiliary loss
+    reference_until: Annotated[float, Number, Field(gt=0, le=1)] = 1.0  # falls to 0 at this share
     kl: Direction = "forward"
     kl_pixels: LogitPixels = "same"  # same: as sampling, random: all
     tau_squared: bool = False  # scale by tau^2 as Hinton et al. do; the paper does not
@@ -199,6 +201,14 @@ class LossConfig(Section):
         every = (
             terms.cross_entropy(self.ce, poly=self.poly),
             jaccard(self.dice),
+            terms.reference(
+                self.reference if self.ce + self.dice > 0 else 0.0,
+                until=self.reference_until,
+                ce=self.ce,
+                dice=self.dice,
+                poly=self.poly,
+                jaccard=self.jaccard,
+            ),
             terms.logit(self.logit, tau=self.tau, direction=self.kl, tau_squared=self.tau_squared),
             terms.correlation(
                 self.representation, omega=self.omega, method=self.method, norm=self.norm
@@ -306,6 +316,7 @@ class TrainConfig(Section):
     section = "train"
     added = frozenset(
         {"optimizer", "lr_min", "encoder_lr", "ema_warmup", "bootstrap_from", "bootstrap_until"}
+        | {"given_masks"}
         | {"paste"}
     )
     steps: Count = 200
@@ -339,6 +350,7 @@ class TrainConfig(Section):
     # shares of the steps: all pixels until `from`, linearly fewer until `until`; AOT 0 and 0.5
     bootstrap_from: Unit = 1 / 15
     bootstrap_until: Unit = Field(default=7 / 30, validate_default=True)
+    given_masks: Unit = 0.0  # share of the steps, from the first, with true masks in the memory
 
     @field_validator("lr_min")
     @classmethod
@@ -424,6 +436,7 @@ class RunConfig(Section):
         both = cls._models(info, "student", "teacher")
         models.check_features(value.representation, both)
         models.check_attentions(value.attention, value.pairs, both)
+        models.check_reference(value.reference, cls._models(info, "student"))
         return value
 
     @field_validator("stem")

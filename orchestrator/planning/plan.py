@@ -189,7 +189,8 @@ class _Planner:
 
         A trial may leave the cross-entropy out; its stem does so with `supervised` alone.
         """
-        keys = {"dice", "jaccard", "poly"} | ({"ce"} if config.stem.loss == "supervised" else set())
+        keys = {"dice", "jaccard", "poly", "reference", "reference_until"}
+        keys |= {"ce"} if config.stem.loss == "supervised" else set()
         loss = self.written.loss
         return LossConfig(logit=0.0, representation=0.0, **{k: getattr(loss, k) for k in keys})
 

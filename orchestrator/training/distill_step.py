@@ -43,17 +43,21 @@ def rows_of(z: Tensor | None, rows: Tensor, place: FeatureSide = "pre_relu") -> 
     return found.relu() if place == "post_relu" else found
 
 
-def run(model: nn.Module, clip: Clip, watch: Collection[str] = ()) -> StepOutput:
+def run(
+    model: nn.Module, clip: Clip, watch: Collection[str] = (), *, given_masks: bool = False
+) -> StepOutput:
     """Run a model on a batch; `named` has the intermediates of `watch` by these very names.
 
-    Layers may count from the end. Raises InputError on a name that the model does not have.
+    Layers may count from the end. given_masks: past masks are the clip's, not predicted. Raises
+    InputError on a name that the model does not have.
     """
-    if not watch:
+    if not watch and not given_masks:
         output: StepOutput = model(clip)
         return output
     assert isinstance(model, VideoModel)
     own = {name: watching.resolve(name, model.watchable) for name in watch}
-    output = model(clip, watch=tuple(dict.fromkeys(own.values())))
+    names = tuple(dict.fromkeys(own.values()))
+    output = model.roll(clip, given_masks=given_masks, watch=names)
     return replace(output, named={name: output.named[known] for name, known in own.items()})
 
 
@@ -95,12 +99,14 @@ class Trainee(nn.Module):
         rows: Tensor | None = None,
         place: FeatureSide = "pre_relu",
         watch: Collection[str] = (),
+        given_masks: bool = False,
     ) -> tuple[StepOutput, Tensor | None]:
         """The model's output and, for `rows` of z at `place`, their embedding (M, d_t).
 
         watch: names of the intermediates that `named` has; it has their projections too.
+        given_masks: past masks are the clip's, not predicted.
         """
-        output = run(self.model, clip, watch)
+        output = run(self.model, clip, watch, given_masks=given_masks)
         if self.projections is not None:
             projected = self.projections(output.named)
             output = replace(output, named={**output.named, **projected})
@@ -283,18 +289,21 @@ class DistillStep:
         clip: Clip,
         *,
         keep: float,
+        progress: float = 0.0,
+        given_masks: bool = False,
         teacher_output: StepOutput | None = None,
         selection: Selection | None = None,
     ) -> Losses:
         """Run the student and compute every term.
 
-        keep: share of pixels the bootstrapping keeps; teacher_output and selection: where a term
-        needs a teacher and pixels, else that term is left out.
+        keep: share of pixels the bootstrapping keeps; progress: share of the stage's steps that are
+        done; given_masks: past masks are the clip's, not predicted; teacher_output and selection:
+        where a term needs a teacher and pixels, else that term is left out.
         """
         rows = selection.rows if self._compares_features and selection else None
         if rows is not None and selection is not None and self.loss.method == "auto":
             self._log_methods(selection.counts, rows.device.type)
-        output, embedded = trainee(clip, rows, self.loss.z, self.watch)
+        output, embedded = trainee(clip, rows, self.loss.z, self.watch, given_masks)
         teacher_rows = None
         if embedded is not None and rows is not None and teacher_output is not None:
             teacher_rows = rows_of(teacher_output.z, rows, self.loss.z)
@@ -307,6 +316,7 @@ class DistillStep:
             selection=selection,
             student_rows=embedded,
             teacher_rows=teacher_rows,
+            progress=progress,
         )
         available: set[Needs] = {"labels"}
         if teacher_output is not None:

@@ -158,8 +158,9 @@ def _forward(
     norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
     clip, selection = batch.clip, batch.selection
+    progress = state.step / train.steps
     keep = keep_fraction(
-        state.step / train.steps,
+        progress,
         train.bootstrap,
         start=train.bootstrap_from,
         end=train.bootstrap_until,
@@ -172,7 +173,13 @@ def _forward(
         if labels_clips and teacher_output:
             clip, selection = distill.label(clip, teacher_output)
         losses = distill.losses(
-            module, clip, keep=keep, teacher_output=teacher_output, selection=selection
+            module,
+            clip,
+            keep=keep,
+            progress=progress,
+            given_masks=progress < train.given_masks,
+            teacher_output=teacher_output,
+            selection=selection,
         )
     return losses, clip
 

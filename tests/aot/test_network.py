@@ -7,9 +7,8 @@ import torch
 
 from tests.model_tools import any_filled, aot_network, textured_frames
 from vosmodels import registry
-from vosmodels.aot.configs import REFERENCE_LOGITS
 from vosmodels.aot.deformable import OffsetNetwork
-from vosmodels.types import Clip
+from vosmodels.types import IGNORED, REFERENCE_LOGITS, Clip
 
 TOTALS = {  # public models, of their authors' table
     "aott": 5_734_099,
@@ -237,3 +236,23 @@ def test_given_masks_take_the_place_of_predicted_ones():
         as_predicted = replace(truth, masks=torch.cat([truth.masks[:, :1], own, own], 1))
         assert torch.equal(model.roll(as_predicted, given_masks=True).logits, predicted)
         assert not torch.equal(model.roll(truth, given_masks=True).logits, predicted)
+
+
+def test_where_a_clip_has_no_label_given_masks_are_predicted_ones():
+    model = aot_network("deaott")
+    with torch.no_grad():
+        truth = clip()
+        predicted = model(truth).logits
+        later = torch.full_like(truth.masks[:, 1:], IGNORED)
+        unlabelled = replace(truth, masks=torch.cat([truth.masks[:, :1], later], 1), labelled=False)
+        assert torch.equal(model.roll(unlabelled, given_masks=True).logits, predicted)
+
+
+@pytest.mark.parametrize("given_masks", [True, False])
+def test_a_frozen_bank_learns_from_given_masks_alone(given_masks: bool):
+    model = aot_network("deaott", freeze_bank=True).train()
+    assert model.skips_parameters
+    model.roll(clip(), given_masks=given_masks).logits.square().mean().backward()
+    for parameter in (*model.patch_wise_id_bank.parameters(), model.encoder_projector.weight):
+        learns = parameter.grad is not None
+        assert learns == (given_masks or parameter is model.encoder_projector.weight)

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from vosmodels.types import REFERENCE_LOGITS
+
 Width = Annotated[int, Field(ge=1, le=8192)]  # channels
 Frames = Annotated[int, Field(ge=1, le=10**6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -13,6 +15,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 # Rules of training and running: weights trained with one value load into a model of another.
 FREE = frozenset(
     {"mem_every", "train_mem_every", "queue", "droppath", "dropout", "shuffle_ids", "long_edge"}
+    | {"freeze_bank"}
 )
 
 
@@ -38,6 +41,7 @@ class AOTConfig(BaseModel, frozen=True, extra="forbid"):
     queue: Frames | None = None  # frames that stay at most, reference frames always; null: no end
     droppath: Share = 0.1  # training: share of residual branches dropped
     shuffle_ids: bool = True  # training: objects take random ids of the bank
+    freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
 
     @model_validator(mode="after")
@@ -75,6 +79,7 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
     droppath: Share = 0.1  # training: share of self-propagation branches dropped
     dropout: Share = 0.1  # training: share of channels dropped behind depth-wise convolutions
     shuffle_ids: bool = True  # training: objects take random ids of the bank
+    freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
 
     @model_validator(mode="after")
@@ -89,9 +94,6 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
             2 * self.width,
         )
         return self
-
-
-REFERENCE_LOGITS = "reference.logits"
 
 
 def watchable(config: AOTConfig | DeAOTConfig) -> tuple[str, ...]:

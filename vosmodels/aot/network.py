@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vosmodels.aot.attention import to_map, to_tokens
-from vosmodels.aot.configs import REFERENCE_LOGITS, AOTConfig, DeAOTConfig, watchable
+from vosmodels.aot.configs import AOTConfig, DeAOTConfig, watchable
 from vosmodels.aot.decoder import FPNDecoder, resized
 from vosmodels.aot.encoder import AOTEncoder, DilatedMobileNetV2, Encoded, ResNet50
 from vosmodels.aot.propagation import (
@@ -27,7 +27,7 @@ from vosmodels.aot.propagation import (
 )
 from vosmodels.aot.propagator import AOTPropagator
 from vosmodels.model import ParameterKind, VideoModel
-from vosmodels.types import Clip, StepOutput
+from vosmodels.types import IGNORED, REFERENCE_LOGITS, Clip, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -83,8 +83,8 @@ class AOTNetwork(VideoModel):
 
     @property
     def skips_parameters(self) -> bool:
-        """Return True: public weights of AOT have a mask token that nothing reads."""
-        return isinstance(self.config, AOTConfig)
+        """Return True for AOT, whose mask token nothing reads, and where the bank is frozen."""
+        return isinstance(self.config, AOTConfig) or self.config.freeze_bank
 
     @property
     def watchable(self) -> tuple[str, ...]:
@@ -156,7 +156,8 @@ class AOTNetwork(VideoModel):
     def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
         """Segment a clip as `forward` does, with predicted or given ids in the memory.
 
-        watch: names out of `watchable`, returned in `StepOutput.named`.
+        given_masks: the clip's ids, and where it has none the predicted ones. watch: names out of
+        `watchable`, returned in `StepOutput.named`.
         """
         b, t, _, h, w = clip.frames.shape
         slots = clip.present.shape[1]
@@ -173,7 +174,13 @@ class AOTNetwork(VideoModel):
             full = resized(chosen, (h, w)).float()
             return full.masked_fill(absent[:, :, None, None], ABSENT)
 
-        embedding = self.embed(self.identities(clip.masks[:, 0], places))
+        frozen = self.training and self.config.freeze_bank and not given_masks
+
+        def embedding_of(ids: Tensor) -> Tensor:
+            embedding = self.embed(self.identities(ids, places))
+            return embedding.detach() if frozen else embedding
+
+        embedding = embedding_of(clip.masks[:, 0])
         first = self.propagate(keys.frame(b, 0), embedding=embedding)
         long = short = self.remember(first.frames, embedding)
         age, gap = 0, self.config.train_mem_every
@@ -187,8 +194,11 @@ class AOTNetwork(VideoModel):
             z.append(result.z.unsqueeze(1).expand(-1, slots, -1, -1, -1))
             if i == t - 1:
                 break
-            ids = clip.masks[:, i] if given_masks else logits[-1].argmax(1)
-            short = self.remember(result.frames, self.embed(self.identities(ids, places)))
+            ids = logits[-1].argmax(1)
+            if given_masks:
+                known = clip.masks[:, i]
+                ids = torch.where(known == IGNORED, ids, known)
+            short = self.remember(result.frames, embedding_of(ids))
             age += 1
             if gap is not None and age >= gap:
                 long, age = tuple(m.then(n) for m, n in zip(long, short, strict=True)), 0

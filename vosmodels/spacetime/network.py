@@ -20,7 +20,7 @@ from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
 from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot, readout
 from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, SpaceTimePropagator
-from vosmodels.types import Clip, Features, StepOutput
+from vosmodels.types import IGNORED, Clip, Features, StepOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -193,7 +193,8 @@ class SpaceTimeNetwork(VideoModel):
     def roll(self, clip: Clip, *, given_masks: bool, watch: Collection[str] = ()) -> StepOutput:
         """Segment a clip as `forward` does, with predicted or given masks in the memory.
 
-        given_masks: encode the clip's own masks to memory values, not the predicted ones.
+        given_masks: encode the clip's own masks to memory values; where it has none the predicted
+        ones.
         """
         self.check_watched(watch)
         b, t, _, h, w = clip.frames.shape
@@ -218,11 +219,11 @@ class SpaceTimeNetwork(VideoModel):
             object_logits, z_i = self.segment(per_frame[i], memory_key, memory_value)
             logits.append(aggregate(object_logits.sigmoid() * selector))
             z.append(z_i)
+            predicted = logits[-1].softmax(1)[:, 1:] * selector
+            masks = predicted.detach() if self.detach_feedback else predicted
             if given_masks:
-                masks = one_hot(clip.masks[:, i], clip.present.shape[1]) * selector
-            else:
-                masks = logits[-1].softmax(1)[:, 1:] * selector
-                masks = masks.detach() if self.detach_feedback else masks
+                known = one_hot(clip.masks[:, i], clip.present.shape[1]) * selector
+                masks = torch.where(clip.masks[:, i, None] == IGNORED, masks, known)
         return StepOutput(torch.stack(logits, 1), torch.stack(z, 1))
 
     def propagator(

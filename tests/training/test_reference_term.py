@@ -1,0 +1,56 @@
+"""Test AOT's auxiliary loss on the given frame, and the share of steps with given masks."""
+
+import pytest
+import torch
+
+from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.training.distill_step import DistillStep, Trainee
+from orchestrator.training.loop import fit
+from orchestrator.training.state import TrainingState
+from tests.model_tools import aot_network
+from tests.tiny import SquareClips
+from vosmodels.data.clips import batch
+from vosmodels.losses import hardest_mean, mask_absent, poly_cross_entropy, soft_jaccard
+from vosmodels.types import REFERENCE_LOGITS
+
+SIZE = 33
+LOSS = LossConfig(logit=0, representation=0, ce=2.0, dice=0.5, reference=1.0, reference_until=0.4)
+
+
+def test_the_reference_term_is_the_losses_of_frame_0_and_falls_to_0():
+    model, clip = aot_network("deaott"), batch(SquareClips(objects=2, size=SIZE), 0, 2)
+    step = DistillStep(LOSS, seed=0)
+    found = {}
+    for progress in (0.0, 0.1, 0.4, 0.9):
+        losses = step.losses(Trainee(model), clip, keep=0.5, progress=progress)
+        found[progress] = (losses.sums["ref"] / losses.counts["ref"]).item()
+    logits = model(clip, watch=[REFERENCE_LOGITS]).named[REFERENCE_LOGITS]
+    logits, truth = mask_absent(logits, clip.present)[:, 0], clip.masks[:, 0]
+    entropy = hardest_mean(poly_cross_entropy(logits, truth), 0.5)
+    probability = logits.softmax(1)
+    objects = [
+        torch.stack([soft_jaccard(probability[b, n : n + 1], truth[b : b + 1] == n) for n in slots])
+        for b, slots in enumerate([1 + clip.present[b].nonzero()[:, 0] for b in range(2)])
+    ]
+    whole = (2 * entropy + 0.5 * torch.stack([each.mean() for each in objects])).mean().item()
+    assert found[0.0] == pytest.approx(whole, rel=1e-5)
+    assert found[0.1] == pytest.approx(0.75 * whole, rel=1e-5)
+    assert found[0.4] == found[0.9] == 0
+
+
+def test_the_memory_holds_given_masks_for_the_share_of_steps_that_is_asked_for(monkeypatch):
+    model = aot_network("deaott")
+    rolled = []
+    roll = type(model).roll
+
+    def seen(self, clip, *, given_masks, watch=()):
+        rolled.append(given_masks)
+        return roll(self, clip, given_masks=given_masks, watch=watch)
+
+    monkeypatch.setattr(type(model), "roll", seen)
+    train = TrainConfig(steps=4, batch_size=1, clip_length=2, crop=SIZE, given_masks=0.5)
+    loss = LossConfig(logit=0, representation=0)
+    state = TrainingState(Trainee(model), train)
+    for _ in fit(state, SquareClips(size=SIZE), DistillStep(loss, seed=0), train):
+        pass
+    assert rolled == [True, True, False, False]
