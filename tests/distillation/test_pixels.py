@@ -213,3 +213,13 @@ def test_the_band_of_labels_with_holes_is_that_of_the_objects_that_they_show():
         band = brute_force_band(shown, 1) & ~ignored[::4, ::4]
         rows.append(band.flatten().nonzero().squeeze(1) + (n - 1) * 64)
     assert torch.equal(found.rows, torch.cat(rows))
+
+
+def test_the_most_pixels_of_an_item_are_taken_of_those_with_a_label():
+    clip, ignored = with_ignored()
+    band = brute_force_band((clip.masks[0, 1] == 1)[::4, ::4], 1)
+    known = int((band & ~ignored[::4, ::4]).sum())
+    cap = known - 1
+    assert cap < int(band.sum()) - 1
+    found = select_pixels(clip, "boundary", width=1, max_pixels=cap, seed=0)
+    assert found.counts[0] == cap

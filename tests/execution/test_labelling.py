@@ -11,10 +11,11 @@ from filelock import FileLock
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.execution import forecast, labelling
 from orchestrator.execution import job as jobs
-from orchestrator.execution import labelling
 from orchestrator.execution.labelling import MaskCache, labels_of_plan, left_to_segment
 from orchestrator.planning.paths import located
+from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep, videos_segmented
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import Ledger
@@ -283,3 +284,27 @@ def test_a_folder_of_masks_labels_as_the_teacher_that_made_them(tmp_path, made, 
     assert {run(by_network, tmp_path / "network")[0], *sha256} == {sha256[0]}
     (taught,) = Ledger(tmp_path / "of first").job(plan.trials[0].key).of(events.Taught)
     assert taught.describe() == f"{tmp_path / 'masks'}: its masks, hard targets, threshold 0"
+
+
+def test_pixels_of_a_given_mask_are_certain_also_where_the_teacher_sees_fewer_rows(
+    planned, teacher, tmp_path
+):
+    cache, (ant, _) = cache_in(tmp_path, planned, teacher, rows=24), videos_of(planned)
+    cache.make([ant], lambda *at: None)
+    stored = StoredMasks(cache.path(ant))
+    assert np.array_equal(stored.ids(0), ant.video.mask(0))
+    assert stored.confidence(0).min() == 255
+    assert stored.ids(3).shape == ant.video.mask(0).shape
+    whole = cache_in(tmp_path, planned, teacher)
+    whole.make([ant], lambda *at: None)
+    assert not np.array_equal(stored.confidence(3), StoredMasks(whole.path(ant)).confidence(3))
+
+
+def test_the_forecast_counts_the_pixels_of_the_videos_that_are_left(made, planned, monkeypatch):
+    monkeypatch.setattr(forecast, "step_seconds", lambda job, train: 0.0)
+    monkeypatch.setattr(forecast, "pixel_seconds", lambda job, model: 1e-3)
+    config = planned.trials[0].config.as_sweep()
+    place = Placement(at_once=1, workers=1, threads=1, gpus=0)
+    told = forecast.forecast(planned, config, Storage(made / "none"), place)
+    assert told.seconds["labels"] == pytest.approx(1e-3 * 2 * 6 * 48 * 64)
+    assert "labels" not in forecast.forecast(planned, config, Storage(made), place).seconds

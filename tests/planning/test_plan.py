@@ -290,7 +290,7 @@ def test_a_teacher_that_is_trained_here_learns_from_true_labels_and_comes_first(
 
 def test_the_key_of_a_trial_holds_how_its_labels_are_made(davis_root):
     bases = {"": {}, "threshold": {"threshold": 0.7}, "rows": {"rows": 32}}
-    bases |= {"clip": {"segments": "clip"}, "steps": {"steps": 7}}
+    bases |= {"clip": {"segments": "clip"}, "steps": {"steps": 7}, "soft": {"targets": "soft"}}
     found = {name: taught(davis_root, teacher=base).trials[0].key for name, base in bases.items()}
     assert len(set(found.values())) == len(bases)
     clip = {"segments": "clip", "rows": 32}  # rows are of whole videos
