@@ -96,6 +96,24 @@ class DataConfig(Section):
     scene_objects: Annotated[int, Number, Field(ge=1, le=5)] = 3
     scene_scale: Annotated[float, Number, Field(ge=1, le=4)] = 1.0
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _folder_is_the_own_one(cls, value: Any, info: ValidationInfo) -> Any:
+        """Give a folder of the list that names no root the run's own, read as that is."""
+        own = {key: info.data[key] for key in ("root", "layout", "year") if key in info.data}
+        if not isinstance(value, list | tuple) or "root" not in own:
+            return value
+        rootless = [isinstance(entry, Mapping) and "root" not in entry for entry in value]
+        if any(rootless) and cls.draws(own["root"], own.get("layout")):
+            raise errors.broken_rule(
+                f"folder {rootless.index(True)} has no root, and data.root is generated; give it "
+                "the folder of the videos, or data.root",
+                prefix="",
+                keys=("data.train", "data.root"),
+            )
+        pairs = zip(value, rootless, strict=True)
+        return [{**own, **entry} if lacks else entry for entry, lacks in pairs]
+
     @field_validator("train", "select", "report")
     @classmethod
     def _split_is_generated(cls, value: Any, info: ValidationInfo) -> Any:

@@ -36,6 +36,26 @@ def refused(path: Path, *overrides: str) -> list[str]:
 def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
     for path in (*SWEEPS.glob("*.yaml"), *SWEEPS.glob("paper/*.yaml")):
         assert not load(path, ["data.root=/data/DAVIS"]).data.generated
+    for trial in trials(load(SWEEPS / "few_labels.yaml", ["data.root=/data/DAVIS"])):
+        assert {(s.root, s.year) for s in trial.config.data.train} == {("/data/DAVIS", 2016)}
+
+
+def test_a_folder_of_data_train_without_a_root_is_the_runs_own(tmp_path: Path):
+    text = (
+        "data: {root: /data/DAVIS, year: 2016, train: [{split: four.txt}, {root: /data/B}]}\n"
+        "sweep: {points: {a: {}, b: {data.train: [{split: rest.txt, year: 2017}]}}}\n"
+    )
+    first, second = trials(load(write(tmp_path, text), ["data.root=/data/C", "data.layout=davis"]))
+    folders = [
+        [(s.root, s.layout, s.year, s.split) for s in trial.config.data.train]
+        for trial in (first, second)
+    ]
+    other = ("/data/B", "auto", "auto", "train")
+    assert folders[0] == [("/data/C", "davis", 2016, "four.txt"), other]
+    assert folders[1] == [("/data/C", "davis", 2017, "rest.txt")]
+    drawn = "data: {train: [{root: /data/B}, {split: four.txt}]}\n"
+    (line,) = refused(write(tmp_path, drawn + GRID))
+    assert line.startswith("data.train: folder 1 has no root, and data.root is generated; give it")
 
 
 def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
