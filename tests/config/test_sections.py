@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from orchestrator.config import ConfigError, RunConfig, SweepConfig, load, load_run
 from orchestrator.config.fields import NOT_BUILT
 from orchestrator.config.loading import changed
+from orchestrator.config.stages import VideosConfig
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.trials import trials
 
@@ -33,11 +34,17 @@ def refused(path: Path, *overrides: str) -> list[str]:
     return [line.removeprefix(f"{path}: ") for line in caught.value.problems]
 
 
+def folders(config: RunConfig) -> tuple[VideosConfig, ...]:
+    """Return the folders that data.train lists."""
+    assert isinstance(config.data.train, tuple)
+    return config.data.train
+
+
 def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
     for path in (*SWEEPS.glob("*.yaml"), *SWEEPS.glob("paper/*.yaml")):
         assert not load(path, ["data.root=/data/DAVIS"]).data.generated
     for trial in trials(load(SWEEPS / "few_labels.yaml", ["data.root=/data/DAVIS"])):
-        assert {(s.root, s.year) for s in trial.config.data.train} == {("/data/DAVIS", 2016)}
+        assert {(f.root, f.year) for f in folders(trial.config)} == {("/data/DAVIS", 2016)}
 
 
 def test_a_folder_of_data_train_without_a_root_is_the_runs_own(tmp_path: Path):
@@ -46,13 +53,13 @@ def test_a_folder_of_data_train_without_a_root_is_the_runs_own(tmp_path: Path):
         "sweep: {points: {a: {}, b: {data.train: [{split: rest.txt, year: 2017}]}}}\n"
     )
     first, second = trials(load(write(tmp_path, text), ["data.root=/data/C", "data.layout=davis"]))
-    folders = [
-        [(s.root, s.layout, s.year, s.split) for s in trial.config.data.train]
+    read = [
+        [(f.root, f.layout, f.year, f.split) for f in folders(trial.config)]
         for trial in (first, second)
     ]
     other = ("/data/B", "auto", "auto", "train")
-    assert folders[0] == [("/data/C", "davis", 2016, "four.txt"), other]
-    assert folders[1] == [("/data/C", "davis", 2017, "rest.txt")]
+    assert read[0] == [("/data/C", "davis", 2016, "four.txt"), other]
+    assert read[1] == [("/data/C", "davis", 2017, "rest.txt")]
     drawn = "data: {train: [{root: /data/B}, {split: four.txt}]}\n"
     (line,) = refused(write(tmp_path, drawn + GRID))
     assert line.startswith("data.train: folder 1 has no root, and data.root is generated; give it")
