@@ -11,7 +11,7 @@ Frames are float in [0, 1], RGB; models normalise inside, by buffers. Masks are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -122,8 +122,10 @@ class StepOutput:
     named: the intermediates that were asked for (`VideoModel.forward`, watch), for other losses.
     ATTENTION.PART.LAYER names an attention (long: over the memory, self: within the frame), its
     part (visual, id: halves of the output of a model with two streams; output: all of it; weights:
-    after the softmax) and its layer, from 1: (B, T-1, HW, d), rows at stride 16; weights
-    (B, T-1, HW, keys), or with heads (B, T-1, heads HW, keys).
+    after the softmax; offsets: of the keys of a deformable attention) and its layer, from 1:
+    (B, T-1, HW, d), rows at stride 16; weights (B, T-1, HW, keys), or with heads
+    (B, T-1, heads HW, keys); offsets (B, T-1, HW, 2 S), x and y of each of S groups, in rows and
+    columns of the features.
     """
 
     logits: Tensor
@@ -132,15 +134,33 @@ class StepOutput:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """The intermediates of a frame, of one pass over some of the video's objects.
+
+    named: as `StepOutput.named` without the axes of clip and frame: (HW, d), and weights
+    (heads HW, keys). size (H, W): of the frame's positions; slots: the objects that the pass
+    segments; held: the frames whose positions are the keys of the long-term attention, in the order
+    of the keys. Frames count from 0, the first that the propagator got.
+    """
+
+    named: Mapping[str, Tensor]
+    size: tuple[int, int]
+    slots: range
+    held: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The prediction of a frame.
 
     probabilities: (K+1, H, W) at input size, summing to 1 over channels; features: opaque encodings
-    with which `Propagator.commit` avoids encoding the frame again.
+    with which `Propagator.commit` avoids encoding the frame again; watched: what a
+    `WatchedPropagator` was asked for, of each of its passes.
     """
 
     probabilities: Tensor
     features: Any
+    watched: Sequence[Watched] = ()
 
 
 class Propagator(Protocol):
@@ -171,6 +191,17 @@ class Propagator(Protocol):
         """Return a state with the additional objects K+1..K' of `ids`.
 
         ids: the mask of the whole frame, old objects included.
+        """
+        ...
+
+
+class WatchedPropagator(Propagator, Protocol):
+    """A propagator that hands out intermediates: that of a model which is `watchable`."""
+
+    def predict(self, state: Any, frame: Tensor, *, watch: Collection[str] = ()) -> Prediction:
+        """Predict as a Propagator does.
+
+        watch: names of the intermediates to return in `Prediction.watched`.
         """
         ...
 

@@ -177,6 +177,31 @@ def test_intermediates_are_returned_by_name_on_request_alone(name: str):
     assert watched.named[REFERENCE_LOGITS].shape == (1, 1, 3, SIDE, SIDE)
 
 
+@pytest.mark.parametrize("name", ["aott_deformable", "deaott_deformable"])
+def test_offsets_are_handed_out_as_the_offset_network_gave_them(name: str):
+    model = aot_network(name)
+    given: list[torch.Tensor] = []  # (B, S, 2, H, W), in the order of the calls
+    for module in model.modules():
+        if isinstance(module, OffsetNetwork):
+            module.register_forward_hook(lambda module, args, offsets: given.append(offsets))
+    with torch.no_grad():
+        named = model(clip(), watch=["self.offsets.1", "long.offsets.1"]).named
+    found = {name: value[0].unflatten(2, (-1, 2)) for name, value in named.items()}
+    assert {value.shape for value in found.values()} == {(2, TOKENS, 4, 2)}  # frames, S, x and y
+    for offsets in found.values():
+        assert offsets.abs().max() > 0
+    calls = [offsets[0].flatten(2).permute(2, 0, 1) for offsets in given[-4:]]  # of two frames
+    for frame in range(2):
+        for value in found.values():
+            assert any(torch.equal(value[frame], call) for call in calls[2 * frame :][:2])
+    assert not torch.equal(found["self.offsets.1"], found["long.offsets.1"])
+
+
+@pytest.mark.parametrize("name", ["aott", "deaotl"])
+def test_what_is_not_deformable_has_no_offsets_to_watch(name: str):
+    assert not [one for one in registry.outline(name).watchable if "offsets" in one]
+
+
 def test_the_branches_are_the_halves_of_the_output():
     model = aot_network("deaott")
     names = ("self.visual.1", "self.id.1", "self.output.1")

@@ -63,6 +63,36 @@ def test_a_queue_forgets_the_oldest_frame_but_no_reference():
         assert torch.equal(found, expected)
 
 
+def test_the_numbers_of_remembered_frames_are_handed_out_in_the_order_of_the_keys():
+    model, frames = aot_network("deaott"), textured_frames(8, 33, 65)
+    propagator = model.propagator(mem_every=2, queue=3)
+    state = propagator.begin(frames[0], stripes(1))
+    keys = {0: state.passes[0].short[0].key}
+    for number, frame in enumerate(frames[1:], 1):
+        prediction = propagator.predict(state, frame, watch=["long.weights.1"])
+        (watched,) = prediction.watched
+        remembered = state.passes[0].long[0].key
+        tokens = watched.size[0] * watched.size[1]
+        assert watched.named["long.weights.1"].shape == (tokens, remembered.shape[1])
+        assert len(watched.held) == remembered.shape[1] // tokens
+        for one, key in zip(watched.held, remembered.split(tokens, 1), strict=True):
+            assert torch.equal(key, keys[one])
+        if number == 5:  # a late reference, which stands before other frames
+            state = propagator.add(state, frame, stripes(2))
+        else:
+            state = propagator.commit(state, prediction)
+        keys[number] = state.passes[0].short[0].key
+    assert watched.held == (0, 5, 4)
+
+
+def test_every_pass_names_its_objects():
+    model, frames = aot_network("aott", objects=2), textured_frames(2, 33, 65)
+    propagator = model.propagator()
+    state = propagator.begin(frames[0], stripes(5))
+    watched = propagator.predict(state, frames[1], watch=["self.output.1"]).watched
+    assert [one.slots for one in watched] == [range(1, 3), range(3, 5), range(5, 6)]
+
+
 def test_late_references_stay_too_and_stand_before_other_frames():
     model, frames = aot_network("deaott"), textured_frames(6, 33, 65)
     propagator = model.propagator(mem_every=1, queue=2)

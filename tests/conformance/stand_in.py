@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from vosmodels.model import VideoModel
 from vosmodels.registry import Entry
-from vosmodels.types import Clip, Prediction, StepOutput
+from vosmodels.types import Clip, Prediction, StepOutput, Watched
 
 NAME = "stand_in"
 SLOTS = 4  # objects that its embedding of identities knows
@@ -162,15 +162,19 @@ class StandInPropagator:
         empty = StandInState(torch.zeros(1, 0, *ids.shape), 0, (ids.shape[0], ids.shape[1]))
         return self.add(empty, frame, ids)
 
-    def predict(self, state: StandInState, frame: Tensor) -> Prediction:
+    def predict(
+        self, state: StandInState, frame: Tensor, *, watch: Collection[str] = ()
+    ) -> Prediction:
         h, w = state.size
         if frame.shape != (3, h, w):
             raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
         pad = (0, (1 - w) % SIDE, 0, (1 - h) % SIDE)
-        logits = self.model.logits(
-            functional.pad(frame, pad)[None], functional.pad(state.masks.to(frame), pad)
-        )
-        return Prediction(logits.softmax(1)[0, :, :h, :w], None)
+        padded = functional.pad(frame, pad)[None]
+        logits, parts = self.model.step(padded, functional.pad(state.masks.to(frame), pad))
+        named = {name: parts[name][0] for name in watch}
+        size = (-(-padded.shape[2] // SIDE), -(-padded.shape[3] // SIDE))
+        watched = Watched(named, size, range(1, state.objects + 1), ())
+        return Prediction(logits.softmax(1)[0, :, :h, :w], None, [watched] if watch else ())
 
     def commit(
         self, state: StandInState, prediction: Prediction, mask: Tensor | None = None

@@ -76,13 +76,38 @@ def test_what_is_asked_for_is_returned_and_nothing_else(name):
         assert value.requires_grad
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_propagator_hands_out_what_a_clip_returns(name):
+    model = registry.build(name, seed=0).eval()
+    clip = clip_for(name)
+    asked = attentions(model.watchable)
+    with torch.inference_mode():
+        expected = model.roll(clip, given_masks=True, watch=asked).named
+        propagator = model.propagator()
+        state = propagator.begin(clip.frames[0, 0], clip.masks[0, 0])
+        for frame in range(1, clip.frames.shape[1]):
+            plain = propagator.predict(state, clip.frames[0, frame])
+            prediction = propagator.predict(state, clip.frames[0, frame], watch=asked)
+            (watched,) = prediction.watched
+            assert not plain.watched
+            assert torch.equal(plain.probabilities, prediction.probabilities)
+            assert set(watched.named) == set(asked)
+            assert watched.slots == range(1, 3)
+            assert watched.size[0] * watched.size[1] == watched.named["self.output.1"].shape[0]
+            for one in asked:
+                # A clip draws places in the bank of identities in training alone.
+                found, wanted = watched.named[one], expected[one][0, frame - 1]
+                torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+            state = propagator.commit(state, prediction, clip.masks[0, frame])
+
+
 @pytest.mark.parametrize("name", watching())
 def test_layers_are_counted_from_one_without_a_gap(name):
     names = registry.entry(name).watchable(registry.config(name))
     for place in {other.rpartition(".")[0] for other in attentions(names)}:
         attention, part = place.split(".")
         assert attention in ("long", "self")
-        assert part in ("visual", "id", "output", "weights")
+        assert part in ("visual", "id", "output", "weights", "offsets")
         layers = sum(other.rpartition(".")[0] == place for other in names)
         assert [resolve(f"{place}.{n - layers}", names) for n in range(layers)] == [
             f"{place}.{n + 1}" for n in range(layers)

@@ -28,12 +28,14 @@ class Attended:
     """Values gathered by an attention.
 
     projected (B, HW, C'): the module's result; values (B, HW, C): before gate and projection;
-    weights (B, M HW, keys): of the softmax, None where they were not asked for.
+    weights (B, M HW, keys): of the softmax, None where they were not asked for; offsets
+    (B, S, 2, H, W): of the keys and values in tokens, None where attention is not deformable.
     """
 
     projected: Tensor
     values: Tensor
     weights: Tensor | None
+    offsets: Tensor | None = None
 
 
 def to_map(tokens: Tensor, size: Size) -> Tensor:
@@ -152,10 +154,11 @@ class MultiheadLongTerm(nn.Module):
 
         source (B, HW, C): X, of which offsets are computed.
         """
+        offsets = None
         if self.offsets is not None:
             offsets = self.offsets(source if self.offsets.projection else query, size)
             key, value = moved(key, offsets, size), moved(value, offsets, size)
-        return _multihead(query, key, value, self.heads, self.projection, want_weights)
+        return _multihead(query, key, value, self.heads, self.projection, want_weights, offsets)
 
 
 class MultiheadSelf(nn.Module):
@@ -173,21 +176,28 @@ class MultiheadSelf(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, size: Size, *, want_weights: bool) -> Attended:
         """Attend among the tokens x (B, HW, C); positions (1, HW, C)."""
         placed, source = x + positions, x
-        query, seen = self.linear_Q(placed), placed
+        query, seen, offsets = self.linear_Q(placed), placed, None
         if self.offsets is not None:
             offsets = self.offsets(placed if self.offsets.projection else query, size)
             seen, source = moved(placed, offsets, size), moved(x, offsets, size)
         key, value = self.linear_K(seen), self.linear_V(source)
-        return _multihead(query, key, value, self.heads, self.projection, want_weights)
+        return _multihead(query, key, value, self.heads, self.projection, want_weights, offsets)
 
 
 def _multihead(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, projection: nn.Linear, want: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    projection: nn.Linear,
+    want: bool,
+    offsets: Tensor | None,
 ) -> Attended:
     parts = (to_heads(x, heads) for x in (query, key, value))
     gathered, weights = attend(*parts, want_weights=want)
     values = from_heads(gathered)
-    return Attended(projection(values), values, None if weights is None else weights.flatten(1, 2))
+    rows = None if weights is None else weights.flatten(1, 2)
+    return Attended(projection(values), values, rows, offsets)
 
 
 class MultiheadShortTerm(nn.Module):
@@ -262,6 +272,7 @@ class GatedLongTerm(Gated):
 
         gate (B, HW, C); source (B, HW, C_x): X, of which offsets are computed.
         """
+        offsets = None
         if self.offsets is not None:
             offsets = self.offsets(source if self.offsets.projection else query, size)
             key, value = moved(key, offsets, size), moved(value, offsets, size, parts=2)
@@ -269,9 +280,8 @@ class GatedLongTerm(Gated):
             query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), want_weights=want_weights
         )
         values = gathered.squeeze(1)
-        return Attended(
-            self.finish(values, gate, size), values, None if weights is None else weights.squeeze(1)
-        )
+        rows = None if weights is None else weights.squeeze(1)
+        return Attended(self.finish(values, gate, size), values, rows, offsets)
 
 
 class GatedShortTerm(Gated):
@@ -320,6 +330,7 @@ class GatedSelf(Gated):
         both = torch.cat([visual, identity], 2)
         query = key = self.linear_QK(both)
         gate = functional.silu(torch.cat([self.linear_U1(visual), self.linear_U2(identity)], 2))
+        offsets = None
         if self.offsets is not None:
             offsets = self.offsets(both if self.offsets.projection else query, size)
             both = moved(both, offsets, size)
@@ -330,6 +341,5 @@ class GatedSelf(Gated):
             query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), want_weights=want_weights
         )
         values = gathered.squeeze(1)
-        return Attended(
-            self.finish(values, gate, size), values, None if weights is None else weights.squeeze(1)
-        )
+        rows = None if weights is None else weights.squeeze(1)
+        return Attended(self.finish(values, gate, size), values, rows, offsets)

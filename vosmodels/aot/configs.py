@@ -105,6 +105,8 @@ def watchable(config: AOTConfig | DeAOTConfig) -> tuple[str, ...]:
     parts = ["output", "weights"]
     if isinstance(config, DeAOTConfig):
         parts += ["visual", "id"]
+    if config.deformable:
+        parts.append("offsets")
     names = [
         f"{attention}.{part}.{layer}"
         for layer in range(1, config.layers + 1)

@@ -100,6 +100,8 @@ class Watch:
     def note(self, attention: str, layer: int, attended: Attended, *, branches: bool) -> None:
         """Keep what is asked for of an attention; branches: values are of two streams."""
         parts: dict[str, Tensor | None] = {"output": attended.values, "weights": attended.weights}
+        if attended.offsets is not None:  # (B, HW, 2 S): x, y of each group
+            parts["offsets"] = to_tokens(attended.offsets.flatten(1, 2))
         if branches:
             parts["visual"], parts["id"] = attended.values.chunk(2, 2)
         for part, tensor in parts.items():

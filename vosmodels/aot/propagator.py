@@ -7,7 +7,7 @@ segmented by several passes, whose probabilities are merged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -18,8 +18,8 @@ from torch.nn import functional
 from vosmodels.aot.configs import AOTConfig, DeAOTConfig
 from vosmodels.aot.decoder import resized
 from vosmodels.aot.encoder import Encoded
-from vosmodels.aot.propagation import LayerMemory, Propagated, Unfused
-from vosmodels.types import Prediction
+from vosmodels.aot.propagation import LayerMemory, Propagated, Unfused, Watch
+from vosmodels.types import Prediction, Watched
 
 STRIDE = 16
 LEAST = 1e-5  # probability to which those of several passes are clamped
@@ -50,6 +50,7 @@ class IdentityNetwork(Protocol):
         short: Sequence[LayerMemory] | None = None,
         *,
         embedding: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> Propagated:
         """Segment a frame from its memories, or with `embedding` as a reference from itself."""
         ...
@@ -64,7 +65,8 @@ class Pass:
     """The memory of up to as many objects as the identity bank has.
 
     long: per layer, reference frames first; short: per layer, the latest frame; objects: how many;
-    references: reference frames in `long`; age: frames since the latest write to `long`.
+    references: reference frames in `long`; age: frames since the latest write to `long`; held:
+    numbers of the frames in `long`.
     """
 
     long: tuple[LayerMemory, ...]
@@ -72,14 +74,19 @@ class Pass:
     objects: int
     references: int
     age: int
+    held: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class AOTState:
-    """The state of a video: its passes in the order of objects, and its size (H, W)."""
+    """The state of a video: its passes in the order of objects, and its size (H, W).
+
+    frames: how many it has had, which is the number of the next.
+    """
 
     passes: tuple[Pass, ...]
     size: tuple[int, int]
+    frames: int = 0
 
     @property
     def objects(self) -> int:
@@ -144,10 +151,17 @@ class AOTPropagator:
         """
         return self.add(AOTState((), (frame.shape[1], frame.shape[2])), frame, ids)
 
-    def predict(self, state: AOTState, frame: Tensor) -> Prediction:
-        """Predict the probabilities (K+1, H, W) of `frame` (3, H, W) in [0, 1]."""
+    def predict(self, state: AOTState, frame: Tensor, *, watch: Collection[str] = ()) -> Prediction:
+        """Predict the probabilities (K+1, H, W) of `frame` (3, H, W) in [0, 1].
+
+        watch: names of attentions' intermediates, returned in `Prediction.watched`.
+        """
         encoded = self.model.encode(self._resized_frame(state, frame))
-        results = [self.model.propagate(encoded, part.long, part.short) for part in state.passes]
+        watches = [Watch(watch) for _ in state.passes]
+        results = [
+            self.model.propagate(encoded, part.long, part.short, watch=seen)
+            for part, seen in zip(state.passes, watches, strict=True)
+        ]
         logits = merged(
             [
                 resized(result.logits[:, : 1 + part.objects].float(), state.size)
@@ -155,7 +169,16 @@ class AOTPropagator:
             ]
         )
         features = FrameResult(tuple(result.frames for result in results), logits)
-        return Prediction(logits.softmax(1)[0], features)
+        watched = [
+            Watched(
+                {name: tensor[0] for name, tensor in seen.tensors.items()},
+                encoded.size,
+                range(1 + index * self.bank, 1 + index * self.bank + part.objects),
+                part.held,
+            )
+            for index, (part, seen) in enumerate(zip(state.passes, watches, strict=True))
+        ]
+        return Prediction(logits.softmax(1)[0], features, watched if watch else ())
 
     def commit(
         self, state: AOTState, prediction: Prediction, mask: Tensor | None = None
@@ -172,10 +195,10 @@ class AOTPropagator:
             )
         ids = self._resized_ids(mask if mask.ndim == 2 else mask.argmax(0))
         passes = [
-            self._followed(part, frames, self._embedding(ids, index))
+            self._followed(part, frames, self._embedding(ids, index), state.frames)
             for index, (part, frames) in enumerate(zip(state.passes, coded.frames, strict=True))
         ]
-        return replace(state, passes=tuple(passes))
+        return replace(state, passes=tuple(passes), frames=state.frames + 1)
 
     def add(self, state: AOTState, frame: Tensor, ids: Tensor) -> AOTState:
         """Make `frame` a reference frame of the objects of `ids` (H, W), new ones included.
@@ -195,40 +218,49 @@ class AOTPropagator:
             part = state.passes[index] if index < len(state.passes) else None
             if part is not None and part.objects == count and objects > state.objects:
                 result = self.model.propagate(encoded, part.long, part.short)
-                passes.append(self._followed(part, result.frames, embedding))
+                passes.append(self._followed(part, result.frames, embedding, state.frames))
                 continue
             result = self.model.propagate(encoded, embedding=embedding)
             own = self.model.remember(result.frames, embedding)
-            passes.append(self._referenced(part, own, count))
-        return replace(state, passes=tuple(passes))
+            passes.append(self._referenced(part, own, count, state.frames))
+        return replace(state, passes=tuple(passes), frames=state.frames + 1)
 
-    def _referenced(self, part: Pass | None, own: tuple[LayerMemory, ...], objects: int) -> Pass:
+    def _referenced(
+        self, part: Pass | None, own: tuple[LayerMemory, ...], objects: int, number: int
+    ) -> Pass:
         """Return a pass with a further reference frame, or a new pass that begins with it."""
         if part is None:
-            return Pass(own, own, objects, references=1, age=0)
+            return Pass(own, own, objects, references=1, age=0, held=(number,))
         tokens = own[0].key.shape[1]
         pinned = part.references * tokens
         pairs = zip(part.long, own, strict=True)
         long = [old.first(pinned).then(new).then(old.after(pinned)) for old, new in pairs]
-        return self._bounded(Pass(tuple(long), own, objects, part.references + 1, age=0), tokens)
+        held = (*part.held[: part.references], number, *part.held[part.references :])
+        grown = Pass(tuple(long), own, objects, part.references + 1, age=0, held=held)
+        return self._bounded(grown, tokens)
 
-    def _followed(self, part: Pass, frames: list[Unfused], embedding: Tensor) -> Pass:
+    def _followed(self, part: Pass, frames: list[Unfused], embedding: Tensor, number: int) -> Pass:
         """Return a pass whose latest frame is another, which may also stay for long."""
         short = self.model.remember(frames, embedding)
         age = part.age + 1
         if self.mem_every is None or age < self.mem_every:
             return replace(part, short=short, age=age)
         long = tuple(old.then(new) for old, new in zip(part.long, short, strict=True))
-        return self._bounded(replace(part, long=long, short=short, age=0), short[0].key.shape[1])
+        grown = replace(part, long=long, short=short, age=0, held=(*part.held, number))
+        return self._bounded(grown, short[0].key.shape[1])
 
     def _bounded(self, part: Pass, tokens: int) -> Pass:
         """Forget the oldest frames beyond the queue, but no reference frame."""
-        held = part.long[0].key.shape[1] // tokens
-        if self.queue is None or held <= max(self.queue, part.references):
+        count = len(part.held)
+        if self.queue is None or count <= max(self.queue, part.references):
             return part
-        pinned = part.references * tokens
-        start = (held - max(self.queue - part.references, 0)) * tokens
-        return replace(part, long=tuple(m.first(pinned).then(m.after(start)) for m in part.long))
+        start = count - max(self.queue - part.references, 0)
+        pinned, latest = part.references * tokens, start * tokens
+        return replace(
+            part,
+            long=tuple(m.first(pinned).then(m.after(latest)) for m in part.long),
+            held=part.held[: part.references] + part.held[start:],
+        )
 
     def _embedding(self, ids: Tensor, index: int) -> Tensor:
         """Embed the identities of pass `index` in ids (1, H', W')."""

@@ -1,7 +1,7 @@
 """Resolve the names of a model's intermediates, whose layers may be counted from the end.
 
-A name is ATTENTION.PART.LAYER, such as `self.id.1`: attention long or self; part visual, id, output
-or weights; layers count from 1, or from the end, where -1 is the last.
+A name is ATTENTION.PART.LAYER, such as `self.id.1`: attention long or self; part visual, id,
+output, weights or offsets; layers count from 1, or from the end, where -1 is the last.
 """
 
 from __future__ import annotations
