@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,12 @@ from vosmodels.support.seeding import generator
 from vosmodels.types import Clip
 
 DATA = Path(__file__).parent / "conformance" / "files"
+# Every model for a suite that each must pass. The largest run in the slow suite: they are made of
+# the parts of the others.
+EVERY_MODEL = [
+    pytest.param(name, marks=pytest.mark.slow) if name.startswith("r50_") else name
+    for name in registry.REGISTRY
+]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -25,6 +25,8 @@ RESNET_CHANNELS = {"resnet18": (64, 128, 256), "resnet50": (256, 512, 1024)}
 MOBILENET_CHANNELS = (24, 32, 96)
 MOBILENET_TAPS = (3, 6, 13)  # outputs of torchvision's `features` at strides 4, 8 and 16
 RGB = 3
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _AS_SAVED = "give weights as torchvision saves them"
 
 

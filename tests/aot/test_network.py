@@ -281,3 +281,12 @@ def test_a_frozen_bank_learns_from_given_masks_alone(given_masks: bool):
     for parameter in (*model.patch_wise_id_bank.parameters(), model.encoder_projector.weight):
         learns = parameter.grad is not None
         assert learns == (given_masks or parameter is model.encoder_projector.weight)
+
+
+@pytest.mark.parametrize("name", ["aott", "deaott_deformable"])
+def test_every_trained_parameter_gets_a_gradient_but_the_mask_token(name: str):
+    model = aot_network(name).train()
+    model(clip(frames=2)).logits.sum().backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == (["LSTT.mask_token"] if name == "aott" else [])
+    assert bool(without) == model.skips_parameters

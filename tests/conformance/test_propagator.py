@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.conformance import stand_in
-from tests.model_tools import textured_frames
+from tests.model_tools import EVERY_MODEL, textured_frames
 from vosmodels import registry
 from vosmodels.types import Propagator
 
@@ -18,7 +18,7 @@ SIZES = [(24, 40), (33, 17), (16, 16)]
 STUDENTS = [name for name in registry.REGISTRY if name.startswith("mobilevos_")]
 
 
-@pytest.fixture(scope="module", params=[*registry.REGISTRY, stand_in.NAME])
+@pytest.fixture(scope="module", params=[*EVERY_MODEL, stand_in.NAME])
 def propagator(request: pytest.FixtureRequest) -> Iterator[Propagator]:
     # random, uncalibrated weights: what is promised here holds for any
     with pytest.MonkeyPatch.context() as patch:

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.model_tools import any_filled, textured_frames
-from vosmodels import registry
+from tests.model_tools import EVERY_MODEL, any_filled, textured_frames
 from vosmodels.inference.fold import NORMS, for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
@@ -44,7 +43,7 @@ def _answers(model: VideoModel, **options: Any) -> torch.Tensor:
     return torch.stack(answers)
 
 
-@pytest.mark.parametrize("name", registry.REGISTRY)
+@pytest.mark.parametrize("name", EVERY_MODEL)
 def test_the_folded_network_answers_as_the_trained_one(name: str):
     model = _any(name)
     torch.testing.assert_close(_answers(for_inference(model)), _answers(model), atol=1e-4, rtol=0)

@@ -26,11 +26,10 @@ from vosmodels.aot.propagation import (
     Watch,
 )
 from vosmodels.aot.propagator import AOTPropagator
+from vosmodels.backbones import IMAGENET_MEAN, IMAGENET_STD
 from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.types import IGNORED, REFERENCE_LOGITS, Clip, StepOutput
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDE = 16
 PATCH = 17  # kernel of the identity bank
 ABSENT = -1e10  # logit of an identity that no object has

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from vosmodels.backbones import KeyEncoder, ValueEncoder
+from vosmodels.backbones import IMAGENET_MEAN, IMAGENET_STD, KeyEncoder, ValueEncoder
 from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
@@ -22,8 +22,6 @@ from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot
 from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, SpaceTimePropagator
 from vosmodels.types import IGNORED, Clip, Features, StepOutput
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 MASK_STEMS = ("value_encoder.conv1.weight", "value_encoder.features.0.0.weight")
 TOP_K = 20  # memory entries read per query at inference, as in STCN's public code
 
