@@ -282,9 +282,13 @@ def _soup(
 
 def _protocol(config: SweepConfig) -> str:
     """Describe the splits and the protocol of a table's scores."""
+    chosen = ScoringProtocol.for_select(config.data)
     report = ScoringProtocol.for_report(config.data)
-    select = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
-    return f"{select}; report {report.describe()}" if report else select
+    select = f"{chosen.data.root} {chosen.describe()}"
+    if report is None:
+        return select
+    other = "" if chosen.data.root == report.data.root else f"{report.data.root} "
+    return f"{select}; report {other}{report.describe()}"
 
 
 def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:

@@ -91,6 +91,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         config = pool.config
         values = {"data.root": args.data, "data.select": args.split}
         values = {key: value for key, value in values.items() if value is not None}
+        if args.data is not None:
+            values["data.select_root"] = None
         if values:
             config = changed(config, values, "command line")
             pool = replace(pool, scored=config.data == pool.config.data)
@@ -124,7 +126,8 @@ def _print(
     out = screen(columns=100)
     if soup.existing:
         out.print("this pool has a soup already; --again searches anew")
-    scored_on = f"{config.data.root} {ScoringProtocol.for_select(config.data).describe()}"
+    protocol = ScoringProtocol.for_select(config.data)
+    scored_on = f"{protocol.data.root} {protocol.describe()}"
     out.print(f"{config.name}, sweep {pool.sweep}: J&F on {scored_on}")
     rows = [
         [

@@ -26,7 +26,8 @@ class ScoringProtocol:
     @classmethod
     def for_select(cls, data: DataConfig) -> ScoringProtocol:
         """Return the protocol by which checkpoints, trials and soups are chosen."""
-        return cls(data, data.select, height=data.select_height, stride=data.select_stride)
+        own = data.of_select
+        return cls(own, data.select, height=data.select_height, stride=data.select_stride)
 
     @classmethod
     def for_report(cls, data: DataConfig) -> ScoringProtocol | None:

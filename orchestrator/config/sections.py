@@ -60,7 +60,9 @@ PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height
 # Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
     f"data.{key}"
-    for key in ("root", "layout", "year", "leave_out", "composites", *SCENES, *PROTOCOL)
+    for key in ("root", "select_root", "layout", "year", "leave_out", "composites")
+    + SCENES
+    + PROTOCOL
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
@@ -76,13 +78,14 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out", "labels", "composites", *SCENES})
+    added = frozenset({"leave_out", "labels", "composites", "select_root", *SCENES})
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
     train: Place | Videos = "train"
     # teacher, none: of a video of `train` only the masks that give its objects are read
     labels: Labels = "truth"
+    select_root: Place | None = None  # folder of `select`; null: root
     select: Place = "val"
     report: Place | None = None
     static: Images | None = None
@@ -118,6 +121,8 @@ class DataConfig(Section):
     @classmethod
     def _split_is_generated(cls, value: Any, info: ValidationInfo) -> Any:
         drawn = cls.draws(info.data.get("root"), info.data.get("layout"))
+        if info.field_name == "select" and (root := info.data.get("select_root")):
+            drawn = cls.draws(root, "auto")
         if drawn and isinstance(value, str) and value not in GENERATED_SPLITS:
             raise errors.broken_rule(
                 "is no split of generated clips, which has train, val and test", prefix="{value} "
@@ -127,7 +132,8 @@ class DataConfig(Section):
     @field_validator("report")
     @classmethod
     def _report_chooses_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
-        for key in ("select", "train"):
+        other = info.data.get("select_root") not in (None, info.data.get("root"))
+        for key in ("train",) if other else ("select", "train"):
             chosen_by = map(split_file.absolute, cls._splits(info.data, key))
             if value is not None and split_file.absolute(value) in chosen_by:
                 raise errors.broken_rule(
@@ -157,6 +163,14 @@ class DataConfig(Section):
         if isinstance(sources, str):
             return (self.labels,)
         return tuple(source.labels or self.labels for source in sources)
+
+    @property
+    def of_select(self) -> DataConfig:
+        """The section as it describes `select`, which may lie in a folder of its own."""
+        if self.select_root is None:
+            return self
+        own = {"root": self.select_root, "layout": "auto", "year": "auto", "select_root": None}
+        return self.model_copy(update=own)
 
     @property
     def generated(self) -> bool:

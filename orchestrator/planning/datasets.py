@@ -204,8 +204,9 @@ def check_left_out(config: RunConfig) -> None:
 def check_names(data: DataConfig, sources: Sequence[VideosConfig | ImagesConfig] = ()) -> None:
     """Raise InputError for names in data.leave_out that neither its root nor a source has."""
     folders: list[DavisDataset | YouTubeVosDataset | StaticImages] = []
-    if not data.generated:
-        folders.append(_folder(_own(data, data.select), data.leave_out))
+    for own in (data, data.of_select):
+        if not own.generated:
+            folders.append(_folder(_own(own, own.select), own.leave_out))
     for source in sources:
         if isinstance(source, VideosConfig):
             folders.append(_folder(source, data.leave_out))

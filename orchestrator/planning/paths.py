@@ -27,8 +27,12 @@ def located(config: Config) -> Config:
     }
     data = config.data
     root = data.root if data.generated else _absolute(data.root)
+    select_root = None if data.select_root is None else data.of_select.root
+    if select_root is not None and not data.of_select.generated:
+        select_root = _absolute(select_root)
     here = {
         "root": root,
+        "select_root": select_root,
         "static": _placed(data.static),
         **{key: _placed(getattr(data, key)) for key in ("train", "select", "report")},
     }

@@ -106,11 +106,12 @@ def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
     make = ScoringProtocol.for_select if kind == "select" else ScoringProtocol.for_report
     protocol = make(data)
     assert protocol is not None  # the report split has a name here
+    root = protocol.data.root
     scaled = [] if protocol.height is None else [protocol.height, protocol.stride]
     rows = [protocol.rows] if protocol.rows else []
     return Dataset(
-        f"{Path(data.root).name or data.root}-{split_file.label(protocol.split)}",
-        digest([data.root, protocol.split, [*scaled, *rows]]),
+        f"{Path(root).name or root}-{split_file.label(protocol.split)}",
+        digest([root, protocol.split, [*scaled, *rows]]),
     )
 
 

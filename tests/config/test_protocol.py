@@ -1,6 +1,7 @@
 """Test the scoring protocol that a configuration describes."""
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import PROTOCOL, DataConfig
@@ -16,6 +17,36 @@ def conditions(data):
 
 def test_select_is_scaled_and_strided_and_a_report_is_whole():
     assert conditions(DATA) == [("val", 240, 2, None), ("test", None, 1, None)]
+
+
+def test_select_may_lie_in_a_folder_of_its_own():
+    data = DATA.model_copy(update={"year": 2016, "select_root": "/chosen/on"})
+    select, report = ScoringProtocol.for_select(data), ScoringProtocol.for_report(data)
+    assert report is not None
+    read = [(p.data.root, p.data.layout, p.data.year) for p in (select, report)]
+    assert read == [("/chosen/on", "auto", "auto"), ("/videos", "davis", 2016)]
+    drawn = DataConfig(root="/videos", select_root="generated")
+    assert ScoringProtocol.for_select(drawn).data.generated
+    assert not drawn.generated
+
+
+@pytest.mark.parametrize(
+    ("places", "refused"),
+    [
+        ({"root": "/v", "select_root": "generated", "select": "mine"}, "is no split of gen"),
+        ({"root": "generated", "select_root": "/v", "select": "mine"}, None),
+        ({"root": "/v", "select": "mine", "report": "mine"}, "is also data.select"),
+        ({"root": "/v", "select_root": "/v", "select": "mine", "report": "mine"}, "is also data.select"),
+        ({"root": "/v", "select_root": "/w", "select": "mine", "report": "mine"}, None),
+        ({"root": "/v", "select_root": "/w", "train": "mine", "report": "mine"}, "is also data.train"),
+    ],
+)
+def test_a_split_is_judged_by_the_folder_that_it_is_of(places, refused):
+    if refused is None:
+        assert DataConfig(**places).select == "mine"
+        return
+    with pytest.raises(ValidationError, match=refused):
+        DataConfig(**places)
 
 
 def test_without_a_report_split_there_is_no_report_protocol():
