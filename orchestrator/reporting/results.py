@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitScores
+from orchestrator.reporting.strata import by_objects
 from vosmodels.support import provenance
 from vosmodels.support.grid import Grid, screen
 
@@ -104,6 +105,8 @@ class Results:
         out = screen(columns=120)
         out.print(f"sweep {self.sweep} of {self.name}, {self.date}, commit {self.commit}")
         out.print(self.grid().terminal())
+        if strata := self._by_objects():
+            out.print(strata.terminal())
 
     def cost(self) -> str:
         """Name the run's minutes, its peak memory if measured, and its placement."""
@@ -130,7 +133,15 @@ class Results:
             f"`{self.command}` · seed {seed} · commit {self.commit} · {self.machine} · "
             f"{self.placement} · {minutes} · {self.date}"
         )
-        return "\n\n".join([f"**{self.name}**: {self.protocol}", grid.markdown(), address])
+        strata = self._by_objects()
+        tables = [each.markdown() for each in (grid, strata) if each]
+        return "\n\n".join([f"**{self.name}**: {self.protocol}", *tables, address])
+
+    def _by_objects(self) -> Grid | None:
+        """Lay out J&F on the last split that rows are scored on, by number of objects."""
+        split = self._splits()[-1]
+        rows = {row.name: [row.scores[split]] for row in ordered(self.rows) if split in row.scores}
+        return by_objects(rows, split)
 
     def _splits(self) -> tuple[Split, ...]:
         """Name the splits that have columns: select always, report where any row has it."""

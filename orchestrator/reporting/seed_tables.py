@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from orchestrator.reporting.results import shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
-from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split
+from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split, SplitScores
+from orchestrator.reporting.strata import by_objects
 from vosmodels.evaluation.bootstrap import LEVEL
 from vosmodels.evaluation.boundary_errors import DISTANCES
 from vosmodels.support.grid import Grid, screen
@@ -22,16 +23,16 @@ ADDED_NOTE = " Added: share of false positives; the other wrong pixels are misse
 
 
 def show(table: SeedTable) -> None:
-    """Print the scores and, where they were counted, the boundary errors."""
+    """Print the scores, those by number of objects, and the boundary errors that were counted."""
     out = screen(columns=210)
     rows = table.rows()
-    for grid in (_scores(table, rows), _errors(rows)):
+    for grid in (_scores(table, rows), _by_objects(table, rows), _errors(rows)):
         if grid:
             out.print(grid.terminal())
 
 
 def markdown(table: SeedTable, picture: str | None = None) -> str:
-    """Return both tables, every difference by video, and the provenance of each run.
+    """Return all tables, every difference by video, and the provenance of each run.
 
     picture: path of the figure, relative to the README.
     """
@@ -39,8 +40,9 @@ def markdown(table: SeedTable, picture: str | None = None) -> str:
     scores = _scores(table, rows)
     notes = [note.replace("FAILED", "**FAILED**") for note in scores.notes]
     parts = [replace(scores, notes=notes).markdown()]
-    if errors := _errors(rows):
-        parts.append(errors.markdown())
+    for grid in (_by_objects(table, rows), _errors(rows)):
+        if grid:
+            parts.append(grid.markdown())
     if picture:
         parts.append(f"![{table.name}]({picture})")
     if videos := _differences_by_video(rows):
@@ -110,6 +112,16 @@ def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
     if seeds < MIN_SEEDS:
         text += f" {seeds} of {MIN_SEEDS} seeds: what another seed would change is not known."
     return [*notes, text]
+
+
+def _by_objects(table: SeedTable, rows: Sequence[SeedRow]) -> Grid | None:
+    """Lay out J&F on the split of the differences, by the number of objects in a video."""
+    scores: dict[str, list[SplitScores]] = {row.mean.name: [] for row in rows}
+    for run in table.runs.values():
+        for row in run.rows:
+            if table.split in row.scores:
+                scores[row.name].append(row.scores[table.split])
+    return by_objects(scores, table.split)
 
 
 def _errors(rows: Sequence[SeedRow]) -> Grid | None:
