@@ -59,10 +59,11 @@ SCENES = ("scene_objects", "scene_scale")
 PROTOCOL = ("select", "select_height", "select_stride", "report", "report_height")
 # Trials of a sweep are compared by one score in one experiment, so they share these keys.
 NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"} | {
-    f"data.{key}"
-    for key in ("root", "select_root", "layout", "year", "leave_out", "composites")
-    + SCENES
-    + PROTOCOL
+    *(
+        f"data.{key}"
+        for key in ("root", "select_root", "layout", "year", "leave_out", "composites")
+    ),
+    *(f"data.{key}" for key in (*SCENES, *PROTOCOL)),
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint

@@ -36,9 +36,15 @@ def test_select_may_lie_in_a_folder_of_its_own():
         ({"root": "/v", "select_root": "generated", "select": "mine"}, "is no split of gen"),
         ({"root": "generated", "select_root": "/v", "select": "mine"}, None),
         ({"root": "/v", "select": "mine", "report": "mine"}, "is also data.select"),
-        ({"root": "/v", "select_root": "/v", "select": "mine", "report": "mine"}, "is also data.select"),
+        (
+            {"root": "/v", "select_root": "/v", "select": "mine", "report": "mine"},
+            "is also data.select",
+        ),
         ({"root": "/v", "select_root": "/w", "select": "mine", "report": "mine"}, None),
-        ({"root": "/v", "select_root": "/w", "train": "mine", "report": "mine"}, "is also data.train"),
+        (
+            {"root": "/v", "select_root": "/w", "train": "mine", "report": "mine"},
+            "is also data.train",
+        ),
     ],
 )
 def test_a_split_is_judged_by_the_folder_that_it_is_of(places, refused):
