@@ -143,15 +143,16 @@ class _Planner:
     threads: int
 
     def plan(self, points: list[Trial]) -> Plan:
-        needed = any(self._needs_teacher(point.config) for point in points)
-        teacher = self._teacher() if needed and self.written.teacher.weights is None else None
+        without = [point.config for point in points if point.config.teacher.weights is None]
+        trained = self._teacher() if any(map(self._needs_teacher, without)) else None
         stems: dict[str, Job] = {}
         members = []
         for point in points:
+            teacher = trained if point.config.teacher.weights is None else None
             stem = self._stem(point.config, teacher)
             stems.setdefault(stem.key, stem)
             members.append(self._trial(point, stem, teacher))
-        return Plan(self.sweep, teacher, tuple(stems.values()), tuple(members))
+        return Plan(self.sweep, trained, tuple(stems.values()), tuple(members))
 
     def _needs_teacher(self, point: RunConfig) -> bool:
         """True where a trial or its stem has a term or a label of the teacher's network."""

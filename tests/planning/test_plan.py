@@ -122,6 +122,24 @@ def test_without_distillation_there_is_no_teacher():
     assert set(plain.trials[0].needs) == {"stem"}
 
 
+def test_a_point_with_weights_of_its_own_is_not_taught_by_the_teacher_that_is_trained(tmp_path):
+    """Only the bytes of a weights file go into keys here; nothing loads it."""
+    path = tmp_path / "seen.safetensors"
+    path.write_bytes(b"some weights")
+    points = {"trained here": {}, "given": {"teacher.weights": str(path)}}
+    both = plan(sweep={"points": points})
+    assert both.teacher is not None
+    assert [set(trial.needs) for trial in both.trials] == [{"stem", "teacher"}, {"stem"}]
+    given = both.trials[1].key
+    path.write_bytes(b"other weights")
+    again = plan(sweep={"points": points})
+    assert again.trials[0].key == both.trials[0].key
+    assert again.trials[1].key != given
+    alone = plan(sweep={"points": {"given": points["given"]}})
+    assert alone.teacher is None
+    assert keys(alone.trials) == [again.trials[1].key]
+
+
 def test_teacher_and_stem_share_batch_crop_and_rate_and_trials_have_their_own():
     made = plan(
         stem={"steps": 9, "batch_size": 2, "crop": 48, "lr": 3e-3},

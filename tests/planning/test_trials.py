@@ -13,6 +13,7 @@ from orchestrator.config.sections import LossConfig, SweepSection
 from orchestrator.planning.trials import idle_keys, trials
 from vosmodels import registry
 
+SCORED = ("select", "report")
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
 
@@ -29,7 +30,7 @@ def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
     whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
     counts = {path.stem: len(trials(load(path))) for path in whole}
     promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
-    promised |= {"table5": 3, "table6": 10, "figure5": 4}
+    promised |= {"table5": 3, "table6": 10, "figure5": 4, "few_labels": 9, "adapt": 1}
     assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
     assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
@@ -44,6 +45,38 @@ def test_every_shipped_overlay_fits_what_it_is_for(overlay, below):
     laid = load(path, [str(SWEEPS / "overlays" / f"{overlay}.yaml")])
     assert [t.name for t in trials(laid)] == [t.name for t in trials(load(path))]
     assert laid.stages != load(path).stages
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16])
+def test_few_labels_splits_the_videos_into_labelled_and_further_ones(count):
+    overlays = [str(SWEEPS / "overlays" / f"few{count}.yaml")] if count != 4 else []
+    rows = {t.name: t.config.data for t in trials(load(SWEEPS / "few_labels.yaml", overlays))}
+
+    def videos(row: str, labels: str) -> list[str]:
+        sources, kinds = rows[row].train, rows[row].labels_of(rows[row].train)
+        assert isinstance(sources, tuple)
+        files = [
+            SWEEPS.parent / s.split for s, k in zip(sources, kinds, strict=True) if k == labels
+        ]
+        return sorted(name for file in files for name in file.read_text().split())
+
+    every = videos("all labelled", "truth")
+    assert len(every) == 20
+    labelled = videos("labelled only", "truth")
+    assert len(labelled) == count
+    for row, further in (("pseudo labels", "teacher"), ("soft logits", "none")):
+        assert videos(row, "truth") == labelled
+        assert sorted(labelled + videos(row, further)) == every
+    scored = [(SWEEPS / "splits" / f"davis16-{name}.txt").read_text().split() for name in SCORED]
+    assert not set(every) & {name for names in scored for name in names}
+
+
+def test_rows_of_a_teacher_of_all_stand_beside_those_of_the_honest_one():
+    plain = trials(load(SWEEPS / "few_labels.yaml"))
+    seen = trials(load(SWEEPS / "few_labels.yaml", [str(SWEEPS / "overlays" / "few-seen.yaml")]))
+    assert [t.name for t in seen[: len(plain)]] == [t.name for t in plain]
+    files = [t.config.teacher.weights for t in seen]
+    assert files == ["TEACHER4.safetensors"] * 9 + ["TEACHER20.safetensors"] * 2
 
 
 def test_trials_are_the_product_in_order_with_short_names():
