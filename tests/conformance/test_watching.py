@@ -1,5 +1,7 @@
 """Test the intermediates that models return on request, for every model of the registry."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -83,7 +85,7 @@ def test_a_propagator_hands_out_what_a_clip_returns(name):
     asked = attentions(model.watchable)
     with torch.inference_mode():
         expected = model.roll(clip, given_masks=True, watch=asked).named
-        propagator = model.propagator()
+        propagator: Any = model.propagator()
         state = propagator.begin(clip.frames[0, 0], clip.masks[0, 0])
         for frame in range(1, clip.frames.shape[1]):
             plain = propagator.predict(state, clip.frames[0, frame])
