@@ -15,6 +15,7 @@ COMMANDS = (
     *CONFIGURED,
     "orchestrator.evaluate",
     "orchestrator.segment",
+    "orchestrator.attention",
     "orchestrator.fetch",
     "orchestrator.report",
     "soups.greedy",
@@ -140,6 +141,19 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         ),
         "missing video (exit 1)": "--checkpoint other.json --video x.mp4 --mask other.json",
         "missing mask (exit 1)": "--checkpoint other.json --video other.json --mask x.png",
+    },
+    "orchestrator.attention": {
+        "no folder": "--checkpoint x --video x.mp4 --mask x.png",
+        "unknown flag": "--checkpoint x --video x --mask x --out a --nosuch",
+        "query no place": "--checkpoint x --video x --mask x --out a --query 3",
+        "unknown attention": "--checkpoint x --video x --mask x --out a --attention short",
+        "the first frame": "--checkpoint x --video other.json --mask other.json --out a --frame 0",
+        "missing checkpoint (exit 1)": (
+            "--checkpoint x.safetensors --video other.json --mask other.json --out a"
+        ),
+        "missing video (exit 1)": (
+            "--checkpoint other.json --video x.mp4 --mask other.json --out a"
+        ),
     },
     "orchestrator.fetch": {
         "no file named": "nonsense",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator import evaluate, fetch, report, segment, sweep, train
+from orchestrator import attention, evaluate, fetch, report, segment, sweep, train
 from orchestrator.reporting import readme as readme_results
 from soups import greedy
 from tests.stores import WARNING, empty_store
@@ -512,7 +512,8 @@ def test_results_of_something_else_do_not_reach_the_readme(refused, tmp_path):
 
 
 def test_help_of_every_command_ends_with_an_example(capsys):
-    for main in (sweep.main, train.main, evaluate.main, segment.main, fetch.main, report.main):
+    commands = (sweep, train, evaluate, segment, attention, fetch, report)
+    for main in (command.main for command in commands):
         assert main(["--help"]) == 0
         text = capsys.readouterr().out
         assert "example:\n  python -m orchestrator." in text

@@ -31,7 +31,7 @@ def made(row: dict[int, float], *, offset: tuple[float, float] | None = None) ->
     y, x = np.divmod(np.arange(POSITIONS), 5)
     places = np.stack([x, y], 1).astype(np.float32)[None]
     if offset is not None:
-        places = np.concatenate([places, places + np.float32(offset)])
+        places = np.concatenate([places, places + np.array(offset, dtype=np.float32)])
     return Look(
         kind="self",
         layer=1,
@@ -48,7 +48,7 @@ def made(row: dict[int, float], *, offset: tuple[float, float] | None = None) ->
 
 
 def colours(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return (picture == colour).all(-1)
+    return np.asarray((picture == colour).all(-1))
 
 
 def test_what_has_more_than_half_of_the_most_keeps_its_colours():

@@ -117,7 +117,7 @@ class Look:
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """Return the pixel (x, y) of the frame at which a position, or between them, lies."""
         (h, w), (rows, columns) = self.ids.shape, self.size
-        return x * (w - 1) / max(columns - 1, 1), y * (h - 1) / max(rows - 1, 1)
+        return float(x * (w - 1) / max(columns - 1, 1)), float(y * (h - 1) / max(rows - 1, 1))
 
     def top_keys(self, query: tuple[int, int], count: int = TOP_KEYS) -> list[tuple[int, float]]:
         """Return the keys of `seen_frame` among the `count` that a query (x, y) weighs most.
