@@ -22,6 +22,7 @@ from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
+from vosmodels.evaluation.attention_maps import attentions_of
 from vosmodels.evaluation.scores import Scores
 from vosmodels.support.digests import check_sha256
 
@@ -196,6 +197,12 @@ def _search(
             ancestor=info.ancestor,
         )
     )
+    if attentions_of(
+        registry.entry(student.name).watchable(registry.config(student.name, **student.options))
+    ):
+        drawn = select.scorer.attention(student_of(student, soup.weights), job.key, info.step)
+        if drawn is not None:
+            job.write(drawn)
     job.write(Done(seconds=time.monotonic() - began))
 
 

@@ -126,6 +126,7 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
     if not resumed and (job.role == "stem" or job.steps == 0):
         recorder.checkpoint(model, 0)  # the untrained student: a baseline row of the table
     _go_through_stages(job, state, workers, teacher, teach, recorder)
+    recorder.attention(cast(VideoModel, state.model), state.done)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         record.write(events.Done(seconds=time.monotonic() - started, peak_mib=peak_mib))
@@ -226,6 +227,13 @@ class CheckpointRecorder:
         if self.record and self.scorer:
             scores = self.scorer.score(model)
             self.record.write(events.Evaluated(step=step, scores=summary(scores)))
+
+    def attention(self, model: VideoModel, step: int) -> None:
+        """Draw and record where the attentions of a trained model look, if it has any."""
+        if self.record and self.scorer:
+            drawn = self.scorer.attention(model, self.job.key, step)
+            if drawn is not None:
+                self.record.write(drawn)
 
     def checkpoint(self, model: VideoModel, step: int) -> None:
         """Score the model, write its checkpoint and picture, and record both.

@@ -16,9 +16,11 @@ from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.planning.protocol import protocol_key, scored_videos
+from orchestrator.tracking.events import Attention
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
+from vosmodels.evaluation.attention_video import draw_attention
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.overlay import OverlayStrip
 from vosmodels.evaluation.runner import FirstFrameCopy, OnMask, OnScored, evaluate
@@ -77,6 +79,19 @@ class Scorer:
         """Return an empty strip of the first video, whose `add` is an `on_mask` of `score`."""
         protocol = self.protocol
         return OverlayStrip(self.videos[0], height=protocol.height, stride=protocol.stride)
+
+    def attention(self, model: VideoModel, key: str, step: int) -> Attention | None:
+        """Draw where a model's attentions look in the middle of the first video.
+
+        key: of the job whose pictures it joins. Returns the line for the job's ledger, None for a
+        model without attention.
+        """
+        path = self.storage.pictures(key) / f"attention-{step:07d}.png"
+        protocol = self.protocol
+        video = self.videos[0]
+        if not draw_attention(model, video, path, height=protocol.height, stride=protocol.stride):
+            return None
+        return Attention(step=step, path=path.relative_to(self.storage.root).as_posix())
 
     def save(self, sha256: str, scores: Scores) -> None:
         """Save scores of a checkpoint where `checkpoint` and `known` look for them."""

@@ -139,6 +139,13 @@ class Picture(Event):
 
 
 @dataclass(frozen=True)
+class Attention(Picture):
+    """A picture of where the attentions of a trained model look."""
+
+    kind = "attention"
+
+
+@dataclass(frozen=True)
 class Souped(Event):
     """A soup: the pool, the ingredients taken, and every decision in order."""
 
@@ -173,6 +180,6 @@ KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (
         *(Started, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
-        *(Checkpoint, Picture, Souped, Failed, Done),
+        *(Checkpoint, Picture, Attention, Souped, Failed, Done),
     )
 }

@@ -6,7 +6,7 @@ masks/DIGEST.npz      a teacher's masks of a training video, made once; DIGEST.j
 scores/DIGEST.json    a checkpoint's scores on a split, computed once
 resume/KEY/STEP.*     states to continue from, deleted when the job is done
 logs/KEY.log          the log of a job, with tracebacks
-pictures/KEY/         predicted masks as PNG
+pictures/KEY/         predicted masks and attention as PNG
 sweeps/ID.json        the resolved configuration of a sweep, with its thread count
 tune/, train/         files of Ray about its trials and workers, never read
 mlflow.db, artifacts/ the default MLflow store: a copy of the ledger

@@ -192,14 +192,14 @@ def test_the_weights_of_a_long_memory_belong_to_the_frames_they_name(name: str):
 
 def test_a_network_without_attention_is_refused_with_what_to_give():
     model = any_filled("mobilevos_mobilenetv2_noaspp")
-    assert attentions_of(model) == ()
+    assert attentions_of(model.watchable) == ()
     with pytest.raises(InputError, match=r"has no self attention .*there is none: give .* AOT"):
         look(model, [(FRAME, ids()), (FRAME, None)], kinds=("self",))
 
 
 def test_a_stand_in_has_self_attention_alone_and_aot_both():
-    assert attentions_of(StandIn(StandInConfig())) == ("self",)
-    assert attentions_of(registry.outline("aott")) == ("self", "long")
+    assert attentions_of(StandIn(StandInConfig()).watchable) == ("self",)
+    assert attentions_of(registry.outline("aott").watchable) == ("self", "long")
 
 
 def test_a_layer_that_is_not_there_is_refused():

@@ -16,7 +16,7 @@ from orchestrator.execution import job as jobs
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
-from orchestrator.tracking.events import Failed, Gradients, Picture, Speed
+from orchestrator.tracking.events import Attention, Failed, Gradients, Picture, Speed
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.state import TrainingState
@@ -29,16 +29,17 @@ from vosmodels.errors import InputError
 from vosmodels.inference import VideoSegmenter, for_inference
 
 
-def plan_on(root, **train):
+def plan_on(root, student="mobilevos_mobilenetv2_noaspp", teacher="stcn_mobilenetv2", **train):
+    crop = 32 + registry.entry(student).side
     config = SweepConfig.model_validate(
         {
             "name": "tiny",
             "data": {"root": str(root), "select_height": 48, "select_stride": 2},
-            "student": {"name": "mobilevos_mobilenetv2_noaspp"},
-            "teacher": {"steps": 1},
-            "stem": {"steps": 1, "batch_size": 2, "crop": 32, "lr": 1e-3},
+            "student": {"name": student},
+            "teacher": {"name": teacher, "steps": 1},
+            "stem": {"steps": 1, "batch_size": 2, "crop": crop, "lr": 1e-3},
             "train": {"steps": 4, "checkpoint_every": 2, "batch_size": 2, "clip_length": 3}
-            | {"crop": 32, "lr": 1e-3}
+            | {"crop": crop, "lr": 1e-3}
             | train,
             "sweep": {"parameters": {"loss.omega": [0.0, 1.0]}},
         }
@@ -111,6 +112,7 @@ def test_every_job_ends_done_with_its_checkpoints_on_disk(ran):
             assert not [key for key in tensors if key.startswith(("embedding", "trainee"))]
         for picture in log.of(Picture):
             assert (storage.root / picture.path).stat().st_size > 100
+        assert not log.of(Attention)  # these networks have none
         assert not storage.resume(job.key).exists()
 
 
@@ -141,6 +143,35 @@ def test_trials_start_from_the_same_stem_and_part_ways(ran):
     assert last[0] != last[1]
     for trial in plan.trials:
         assert {made.ancestor for made in record(storage, trial).checkpoints()} == {ancestor}
+
+
+def test_a_job_ends_with_one_picture_of_where_its_attention_looks(tmp_path, monkeypatch):
+    plan = plan_on(write_davis(tmp_path / "davis", 2017), student="deaott", teacher="deaott")
+    (job,) = plan.stems
+    storage = Storage(tmp_path / "results")
+    recorder, drawn = jobs.CheckpointRecorder, []
+    attention = recorder.attention
+
+    def power_cut(self, model, step):
+        attention(self, model, step)
+        drawn.append(step)
+        if len(drawn) == 1:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(recorder, "attention", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        jobs.run(job, storage)
+    jobs.run(job, storage)
+    assert drawn == [1, 1]
+    log = record(storage, job)
+    assert log.state == "done"
+    (shown,) = log.of(Attention)
+    assert shown.path == f"pictures/{job.key}/attention-0000001.png"
+    with Image.open(storage.root / shown.path) as image:
+        width, height = image.size
+    # Two attentions of four panels each, at the size of the frames.
+    assert (width, height) == (4 * 64 + 3 * 4, 2 * (48 + 18) + 4)
+    assert [one.step for one in log.of(Picture) if not isinstance(one, Attention)] == [0, 1]
 
 
 def test_a_checkpoints_picture_is_drawn_from_the_masks_that_were_scored(tmp_path, monkeypatch):

@@ -12,19 +12,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.config import SweepConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
+from orchestrator.config.models import StudentConfig, TeacherConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig
+from orchestrator.config.sections import DataConfig, TrainConfig
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
-from orchestrator.tracking.events import Checkpoint, Done, Souped
+from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups import greedy, recipe
-from soups.sources import from_experiment, from_ledger
+from soups.search import Ingredient
+from soups.sources import Pool, from_experiment, from_ledger
+from tests.conftest import write_davis
+from tests.model_tools import any_filled
 from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
@@ -117,6 +121,30 @@ def test_a_soup_is_a_checkpoint_with_its_scores_ancestor_and_the_averaged_weight
     kept = select.known(made.sha256)
     assert kept is not None
     assert kept.jf == pytest.approx(0.9)
+
+
+def test_a_soup_of_a_network_with_attention_shows_where_it_looks(tmp_path: Path):
+    config = RunConfig(
+        name="omega",
+        storage=str(tmp_path / "storage"),
+        data=DataConfig(root=str(write_davis(tmp_path / "davis", 2016)), select_height=48),
+        student=StudentConfig(name="deaott"),
+        train=TrainConfig(crop=129),
+        teacher=TeacherConfig(name="deaott"),
+    )
+    storage = Storage(tmp_path / "storage")
+    weights = any_filled("deaott").state_dict()
+    score = Scores((SequenceScore("ant", {1: ObjectScore((0.5,), (0.5,))}),))
+    pool = Pool(
+        (Ingredient("one", "a" * 64, 0.5, lambda: weights, step=20, ancestor="stem"),),
+        sweep="s",
+        config=config,
+        scored=True,
+    )
+    made = recipe.make_soup(pool, config, storage=storage, score=lambda weights: score)
+    (picture,) = Ledger(storage.root).job(made.key).of(Attention)
+    assert picture.path == f"pictures/{made.key}/attention-0000020.png"
+    assert (storage.root / picture.path).stat().st_size > 1000
 
 
 def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):

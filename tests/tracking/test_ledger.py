@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.tracking.events import (
     KINDS,
+    Attention,
     Checkpoint,
     Done,
     Evaluated,
@@ -45,6 +46,7 @@ EVENTS: list[Event] = [
     Evaluated(10, {"jf": 0.4}, {"ant": {"j": 0.1}}, "report"),
     Checkpoint(20, "ab", "checkpoints/ab.safetensors", {"jf": 0.4}, {"ant": {"j": 0.4}}, "stem"),
     Picture(20, "pictures/k/20.png"),
+    Attention(20, "pictures/k/attention-20.png"),
     Souped("pool", ["a"], [{"name": "a", "accepted": True}], {"jf": 0.5}),
     Failed("ValueError: no", "logs/k.log"),
     Done(3.5, 200.0, {"jf": 0.5}, {"note": "x"}),

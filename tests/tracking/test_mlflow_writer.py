@@ -11,6 +11,7 @@ import pytest
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import resolve
 from orchestrator.tracking.events import (
+    Attention,
     Checkpoint,
     Done,
     Evaluated,
@@ -276,13 +277,16 @@ def test_pictures_and_report_scores_are_shown(tracker: Tracker, ledger: Ledger):
     picture = ledger.storage / "pictures" / "0000010.png"
     picture.parent.mkdir()
     picture.write_bytes(b"png")
+    picture.with_name("attention-0000010.png").write_bytes(b"png")
     with job.claim():
         job.write(Picture(10, "pictures/0000010.png"))
+        job.write(Attention(10, "pictures/attention-0000010.png"))
         job.write(Evaluated(10, {"jf": 0.25, "fps": 30.0}, split="report"))
     for _ in range(2):
         tracker.project(job)
     run = contents(tracker)["omega=0.0"]
-    assert run["artifacts"] == ["images", "images/0000010.png"]
+    pictures = ["images/0000010.png", "images/attention-0000010.png"]
+    assert run["artifacts"] == ["images", *pictures]
     assert run["history"]["report/jf"] == [(10, 0.25)]
     assert run["history"]["speed/fps"] == [(10, 30.0)]
     assert run["status"] == "FINISHED"

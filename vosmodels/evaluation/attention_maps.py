@@ -15,7 +15,7 @@ Positions are those of the features at stride 16; corners are aligned with those
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
@@ -136,10 +136,13 @@ class Look:
         ]
 
 
-def attentions_of(model: VideoModel) -> tuple[AttentionKind, ...]:
-    """Return the kinds of attention whose weights a model can show; none for other networks."""
+def attentions_of(watchable: Collection[str]) -> tuple[AttentionKind, ...]:
+    """Return the kinds of attention whose weights a model can show; none for other networks.
+
+    watchable: names of the model's intermediates.
+    """
     return tuple(
-        kind for kind in KINDS if any(n.startswith(f"{kind}.weights.") for n in model.watchable)
+        kind for kind in KINDS if any(name.startswith(f"{kind}.weights.") for name in watchable)
     )
 
 
@@ -192,7 +195,7 @@ def _names(
     model: VideoModel, kinds: Sequence[AttentionKind], layer: int
 ) -> dict[AttentionKind, tuple[str, str | None]]:
     """Return the names of weights and offsets by kind; of no offsets where there are none."""
-    there = attentions_of(model)
+    there = attentions_of(model.watchable)
     if missing := [kind for kind in kinds if kind not in there]:
         raise InputError(
             f"{model.name} has no {' and no '.join(missing)} attention whose weights it shows; "

@@ -57,7 +57,7 @@ def show_attention(
     if asked.query and not (0 <= asked.query[0] <= w - 1 and 0 <= asked.query[1] <= h - 1):
         x, y = asked.query
         raise UsageError(f"--query {x:g},{y:g}: outside the video, which is {w}x{h}")
-    kinds = attentions_of(model) or KINDS if asked.kinds is None else asked.kinds
+    kinds = attentions_of(model.watchable) or KINDS if asked.kinds is None else asked.kinds
     looks = look(
         model, _steps(task, rows, asked.frame), kinds=kinds, layer=asked.layer, obj=asked.obj
     )
@@ -93,7 +93,7 @@ def draw_attention(
     height, stride: as in `runner.evaluate`. A model without attention, or a video of one visited
     frame, has no picture.
     """
-    kinds, visited = attentions_of(model), visited_frames(video, stride)
+    kinds, visited = attentions_of(model.watchable), visited_frames(video, stride)
     if not kinds or len(visited) < 2:
         return False
     shown = visited[: max(2, 1 + len(visited) // 2)]
