@@ -30,7 +30,7 @@ def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
     whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
     counts = {path.stem: len(trials(load(path))) for path in whole}
     promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
-    promised |= {"table5": 3, "table6": 10, "figure5": 4, "few_labels": 9, "adapt": 1}
+    promised |= {"table5": 3, "table6": 10, "figure5": 4, "few_labels": 3, "adapt": 1}
     assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
     assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
@@ -49,7 +49,8 @@ def test_every_shipped_overlay_fits_what_it_is_for(overlay, below):
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
 def test_few_labels_splits_the_videos_into_labelled_and_further_ones(count):
-    overlays = [str(SWEEPS / "overlays" / f"few{count}.yaml")] if count != 4 else []
+    overlays = [f"few{count}", "few-terms"] if count != 4 else ["few-terms"]
+    overlays = [str(SWEEPS / "overlays" / f"{name}.yaml") for name in overlays]
     rows = {t.name: t.config.data for t in trials(load(SWEEPS / "few_labels.yaml", overlays))}
 
     def videos(row: str, labels: str) -> list[str]:
@@ -71,12 +72,13 @@ def test_few_labels_splits_the_videos_into_labelled_and_further_ones(count):
     assert not set(every) & {name for names in scored for name in names}
 
 
-def test_rows_of_a_teacher_of_all_stand_beside_those_of_the_honest_one():
+def test_overlays_of_few_labels_add_rows_and_change_none():
     plain = trials(load(SWEEPS / "few_labels.yaml"))
-    seen = trials(load(SWEEPS / "few_labels.yaml", [str(SWEEPS / "overlays" / "few-seen.yaml")]))
-    assert [t.name for t in seen[: len(plain)]] == [t.name for t in plain]
-    files = [t.config.teacher.weights for t in seen]
-    assert files == ["TEACHER4.safetensors"] * 9 + ["TEACHER20.safetensors"] * 2
+    for overlay, rows in (("few-seen", 1), ("few-terms", 4), ("few-thresholds", 2)):
+        wide = trials(load(SWEEPS / "few_labels.yaml", [str(SWEEPS / f"overlays/{overlay}.yaml")]))
+        assert [(t.name, t.config) for t in wide[:3]] == [(t.name, t.config) for t in plain]
+        assert len(wide) == 3 + rows
+        assert len({t.config.model_dump_json() for t in wide}) == 3 + rows
 
 
 def test_trials_are_the_product_in_order_with_short_names():
