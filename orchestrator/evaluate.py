@@ -76,6 +76,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         origin = source.origin
     from orchestrator.reporting.score_table import show_scores
     from vosmodels.evaluation.scores import ON_THE_SERVER, PartialScores
+    from vosmodels.evaluation.strata import as_dict
 
     try:
         if args.masks:
@@ -100,7 +101,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if not args.json:
         show_scores(scores, origin)
     note = {} if scores.sequences else {"note": ON_THE_SERVER}
-    return {**scores.as_dict(), "source": origin, **note}
+    return {**scores.as_dict(), "strata": as_dict(scores), "source": origin, **note}
 
 
 def _check(args: argparse.Namespace) -> None:

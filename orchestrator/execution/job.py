@@ -34,6 +34,7 @@ from vosmodels.backbones import load_backbone
 from vosmodels.calibration import calibrate
 from vosmodels.data.clips import batch
 from vosmodels.errors import InputError
+from vosmodels.evaluation import strata
 from vosmodels.inference.fold import for_inference
 from vosmodels.model import VideoModel
 from vosmodels.support.memory import keep_freed_memory
@@ -226,7 +227,8 @@ class CheckpointRecorder:
         """Record scores without writing a checkpoint."""
         if self.record and self.scorer:
             scores = self.scorer.score(model)
-            self.record.write(events.Evaluated(step=step, scores=summary(scores)))
+            values = summary(scores) | strata.metrics(scores)
+            self.record.write(events.Evaluated(step=step, scores=values))
 
     def attention(self, model: VideoModel, step: int) -> None:
         """Draw and record where the attentions of a trained model look, if it has any."""
@@ -260,7 +262,8 @@ class CheckpointRecorder:
             )
         )
         if scores.fps is not None:
-            self.record.write(events.Evaluated(step=step, scores={"fps": scores.fps}))
+            measured = {"fps": scores.fps} | strata.metrics(scores)
+            self.record.write(events.Evaluated(step=step, scores=measured))
         picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
         strip.save(picture)
         self.record.write(

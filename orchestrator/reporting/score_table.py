@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
+from vosmodels.evaluation.strata import strata
 from vosmodels.support.grid import Grid, screen
 
 
@@ -26,7 +27,10 @@ def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> No
 
 
 def _grid(scores: Scores, *, means: bool) -> Grid:
-    """Lay out every object, then with `means` those over all, seen and unseen objects."""
+    """Lay out every object, then with `means` those over all, seen and unseen objects, and strata.
+
+    A stratum has its number of objects in place of an object's id.
+    """
     rows = [
         [video.name, str(number), *_three(score.j, score.f)]
         for video in scores.sequences
@@ -38,6 +42,8 @@ def _grid(scores: Scores, *, means: bool) -> Grid:
         for kind in ("seen", "unseen"):
             rows.append([kind, "", *_three(four[f"j_{kind}"], four[f"f_{kind}"])])
         rows.append(["G, mean of the four", "", "", "", f"{four['g']:.3f}"])
+    if means:
+        rows += [[part.name, str(part.objects), *_three(part.j, part.f)] for part in strata(scores)]
     return Grid(["video", "object", "J", "F", "J&F"], rows)
 
 

@@ -25,6 +25,7 @@ from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint
+from vosmodels.evaluation import strata
 from vosmodels.model import VideoModel
 
 
@@ -165,8 +166,9 @@ class SweepTable:
         known = [e for e in record.of(Evaluated) if e.split == "report" and e.step == event.step]
         if not known:
             scores = scorer.checkpoint(event.sha256, self._loader(event.sha256, job))
+            values = summary(scores) | strata.metrics(scores)
             with record.claim():
-                record.write(Evaluated(step=event.step, scores=summary(scores), split="report"))
+                record.write(Evaluated(step=event.step, scores=values, split="report"))
 
     def _loader(self, sha256: str, job: Job) -> Callable[[], VideoModel]:
         def load() -> VideoModel:

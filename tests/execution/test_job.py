@@ -16,7 +16,7 @@ from orchestrator.execution import job as jobs
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
-from orchestrator.tracking.events import Attention, Failed, Gradients, Picture, Speed
+from orchestrator.tracking.events import Attention, Evaluated, Failed, Gradients, Picture, Speed
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.state import TrainingState
@@ -26,6 +26,7 @@ from tests.model_tools import fill_from_names
 from vosmodels import checkpoint, registry
 from vosmodels.data.overlay import overlay
 from vosmodels.errors import InputError
+from vosmodels.evaluation import strata
 from vosmodels.inference import VideoSegmenter, for_inference
 
 
@@ -143,6 +144,27 @@ def test_trials_start_from_the_same_stem_and_part_ways(ran):
     assert last[0] != last[1]
     for trial in plan.trials:
         assert {made.ancestor for made in record(storage, trial).checkpoints()} == {ancestor}
+
+
+def test_a_checkpoints_strata_are_recorded_beside_its_scores(tmp_path, monkeypatch):
+    monkeypatch.setattr(strata, "RULES", {"object 2": lambda video: [2], "none": lambda video: []})
+    plan = plan_on(write_davis(tmp_path / "davis", 2017))
+    (job,) = plan.stems
+    storage = Storage(tmp_path / "results")
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0).eval()
+    fill_from_names(model)
+    scorer = Scorer(storage, ScoringProtocol.for_select(job.config.data))
+    with record(storage, job).claim() as claimed:
+        recorder = jobs.CheckpointRecorder(job, storage, None, claimed, scorer)
+        recorder.checkpoint(model, 7)
+        recorder.evaluate(model, 8)
+    (made,) = record(storage, job).checkpoints()
+    known = scorer.known(made.sha256)
+    assert known is not None
+    second = known.sequences[0].objects[2]
+    for event in record(storage, job).of(Evaluated):
+        assert event.scores["jf_object_2"] == (second.j + second.f) / 2
+        assert "jf_none" not in event.scores
 
 
 def test_a_job_ends_with_one_picture_of_where_its_attention_looks(tmp_path, monkeypatch):

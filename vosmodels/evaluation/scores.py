@@ -20,10 +20,14 @@ ON_THE_SERVER = (
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """J and F of one object, one value for each scored frame."""
+    """J and F of one object, one value for each scored frame.
+
+    areas: of its true mask in px, in the same frames; empty in files older than this count.
+    """
 
     j_frames: tuple[float, ...]
     f_frames: tuple[float, ...]
+    areas: tuple[int, ...] = ()
 
     @property
     def j(self) -> float:
@@ -137,6 +141,7 @@ class Scores:
                             "F": vars(score.f_statistics),
                             "J_frames": list(score.j_frames),
                             "F_frames": list(score.f_frames),
+                            **({"areas": list(score.areas)} if score.areas else {}),
                         }
                         for number, score in sequence.objects.items()
                     }
@@ -181,7 +186,10 @@ def _object_score(values: Mapping[str, Any]) -> ObjectScore:
         raise ValueError(f"{len(j_frames)} values of J and {len(f_frames)} of F")
     if odd := [value for value in (*j_frames, *f_frames) if not 0 <= value <= 1]:
         raise ValueError(f"{odd[0]} is no J or F, which are 0 to 1")
-    return ObjectScore(j_frames, f_frames)
+    areas = tuple(int(area) for area in values.get("areas", ()))
+    if areas and len(areas) != len(j_frames):
+        raise ValueError(f"{len(j_frames)} values of J and {len(areas)} areas")
+    return ObjectScore(j_frames, f_frames, areas)
 
 
 class PartialScores(InputError):
@@ -210,14 +218,20 @@ class Tally:
     def __init__(self) -> None:
         self._j: dict[int, list[float]] = defaultdict(list)
         self._f: dict[int, list[float]] = defaultdict(list)
+        self._areas: dict[int, list[int]] = defaultdict(list)
 
     def add(self, truth: NDArray[Any], prediction: NDArray[Any], ids: Iterable[int]) -> None:
         """Score the objects `ids` on one frame, truth and prediction (H, W) ids."""
         for i in ids:
-            j, f = frame_scores(truth == i, prediction == i)
+            own = truth == i
+            j, f = frame_scores(own, prediction == i)
             self._j[i].append(j)
             self._f[i].append(f)
+            self._areas[i].append(int(np.count_nonzero(own)))
 
     def scores(self) -> dict[int, ObjectScore]:
         """Return the scores by object id, ascending, of the objects that a frame scored."""
-        return {i: ObjectScore(tuple(self._j[i]), tuple(self._f[i])) for i in sorted(self._j)}
+        return {
+            i: ObjectScore(tuple(self._j[i]), tuple(self._f[i]), tuple(self._areas[i]))
+            for i in sorted(self._j)
+        }
