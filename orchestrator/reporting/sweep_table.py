@@ -183,7 +183,7 @@ def _stem_name(stem: Job, step: int) -> str:
     The last one is named by the loss that it was trained with.
     """
     if step == 0:
-        return "untrained student"
+        return "student as given" if stem.model.weights else "untrained student"
     if step == stem.steps:
         if stem.loss.needs_teacher:
             return "stem: distilled"

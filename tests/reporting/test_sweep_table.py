@@ -125,3 +125,10 @@ def test_a_stems_last_row_is_named_by_the_loss_it_was_trained_with(sweep, loss, 
     stem = dataclasses.replace(sweep[0].plan.stems[0], loss=LossConfig(**loss))
     assert _stem_name(stem, stem.steps) == name
     assert _stem_name(stem, 0) == "untrained student"
+
+
+def test_a_student_that_has_weights_is_not_called_untrained(sweep):
+    stem = sweep[0].plan.stems[0]
+    student = stem.config.student.model_copy(update={"weights": "models:/m-1"})
+    config = stem.config.model_copy(update={"student": student})
+    assert _stem_name(dataclasses.replace(stem, config=config), 0) == "student as given"
