@@ -121,7 +121,7 @@ def run(
                     status = "FAILED"
                     failed.append(f"greedy soup: {error}")
             results = results_of(rows, outcome.peak_mib, outcome.placement)
-            _publish(results, plan, storage, tracker)
+            _publish(results, table, storage, tracker)
         finally:
             with waiting_for_mlflow("how the sweep ended"):
                 tracker.kill_orphans(Ledger(storage.root), config.name)
@@ -291,11 +291,13 @@ def _protocol(config: SweepConfig) -> str:
     return f"{select}; report {other}{report.describe()}"
 
 
-def _publish(results: Results, plan: Plan, storage: Storage, tracker: Tracker) -> None:
-    """Write the results to the storage folder and to the sweep's run in MLflow."""
-    write_json(storage.sweeps / f"{plan.sweep}-results.json", results.as_dict())
+def _publish(results: Results, table: SweepTable, storage: Storage, tracker: Tracker) -> None:
+    """Write results and figures to the storage folder and to the sweep's run in MLflow."""
+    write_json(storage.sweeps / f"{results.sweep}-results.json", results.as_dict())
+    figures = table.figures(results.rows, storage.sweeps)
     with waiting_for_mlflow("the table"):
-        tracker.log_results(results.name, plan.sweep, results.as_dict())
+        tracker.log_results(results.name, results.sweep, results.as_dict())
+        tracker.log_files(results.name, results.sweep, figures)
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
+from pathlib import Path
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.protocol import ScoringProtocol
@@ -21,11 +24,14 @@ from orchestrator.planning.plan import Job, Plan
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split, SplitScores
+from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses
 from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
-from vosmodels import checkpoint
+from vosmodels import checkpoint, registry
+from vosmodels.data.frames import scaled_frame, visited_frames
 from vosmodels.evaluation import strata
+from vosmodels.inference.video_need import video_need
 from vosmodels.model import VideoModel
 
 
@@ -123,6 +129,44 @@ class SweepTable:
             if scorer:
                 scorer.checkpoint(sha256, load)
         return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
+
+    def figures(self, rows: Sequence[Row], folder: Path) -> list[Path]:
+        """Draw the losses of the trials, and what the rows cost, into a folder; return the files.
+
+        rows: of this sweep, the soup's included.
+        """
+        records = ((job.name, self.ledger.job(job.key)) for job in self.plan.trials)
+        losses, costs = (folder / f"{self.plan.sweep}-{name}.png" for name in ("losses", "costs"))
+        drawn = {
+            losses: draw_losses({name: record.losses() for name, record in records}, losses),
+            costs: draw_costs(self.costs(rows), costs, where="scoring select, beside other jobs"),
+        }
+        return [path for path, there in drawn.items() if there]
+
+    def costs(self, rows: Sequence[Row]) -> list[Cost]:
+        """Return what the rows with weights and select scores cost on the videos of select."""
+        models = {entry.event.sha256: entry.job.model for entry in self._entries()}
+        videos = self.select.videos
+        objects = max(len(video.begins) for video in videos)
+        longest = max(videos, key=len)
+        h, w = scaled_frame(longest, 0, self.select.protocol.height).shape[:2]
+        frames = len(visited_frames(longest, self.select.protocol.stride))
+
+        @cache
+        def mib(name: str, options: str) -> float:
+            need = video_need(registry.outline(name, **json.loads(options)), objects)
+            return need.of(h, w, frames) / 2**20
+
+        costs = []
+        for row in rows:
+            if row.sha256 is None or "select" not in row.scores:
+                continue
+            model = models.get(row.sha256, self.plan.trials[0].model)  # a soup is of the trials
+            memory = mib(model.name, json.dumps(model.options, sort_keys=True))
+            known = self.select.known(row.sha256)
+            fps = known.fps if known else None
+            costs.append(Cost(row.name, row.role, row.scores["select"].jf, memory, fps))
+        return costs
 
     def _row(self, entry: _Entry) -> Row:
         job, event = entry.job, entry.event

@@ -105,7 +105,7 @@ class Tracker:
             self._log_metrics(run_id, numbers)
 
     def log_files(self, experiment: str, sweep: str, files: Sequence[Path]) -> None:
-        """Log files about several sweeps on a sweep's parent run, under table/."""
+        """Log files, such as figures, on a sweep's parent run, under table/."""
         for file in files:
             self._client.log_artifact(self._parent_run(experiment, sweep), str(file), "table")
 

@@ -12,13 +12,14 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.reporting.sweep_table import SweepTable, _stem_name
-from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Started
+from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Losses, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.runner import FirstFrameCopy, evaluate
+from vosmodels.inference.video_need import video_need
 
 
 def end(job, storage, step):
@@ -132,3 +133,30 @@ def test_a_student_that_has_weights_is_not_called_untrained(sweep):
     student = stem.config.student.model_copy(update={"weights": "models:/m-1"})
     config = stem.config.model_copy(update={"student": student})
     assert _stem_name(dataclasses.replace(stem, config=config), 0) == "student as given"
+
+
+def test_the_figures_of_a_sweep_show_the_rows_with_weights(sweep, tmp_path):
+    table, rows, records = sweep
+    costs = table.costs(rows)
+    assert [(cost.name, cost.role) for cost in costs] == [
+        (row.name, row.role) for row in rows if row.sha256
+    ]
+    by_role = {cost.role: cost for cost in costs}
+    for row in rows:
+        if row.sha256:
+            cost = next(cost for cost in costs if cost.name == row.name)
+            assert cost.jf == row.scores["select"].jf
+            assert cost.fps == table.select.known(row.sha256).fps
+    longest = max(table.select.videos, key=len)
+    height, width = table.config.data.select_height, round(64 * 32 / 48)
+    need = video_need(registry.outline("stcn_mobilenetv2"), 2)
+    expected = need.of(height, width, len(range(0, len(longest), 2))) / 2**20
+    assert by_role["teacher"].mib == pytest.approx(expected)
+    assert by_role["trial"].mib < by_role["teacher"].mib
+    (only,) = table.figures(rows, tmp_path)  # these jobs logged no losses
+    assert only == tmp_path / f"{table.plan.sweep}-costs.png"
+    with records["trial"].claim() as record:
+        record.write(Losses(1, {"total": 1.0}))
+    losses, _ = table.figures(rows, tmp_path)
+    assert losses.name == f"{table.plan.sweep}-losses.png"
+    assert losses.stat().st_size > 1000
