@@ -75,10 +75,19 @@ def _attempts(config: RunConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     for key, protocol in (("select", select), ("report", report)):
         if protocol is not None:
             yield f"data.{key} {protocol.split!r}", partial(check_scored_videos, protocol)
-    for section, model in (("student", config.student), ("teacher", config.teacher)):
+    for section in ("student", "teacher"):
         for key in ("weights", "backbone"):
-            if getattr(model, key) is not None:
+            for model in _models([config, *runs], section, key):
                 yield f"{section}.{key}", partial(_load, section, model, key)
+
+
+def _models(runs: Sequence[RunConfig], section: str, key: str) -> list[ModelConfig]:
+    """List a section's models that start from a file, each file and network once."""
+    models: dict[str, ModelConfig] = {}
+    for model in (getattr(run, section) for run in runs):
+        if getattr(model, key) is not None:
+            models.setdefault(canonical([model.name, model.options, getattr(model, key)]), model)
+    return list(models.values())
 
 
 def _stages(

@@ -200,6 +200,16 @@ def test_weights_that_no_model_fits_are_told_so(first_masks, tmp_path):
         check(first_masks, {"loss.tau": [0.1]}, teacher={"weights": str(path)})
 
 
+def test_weights_of_every_trial_are_looked_for(first_masks, tmp_path):
+    odd, gone = tmp_path / "odd.safetensors", tmp_path / "gone.safetensors"
+    safetensors.torch.save_file({"w": torch.ones(2)}, odd)
+    with pytest.raises(preflight.Missing) as caught:
+        check(first_masks, {"teacher.weights": [str(odd), str(gone)], "loss.tau": [0.1, 0.2]})
+    told = [line for line in caught.value.problems if line.startswith("teacher.weights: ")]
+    assert [path in line for path, line in zip([str(odd), str(gone)], told, strict=True)] == [1, 1]
+    assert caught.value.unusable == {told[0]}
+
+
 def test_weights_that_are_no_numbers_and_a_damaged_cache_are_told_together(
     first_masks, tmp_path, monkeypatch
 ):
