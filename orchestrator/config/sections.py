@@ -502,17 +502,19 @@ class RunConfig(Section):
             )
         return value
 
-    @field_validator("stem", "train", "stages")
+    @field_validator("stages")
     @classmethod
     def _crop_fits_the_models(cls, value: Any, info: ValidationInfo) -> Any:
+        """Check the crops in use: those of the stages, or without stages of stem and train."""
         loss = info.data.get("loss")
         teacher = info.data.get("teacher")
         in_step = teacher is not None and teacher.segments == "clip"
         taught = in_step or (loss and loss.needs_teacher)
         sections = ("student", "teacher") if taught else ("student",)
-        parts = {info.field_name: value}
-        if info.field_name == "stages":
-            parts = {f"stages.{place}": stage for place, stage in enumerate(value or ())}
+        written = ("stem", "train")
+        parts: dict[str, Any] = {key: info.data[key] for key in written if key in info.data}
+        if value is not None:
+            parts = {f"stages.{place}": stage for place, stage in enumerate(value)}
         for key, part in parts.items():
             models.check_crop(f"{key}.crop", part.crop, cls._models(info, *sections))
         return value

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torch.multiprocessing.spawn import spawn
 
 from orchestrator.config import ConfigError, SweepConfig
@@ -160,6 +161,20 @@ def test_a_crop_is_held_against_the_sides_a_model_takes(tmp_path):
     assert "must be a multiple of 16, or one more" in problems(tmp_path, "train.crop=466")
     told = problems(tmp_path, student, "loss.representation=0", "train.crop=465", "stem.crop=465")
     assert "stcn_mobilenetv2 takes sides of 16 k" in told  # the teacher sees the same clips
+
+
+def test_with_stages_only_their_crops_are_held_against_the_sides(tmp_path):
+    stages = [
+        {"name": "video", "steps": 1, "crop": 465},
+        {"name": "video", "steps": 1, "crop": 129},
+    ]
+    said: dict[str, Any] = {"name": "s", "sweep": {"points": {"a": {}}}}
+    said |= {"student": {"name": stand_in.NAME}}
+    said |= {"loss": {"logit": 0.0, "representation": 0.0}, "stages": stages}
+    assert SweepConfig.model_validate(said).train.crop == 128  # which no job has
+    stages[0]["crop"] = 464
+    with pytest.raises(ValidationError, match=r"crop 464: .* takes sides of 16 k \+ 1"):
+        SweepConfig.model_validate(said)
 
 
 def test_the_correlation_loss_is_refused_for_a_model_without_feature_maps(tmp_path):

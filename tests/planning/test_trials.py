@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.config import RunConfig, SweepConfig, load
 from orchestrator.config.sections import LossConfig, SweepSection
+from orchestrator.planning.plan import plan_sweep
 from orchestrator.planning.trials import idle_keys, trials
 from vosmodels import registry
 
@@ -26,11 +27,48 @@ def swept(
     return SweepConfig(name="s", sweep=section)
 
 
+ATTENTION_ROWS = {  # rows of the sweeps on distilled attention
+    "deformable": ["vanilla", "deformable", "KL", "logits only"],
+    "lambda": ["lambda=0.5", "lambda=1.0", "lambda=1.5", "lambda=2.0"],
+    "attention": ["map 3", "map 2", "map 1"],
+    "attention_loss": ["CKA", "KL", "KL of weights"],
+    "kd_method": ["DIST", "PEFD", "MobileVOS", "ours"],
+    "loss_terms": ["inter", "inter + intra", "inter + intra + attention"],
+    "generality": [
+        f"{k} student=aott{m}" for k in ("conventional", "ours") for m in ("", "_deformable")
+    ],
+    "objects": ["MobileVOS", "logits only", "ours"],
+    "paper/deformable": ["distilled"],
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION_ROWS)
+def test_a_sweep_on_distilled_attention_has_its_rows_and_no_row_reads_a_later_mask(name):
+    rows = trials(load(SWEEPS / f"{name}.yaml"))
+    assert [row.name for row in rows] == ATTENTION_ROWS[name]
+    for row in rows:
+        assert row.config.loss.needs_teacher, row.name
+        assert not row.config.loss.needs_labels, row.name
+        assert row.config.train.given_masks == 0, row.name
+
+
+def test_sweeps_with_one_recipe_share_their_teacher_and_stem():
+    kin = [SWEEPS / f"{n}.yaml" for n in ("deformable", "lambda", "attention", "loss_terms")]
+    plans = [plan_sweep(load(path), "s", 1) for path in [*kin, SWEEPS / "kd_method.yaml"]]
+    assert len({plan.teacher.key for plan in plans if plan.teacher}) == 1
+    assert all(plan.teacher for plan in plans)
+    stems = [{stem.key for stem in plan.stems} for plan in plans]
+    assert len(set.intersection(*stems)) == 1
+    assert len(set.union(*stems)) == 2  # deformable.yaml has a vanilla student too
+
+
 def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
     whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
-    counts = {path.stem: len(trials(load(path))) for path in whole}
+    names = {path: path.relative_to(SWEEPS).with_suffix("").as_posix() for path in whole}
+    counts = {name: len(trials(load(path))) for path, name in names.items()}
     promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
     promised |= {"table5": 3, "table6": 10, "figure5": 4, "few_labels": 3, "adapt": 1}
+    promised |= {name: len(rows) for name, rows in ATTENTION_ROWS.items()}
     assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
     assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
@@ -38,7 +76,12 @@ def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
 
 @pytest.mark.parametrize(
     ("overlay", "below"),
-    [("davis", "table5"), ("davis", "table6"), ("davis", "figure5"), ("h200", "davis16")],
+    [
+        ("davis", "table5"),
+        ("davis", "table6"),
+        ("davis", "figure5"),
+        ("h200", "davis16"),
+    ],
 )
 def test_every_shipped_overlay_fits_what_it_is_for(overlay, below):
     path = SWEEPS / f"{below}.yaml"
@@ -79,6 +122,16 @@ def test_overlays_of_few_labels_add_rows_and_change_none():
         assert [(t.name, t.config) for t in wide[:3]] == [(t.name, t.config) for t in plain]
         assert len(wide) == 3 + rows
         assert len({t.config.model_dump_json() for t in wide}) == 3 + rows
+
+
+def test_every_attention_sweep_takes_the_composites():
+    overlay = str(SWEEPS / "overlays" / "composites.yaml")
+    for name in set(ATTENTION_ROWS) - {"objects", "paper/deformable"}:
+        path = SWEEPS / f"{name}.yaml"
+        laid = load(path, [overlay])
+        assert [row.name for row in trials(laid)] == [row.name for row in trials(load(path))]
+        assert laid.data.composites == 1
+        assert laid.train.paste == 1
 
 
 def test_trials_are_the_product_in_order_with_short_names():
