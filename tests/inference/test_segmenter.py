@@ -5,8 +5,9 @@ import torch
 
 from tests.model_tools import fill_from_names, textured_frames
 from vosmodels import registry
-from vosmodels.inference.segmenter import VideoSegmenter, best
+from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
+from vosmodels.support.channels import best
 
 SIZE = (40, 56)
 

@@ -19,6 +19,7 @@ from vosmodels.aot.configs import AOTConfig, DeAOTConfig
 from vosmodels.aot.decoder import resized
 from vosmodels.aot.encoder import Encoded
 from vosmodels.aot.propagation import LayerMemory, Propagated, Unfused, Watch
+from vosmodels.support.channels import best
 from vosmodels.types import Prediction, Watched
 
 STRIDE = 16
@@ -193,7 +194,7 @@ class AOTPropagator:
                 f"mask of shape {tuple(mask.shape)}; ids are ({h}, {w}), soft masks "
                 f"({state.objects + 1}, {h}, {w})"
             )
-        ids = self._resized_ids(mask if mask.ndim == 2 else mask.argmax(0))
+        ids = self._resized_ids(mask if mask.ndim == 2 else best(mask))
         passes = [
             self._followed(part, frames, self._embedding(ids, index), state.frames)
             for index, (part, frames) in enumerate(zip(state.passes, coded.frames, strict=True))

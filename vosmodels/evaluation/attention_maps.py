@@ -28,8 +28,9 @@ from torch import Tensor
 from vosmodels.data.frames import frame_tensor
 from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
-from vosmodels.inference.segmenter import VideoSegmenter, best
+from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
+from vosmodels.support.channels import best
 from vosmodels.support.watching import resolve
 from vosmodels.types import U8, AttentionKind, Watched, WatchedPropagator
 

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from vosmodels.data.shrink import keep_objects, lost_ids
 from vosmodels.errors import InputError, UsageError
-from vosmodels.inference.segmenter import VideoSegmenter, best
+from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.support.channels import best
 from vosmodels.types import FEWEST_ROWS
 
 
