@@ -98,12 +98,16 @@ def test_sampled_places_are_drawn_for_each_group_of_a_deformable_attention_alone
 
 
 def test_a_star_points_up_and_hides_only_what_is_around_it():
-    picture = star(FRAME, (30, 16))
-    changed = (picture != FRAME).any(-1)
-    rows, columns = changed.nonzero()
-    assert 10 <= rows.min() <= 11
-    assert (columns.min() + columns.max()) / 2 == pytest.approx(30, abs=0.5)
-    assert tuple(picture[16, 30]) == STAR
+    frame = np.zeros((800, 600, 3), dtype=np.uint8)
+    picture = star(frame, (300, 400))
+    rows, columns = (picture != frame).any(-1).nonzero()
+    # Its points lie 20 px, a fortieth of the rows, from the middle, at -90, -18, 54, ... degrees.
+    assert rows.min() == pytest.approx(400 - 20, abs=1.5)
+    assert rows.max() == pytest.approx(400 + 20 * np.sin(np.radians(54)), abs=1.5)
+    reach = 20 * np.cos(np.radians(18))
+    assert columns.min() == pytest.approx(300 - reach, abs=1.5)
+    assert columns.max() == pytest.approx(300 + reach, abs=1.5)
+    assert tuple(picture[400, 300]) == STAR
 
 
 def test_a_sheet_lays_attentions_out_in_rows():
