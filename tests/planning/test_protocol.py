@@ -2,9 +2,11 @@
 
 import pytest
 
+from orchestrator.config import RunConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import DataConfig
 from orchestrator.planning import protocol as opened
+from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from vosmodels.errors import InputError
 
@@ -29,6 +31,21 @@ def test_a_key_holds_content_height_and_stride_and_rows_where_they_are_set(
 ):
     monkeypatch.setattr(opened, "fingerprint", lambda data, split: f"content of {split}")
     assert protocol_key(protocol) == [f"content of {protocol.split}", *conditions]
+
+
+def test_select_is_scored_in_a_folder_of_its_own_and_the_rest_read_from_the_root(davis_root):
+    root = str(davis_root)
+    own = DataConfig(root=root, select="val")
+    apart = DataConfig(root="generated", select_root=root, select="val", report="test")
+    select, report = ScoringProtocol.for_select(apart), ScoringProtocol.for_report(apart)
+    assert report is not None
+    names = [[v.name for v in scored_videos(p)] for p in (ScoringProtocol.for_select(own), select)]
+    assert names[0] == names[1] != [v.name for v in scored_videos(report)]
+    assert protocol_key(select) == protocol_key(ScoringProtocol.for_select(own))
+    absolute = located(RunConfig(name="apart", data=apart))
+    assert absolute.data.select_root == root
+    drawn = RunConfig(name="drawn", data=DataConfig(root=root, select_root="generated"))
+    assert located(drawn).data.select_root == "generated"
 
 
 def test_a_key_follows_the_videos_and_not_their_folder(davis_root):

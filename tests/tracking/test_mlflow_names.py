@@ -74,6 +74,11 @@ def test_a_dataset_is_known_by_root_split_and_protocol():
     assert dataset_of("select/jf", rows) == select
     assert dataset_of("report/jf", rows) != dataset_of("report/jf", CONFIG)
     assert dataset_of("train/loss_total", CONFIG) is None
+    elsewhere = {"data": {**CONFIG["data"], "select_root": "/data/DAVIS", "root": "/my/videos"}}
+    assert dataset_of("select/jf", elsewhere) == select
+    report = dataset_of("report/jf", elsewhere)
+    assert report is not None
+    assert report.name == "videos-test"
 
 
 def test_datasets_have_the_names_and_digests_of_earlier_versions():
