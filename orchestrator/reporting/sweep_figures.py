@@ -58,7 +58,8 @@ def draw_losses(curves: Mapping[str, Sequence[Losses]], path: Path) -> bool:
         for colour, (name, events) in zip(colours, curves.items(), strict=True):
             points = [(event.step, event.values[loss]) for event in events if loss in event.values]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=name)
+                steps, numbers = zip(*points, strict=True)
+                axes.plot(steps, numbers, ".-", color=colour, linewidth=1, markersize=3, label=name)
         axes.set_title(loss)
         axes.set_xlabel("step")
     lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
@@ -92,13 +93,13 @@ def draw_costs(costs: Sequence[Cost], path: Path, *, where: str) -> bool:
     axes = figure.add_subplot(1, panels, 1)
     for cost in costs:
         _point(axes, cost, cost.mib, colours[cost.name])
-    axes.set_xlabel("memory for a video, MiB, computed")
+    axes.set_xlabel("MiB for the longest video of select, computed", fontsize="small")
     axes.set_ylabel("select J&F")
     if timed:
         axes = figure.add_subplot(1, panels, 2)
         for cost, fps in timed:
             _point(axes, cost, fps, colours[cost.name])
-        axes.set_xlabel(f"frames a second, {where}")
+        axes.set_xlabel(f"frames a second, {where}", fontsize="small")
     lines = figure.axes[0].lines[:NAMED]
     title = f"and {len(costs) - NAMED} more" if len(costs) > NAMED else None
     names = [str(line.get_label()) for line in lines]
@@ -108,8 +109,12 @@ def draw_costs(costs: Sequence[Cost], path: Path, *, where: str) -> bool:
 
 
 def _point(axes: Axes, cost: Cost, x: float, colour: Any) -> None:
-    marker = MARKERS[cost.role]
-    axes.plot([x], [cost.jf], marker, color=colour, label=cost.name, alpha=0.8)
+    """Draw a row's point; that of a soup is open, as a soup may equal its best trial."""
+    hollow: dict[str, Any] = (
+        {"markerfacecolor": "none", "markersize": 10} if cost.role == "soup" else {}
+    )
+    axes.plot([x], [cost.jf], MARKERS[cost.role], color=colour, label=cost.name, **hollow)
+    axes.set_xlim(0, max(1.05 * x, axes.get_xlim()[1]))
     axes.grid(alpha=0.3)
 
 

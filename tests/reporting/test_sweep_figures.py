@@ -72,6 +72,12 @@ def test_the_same_losses_make_the_same_file_and_none_make_no_file(tmp_path):
     assert not (tmp_path / "3.png").exists()
 
 
+def test_a_single_value_can_be_seen(drawn, tmp_path):
+    draw_losses({"short": [Losses(4, {"ce": 2.0})]}, tmp_path / "one.png")
+    (line,) = drawn[0].axes[0].lines
+    assert line.get_marker() == "."
+
+
 def test_a_legend_of_many_trials_names_some_and_counts_the_rest(drawn, tmp_path):
     curves = {f"trial {n}": [Losses(1, {"ce": n})] for n in range(20)}
     draw_losses(curves, tmp_path / "many.png")
@@ -97,6 +103,10 @@ def test_scores_stand_against_memory_and_against_measured_speed(drawn, tmp_path)
     assert points[1] == {"untrained student": (9.0, 0.1), "teacher": (2.0, 0.8)}
     assert speed.get_xlabel() == "frames a second, on one core"
     assert "MiB" in memory.get_xlabel()
+    for axes, most in ((memory, 300.0), (speed, 9.0)):
+        low, high = axes.get_xlim()
+        assert low == 0
+        assert most < high < 1.2 * most
     assert path.stat().st_size < 200_000
 
 

@@ -47,6 +47,7 @@ def panels(
     largest = max((weight for _, weight in keys), default=1.0)
     own = look.kind == "self"
     means = look.places.mean(0)
+    count = min(TOP_KEYS, look.weights[0].size)
     key_points = ((*look.pixel(x, y), radius * value) for x, y, value in look.key_points)
     key_places = ((*look.pixel(*means[k]), radius * weight / largest) for k, weight in keys)
     with_keys = points(dimmed(seen), key_places, POINT)
@@ -64,7 +65,7 @@ def panels(
         ),
         "keys": captioned(
             star(with_keys, at) if own else with_keys,
-            f"{place}: {len(keys)} of the query's top {TOP_KEYS} keys",
+            f"{place}: {len(keys)} of the query's top {count} keys",
         ),
     }
     if look.deformable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,10 @@ def draw_attention(
     shown = visited[: max(2, 1 + len(visited) // 2)]
     steps = ((scaled_frame(video, n, height), given_mask(video, n, height)) for n in shown)
     rows = []
-    for one in look(model, steps, kinds=kinds):
-        query, seen = (
-            scaled_frame(video, shown[number], height) for number in (one.frame, one.seen_frame)
-        )
+    for found in look(model, steps, kinds=kinds):
+        held = tuple(shown[number] for number in found.held)
+        one = replace(found, frame=shown[found.frame], held=held)  # numbers of the video
+        query, seen = (scaled_frame(video, n, height) for n in (one.frame, one.seen_frame))
         rows.append(panels(one, query, seen))
     write_small(path, sheet(rows))
     return True
