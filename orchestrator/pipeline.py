@@ -294,10 +294,10 @@ def _protocol(config: SweepConfig) -> str:
 def _publish(results: Results, table: SweepTable, storage: Storage, tracker: Tracker) -> None:
     """Write results and figures to the storage folder and to the sweep's run in MLflow."""
     write_json(storage.sweeps / f"{results.sweep}-results.json", results.as_dict())
-    figures = table.figures(results.rows, storage.sweeps)
+    files = table.files(results.rows, storage.sweeps)
     with waiting_for_mlflow("the table"):
         tracker.log_results(results.name, results.sweep, results.as_dict())
-        tracker.log_files(results.name, results.sweep, figures)
+        tracker.log_files(results.name, results.sweep, files)
 
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:

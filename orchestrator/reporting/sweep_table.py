@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -27,12 +27,14 @@ from orchestrator.reporting.split_scores import Split, SplitScores
 from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses
 from orchestrator.tracking.events import Checkpoint, Evaluated
 from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_names import csv_table
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
 from vosmodels.data.frames import scaled_frame, visited_frames
 from vosmodels.evaluation import strata
 from vosmodels.inference.video_need import video_need
 from vosmodels.model import VideoModel
+from vosmodels.support.atomic_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,35 @@ class SweepTable:
                 scorer.checkpoint(sha256, load)
         return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
 
-    def figures(self, rows: Sequence[Row], folder: Path) -> list[Path]:
-        """Draw the losses of the trials, and what the rows cost, into a folder; return the files.
+    def files(self, rows: Sequence[Row], folder: Path) -> list[Path]:
+        """Write figures and the scores of strata of a finished sweep to a folder.
 
-        rows: of this sweep, the soup's included.
+        rows: of this sweep, the soup's included. Returns the files: losses of the trials, what the
+        rows cost, and a CSV of the strata, each where there is something to show.
         """
+        path = folder / f"{self.plan.sweep}-strata.csv"
+        lines = self.strata(rows)
+        if lines:
+            write_whole(path, csv_table(lines).encode())
+        return [*self._figures(rows, folder), *([path] if lines else [])]
+
+    def strata(self, rows: Sequence[Row]) -> list[dict[str, object]]:
+        """Return the scores of each row on each stratum of each split, as flat fields."""
+        lines = []
+        scorers: dict[Split, Scorer | None] = {"select": self.select, "report": self.report}
+        for split, scorer in scorers.items():
+            for row in rows:
+                name = FIRST_FRAME_COPY if row.name == COPY else row.sha256
+                if scorer is None or name is None or split not in row.scores:
+                    continue
+                if scores := scorer.known(name):
+                    for part in strata.strata(scores):
+                        values = asdict(part)
+                        whose = {"split": split, "row": row.name, "role": row.role}
+                        lines.append({**whose, "stratum": values.pop("name"), **values})
+        return lines
+
+    def _figures(self, rows: Sequence[Row], folder: Path) -> list[Path]:
         records = ((job.name, self.ledger.job(job.key)) for job in self.plan.trials)
         losses, costs = (folder / f"{self.plan.sweep}-{name}.png" for name in ("losses", "costs"))
         drawn = {

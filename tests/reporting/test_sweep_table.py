@@ -1,5 +1,6 @@
 """Test which rows of a finished sweep are scored, and which are not."""
 
+import csv
 import dataclasses
 
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
 from vosmodels import checkpoint, registry
+from vosmodels.evaluation import strata
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.runner import FirstFrameCopy, evaluate
 from vosmodels.inference.video_need import video_need
@@ -153,10 +155,28 @@ def test_the_figures_of_a_sweep_show_the_rows_with_weights(sweep, tmp_path):
     expected = need.of(height, width, len(range(0, len(longest), 2))) / 2**20
     assert by_role["teacher"].mib == pytest.approx(expected)
     assert by_role["trial"].mib < by_role["teacher"].mib
-    (only,) = table.figures(rows, tmp_path)  # these jobs logged no losses
+    (only,) = table.files(rows, tmp_path)  # these jobs logged no losses
     assert only == tmp_path / f"{table.plan.sweep}-costs.png"
     with records["trial"].claim() as record:
         record.write(Losses(1, {"total": 1.0}))
-    losses, _ = table.figures(rows, tmp_path)
+    losses, _ = table.files(rows, tmp_path)
     assert losses.name == f"{table.plan.sweep}-losses.png"
     assert losses.stat().st_size > 1000
+
+
+def test_a_sweep_has_a_table_of_its_strata(sweep, tmp_path, monkeypatch):
+    table, rows, _ = sweep
+    monkeypatch.setattr(strata, "RULES", {"object 2": lambda video: [2]})
+    path = table.files(rows, tmp_path)[-1]
+    assert path.name == f"{table.plan.sweep}-strata.csv"
+    lines = list(csv.DictReader(path.read_text().splitlines()))
+    assert [(line["split"], line["row"]) for line in lines] == [
+        (split, row.name) for split in ("select", "report") for row in rows if split in row.scores
+    ]
+    errors = BoundaryErrors()
+    videos = sequences(table.config.data, "test")
+    scores = evaluate(lambda: FirstFrameCopy(), videos, on_scored=errors.add)
+    (copied,) = [line for line in lines if line["split"] == "report" and "copy" in line["row"]]
+    assert copied["stratum"] == "object 2"
+    assert float(copied["j"]) == scores.sequences[0].objects[2].j
+    assert (copied["objects"], copied["videos"]) == ("1", "1")
