@@ -180,3 +180,10 @@ def test_a_sweep_has_a_table_of_its_strata(sweep, tmp_path, monkeypatch):
     assert copied["stratum"] == "object 2"
     assert float(copied["j"]) == scores.sequences[0].objects[2].j
     assert (copied["objects"], copied["videos"]) == ("1", "1")
+    (trial,) = [row for row in rows if row.role == "trial"]
+    (chosen,) = [line for line in lines if (line["split"], line["role"]) == ("select", "trial")]
+    known = table.select.known(trial.sha256)
+    seconds = [video.objects[2].f for video in known.sequences]
+    assert float(chosen["f"]) == pytest.approx(sum(seconds) / len(seconds))
+    assert int(chosen["videos"]) == len(known.sequences)
+    assert known != table.report.known(trial.sha256)
