@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from orchestrator.config.sections import EXPERIMENT, MODEL, DataConfig
+from orchestrator.config.data import DataConfig
+from orchestrator.config.sections import EXPERIMENT, MODEL
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded

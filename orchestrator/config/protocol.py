@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.config.sections import DataConfig
+from orchestrator.config.data import DataConfig
 from vosmodels.data import split_file
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.config.sections import DataConfig
+from orchestrator.config.data import DataConfig
 from orchestrator.execution.scoring import segmenters_of
 from orchestrator.planning.datasets import check_names, sequences, unscorable_videos
 from vosmodels.checkpoint import load_model

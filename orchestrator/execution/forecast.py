@@ -13,7 +13,7 @@ from orchestrator.config import RunConfig
 from orchestrator.config.content_key import canonical
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.execution.driver import unfinished
 from orchestrator.execution.labelling import left_to_segment
 from orchestrator.planning.datasets import sequences

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from orchestrator.config import RunConfig
-from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.config.data import DataConfig
 from orchestrator.config.stages import (
     OVERRIDES,
     STAGE_KEYS,
@@ -18,6 +18,7 @@ from orchestrator.config.stages import (
     StageConfig,
     VideosConfig,
 )
+from orchestrator.config.train import TrainConfig
 from vosmodels.data import generated
 from vosmodels.data.clips import SMALLEST_CROP, SequenceClips, VideoSource, frame_gap
 from vosmodels.data.composites import PastedClips, composites

@@ -18,9 +18,10 @@ from torch import nn
 
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import canonical
+from orchestrator.config.loss import LossConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, videos_segmented
 from orchestrator.planning.protocol import scored_videos

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import content, digest
+from orchestrator.config.loss import LossConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.planning.datasets import Stage, Unlabelled, clips_fingerprint, staged, unlabelled
 from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key

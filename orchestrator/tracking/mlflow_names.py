@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.content_key import digest
+from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig
 from orchestrator.tracking.events import (
     Checkpoint,
     Done,

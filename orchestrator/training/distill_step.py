@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.training.clip_labels import with_labels
 from vosmodels import registry
 from vosmodels.distillation.baselines import ProjectorEnsemble, seeded_linear

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Losses
 from orchestrator.training.distributed import Workers

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import Trainee
 from vosmodels.errors import InputError
 from vosmodels.model import ParameterKind, VideoModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from vosmodels.training_kernels import thin_strided_depthwise
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training import resume
 from orchestrator.training.distill_step import Trainee
 from orchestrator.training.distributed import Workers

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 import torch
 
 from orchestrator.config import RunConfig
-from orchestrator.config.sections import DataConfig, LossConfig, StemConfig, TrainConfig
+from orchestrator.config.data import DataConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import StemConfig, TrainConfig
 from orchestrator.planning.memory_need import PROCESS, memory_need
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep

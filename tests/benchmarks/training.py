@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, embedding_between
 from orchestrator.training.loader import automatic
 from orchestrator.training.loop import fit

@@ -7,7 +7,8 @@ import pytest
 from orchestrator.config import RunConfig
 from orchestrator.config.document import with_keys
 from orchestrator.config.errors import meant, section_at, unknown_key
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 
 
 def test_section_at_walks_down_the_schema():

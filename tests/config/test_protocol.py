@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from orchestrator.config.data import PROTOCOL, DataConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import PROTOCOL, DataConfig
 
 DATA = DataConfig(root="/videos", layout="davis", report="test")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.training.distill_step import DistillStep, Trainee
 from tests.conformance.golden import Golden
 from tests.conformance.test_golden_aot import TIE, filled

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import Trainee
 from orchestrator.training.loop import learning_rate
 from orchestrator.training.optimizer import group_rate

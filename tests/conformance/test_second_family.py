@@ -16,8 +16,10 @@ from torch.multiprocessing.spawn import spawn
 
 from orchestrator.config import ConfigError, SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.data import DataConfig
 from orchestrator.config.loading import load
-from orchestrator.config.sections import DataConfig, LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.execution import job as jobs
 from orchestrator.planning import preflight
 from orchestrator.planning.datasets import Stage, training_clips

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig
 from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence
 from orchestrator.planning import protocol as opened
 from orchestrator.tracking.storage import Storage

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from orchestrator.config import RunConfig
+from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning import datasets
 from orchestrator.planning.datasets import (

@@ -3,8 +3,8 @@
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig
 from orchestrator.planning import protocol as opened
 from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key, scored_videos

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.config import RunConfig, SweepConfig, load
-from orchestrator.config.sections import LossConfig, SweepSection
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.sections import SweepSection
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.planning.trials import idle_keys, trials
 from vosmodels import registry

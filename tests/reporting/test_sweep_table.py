@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores

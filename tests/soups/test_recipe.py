@@ -14,10 +14,11 @@ from torch import Tensor
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
+from orchestrator.config.data import DataConfig
 from orchestrator.config.loading import run_of
 from orchestrator.config.models import StudentConfig, TeacherConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import DataConfig, TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped

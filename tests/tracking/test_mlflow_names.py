@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.config import RunConfig
-from orchestrator.config.sections import DataConfig
+from orchestrator.config.data import DataConfig
 from orchestrator.tracking.events import (
     Checkpoint,
     Evaluated,

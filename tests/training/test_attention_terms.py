@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_trainee
 from orchestrator.training.gradient_norms import measure
 from orchestrator.training.loop import fit

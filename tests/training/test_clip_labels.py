@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.training.clip_labels import with_labels
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
 from tests.tiny import SquareClips, TinyModel

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding, rows_of
 from tests.tiny import SquareClips, TinyModel
 from vosmodels.data.clips import batch

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
 from orchestrator.training.gradient_norms import DROWNS, MEASURED, judged_at, measure, warnings_of

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from orchestrator.config.sections import LossConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.training.distill_step import DistillStep
 from orchestrator.training.loader import MOST, Batches, automatic, prefetch
 from tests.tiny import SquareClips

@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
 from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged, fit, learning_rate

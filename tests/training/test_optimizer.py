@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee, make_embedding
 from orchestrator.training.loop import fit, learning_rate
 from orchestrator.training.optimizer import group_rate, optimizer_of

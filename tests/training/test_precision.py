@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from orchestrator.config.sections import TrainConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import Trainee
 from orchestrator.training.precision import arrange, autocast, half_type
 from orchestrator.training.state import TrainingState

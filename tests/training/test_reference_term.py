@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from orchestrator.config.sections import LossConfig, TrainConfig
+from orchestrator.config.loss import LossConfig
+from orchestrator.config.train import TrainConfig
 from orchestrator.training.distill_step import DistillStep, Trainee
 from orchestrator.training.loop import fit
 from orchestrator.training.state import TrainingState
