@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.config import ConfigError, RunConfig, SweepConfig, load, load_run
+from orchestrator.config.data import DataConfig
 from orchestrator.config.fields import NOT_BUILT
 from orchestrator.config.loading import changed
 from orchestrator.config.stages import VideosConfig
@@ -42,7 +43,11 @@ def folders(config: RunConfig) -> tuple[VideosConfig, ...]:
 
 def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
     for path in (*SWEEPS.glob("*.yaml"), *SWEEPS.glob("paper/*.yaml")):
-        assert not load(path, ["data.root=/data/DAVIS"]).data.generated
+        words = ["data.root=/data/DAVIS"]
+        if load(path).data.scene_objects != DataConfig().scene_objects:  # of drawn scenes alone
+            assert "data.scene_objects: 5 is for generated clips" in refused(path, *words)[0]
+            words.append(f"data.scene_objects={DataConfig().scene_objects}")
+        assert not load(path, words).data.generated
     for trial in trials(load(SWEEPS / "few_labels.yaml", ["data.root=/data/DAVIS"])):
         assert {(f.root, f.year) for f in folders(trial.config)} == {("/data/DAVIS", 2016)}
 
