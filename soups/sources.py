@@ -21,7 +21,7 @@ from orchestrator.tracking.mlflow_names import CheckpointRecord
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups.search import Ingredient, Weights
-from vosmodels import checkpoint
+from vosmodels import checkpoint, registry
 from vosmodels.data.listing import visible
 from vosmodels.errors import InputError
 from vosmodels.support.digests import sha256_of
@@ -214,7 +214,11 @@ def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> 
     }
     if split is not None:
         values["data.select"] = split
-    return changed(RunConfig(name=name), values, "command line")
+    run = RunConfig(name=name)
+    if side := registry.entry(student.name).side:  # the default teacher takes other sides
+        values |= {"train.crop": run.train.crop + side}
+        values |= {"loss.logit": 0.0, "loss.representation": 0.0}
+    return changed(run, values, "command line")
 
 
 def _read(path: Path, sha256: str, fetch: Callable[[str], Path] | None) -> Weights:

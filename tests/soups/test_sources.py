@@ -29,6 +29,7 @@ from tests.stores import (
 )
 from vosmodels import checkpoint
 from vosmodels.errors import InputError
+from vosmodels.registry import REGISTRY
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
@@ -215,6 +216,14 @@ def test_a_folder_of_several_students_is_refused(tmp_path: Path):
     pool = from_folder(tmp_path)
     with pytest.raises(InputError, match="checkpoints of 2 students; soups need one"):
         config_of_folder(tmp_path, pool, "generated", None)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_folder_of_any_student_has_a_configuration(tmp_path: Path, name: str):
+    info = checkpoint.CheckpointInfo(name, {}, "stem", 10, {"jf": 0.5})
+    checkpoint.write(tmp_path, {"w": torch.tensor([2.0])}, info)
+    made = config_of_folder(tmp_path, from_folder(tmp_path), "generated", "test")
+    assert (made.student.name, made.data.root, made.data.select) == (name, "generated", "test")
 
 
 def test_earlier_soups_are_ingredients_only_where_asked_for(
