@@ -208,7 +208,7 @@ def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> 
         raise InputError(f"{folder}: checkpoints of {len(pool.students)} students; soups need one")
     (student,) = pool.students
     name = re.sub(r"[^A-Za-z0-9_-]", "-", folder.absolute().name) or "folder"
-    values = {
+    values: dict[str, Any] = {
         "student": {"name": student.name, "options": dict(student.options)},
         "data.root": data,
     }
