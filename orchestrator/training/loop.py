@@ -177,7 +177,7 @@ def _forward(
             clip,
             keep=keep,
             progress=progress,
-            given_masks=progress < train.given_masks,
+            given_masks=progress < train.given_masks and distill.loss.needs_labels,
             teacher_output=teacher_output,
             selection=selection,
         )

@@ -39,19 +39,35 @@ def test_the_reference_term_is_the_losses_of_frame_0_and_falls_to_0():
     assert found[0.4] == found[0.9] == 0
 
 
-def test_the_memory_holds_given_masks_for_the_share_of_steps_that_is_asked_for(monkeypatch):
-    model = aot_network("deaott")
-    rolled = []
-    roll = type(model).roll
+@pytest.fixture
+def rolled(monkeypatch):
+    """Collect whether the memory of a clip held given masks, of every clip that is run."""
+    calls: list[bool] = []
+    kind = type(aot_network("deaott"))
+    roll = kind.roll
 
     def seen(self, clip, *, given_masks, watch=()):
-        rolled.append(given_masks)
+        calls.append(given_masks)
         return roll(self, clip, given_masks=given_masks, watch=watch)
 
-    monkeypatch.setattr(type(model), "roll", seen)
-    train = TrainConfig(steps=4, batch_size=1, clip_length=2, crop=SIZE, given_masks=0.5)
-    loss = LossConfig(logit=0, representation=0)
-    state = TrainingState(Trainee(model), train)
-    for _ in fit(state, SquareClips(size=SIZE), DistillStep(loss, seed=0), train):
+    monkeypatch.setattr(kind, "roll", seen)
+    return calls
+
+
+def train_four_steps(given_masks, teacher=None, **loss):
+    """Train a network for four steps of one clip."""
+    train = TrainConfig(steps=4, batch_size=1, clip_length=2, crop=SIZE, given_masks=given_masks)
+    distill = DistillStep(LossConfig(logit=0, representation=0, **loss), seed=0)
+    state = TrainingState(Trainee(aot_network("deaott")), train)
+    for _ in fit(state, SquareClips(size=SIZE), distill, train, teacher=teacher):
         pass
+
+
+def test_the_memory_holds_given_masks_for_the_share_of_steps_that_is_asked_for(rolled):
+    train_four_steps(0.5)
     assert rolled == [True, True, False, False]
+
+
+def test_a_loss_without_labels_has_no_given_masks_in_the_memory_either(rolled):
+    train_four_steps(1.0, aot_network("deaott"), ce=0, inter=1.0)
+    assert rolled == [False] * 8  # student and teacher
