@@ -63,6 +63,7 @@ def test_a_clip_gives_logits_of_its_slots_and_z_that_all_objects_share():
     assert output.z is not None
     assert output.z.shape == (1, 2, 2, 128, 9, 9)
     assert torch.equal(output.z[:, :, 0], output.z[:, :, 1])
+    assert output.z.stride(2) == 0  # one map, which every object sees
     assert model.z_channels == 128
 
 

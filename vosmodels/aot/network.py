@@ -190,7 +190,7 @@ class AOTNetwork(VideoModel):
             watches.append(Watch(watch))
             result = self.propagate(keys.frame(b, i), long, short, watch=watches[-1])
             logits.append(logits_of(result))
-            z.append(result.z.unsqueeze(1).expand(-1, slots, -1, -1, -1))
+            z.append(result.z)
             if i == t - 1:
                 break
             ids = logits[-1].argmax(1)
@@ -208,7 +208,8 @@ class AOTNetwork(VideoModel):
         }
         if REFERENCE_LOGITS in watch:
             named[REFERENCE_LOGITS] = logits_of(first).unsqueeze(1)
-        return StepOutput(torch.stack(logits, 1), torch.stack(z, 1), named)
+        shared = torch.stack(z, 1).unsqueeze(2).expand(-1, -1, slots, -1, -1, -1)  # not copied
+        return StepOutput(torch.stack(logits, 1), shared, named)
 
     def _check(self, t: int, h: int, w: int, slots: int, watch: Collection[str]) -> None:
         if t < 2 or h % STRIDE != 1 or w % STRIDE != 1:
