@@ -26,7 +26,7 @@ MARKERS = {"anchor": "v", "teacher": "^", "trial": "o", "soup": "s"}
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row of a sweep costs on video, and its J&F.
+    """The cost of a row of a sweep on video, and its J&F.
 
     mib: memory for the longest video of `select`, computed; fps: frames a second while `select` was
     scored, None where unknown.

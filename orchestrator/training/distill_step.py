@@ -57,8 +57,10 @@ def run(
     assert isinstance(model, VideoModel)
     own = {name: watching.resolve(name, model.watchable) for name in watch}
     names = tuple(dict.fromkeys(own.values()))
-    rolled = model.roll(clip, given_masks=True, watch=names) if given_masks else None
-    output = rolled or model(clip, watch=names)
+    if given_masks:
+        output = model.roll(clip, given_masks=True, watch=names)
+    else:
+        output = model(clip, watch=names)
     return replace(output, named={name: output.named[known] for name, known in own.items()})
 
 

@@ -232,7 +232,7 @@ class MultiheadShortTerm(nn.Module):
 
 
 class Gated(nn.Module):
-    """What DeAOT's attentions end with: gate, depth-wise convolution and projection.
+    """The end of DeAOT's attentions: gate, depth-wise convolution and projection.
 
     GatedAtt = (softmax(Q K^T / sqrt(d)) V * gate) -> 5x5 -> linear      DeAOT, equation 5
     """

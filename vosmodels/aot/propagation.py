@@ -37,7 +37,7 @@ TEMPERATURE = 10000.0  # of the sine positions
 
 @dataclass(frozen=True)
 class LayerMemory:
-    """What one layer remembers of T frames: key (B, T HW, C_k) and value (B, T HW, C_v)."""
+    """The memory that one layer has of T frames: key (B, T HW, C_k) and value (B, T HW, C_v)."""
 
     key: Tensor
     value: Tensor
@@ -59,7 +59,7 @@ class LayerMemory:
 
 @dataclass(frozen=True)
 class Unfused:
-    """What one layer would remember of a frame, before the identities are known.
+    """The memory that one layer would have of a frame, before the identities are known.
 
     key (B, HW, C_k), value (B, HW, C_v); identity (B, HW, C): DeAOT's second stream as the layer
     met it, None in the first layer and in AOT.
