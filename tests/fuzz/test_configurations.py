@@ -2,7 +2,6 @@
 
 import pytest
 
-from orchestrator.execution import forecast
 from tests.fuzz import configurations
 from tests.fuzz.runner import check
 
@@ -14,9 +13,7 @@ def name_of(index):
     return "-".join([str(index), *(kind for kind, is_one in kinds.items() if is_one(index))])
 
 
+@pytest.mark.usefixtures("quick_forecast")
 @pytest.mark.parametrize("index", range(configurations.COUNT), ids=name_of)
-def test_a_dry_run_plans_or_says_in_words_what_is_wrong(index, tmp_path, capfd, monkeypatch):
-    # Only the processes time real steps: 300 cases would take an hour.
-    monkeypatch.setattr(forecast, "step_seconds", lambda job, train: 0.1)
-    monkeypatch.setattr(forecast, "pixel_seconds", lambda job: 1e-6)
+def test_a_dry_run_plans_or_says_in_words_what_is_wrong(index, tmp_path, capfd):
     check(configurations.case(index, tmp_path), capfd)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from orchestrator.execution import forecast
 from tests.fuzz import weights
 from tests.fuzz.runner import check
 from tests.stores import WARNING, empty_store
@@ -10,11 +9,9 @@ from tests.stores import WARNING, empty_store
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
 
 
+@pytest.mark.usefixtures("quick_forecast")
 @pytest.mark.parametrize("index", range(weights.COUNT))
-def test_weights_are_loaded_right_or_refused_in_words(index, tmp_path, capfd, monkeypatch):
-    # The processes alone time real steps.
-    monkeypatch.setattr(forecast, "step_seconds", lambda job, train: 0.1)
-    monkeypatch.setattr(forecast, "pixel_seconds", lambda job: 1e-6)
+def test_weights_are_loaded_right_or_refused_in_words(index, tmp_path, capfd):
     case = weights.case(index, tmp_path)
     empty_store(case.work / "results")  # making one takes seconds
     check(case, capfd)
