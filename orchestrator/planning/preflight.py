@@ -50,6 +50,9 @@ def check(config: RunConfig) -> None:
             problems.append(f"{key}: {error}")
             if not isinstance(error, Absent):
                 unusable.append(problems[-1])
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            problems.append(f"{key}: {error.filename}: {error.strerror}")
+            unusable.append(problems[-1])
     if problems:
         raise Missing(problems, unusable)
 

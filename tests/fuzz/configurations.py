@@ -74,6 +74,8 @@ def case(index: int, folder: Path) -> Case:
     keys = [change.split(" ")[-1].split("=")[0] for change in made.changes]
     tops = [word.split("=")[0].split(".")[0] for word in words]
     named = {FILE, "overlay.yaml", "command line", *words, *keys, *tops} - {""}
+    if "data.root" in keys:  # a folder that cannot be read is told by what is read from it
+        named |= {"data.train", "data.select", "stages.0"}
     made.commands.append(
         Command(
             module=module,

@@ -232,3 +232,13 @@ def test_weights_that_are_no_numbers_and_a_damaged_cache_are_told_together(
     assert weights.startswith(f"student.weights: {path}: 1 of ")
     assert "'key_comp.weight' has NaN (1 of " in weights
     assert backbone.startswith(f"teacher.backbone: {cache / 'mobilenet_v2-b0353104.pth'}: corrupt")
+
+
+def test_a_folder_whose_name_is_too_long_is_told_by_its_keys(tmp_path):
+    with pytest.raises(preflight.Missing) as caught:
+        check(tmp_path / ("x" * 5000), {"loss.tau": [0.1]})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "data.train 'train'",
+        "data.select 'val'",
+    ]
+    assert all("File name too long" in problem for problem in caught.value.problems)
