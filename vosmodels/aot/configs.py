@@ -10,12 +10,13 @@ from vosmodels.types import REFERENCE_LOGITS
 
 Width = Annotated[int, Field(ge=1, le=8192)]  # channels
 Frames = Annotated[int, Field(ge=1, le=10**6)]
+Start = Literal["identities", "public"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 # Rules of training and running: weights trained with one value load into a model of another.
 FREE = frozenset(
     {"mem_every", "train_mem_every", "queue", "droppath", "dropout", "shuffle_ids", "long_edge"}
-    | {"freeze_bank"}
+    | {"freeze_bank", "start"}
 )
 
 
@@ -42,6 +43,7 @@ class AOTConfig(BaseModel, frozen=True, extra="forbid"):
     droppath: Share = 0.1  # training: share of residual branches dropped
     shuffle_ids: bool = True  # training: objects take random ids of the bank
     freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
+    start: Start = "identities"  # first weights: made to read identities, or as public code draws
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
 
     @model_validator(mode="after")
@@ -80,6 +82,7 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
     dropout: Share = 0.1  # training: share of channels dropped behind depth-wise convolutions
     shuffle_ids: bool = True  # training: objects take random ids of the bank
     freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
+    start: Start = "identities"  # first weights: made to read identities, or as public code draws
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
 
     @model_validator(mode="after")

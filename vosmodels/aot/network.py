@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vosmodels.aot.attention import to_map, to_tokens
+from vosmodels.aot.beginnings import read_identities
 from vosmodels.aot.configs import AOTConfig, DeAOTConfig, watchable
 from vosmodels.aot.decoder import FPNDecoder, resized
 from vosmodels.aot.encoder import AOTEncoder, DilatedMobileNetV2, Encoded, ResNet50
@@ -66,6 +67,8 @@ class AOTNetwork(VideoModel):
             config.objects + 1, config.width, PATCH, stride=STRIDE, padding=PATCH // 2
         )
         nn.init.orthogonal_(self.patch_wise_id_bank.weight.view(config.width, -1), PATCH**-2)
+        if config.start == "identities":
+            read_identities(self.LSTT, self.decoder, self.patch_wise_id_bank)
         self.id_norm = nn.LayerNorm(config.width) if deaot else None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
