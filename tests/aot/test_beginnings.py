@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vosmodels import registry
+from vosmodels.aot.attention import Gated
 from vosmodels.aot.network import AOTNetwork
 from vosmodels.aot.propagation import Watch
 from vosmodels.support.seeding import generator
@@ -11,18 +12,22 @@ from vosmodels.support.seeding import generator
 FAMILIES = ["aott", "deaott", "deaott_deformable"]
 
 
-def pair(name: str) -> tuple[AOTNetwork, ...]:
-    models = tuple(registry.build(name, seed=0, start=start) for start in ("public", "identities"))
-    assert all(isinstance(model, AOTNetwork) for model in models)
-    return models
+def begun(name: str, start: str = "identities") -> AOTNetwork:
+    model = registry.build(name, seed=0, start=start)
+    assert isinstance(model, AOTNetwork)
+    return model.eval()
+
+
+def pair(name: str) -> tuple[AOTNetwork, AOTNetwork]:
+    return begun(name, "public"), begun(name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_patch_of_one_identity_has_an_embedding_of_variance_one(name: str):
-    bank = registry.build(name, seed=0).patch_wise_id_bank
+    bank = begun(name).patch_wise_id_bank
     whole = bank.weight.sum((2, 3))  # (width, ids): what a patch full of one identity gives
     assert (whole.var(0) - 1).abs().max() < 0.4
-    assert bank.bias.count_nonzero() == 0
+    assert bank.bias is not None and bank.bias.count_nonzero() == 0
 
 
 @torch.no_grad()
@@ -30,7 +35,7 @@ def test_a_patch_of_one_identity_has_an_embedding_of_variance_one(name: str):
 def test_swapped_identities_in_memory_change_what_is_read(name: str):
     """Tokens with features of their own meet themselves in the memory, under two identities."""
     changed = []
-    for model in (model.eval() for model in pair(name)):
+    for model in pair(name):
         features = torch.randn(1, 49, 256, generator=generator(0, "tokens"))
         ids = torch.zeros(2, 1, 11, 97, 97)
         ids[0, :, 1, :, :48], ids[0, :, 2, :, 48:] = 1, 1
@@ -60,6 +65,7 @@ def test_other_weights_are_as_public_code_draws_them(name: str):
 
 
 def test_a_depth_wise_convolution_lets_values_pass():
-    attention = registry.build("deaott", seed=0).eval().LSTT.layers[0].long_term_attn
+    attention = begun("deaott").get_submodule("LSTT.layers.0.long_term_attn")
+    assert isinstance(attention, Gated)
     tokens = torch.randn(2, 12, 1024, generator=generator(0, "tokens"))
     assert torch.equal(attention.dw_conv(tokens, (3, 4)), tokens)
