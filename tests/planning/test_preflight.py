@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from PIL import Image
 
 from orchestrator.config import SweepConfig
-from orchestrator.config.loading import load_run
+from orchestrator.config.loading import load, load_run
 from orchestrator.planning import preflight
 from orchestrator.planning.paths import located
+from tests import youtubevos
 from tests.conftest import write_davis
 from vosmodels import checkpoint, registry
 
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 LABEL_FREE = {"ce": 0.0, "logit": 1.0, "representation": 0.0, "sampling": "all"}
 
 
@@ -40,6 +43,16 @@ def check(root, swept, **changes):
         "sweep": {"parameters": swept},
     }
     preflight.check(located(SweepConfig.model_validate(values | changes)))
+
+
+def write_stills(root, sizes):
+    """Images of the given (width, height), each with a mask of 8 x 6 pixels."""
+    for name, size in sizes.items():
+        for kind, suffix in (("images", "jpg"), ("masks", "png")):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 6) if kind == "masks" else size, 255).save(
+                root / kind / f"{name}.{suffix}"
+            )
 
 
 def test_trials_that_read_no_labels_need_the_first_masks_alone(first_masks):
@@ -111,12 +124,7 @@ def test_a_name_that_leaves_nothing_out_is_told(davis_root):
 
 
 def test_a_still_image_is_left_out_by_its_file(davis_root, tmp_path):
-    for name, size in (("a", (8, 6)), ("b", (8, 6)), ("c", (9, 6))):
-        for kind, suffix in (("images", "jpg"), ("masks", "png")):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            Image.new("L", (8, 6) if kind == "masks" else size, 255).save(
-                tmp_path / kind / f"{name}.{suffix}"
-            )
+    write_stills(tmp_path, {"a": (8, 6), "b": (8, 6), "c": (9, 6)})
     data = {"root": str(davis_root), "select_height": 48, "static": [{"root": str(tmp_path)}]}
     stage = {"steps": 1, "batch_size": 1, "crop": 32, "lr": 1e-4, "clip_length": 2}
     changes = {
@@ -242,3 +250,21 @@ def test_a_folder_whose_name_is_too_long_is_told_by_its_keys(tmp_path):
         "data.select 'val'",
     ]
     assert all("File name too long" in problem for problem in caught.value.problems)
+
+
+STILLS = ("fss", "DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small")
+
+
+@pytest.mark.parametrize("name", ["deformable", "mobilenetv2", "resnet18"])
+def test_the_papers_schedules_lack_only_weights_where_their_folders_are(
+    name, tmp_path, monkeypatch
+):
+    write_davis(tmp_path / "data/DAVIS/2017", 2017)
+    youtubevos.write(tmp_path / "data/YouTube")
+    for folder in STILLS:
+        write_stills(tmp_path / "data/static" / folder, {"a": (8, 6), "b": (8, 6)})
+    monkeypatch.chdir(tmp_path)
+    small = ["data.select_stride=1", "data.leave_out=[owl]"]  # as these videos are
+    with pytest.raises(preflight.Missing) as caught:
+        preflight.check(located(load(SWEEPS / "paper" / f"{name}.yaml", small)))
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["teacher.weights"]
