@@ -26,6 +26,7 @@ from orchestrator.tracking.storage import Storage
 from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged
 from vosmodels.errors import InputError
+from vosmodels.support.memory import return_freed_memory
 
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
@@ -195,6 +196,7 @@ def _run(job: Job, storage: Storage, workers: Workers) -> None:
                 raise  # else the other ranks would wait for this rank
         finally:
             faulthandler.cancel_dump_traceback_later()
+            return_freed_memory()
 
 
 @contextmanager

@@ -27,6 +27,32 @@ def fewest():
     return min(fresh_pages() for _ in range(3))
 print(fewest(), keep_freed_memory(), fewest())
 """
+WAITING_THREAD = """
+import ctypes, threading
+import psutil
+from vosmodels.support.memory import keep_freed_memory, return_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+keep_freed_memory()
+done = threading.Event()
+def job():
+    blocks = [libc.malloc(2**20) for _ in range(200)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2**20)
+    for block in blocks:
+        libc.free(block)
+    done.set()
+    threading.Event().wait()
+def mib():
+    return psutil.Process().memory_info().rss // 2**20
+threading.Thread(target=job, daemon=True).start()
+done.wait()
+held = mib()
+return_freed_memory()
+print(held, mib())
+"""
 
 
 def test_memory_that_was_freed_is_used_again_where_the_c_library_can_be_told():
@@ -75,3 +101,12 @@ def test_without_a_limit_the_machine_counts(tmp_path):
 )
 def test_bytes_are_written_in_the_unit_that_fits(size, text):
     assert gib(size) == text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc of glibc")
+def test_what_a_waiting_thread_has_freed_goes_back_to_the_system():
+    printed = subprocess.run(
+        [sys.executable, "-c", WAITING_THREAD], capture_output=True, text=True, check=True
+    ).stdout
+    held, left = map(int, printed.split())
+    assert held - left > 150

@@ -30,6 +30,17 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in options.items())
 
 
+def return_freed_memory() -> None:
+    """Give the system back what malloc kept; without glibc do nothing.
+
+    malloc keeps it for the thread that freed it. Ray runs every job of a process in a thread of its
+    own and leaves that of the job before waiting: each would keep the memory of a whole job.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes of memory that processes here may have in all, and that are free now."""
