@@ -283,10 +283,10 @@ def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
         "--json",
     )
     results = answer(done)
-    untrained = next(row for row in results["rows"] if row["name"] == "untrained student")
+    as_given = next(row for row in results["rows"] if row["name"] == "student as given")
     given, began = (
         checkpoint.read_tensors(copied.storage / "checkpoints" / f"{sha256}.safetensors")
-        for sha256 in (student.sha256, untrained["sha256"])
+        for sha256 in (student.sha256, as_given["sha256"])
     )
     assert given.keys() == began.keys()
     assert all(torch.equal(given[key], began[key]) for key in given)
