@@ -17,21 +17,28 @@ from torch import nn
 
 from vosmodels.aot.attention import Gated
 from vosmodels.aot.decoder import FPNDecoder
-from vosmodels.aot.propagation import GPMLayer, LSTTLayer
+from vosmodels.aot.propagation import LSTT, GPMLayer, LSTTLayer
 
 SHARPER = 4.0  # of queries and keys, so of scores 16
 SHORTCUT = 0.1  # of the decoder's maps of encoder features
+LOUDER = (
+    3.0  # of AOT's embeddings, which are added to features of variance 1; DeAOT has its own norm
+)
 
 
 @torch.no_grad()
 def read_identities(layers: nn.Module, decoder: FPNDecoder, bank: nn.Conv2d) -> None:
     """Change weights as public code draws them, where they hide the identities.
 
-    The bank gives a patch of one identity an embedding of variance 1 and no bias; queries and keys
-    are SHARPER times as large, depth-wise convolutions behind attentions the identity, shortcuts
-    SHORTCUT times as large.
+    The bank gives a patch of one identity an embedding of variance 1 and no bias, of AOT LOUDER
+    times as large; queries and keys are SHARPER times as large, depth-wise convolutions behind
+    attentions the identity, shortcuts SHORTCUT times as large.
     """
+    added = isinstance(layers, LSTT)
     nn.init.orthogonal_(bank.weight.flatten(1), math.sqrt(bank.in_channels))
+    if added:
+        bank.weight *= LOUDER
+        decoder.conv_in.conv.weight[:, : bank.out_channels] *= SHORTCUT  # the encoder's projection
     assert bank.bias is not None
     nn.init.zeros_(bank.bias)
     for layer in layers.modules():
