@@ -99,7 +99,8 @@ def test_a_propagator_hands_out_what_a_clip_returns(name):
             for one in asked:
                 # A clip draws places in the bank of identities in training alone.
                 found, wanted = watched.named[one], expected[one][0, frame - 1]
-                torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+                # Sharp scores multiply the rounding between one frame and three encoded at once.
+                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
             state = propagator.commit(state, prediction, clip.masks[0, frame])
 
 
