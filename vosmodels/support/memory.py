@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def keep_freed_memory() -> bool:
     Every frame frees its feature maps and allocates maps of the same sizes. glibc returns large
     blocks to the system each time, and faulting in new pages costs more than the arithmetic.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = _c_function("mallopt")
+    if mallopt is None:
         return False
     options = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
     return all(mallopt(option, value) == 1 for option, value in options.items())
@@ -36,9 +36,18 @@ def return_freed_memory() -> None:
     malloc keeps it for the thread that freed it. Ray runs every job of a process in a thread of its
     own and leaves that of the job before waiting: each would keep the memory of a whole job.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _c_function("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _c_function(name: str) -> Callable[..., int] | None:
+    """Return a function of this process's C library; None where it has none of that name."""
+    try:
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None
+    return found
 
 
 @dataclass(frozen=True)
