@@ -1,11 +1,9 @@
 """Draw the weights that a model is trained from scratch with, so that it reads identities at once.
 
-With the weights that public code begins with, the identities of the memory change the logits by
-1e-4 of their spread: the bias of the bank is ten times its signal, attention is nearly uniform, the
-depth-wise kernels are near zero, and the decoder's shortcuts from an ImageNet encoder are several
-times its tokens. A short training then finds the foreground alone: 200 steps of two clips told
-objects apart no better than before. With these weights it learns to from the first steps, and
-loaded weights replace both.
+With the weights that public code begins with, the identities of the memory hardly change the
+logits: the bank's bias is larger than its signal, attention is nearly uniform, the depth-wise
+kernels are near zero, and the decoder's shortcuts from an ImageNet encoder are several times its
+tokens. A short training then finds the foreground alone. Loaded weights replace both beginnings.
 """
 
 from __future__ import annotations
@@ -21,9 +19,7 @@ from vosmodels.aot.propagation import LSTT, GPMLayer, LSTTLayer
 
 SHARPER = 4.0  # of queries and keys, so of scores 16
 SHORTCUT = 0.1  # of the decoder's maps of encoder features
-LOUDER = (
-    3.0  # of AOT's embeddings, which are added to features of variance 1; DeAOT has its own norm
-)
+LOUDER = 3.0  # of AOT's embeddings, which are added to features; DeAOT normalises its own
 
 
 @torch.no_grad()
