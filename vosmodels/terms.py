@@ -38,6 +38,7 @@ from vosmodels.types import (
     CorrelationMethod,
     CorrelationNorm,
     Direction,
+    FeatureSide,
     StepOutput,
 )
 
@@ -255,6 +256,30 @@ def correlation(
     if omega < 1:  # the labels' share of the target
         needs |= {"labels"}
     return Term("repr", "loss.representation", weight, ("z",), value, needs)
+
+
+def feature_cka(weight: float, *, side: FeatureSide) -> Term:
+    """Return the term of CKA between features z; an item is a (clip, frame, present object).
+
+        L = 1 - CKA(z of the teacher, z of the student)
+
+    Rows are all positions of z, at stride 4; widths may differ. CKA is equation 8 of Truong et al.,
+    who compare attentions by it; z is what equation 2 of MobileVOS compares. No paper has both.
+    """
+
+    def value(view: StepView) -> SumAndCount:
+        assert view.teacher is not None
+        assert view.output.z is not None
+        assert view.teacher.z is not None
+        student, teacher = view.output.z, view.teacher.z  # (B, T-1, N, C, h, w)
+        if side == "post_relu":
+            student, teacher = student.relu(), teacher.relu()
+        score = linear_cka(student.flatten(4).mT, teacher.flatten(4).mT)  # (B, T-1, N)
+        present = view.clip.present[:, None].expand_as(score)
+        return torch.where(present, 1 - score, 0.0).sum(), present.sum()
+
+    needs: frozenset[Needs] = frozenset({"teacher"})
+    return Term("cka", "loss.cka", weight, ("z",), value, needs)
 
 
 def inter(weight: float, *, tau: float) -> Term:

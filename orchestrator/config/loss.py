@@ -44,7 +44,7 @@ class LossConfig(Section):
     section = "loss"
     added = frozenset({"ce", "poly", "jaccard", "inter", "intra", "relation_tau"}) | {
         *("attention", "attention_pairs", "attention_of", "attention_part"),
-        *("attention_loss", "attention_tau", "projectors", "reference", "reference_until"),
+        *("attention_loss", "attention_tau", "projectors", "reference", "reference_until", "cka"),
     }
     method: CorrelationMethod = "auto"
     omega: Unit = Field(default=0.95, validate_default=True)
@@ -54,6 +54,7 @@ class LossConfig(Section):
     poly: Weight = 1.0  # epsilon of poly cross-entropy; 0: cross-entropy
     logit: Weight = 1.0
     representation: Weight = 1.0
+    cka: Weight = 0.0  # centred kernel alignment of z, on all pixels
     dice: Weight = 0.0
     jaccard: Literal["objects", "classes"] = "objects"  # what dice is a mean over; classes: as AOT
     reference: Weight = 0.0  # the same on the given frame, as AOT's auxiliary loss
@@ -97,6 +98,7 @@ class LossConfig(Section):
             terms.correlation(
                 self.representation, omega=self.omega, method=self.method, norm=self.norm
             ),
+            terms.feature_cka(self.cka, side=self.z),
             terms.inter(self.inter, tau=self.relation_tau),
             terms.intra(self.intra, tau=self.relation_tau),
             terms.attention(
@@ -122,7 +124,8 @@ class LossConfig(Section):
     @property
     def needs_teacher(self) -> bool:
         """True where a term compares the student with a teacher."""
-        return self.needs_pixels or self.inter > 0 or self.intra > 0 or self.attention > 0
+        compared = self.cka + self.inter + self.intra + self.attention > 0
+        return self.needs_pixels or compared
 
     @property
     def needs_pixels(self) -> bool:
@@ -131,7 +134,7 @@ class LossConfig(Section):
 
     @property
     def needs_features(self) -> bool:
-        """True where a term compares z, which a model may not have."""
+        """True where a term compares z at chosen pixels, mapped to the teacher's width."""
         return self.representation > 0
 
     @property

@@ -14,7 +14,8 @@ from vosmodels.errors import InputError
 from vosmodels.support import watching
 from vosmodels.types import REFERENCE_LOGITS, AttentionPair, Targets, TeacherView
 
-TAUGHT = ("logit", "representation", "inter", "intra", "attention")  # weights that need a teacher
+# Weights that need a teacher.
+TAUGHT = ("logit", "representation", "cka", "inter", "intra", "attention")
 
 
 class ModelConfig(Section):
@@ -100,21 +101,21 @@ class TeacherConfig(ModelConfig):
         return value
 
 
-def check_features(representation: float, models: Mapping[str, ModelConfig]) -> None:
-    """Refuse a weight of the representation term where a model has no z per object.
+def check_features(weights: Mapping[str, float], models: Mapping[str, ModelConfig]) -> None:
+    """Refuse a weight of a term that compares z where a model has no z per object.
 
-    models: by section. Raises PydanticCustomError.
+    weights: by their key in loss; models: by section. Raises PydanticCustomError.
     """
-    for section, model in models.items():
-        if representation > 0 and not registry.entry(model.name).features:
-            raise broken_rule(
-                f"representation {representation} compares a feature map per object, which "
-                f"{section} {model.name} does not have; set loss.representation=0, or choose "
-                f"another {section}",
-                prefix="",
-                keys=("loss.representation", f"{section}.name"),
-                at="loss.representation",
-            )
+    for key, weight in weights.items():
+        for section, model in models.items():
+            if weight > 0 and not registry.entry(model.name).features:
+                raise broken_rule(
+                    f"{key} {weight} compares a feature map per object, which {section} "
+                    f"{model.name} does not have; set loss.{key}=0, or choose another {section}",
+                    prefix="",
+                    keys=(f"loss.{key}", f"{section}.name"),
+                    at=f"loss.{key}",
+                )
 
 
 def check_attentions(

@@ -91,14 +91,15 @@ class RunConfig(Section):
     @classmethod
     def _terms_fit_the_models(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:
         if not (value.ce or value.dice or value.needs_teacher):
-            weights = ("ce", "dice", "logit", "representation", "inter", "intra", "attention")
+            weights = ("ce", "dice", *models.TAUGHT)
             raise errors.broken_rule(
                 f"every weight is 0 ({', '.join(weights)}); raise one of them",
                 prefix="",
                 keys=[f"loss.{key}" for key in weights],
             )
         both = cls._models(info, "student", "teacher")
-        models.check_features(value.representation, both)
+        of_z = {"representation": value.representation, "cka": value.cka}
+        models.check_features(of_z, both)
         models.check_attentions(value.attention, value.pairs, both)
         models.check_reference(value.reference, cls._models(info, "student"))
         return value

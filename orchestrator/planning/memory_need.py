@@ -51,7 +51,7 @@ FLOAT, COPIES = 4, 6  # bytes; weights, gradient, two moments, and two for scori
 TRACED_FRAMES = 5  # clips up to this length are traced whole, longer ones are extended
 LOGIT_COPIES = 16  # maps of logits that all losses together hold
 RELATION_COPIES = 12  # further ones, of the relations of DIST
-ATTENTION_COPIES = 4  # of the attentions compared, with those that the models return
+COMPARED_COPIES = 4  # of attentions or z compared, with those that the models return
 PRODUCTS = 2  # of two attentions, each as large as three Gram matrices, that CKA holds
 ROW_COPIES = 6  # rows of features that the correlation loss holds for each pixel compared
 MATRICES = 6  # of n x n numbers that the correlation loss holds where it is dense
@@ -229,8 +229,11 @@ def _losses(job: Job, train: TrainConfig) -> float:
     copies = LOGIT_COPIES + (RELATION_COPIES if job.loss.inter or job.loss.intra else 0)
     held = copies * FLOAT * frames * (objects + 1) * train.crop**2
     held += FLOAT * frames * sum(_attention(job, pair, train.crop) for pair in job.loss.pairs)
+    plane = (train.crop // Z_STRIDE) ** 2
+    if job.loss.cka:
+        widths = _channels(job.model), _channels(job.config.teacher)
+        held += FLOAT * frames * objects * _cka(plane, *widths)
     if job.loss.needs_features:
-        plane = (train.crop // Z_STRIDE) ** 2
         pixels = plane if job.loss.sampling == "all" else min(plane, job.loss.max_pixels)
         width = _channels(job.model) + _channels(job.config.teacher)
         each = ROW_COPIES * width * pixels
@@ -247,10 +250,15 @@ def _attention(job: Job, pair: AttentionPair, crop: int) -> int:
     if student is None or teacher is None:
         return 0
     n, own, other = student[0], student[1], teacher[1]
-    held = ATTENTION_COPIES * n * (own + other)
     if job.loss.attention_loss == "cka":
-        held += PRODUCTS * min(own**2 + other**2 + own * other, 3 * n**2)
-    return held
+        return _cka(n, own, other)
+    return COMPARED_COPIES * n * (own + other)
+
+
+def _cka(n: int, own: int, other: int) -> int:
+    """Count the numbers that CKA of n rows holds, the rows with them."""
+    products = min(own**2 + other**2 + own * other, 3 * n**2)
+    return COMPARED_COPIES * n * (own + other) + PRODUCTS * products
 
 
 def _intermediate(model: ModelConfig, name: str, objects: int, crop: int) -> tuple[int, int] | None:

@@ -62,8 +62,12 @@ def idle_keys(config: SweepConfig) -> list[str]:
             (any(loss.logit > 0 for loss in losses), "loss.logit is 0"),
         ),
         **dict.fromkeys(
-            ("omega", "method", "norm", "z"),
+            ("omega", "method", "norm"),
             (any(loss.representation > 0 for loss in losses), "loss.representation is 0"),
+        ),
+        "z": (
+            any(loss.representation > 0 or loss.cka > 0 for loss in losses),
+            "loss.representation and loss.cka are 0",
         ),
         "jaccard": (any(loss.dice > 0 for loss in losses), "loss.dice is 0"),
         "poly": (any(loss.ce > 0 for loss in losses), "loss.ce is 0"),

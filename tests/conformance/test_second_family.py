@@ -179,7 +179,11 @@ def test_with_stages_only_their_crops_are_held_against_the_sides(tmp_path):
         SweepConfig.model_validate(said)
 
 
-def test_the_correlation_loss_is_refused_for_a_model_without_feature_maps(tmp_path):
+def test_losses_on_features_are_refused_for_a_model_without_feature_maps(tmp_path):
+    told = problems(
+        tmp_path, f"teacher.name={stand_in.NAME}", "loss.cka=1", "loss.representation=0"
+    )
+    assert f"which teacher {stand_in.NAME} does not have; set loss.cka=0" in told
     told = problems(tmp_path, f"student.name={stand_in.NAME}", "train.crop=129", "stem.crop=129")
     assert f"which student {stand_in.NAME} does not have; set loss.representation=0" in told
     told = problems(tmp_path, f"teacher.name={stand_in.NAME}")
@@ -472,7 +476,7 @@ def test_a_loss_knows_whether_it_reads_labels(change, reads):
         assert not any("labels" in term.needs for term in loss.terms())
 
 
-TAUGHT = ("logit", "representation", "inter", "intra", "attention")
+TAUGHT = ("logit", "representation", "cka", "inter", "intra", "attention")
 
 
 @pytest.mark.parametrize("weights", [{}, *({key: 0.5} for key in TAUGHT), dict.fromkeys(TAUGHT, 2)])

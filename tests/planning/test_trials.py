@@ -111,7 +111,7 @@ def test_few_labels_splits_the_videos_into_labelled_and_further_ones(count):
     assert len(every) == 20
     labelled = videos("labelled only", "truth")
     assert len(labelled) == count
-    for row, further in (("pseudo labels", "teacher"), ("soft logits", "none")):
+    for row, further in (("pseudo labels", "teacher"), ("soft logits", "none"), ("CKA", "none")):
         assert videos(row, "truth") == labelled
         assert sorted(labelled + videos(row, further)) == every
     scored = [(SWEEPS / "splits" / f"davis16-{name}.txt").read_text().split() for name in SCORED]
@@ -120,7 +120,7 @@ def test_few_labels_splits_the_videos_into_labelled_and_further_ones(count):
 
 def test_overlays_of_few_labels_add_rows_and_change_none():
     plain = trials(load(SWEEPS / "few_labels.yaml"))
-    for overlay, rows in (("few-seen", 1), ("few-terms", 4), ("few-thresholds", 2)):
+    for overlay, rows in (("few-seen", 1), ("few-terms", 5), ("few-thresholds", 2)):
         wide = trials(load(SWEEPS / "few_labels.yaml", [str(SWEEPS / f"overlays/{overlay}.yaml")]))
         assert [(t.name, t.config) for t in wide[:3]] == [(t.name, t.config) for t in plain]
         assert len(wide) == 3 + rows
@@ -213,6 +213,8 @@ def test_a_trial_is_compared_with_the_first_point_that_shares_place_and_repeat()
         ("loss.tau", {"logit": 0.0}, "loss.logit is 0"),
         ("loss.tau", {"logit": 1.0}, None),
         ("loss.norm", {"representation": 0.0}, "loss.representation is 0"),
+        ("loss.z", {"representation": 0.0}, "loss.representation and loss.cka are 0"),
+        ("loss.z", {"representation": 0.0, "cka": 1.0}, None),
         ("loss.jaccard", {"dice": 0.0}, "loss.dice is 0"),
         ("loss.poly", {"ce": 0.0}, "loss.ce is 0"),
         ("loss.poly", {"dice": 0.0}, None),
@@ -246,6 +248,7 @@ def test_a_swept_key_that_no_trial_reads_is_named(
         "loss.relation_tau": [1.0, 2.0],
         "loss.attention_tau": [1.0, 2.0],
         "loss.projectors": [1, 3],
+        "loss.z": ["pre_relu", "post_relu"],
     }
     every = {**swept_values, "loss.sampling": ["all", "random"], "train.lr": [1e-4, 1e-3]}
     every["loss.attention_part"] = ["id", "output"]

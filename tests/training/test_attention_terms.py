@@ -104,6 +104,35 @@ def test_a_student_that_predicts_what_its_teacher_does_has_no_relation_left_to_l
     assert value(losses, "intra") == pytest.approx(0, abs=1e-5)
 
 
+# ---- features
+
+
+@pytest.mark.parametrize("side", ["pre_relu", "post_relu"])
+def test_cka_of_features_is_the_mean_over_clips_frames_and_present_objects(side):
+    clip = clip_of()
+    present = torch.tensor([[True, False], [True, True]])
+    clip = type(clip)(clip.frames, clip.masks, present, clip.samples)
+    own, taught = TinyModel(), TinyModel(channels=6, seed=9)
+    losses = losses_of(LossConfig(**ALONE, cka=0.5, z=side), clip, taught, Trainee(own))
+    assert losses.weights == {"cka": 0.5}
+    assert losses.counts == {"cka": 6}
+    each = []
+    for b, t, n in ((b, t, n) for b in (0, 1) for t in (0, 1) for n in (0, 1) if present[b, n]):
+        grams = []
+        for model in (own, taught):
+            z = model(clip).z[b, t, n].detach().flatten(1).T.double()  # (hw, d)
+            z = z.relu() if side == "post_relu" else z
+            z = z - z.mean(0)
+            grams.append(z @ z.T)
+        cross = (grams[0] * grams[1]).sum()
+        each.append(1 - (cross / (grams[0].norm() * grams[1].norm())).item())
+    assert mean(each) > 1e-2
+    assert value(losses, "cka") == pytest.approx(mean(each), abs=1e-6)
+    (slope,) = torch.autograd.grad(losses.sums["cka"], losses.at["z"])
+    assert slope[1, :, 1].abs().max() > 1e-6
+    assert not slope[0, :, 1].any()  # of the absent object
+
+
 # ---- attentions
 
 
