@@ -294,18 +294,41 @@ class RunConfig(Section):
 
 
 class SweepSection(Section):
-    """Keys that vary, and how often every trial is repeated.
+    """Keys that vary, how their values are chosen, and how often every trial is repeated.
 
-    parameters: dotted key -> values, combined as a grid; points: name -> keys that vary together,
-    the first point being the baseline of the others; seeds: repeats of every trial.
+    parameters: dotted key -> list of values, or a range (`ranges.py`); points: name -> keys that
+    vary together, the first point being the baseline of the others; seeds: repeats of every trial.
     """
 
     section = "sweep"
+    added = frozenset({"max_trials"})
     parameters: dict[str, Any] = Field(default_factory=dict)
     points: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    search: Literal["grid"] = "grid"
+    search: Literal["grid", "random", "optuna"] = "grid"
     scheduler: Literal["fifo"] = "fifo"
     seeds: Repeats = 1
+    # Most places of the parameters that are tried, each with its repeats.
+    max_trials: Positive | None = Field(default=None, validate_default=True)
+
+    @field_validator("search")
+    @classmethod
+    def _points_are_of_a_grid(cls, value: str, info: ValidationInfo) -> str:
+        if value != "grid" and info.data.get("points"):
+            raise errors.broken_rule(
+                "draws values of sweep.parameters; sweep.points are for search grid"
+            )
+        return value
+
+    @field_validator("max_trials")
+    @classmethod
+    def _draws_have_an_end(cls, value: int | None, info: ValidationInfo) -> int | None:
+        search = info.data.get("search", "grid")
+        if value is None and search != "grid":
+            raise errors.broken_rule(
+                f"missing: search {search} draws without end; say how many places are tried",
+                prefix="",
+            )
+        return value
 
     @property
     def keys(self) -> set[str]:

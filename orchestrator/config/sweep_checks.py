@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from orchestrator.config import ranges
 from orchestrator.config.document import Document, with_keys
 from orchestrator.config.errors import (
     RULE,
@@ -23,7 +24,8 @@ from orchestrator.config.errors import (
 def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> list[str]:
     """List the problems of swept keys and of points.
 
-    Each value of a swept key is validated in the run by itself, each point as a whole.
+    Each value of a swept key, of a range its ends, is validated in the run by itself, each point
+    as a whole.
     """
     section = document.values["sweep"]
     parameters = section.get("parameters", {}) if isinstance(section, dict) else None
@@ -40,6 +42,7 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
         problems.append(
             _at(document, "parameters", "empty; give at least one key, or sweep.points")
         )
+    drawn = isinstance(section, dict) and section.get("search", "grid") != "grid"
     for key, values in parameters.items():
         path = tuple(str(key).split("."))
         place = f"parameters.{key}"
@@ -50,7 +53,7 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
             )
         problems += [
             _at(document, place, text)
-            for text in _of_key(model, path, values, base, not_swept, known)
+            for text in _of_key(model, path, values, base, not_swept, known, drawn=drawn)
         ]
         problems += [
             _at(document, place, f"is also set by point {name!r}; a key varies in one place")
@@ -58,7 +61,7 @@ def of_grid(document: Document, model: type[BaseModel], not_swept: Set[str]) -> 
             if key in changes
         ]
     problems += _of_points(document, model, points, base, not_swept, known)
-    if problems or of_base is None:
+    if problems or of_base is None or not _is_whole(section):
         return problems
     return _of_combinations(document, model, points, parameters, base, known)
 
@@ -67,15 +70,17 @@ def _of_combinations(
     document: Document,
     model: type[BaseModel],
     points: Mapping[str, Mapping[str, Any]],
-    parameters: Mapping[str, list[Any]],
+    parameters: Mapping[str, Any],
     base: Mapping[str, Any],
     known: Set[str],
 ) -> list[str]:
     """List the first trial of each rule that values break together which are valid alone."""
     problems: dict[str, str] = {}
-    grid = itertools.product(*parameters.values())
-    for (name, changes), values in itertools.product((points or {"": {}}).items(), grid):
-        swept = dict(zip(parameters, values, strict=True))
+    of_sweep, seed = document.values["sweep"], document.values.get("seed", 0)
+    most = of_sweep.get("max_trials")
+    places = ranges.places(model, parameters, of_sweep.get("search", "grid"), seed)
+    first = itertools.islice(places, most)
+    for (name, changes), swept in itertools.product((points or {"": {}}).items(), first):
         said = ", ".join(filter(None, (name, *(f"{k}={v}" for k, v in swept.items()))))
         for details in _errors(model, with_keys(base, {**changes, **swept})):
             if not _told(details, known):
@@ -83,6 +88,15 @@ def _of_combinations(
                 text = problem(model, loc, details, details["input"])
                 problems.setdefault(text, _at(document, "parameters", f"{said}: {text}"))
     return list(problems.values())
+
+
+def _is_whole(section: Mapping[str, Any]) -> bool:
+    """Return whether the section says how its places are made; else the schema says why not."""
+    search, most = section.get("search", "grid"), section.get("max_trials")
+    counts = isinstance(most, int) and not isinstance(most, bool) and most > 0
+    return search in ("grid", "random", "optuna") and (
+        counts or (most is None and search == "grid")
+    )
 
 
 def _rules_broken(model: type[BaseModel], values: Mapping[str, Any]) -> set[str] | None:
@@ -170,6 +184,8 @@ def _of_key(
     base: Mapping[str, Any],
     not_swept: Set[str],
     known: Set[str],
+    *,
+    drawn: bool = False,
 ) -> list[str]:
     key = ".".join(path)
     options = path[1:2] == ("options",) and len(path) > 2  # checked by the model, with its value
@@ -184,18 +200,16 @@ def _of_key(
     if not_swept & {key, path[0]} and ".".join(path[:2]) != last:
         exception = f" (of the stages, {last}.KEY can)" if path[0] == "stages" else ""
         return ["cannot be swept: trials of one sweep share it" + exception]
-    if isinstance(values, dict):
-        return [f"{values!r:.60}: ranges need search random or optuna, which are not built yet"]
-    if not isinstance(values, list):
+    if isinstance(values, dict) and not drawn:
+        return [f"{values!r:.60}: a range needs sweep.search=random, and sweep.max_trials"]
+    if not isinstance(values, list | dict):
         return [f"{values!r:.60} is not a list of values, e.g. [{values!r:.60}]"]
-    if not values:
-        return ["[] is an empty grid; give at least one value"]
-    problems = [
-        f"{value!r:.60} is there twice"
-        for index, value in enumerate(values)
-        if value in values[:index]
-    ]
-    for value in values:
+    try:
+        ends = ranges.read(model, key, values).ends
+    except ValueError as error:
+        return [str(error)]
+    problems = []
+    for value in ends:
         for details in _errors(model, with_keys(base, {key: value})):
             loc = tuple(str(part) for part in details["loc"])
             at_key = loc[: len(path)] == path or (options and loc == path[:2])

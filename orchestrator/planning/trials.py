@@ -1,4 +1,4 @@
-"""Expand a sweep into trials: every point x every grid place x every repeat."""
+"""Expand a sweep into trials: every point x every place of the parameters x every repeat."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.config import RunConfig, SweepConfig
+from orchestrator.config import RunConfig, SweepConfig, ranges
 from orchestrator.config.content_key import canonical
 from orchestrator.config.document import with_keys
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A point of the grid: its values, the number of the repeat, the resulting config.
+    """A place of the sweep: its values, the number of the repeat, the resulting config.
 
-    baseline: name of the trial of the first point in `sweep.points` with the same grid values and
-    repeat; None for a trial of the first point, and without points.
+    baseline: name of the trial of the first point in `sweep.points` at the same place, with the
+    same repeat; None for a trial of the first point, and without points.
     """
 
     name: str
@@ -28,7 +28,10 @@ class Trial:
 
 
 def trials(config: SweepConfig) -> list[Trial]:
-    """List the trials of a sweep in the order of the file; last key fastest."""
+    """List the trials of a sweep: a grid in the order of the file, last key fastest, or as drawn.
+
+    A larger `sweep.max_trials` adds trials and changes none.
+    """
     base = config.model_dump(exclude={"sweep"})
     sweep = config.sweep
     short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
@@ -37,8 +40,9 @@ def trials(config: SweepConfig) -> list[Trial]:
     points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
     first = next(iter(points))
     for point, changes in points.items():
-        for place in itertools.product(*sweep.parameters.values()):
-            swept = {**changes, **dict(zip(sweep.parameters, place, strict=True))}
+        places = ranges.places(RunConfig, sweep.parameters, sweep.search, config.seed)
+        for place in itertools.islice(places, sweep.max_trials):
+            swept = {**changes, **place}
             run = RunConfig.model_validate(with_keys(base, swept))
             grid = [f"{names[key]}={_text(_get(run, key))}" for key in sweep.parameters]
             label = " ".join(filter(None, (point, *grid))) or config.name

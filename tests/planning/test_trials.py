@@ -20,11 +20,12 @@ SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
 
 def swept(
-    parameters: dict[str, list[Any]],
+    parameters: dict[str, Any],
     seeds: int = 1,
     points: dict[str, dict[str, Any]] | None = None,
+    **further: Any,
 ) -> SweepConfig:
-    section = SweepSection(parameters=parameters, seeds=seeds, points=points or {})
+    section = SweepSection(parameters=parameters, seeds=seeds, points=points or {}, **further)
     return SweepConfig(name="s", sweep=section)
 
 
@@ -258,6 +259,18 @@ def test_a_swept_key_that_no_trial_reads_is_named(
     for line in lines:
         assert line.startswith(f"sweep: {key} has no effect: ")
         assert str(idle) in line
+
+
+def test_a_random_search_names_its_trials_by_what_they_drew():
+    made = trials(swept({"loss.tau": {"loguniform": [0.1, 10]}}, search="random", max_trials=3))
+    assert len({trial.name for trial in made}) == 3
+    for trial in made:
+        assert trial.name == f"tau={trial.config.loss.tau}"
+
+
+def test_a_budget_cuts_a_grid():
+    made = trials(swept({"loss.tau": [1.0, 2.0, 3.0]}, seeds=2, max_trials=2))
+    assert [trial.values["loss.tau"] for trial in made] == [1.0, 1.0, 2.0, 2.0]
 
 
 def test_a_swept_key_that_one_trial_reads_has_an_effect():
