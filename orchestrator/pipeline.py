@@ -21,6 +21,7 @@ from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.execution.labelling import labels_of_plan
+from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, plan_sweep
 from orchestrator.planning.preflight import Missing, check
@@ -114,7 +115,9 @@ def run(
             status = "FAILED" if outcome.failures else "FINISHED"
             failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
             rows = table.rows()
-            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+            ledger = Ledger(storage.root)
+            whole = any(ledger.job(job.key).state == "done" for job in plan.trials)
+            if config.soup.after_sweep and whole:
                 try:
                     rows.append(_soup(run_of(named), plan, storage, tracker, table))
                 except InputError as error:  # the table of the trials is worth keeping without it
@@ -128,11 +131,31 @@ def run(
                 tracker.close_sweep(config.name, sweep, status=status)
     if not quiet:
         _print(results, config, tracker)
+        for line in left_over(config, plan, storage):
+            print(line, file=sys.stderr)
     if failed:
         for line in failed:
             print(f"failed: {line}", file=sys.stderr)
         raise cli.CommandFailed(results.as_dict())
     return results.as_dict()
+
+
+def left_over(config: SweepConfig, plan: Plan, storage: Storage) -> list[str]:
+    """Say how many trials the sweep did not bring to their end, and how they would go on."""
+    ledger = Ledger(storage.root)
+    records = [ledger.job(job.key) for job in plan.trials]
+    stops = [stopped.why for record in records if (stopped := record.stopped())]
+    lines = []
+    if count := stops.count(ASHA):
+        lines.append(f"{count} of {len(records)} trials were stopped by asha, as others were ahead")
+    new = sum(record.state == "new" for record in records)
+    late = stops.count(HOURS)
+    if config.sweep.max_hours is not None and late + new:
+        lines.append(
+            f"{late} trials were stopped and {new} not started at the end of sweep.max_hours; "
+            "run the same command again to continue"
+        )
+    return lines
 
 
 def dry_run(
@@ -271,7 +294,8 @@ def _soup(
         reader = MlflowReader(tracker.connection)
         return reader.download_content(config.name, plan.sweep, sha256)
 
-    trials = [job.key for job in plan.trials]
+    ledger = Ledger(storage.root)
+    trials = [job.key for job in plan.trials if ledger.job(job.key).state == "done"]
     soup = soup_of_sweep(config, plan.sweep, trials, storage=storage, project=project, fetch=fetch)
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "

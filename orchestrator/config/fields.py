@@ -96,7 +96,6 @@ Place = Annotated[Name, AfterValidator(_place)]  # a path, kept as written: `exp
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
     ("sweep", "search"): (lambda v: v == "optuna", "a search by Optuna"),
-    ("sweep", "scheduler"): (lambda v: v == "asha", "stopping trials early"),
     ("cluster", "lockstep"): (lambda v: v != 1, "training several students in one job (1 = one)"),
 }
 

@@ -293,6 +293,16 @@ class RunConfig(Section):
         return paths.absolute(self.storage or STORAGE)
 
 
+# Schedulers of Ray that are not offered, and what they do with trials.
+_PAUSES = "pauses trials and goes on with some of them"
+PAUSING = {
+    "pbt": "copies the weights of one trial into another",
+    "pb2": "copies the weights of one trial into another",
+    "hyperband": _PAUSES,
+    "bohb": _PAUSES,
+}
+
+
 class SweepSection(Section):
     """Keys that vary, how their values are chosen, and how often every trial is repeated.
 
@@ -301,14 +311,27 @@ class SweepSection(Section):
     """
 
     section = "sweep"
-    added = frozenset({"max_trials"})
+    added = frozenset({"max_trials", "max_hours", "first_rung", "reduction"})
     parameters: dict[str, Any] = Field(default_factory=dict)
     points: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: Literal["grid", "random", "optuna"] = "grid"
-    scheduler: Literal["fifo"] = "fifo"
+    scheduler: Literal["fifo", "asha"] = "fifo"
     seeds: Repeats = 1
     # Most places of the parameters that are tried, each with its repeats.
     max_trials: Positive | None = Field(default=None, validate_default=True)
+    max_hours: Annotated[float, Number, Field(gt=0)] | None = None  # of one start of the command
+    first_rung: Positive | None = None  # steps at which asha stops first; null: the first score
+    reduction: Annotated[float, Number, Field(ge=1.5, le=100)] = 3.0  # one in so many goes on
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _trials_are_stopped_for_good(cls, value: Any) -> Any:
+        if value in PAUSING:
+            raise errors.broken_rule(
+                f"{PAUSING[value]}, which Ray does by checkpoints of its own; trials here "
+                "resume from the ledger's; take asha"
+            )
+        return value
 
     @field_validator("search")
     @classmethod
@@ -340,6 +363,20 @@ class SweepConfig(RunConfig):
     """Configuration of a sweep: a run and the keys that vary."""
 
     sweep: SweepSection
+
+    @field_validator("sweep")
+    @classmethod
+    def _scores_are_reported(cls, value: SweepSection, info: ValidationInfo) -> SweepSection:
+        workers = getattr(info.data.get("cluster"), "workers", 1)
+        if value.scheduler == "asha" and workers > 1:
+            raise errors.broken_rule(
+                f"scheduler asha: trials of cluster.workers {workers} report no scores while they "
+                "train; set cluster.workers=1, or sweep.scheduler=fifo",
+                prefix="",
+                keys=("sweep.scheduler", "cluster.workers"),
+                at="sweep.scheduler",
+            )
+        return value
 
 
 Config = TypeVar("Config", bound=RunConfig)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.progress import ProgressWatcher
+from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
-from orchestrator.tracking.events import Failed
+from orchestrator.tracking.events import Failed, Stopped
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_store import waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -23,6 +26,9 @@ from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json, write_json
 from vosmodels.support.memory import machine_memory
+
+if TYPE_CHECKING:
+    from orchestrator.execution.halving import Halving
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +116,7 @@ def unfinished(jobs: Sequence[Job], storage: Storage) -> list[Job]:
 
 def execute(
     plan: Plan,
-    config: RunConfig,
+    config: SweepConfig,
     storage: Storage,
     tracker: Tracker,
     on_done: Callable[[], None] = lambda: None,
@@ -130,31 +136,78 @@ def execute(
             on_done()
         tracker.project(record, plan.sweep)
 
-    if not unfinished(plan.jobs, storage):
+    if not _to_run(plan.jobs, config, ledger)[0]:
         with waiting_for_mlflow("what the jobs recorded"):
             for job in plan.jobs:
                 tracker.project(ledger.job(job.key), plan.sweep)
         return Outcome((), None, "nothing was left to train")
     _check_needed(plan, storage)
     description, peaks, failures = "", list[float](), list[Failure]()
+    hours = config.sweep.max_hours
+    ends = None if hours is None else time.monotonic() + 3600 * hours
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
         with interrupts.noted() as check:
             for number, round_ in enumerate(plan.rounds):
                 jobs = _startable(round_, ledger)
-                todo = unfinished(jobs, storage)
+                todo, halving = _to_run(jobs, config, ledger)
+                source = TrialSource(todo, ledger, ends)
                 with ProgressWatcher(jobs, ledger, follow) as watch:
                     if todo:
                         resources = placement(config, nodes, len(todo), todo[0].threads)
                         description = describe(resources)
                         name = f"{plan.sweep}-{number}-{todo[0].key}"
-                        ray_workers.run_round(todo, storage, resources, name, check)
+                        retries = config.cluster.retries
+                        ray_workers.run_round(
+                            source, storage, resources, name, check, retries, halving
+                        )
                 if watch.peak_mib is not None:
                     peaks.append(watch.peak_mib)
-                failures += _failures(jobs, storage)
+                failures += _failures([job for job in jobs if job.key in source.given], storage)
     finally:
         ray_workers.stop()
     return Outcome(tuple(failures), max(peaks, default=None), description)
+
+
+def _to_run(
+    jobs: Sequence[Job], config: SweepConfig, ledger: Ledger
+) -> tuple[list[Job], Halving | None]:
+    """List the jobs of a round that are to run, with what stops them early; None: nothing does.
+
+    What the ledger has of the round is told to a fresh scheduler first. It then decides of a trial
+    whose process died at a rung, and, where the sweep has trials that are new, of those that it
+    stopped before: among more scores one of them may go on.
+    """
+    left = [job for job in jobs if ledger.job(job.key).state != "done"]
+    trials = [job for job in jobs if job.role == "trial"]
+    if config.sweep.scheduler == "fifo" or not trials:
+        return left, None
+    from orchestrator.execution.halving import Halving  # loads Ray
+
+    states = {job.key: ledger.job(job.key).state for job in jobs}
+    train = [job.stages[-1].train for job in trials]
+    first = config.sweep.first_rung or min(min(t.eval_every, t.checkpoint_every) for t in train)
+    steps = max(job.steps for job in trials)
+    halving = Halving(first=first, factor=config.sweep.reduction, steps=steps)
+    scores = {job.key: ledger.job(job.key).scores() for job in trials}
+    for key, known in scores.items():
+        halving.recall(key, known)
+    grown = "new" in states.values()
+
+    def goes_on(job: Job) -> bool:
+        record = ledger.job(job.key)
+        stopped = record.stopped()
+        if job.role != "trial" or not scores[job.key] or (stopped and stopped.why != ASHA):
+            return True
+        if stopped:
+            return grown and not halving.stops(job.key, scores)
+        if record.state != "running" or not halving.stops(job.key, scores):
+            return True
+        with record.claim():
+            record.write(Stopped(at=scores[job.key][-1][0], why=ASHA))
+        return False
+
+    return [job for job in left if goes_on(job)], halving
 
 
 def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -> Placement:
@@ -229,6 +282,8 @@ def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     failures = []
     for job in unfinished(jobs, storage):
         record = ledger.job(job.key)
+        if record.state == "stopped":
+            continue
         failure = record.failed()
         stall_s = job.config.cluster.stall_s
         silent = f"its process was killed, or stood still for {stall_s:g} s (cluster.stall_s)"

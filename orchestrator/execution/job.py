@@ -6,7 +6,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, cast
 
@@ -46,9 +46,19 @@ logger = logging.getLogger(__name__)
 CALIBRATION_BATCHES = 20
 
 
-def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
+OnScore = Callable[[int, float], None]
+
+
+def run(
+    job: Job,
+    storage: Storage,
+    workers: Workers | None = None,
+    on_score: OnScore = lambda step, jf: None,
+) -> None:
     """Train the job to its end, from wherever an earlier attempt left it.
 
+    on_score: called on rank 0 with step and select J&F when a trial has been scored and can be
+    resumed from there; what it raises ends the job, and an exit leaves it as if it were killed.
     Rank 0 evaluates and writes checkpoints and ledger. On an exception the ledger gets the error,
     the log gets the traceback, and the exception is raised again.
     """
@@ -57,12 +67,12 @@ def run(job: Job, storage: Storage, workers: Workers | None = None) -> None:
     record = Ledger(storage.root).job(job.key)
     if workers.rank > 0:
         if record.state != "done":
-            _train(job, storage, workers, None)
+            _train(job, storage, workers, None, on_score)
         return
     with record.claim():
         try:
             if record.state != "done":  # else an earlier attempt was killed after its last line
-                _train(job, storage, workers, record)
+                _train(job, storage, workers, record, on_score)
         except Exception as error:  # any error ends the job: the ledger and the caller get it
             logger.exception("%s failed", job.name)
             first_line = (str(error).splitlines() or [""])[0]
@@ -90,7 +100,13 @@ def _reset_torch_globals(threads: int) -> None:
         torch.set_autocast_enabled(device, False)
 
 
-def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | None) -> None:
+def _train(
+    job: Job,
+    storage: Storage,
+    workers: Workers,
+    record: JobRecord | None,
+    on_score: OnScore,
+) -> None:
     started = time.monotonic()
     select = ScoringProtocol.for_select(job.config.data)
     scorer = Scorer(storage, select) if record else None
@@ -126,7 +142,7 @@ def _train(job: Job, storage: Storage, workers: Workers, record: JobRecord | Non
             logger.info("%s starts at %s of %d in all", job.name, at, job.steps)
     if not resumed and (job.role == "stem" or job.steps == 0):
         recorder.checkpoint(model, 0)  # the untrained student: a baseline row of the table
-    _go_through_stages(job, state, workers, teacher, teach, recorder)
+    _go_through_stages(job, state, workers, teacher, teach, recorder, on_score)
     recorder.attention(cast(VideoModel, state.model), state.done)
     if record is not None:
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -140,6 +156,7 @@ def _go_through_stages(
     teacher: nn.Module | None,
     teach: Teach | None,
     recorder: CheckpointRecorder,
+    on_score: OnScore,
 ) -> None:
     """Train from the state's stage and step to the end of the last stage.
 
@@ -180,12 +197,16 @@ def _go_through_stages(
             if progress.gradients is not None:
                 of = stage.train.steps
                 recorder.measured(progress.gradients, step, before=state.before, of=of)
+            jf = None
             if progress.checkpoint:
                 if watched:
-                    recorder.checkpoint(model, step)
+                    jf = recorder.checkpoint(model, step)
                 state.save(recorder.storage.resume(job.key))
             elif progress.evaluate and watched:
-                recorder.evaluate(model, step)
+                jf = recorder.evaluate(model, step)
+                state.save(recorder.storage.resume(job.key))
+            if jf is not None and job.role == "trial":
+                on_score(step, jf)
 
 
 class CheckpointRecorder:
@@ -223,12 +244,14 @@ class CheckpointRecorder:
                 logger.warning("%s step %d: %s", self.job.name, step, text)
                 self.record.write(events.Warned(step=step, text=text))
 
-    def evaluate(self, model: VideoModel, step: int) -> None:
-        """Record scores without writing a checkpoint."""
-        if self.record and self.scorer:
-            scores = self.scorer.score(model)
-            values = summary(scores) | strata.metrics(scores)
-            self.record.write(events.Evaluated(step=step, scores=values))
+    def evaluate(self, model: VideoModel, step: int) -> float | None:
+        """Record scores without writing a checkpoint; return J&F."""
+        if not (self.record and self.scorer):
+            return None
+        scores = self.scorer.score(model)
+        values = summary(scores) | strata.metrics(scores)
+        self.record.write(events.Evaluated(step=step, scores=values))
+        return scores.jf
 
     def attention(self, model: VideoModel, step: int) -> None:
         """Draw and record where the attentions of a trained model look, if it has any."""
@@ -237,13 +260,13 @@ class CheckpointRecorder:
             if drawn is not None:
                 self.record.write(drawn)
 
-    def checkpoint(self, model: VideoModel, step: int) -> None:
-        """Score the model, write its checkpoint and picture, and record both.
+    def checkpoint(self, model: VideoModel, step: int) -> float | None:
+        """Score the model, write its checkpoint and picture, and record both; return J&F.
 
         Files are written before the line of the ledger that names them.
         """
         if not (self.record and self.scorer):
-            return
+            return None
         strip = self.scorer.strip()
         scores = self.scorer.score(model, on_mask=strip.add)
         info = checkpoint.CheckpointInfo.of(
@@ -270,6 +293,7 @@ class CheckpointRecorder:
             events.Picture(step=step, path=picture.relative_to(self.storage.root).as_posix())
         )
         logger.info("%s step %d: J %.3f F %.3f", self.job.name, step, scores.j, scores.f)
+        return scores.jf
 
 
 def _starting_model(job: Job, storage: Storage, teach: Teach | None) -> VideoModel:

@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from orchestrator.execution import job as jobs_module
+from orchestrator.execution.job import OnScore
+from orchestrator.execution.trial_source import ASHA, HOURS, TrialSource
 from orchestrator.planning.placement import Placement, cores
 from orchestrator.planning.plan import Job
 from orchestrator.tracking.storage import Storage
@@ -28,6 +31,10 @@ from orchestrator.training.loop import Diverged
 from vosmodels.errors import InputError
 from vosmodels.support.memory import return_freed_memory
 
+if TYPE_CHECKING:
+    from orchestrator.execution.halving import Halving
+
+STEP, SCORE, TASK = "step", "jf", "task"  # in the results and the configuration of a Ray trial
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,7 +43,11 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # no panels of Tune; progress.py reports instead
     # Period of the controller's polls; the default of 2 s delays every start and end.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last report of a trial has no score
 }
+# Of a Ray that is started here: workers as nice as the command itself. Ray makes them yield to any
+# other program (15), which on a machine in use slows training many times over.
+NICENESS = ("RAY_worker_niceness", "0")
 
 
 def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
@@ -55,6 +66,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
         runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
         ray.init(address=address, runtime_env=runtime, log_to_driver=False)
     else:
+        os.environ.setdefault(*NICENESS)
         ray.init(
             address="local",  # not a cluster of $RAY_ADDRESS, or one that runs on this machine
             num_cpus=cores(),
@@ -79,75 +91,121 @@ def stop() -> None:
     ray.shutdown()
 
 
+@dataclass(frozen=True, repr=False)
+class _Task:
+    """A job in the configuration of a Ray trial, which Ray names by its text."""
+
+    job: Job
+
+    def __repr__(self) -> str:
+        return self.job.key
+
+
 def run_round(
-    jobs: Sequence[Job],
+    source: TrialSource,
     storage: Storage,
     placement: Placement,
     name: str,
     check: Callable[[], None],
+    retries: int = 0,
+    halving: Halving | None = None,
 ) -> None:
-    """Run jobs, `placement.at_once` side by side; their outcomes are in the ledger.
+    """Run the jobs of a source, `placement.at_once` side by side; the ledger has their outcomes.
 
     One process runs several jobs in turn. A job whose process dies restarts from its last resume
-    state, `cluster.retries` times.
+    state, `retries` times. halving: stops jobs early; None: all run to their end.
     check: called several times a second; what it raises ends the round.
     """
     from ray import tune
+    from ray.tune.search import Searcher
+
+    given: dict[str, Job] = {}  # by the trial's id in Ray
+
+    class Jobs(Searcher):  # type: ignore[misc]  # Ray has no types
+        """Asks the source for a job whenever there is room for one."""
+
+        def suggest(self, trial_id: str) -> Any:
+            job = source.next()
+            if job is None:
+                return Searcher.FINISHED
+            given[trial_id] = job
+            return {TASK: _Task(job)}
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            source.ended(given.pop(trial_id))
+
+        def save(self, checkpoint_path: str) -> None:
+            """Save nothing: the ledger has all that a restart needs."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            raise NotImplementedError
 
     class Check(tune.Callback):  # type: ignore[misc]  # Ray has no types
         def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
             check()
+            source.settle()
 
-    cluster = jobs[0].config.cluster
+    def out_of_time(trial_id: str, result: Mapping[str, Any]) -> bool:
+        if STEP not in result or not source.time_is_up:
+            return False
+        source.stop(given[trial_id], result[STEP], HOURS)
+        return True
+
+    if halving is not None:
+        halving.on_stop = lambda job, step: source.stop(job, step, ASHA)
     if placement.workers == 1:
         task = tune.with_resources(
-            tune.with_parameters(_run_in_process, jobs=list(jobs), root=storage.root),
-            placement.resources,
+            tune.with_parameters(_run_in_process, root=storage.root), placement.resources
         )
     else:
         # The trial reserves no CPU, else the reservation of its workers would never fit.
         task = tune.with_resources(
-            tune.with_parameters(
-                _run_worker_group, jobs=list(jobs), root=storage.root, placement=placement
-            ),
+            tune.with_parameters(_run_worker_group, root=storage.root, placement=placement),
             {"CPU": 0, "memory": 1024},
         )
     tune.Tuner(
         task,
-        param_space={"index": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
+            num_samples=-1,  # until the source has no more
+            search_alg=Jobs(),
+            scheduler=halving,
             max_concurrent_trials=placement.at_once,
             reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config[TASK]}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage.tune),
             verbose=0,
             callbacks=[Check()],
-            failure_config=tune.FailureConfig(max_failures=cluster.retries),
+            stop=out_of_time,
+            failure_config=tune.FailureConfig(max_failures=retries),
         ),
     ).fit()
+    source.settle()
 
 
-def _run_in_process(config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path) -> None:
+def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
     """Run a Tune trial that trains in its own process."""
     from ray import tune
 
-    job = jobs[config["index"]]
+    job: Job = config[TASK].job
     device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
-    _run(job, Storage(root), Workers(device=device))
+
+    def report(step: int, jf: float) -> None:
+        tune.report({STEP: step, SCORE: jf})  # does not return where the trial is stopped
+
+    _run(job, Storage(root), Workers(device=device), report)
     tune.report({"ended": 1})
 
 
-def _run_worker_group(
-    config: Mapping[str, Any], *, jobs: Sequence[Job], root: Path, placement: Placement
-) -> None:
+def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Placement) -> None:
     """Run a Tune trial that starts a group of train workers and waits for them."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    job = jobs[config["index"]]
+    job: Job = config[TASK].job
     TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "root": root},
@@ -177,7 +235,12 @@ def _train_worker(config: Mapping[str, Any]) -> None:
     _run(config["job"], Storage(config["root"]), workers)
 
 
-def _run(job: Job, storage: Storage, workers: Workers) -> None:
+def _run(
+    job: Job,
+    storage: Storage,
+    workers: Workers,
+    on_score: OnScore = lambda step, jf: None,
+) -> None:
     """Run a job with log file and watchdog.
 
     InputError and Diverged would recur on a retry, so in a single process they end the trial as if
@@ -190,7 +253,7 @@ def _run(job: Job, storage: Storage, workers: Workers) -> None:
 
         alive()
         try:
-            jobs_module.run(job, storage, dataclasses.replace(workers, alive=alive))
+            jobs_module.run(job, storage, dataclasses.replace(workers, alive=alive), on_score)
         except (InputError, Diverged):
             if job.config.cluster.workers > 1:
                 raise  # else the other ranks would wait for this rank

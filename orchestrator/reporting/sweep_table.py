@@ -26,7 +26,7 @@ from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split, SplitScores
 from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses
 from orchestrator.tracking.events import Checkpoint, Evaluated
-from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_names import csv_table
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
@@ -87,7 +87,8 @@ class SweepTable:
         """List the checkpoints that have rows.
 
         These are all of the stems, the teacher's last, and the best of each trial.
-        A trial counts only when its job is done; its best checkpoint has the highest select J&F.
+        A trial counts when its job is done, or when the sweep stopped it after a checkpoint; its
+        best checkpoint has the highest select J&F.
         """
         entries = []
         last_stems = {}  # by key: the name of the row that trials of this stem are compared with
@@ -104,7 +105,7 @@ class SweepTable:
                 entries.append(_Entry(self.plan.teacher, event, "teacher", "teacher"))
         for job, trial in zip(self.plan.trials, trials(self.config), strict=True):
             record = self.ledger.job(job.key)
-            if record.state == "done":
+            if record.state in ("done", "stopped") and record.checkpoints():
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
                 points = self.config.sweep.points
                 baseline = trial.baseline if points else last_stems[job.needs["stem"]]
@@ -210,7 +211,7 @@ class SweepTable:
             sha256=event.sha256,
             seconds=done.seconds if done else None,
             peak_mib=done.peak_mib if done else None,
-            note=record.warnings() if done else "",
+            note="; ".join(filter(None, (_stop(record, job), record.warnings() if done else ""))),
             baseline=entry.baseline,
             curve=[(c.step, c.scores["j"]) for c in record.checkpoints()]
             if entry.role == "trial"
@@ -245,6 +246,12 @@ class SweepTable:
             return student_of(job.model, checkpoint.read_tensors(self.storage.checkpoint(sha256)))
 
         return load
+
+
+def _stop(record: JobRecord, job: Job) -> str:
+    """Say where the sweep stopped a job; empty where it did not."""
+    stopped = record.stopped()
+    return f"stopped by {stopped.why} at step {stopped.at} of {job.steps}" if stopped else ""
 
 
 def _stem_name(stem: Job, step: int) -> str:

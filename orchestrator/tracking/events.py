@@ -166,6 +166,19 @@ class Failed(Event):
 
 
 @dataclass(frozen=True)
+class Stopped(Event):
+    """The sweep stopped the job before its end; its resume state stays.
+
+    at: the step, which is not named `step` as several stops at one step all count; why: what
+    stopped it, `asha` or `sweep.max_hours`.
+    """
+
+    kind = "stopped"
+    at: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Done(Event):
     """The job is finished. peak_mib: peak memory of the job's process in MiB."""
 
@@ -180,6 +193,6 @@ KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (
         *(Started, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
-        *(Checkpoint, Picture, Attention, Souped, Failed, Done),
+        *(Checkpoint, Picture, Attention, Souped, Stopped, Failed, Done),
     )
 }

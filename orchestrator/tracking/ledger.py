@@ -26,10 +26,12 @@ from orchestrator.tracking.events import (
     KINDS,
     Checkpoint,
     Done,
+    Evaluated,
     Event,
     Failed,
     Losses,
     Started,
+    Stopped,
     Warned,
 )
 from vosmodels.errors import InputError
@@ -37,7 +39,7 @@ from vosmodels.support.digests import check_file, check_sha256
 
 logger = logging.getLogger(__name__)
 
-State = Literal["new", "running", "failed", "done"]
+State = Literal["new", "running", "stopped", "failed", "done"]
 CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
 
 
@@ -230,6 +232,19 @@ class JobRecord:
         last = self._last()
         return last if isinstance(last, Failed) else None
 
+    def stopped(self) -> Stopped | None:
+        """Return why the sweep stopped the latest attempt, or None."""
+        last = self._last()
+        return last if isinstance(last, Stopped) else None
+
+    def scores(self) -> list[tuple[int, float]]:
+        """Return step and select J&F of every time that the model was scored, by step."""
+        found = {e.step: e.scores["jf"] for e in self.checkpoints() if "jf" in e.scores}
+        for event in self.of(Evaluated):
+            if event.split == "select" and "jf" in event.scores:
+                found[event.step] = event.scores["jf"]
+        return sorted(found.items())
+
     @property
     def state(self) -> State:
         """State of the job; `running` also after a kill, see `claimed`."""
@@ -238,11 +253,14 @@ class JobRecord:
             return "done"
         if isinstance(last, Failed):
             return "failed"
+        if isinstance(last, Stopped):
+            return "stopped"
         return "running" if last else "new"
 
     def _last(self) -> Event | None:
-        """Return the latest of started, failed, done; `done` wins over later events."""
-        turns = [event for event in self.events() if isinstance(event, Started | Failed | Done)]
+        """Return the latest of started, stopped, failed, done; `done` wins over later events."""
+        kinds = Started | Stopped | Failed | Done
+        turns = [event for event in self.events() if isinstance(event, kinds)]
         done = [event for event in turns if isinstance(event, Done)]
         return (done or turns or [None])[-1]
 

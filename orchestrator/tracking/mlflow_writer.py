@@ -38,7 +38,7 @@ from vosmodels.support.digests import check_sha256
 
 PARENT = "mlflow.parentRunId"
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
-ENDED = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
+ENDED = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "running": "RUNNING"}
 
 
 @dataclass
@@ -254,6 +254,9 @@ class Tracker:
                 self._client.set_tag(job_run.run_id, "vos.warning", warnings)
             if failure := job.failed():
                 self._client.set_tag(job_run.run_id, "vos.error", failure.error)
+            if stopped := job.stopped():
+                said = f"by {stopped.why} at step {stopped.at}"
+                self._client.set_tag(job_run.run_id, "vos.stopped", said)
             if state == "running":
                 self._client.update_run(job_run.run_id, status=status)
             else:

@@ -186,7 +186,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
         ("train", "keep", "last"),
         ("train", "keep", "soup"),
         ("sweep", "search", "optuna"),
-        ("sweep", "scheduler", "asha"),
         ("cluster", "lockstep", 2),
     ],
 )
@@ -197,6 +196,29 @@ def test_what_is_not_built_is_refused_by_name(tmp_path: Path, section: str, key:
     assert len(lines) == 1
     assert lines[0].startswith(f"command line: {dotted}: {value!r:.60}")
     assert lines[0].endswith("is not built yet")
+
+
+@pytest.mark.parametrize("name", ["pbt", "pb2", "hyperband", "bohb"])
+def test_schedulers_that_need_checkpoints_of_ray_are_refused_with_the_reason(
+    tmp_path: Path, name: str
+):
+    (line,) = refused(write(tmp_path, GRID), f"sweep.scheduler={name}")
+    assert line.startswith(f"command line: sweep.scheduler: {name!r}: ")
+    assert line.endswith("trials here resume from the ledger's; take asha")
+
+
+def test_asha_is_refused_where_trials_report_no_scores(tmp_path: Path):
+    words = ("sweep.scheduler=asha", "cluster.workers=2")
+    (line,) = refused(write(tmp_path, GRID), *words)
+    assert "sweep.scheduler: scheduler asha: trials of cluster.workers 2 report no" in line
+    load(write(tmp_path, GRID), ["sweep.scheduler=asha"])
+
+
+def test_points_are_for_a_grid_and_a_search_has_an_end(tmp_path: Path):
+    path = write(tmp_path, "sweep: {search: random, points: {a: {}, b: {loss.tau: 1}}}\n")
+    assert any("sweep.points are for search grid" in line for line in refused(path))
+    (line,) = refused(write(tmp_path, GRID), "sweep.search=random")
+    assert "sweep.max_trials: missing: search random draws without end" in line
 
 
 def test_classwise_is_refused_wherever_omega_is_not_zero(tmp_path: Path):
