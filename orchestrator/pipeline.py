@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
 from orchestrator.execution import driver
+from orchestrator.execution.asked_trials import Search
 from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.execution.labelling import labels_of_plan
 from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
-from orchestrator.planning.plan import Plan, plan_sweep
+from orchestrator.planning.plan import Plan, Planner, plan_sweep
 from orchestrator.planning.preflight import Missing, check
-from orchestrator.planning.trials import idle_keys, trials
+from orchestrator.planning.search import Study
+from orchestrator.planning.trials import idle_keys, trials, trials_at
 from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import BASELINE, Results, Row, ordered
 from orchestrator.reporting.seeds import SeedTable
@@ -79,20 +82,20 @@ def run(
     named = located(config)
     config = _ready(named, tracking_uri)
     plan = _plan(config, storage, sweep)
-    placement = driver.placement(
-        config, driver.nodes_of(config), len(plan.trials), plan.trials[0].threads
-    )
+    threads = plan.jobs[0].threads
+    placement = driver.placement(config, driver.nodes_of(config), len(plan.trials), threads)
     driver.memory_of(plan, config, storage, placement).check()
     with driver.sweep_lock(storage, sweep):
-        driver.save_resolved_config(config, storage, sweep, plan.trials[0].threads)
+        driver.save_resolved_config(config, storage, sweep, threads)
         tracker = Tracker(Connection(_store(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
         keep_freed_memory()
-        torch.set_num_threads(plan.trials[0].threads)
+        torch.set_num_threads(threads)
         status = "KILLED"
-        table = SweepTable(plan, config, storage)
+        search = _search(config, storage, sweep, threads)
+        table = SweepTable(search.plan(plan) if search else plan, config, storage)
 
         def results_of(rows: Sequence[Row], peak_mib: float | None, placement: str) -> Results:
             return Results(
@@ -111,15 +114,15 @@ def run(
             keep(results_of(table.so_far(), None, "not at its end yet"))
 
         try:
-            outcome = driver.execute(plan, config, storage, tracker, on_done)
+            outcome = driver.execute(table.plan, config, storage, tracker, on_done, search)
+            if search:
+                table = SweepTable(search.plan(plan), config, storage)
             status = "FAILED" if outcome.failures else "FINISHED"
             failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
             rows = table.rows()
-            ledger = Ledger(storage.root)
-            whole = any(ledger.job(job.key).state == "done" for job in plan.trials)
-            if config.soup.after_sweep and whole:
+            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
                 try:
-                    rows.append(_soup(run_of(named), plan, storage, tracker, table))
+                    rows.append(_soup(run_of(named), storage, tracker, table))
                 except InputError as error:  # the table of the trials is worth keeping without it
                     status = "FAILED"
                     failed.append(f"greedy soup: {error}")
@@ -131,7 +134,7 @@ def run(
                 tracker.close_sweep(config.name, sweep, status=status)
     if not quiet:
         _print(results, config, tracker)
-        for line in left_over(config, plan, storage):
+        for line in left_over(config, table.plan, storage):
             print(line, file=sys.stderr)
     if failed:
         for line in failed:
@@ -190,6 +193,9 @@ def dry_run(
             raise cli.CommandFailed(result) from error
         return result
     ledger = Ledger(storage.root)
+    if config.sweep.search == "optuna":
+        plan = _with_asked(plan, config, storage, sweep)
+        out.print("trials that are new are drawn at random here: Optuna chooses them as it learns")
     states = {job.name: ledger.job(job.key).state for job in plan.jobs}
     for job in plan.jobs:
         done = 0 if states[job.name] == "done" else done_steps(job, storage)
@@ -273,30 +279,63 @@ def _store(config: SweepConfig, tracking_uri: str | None) -> Store:
 
 
 def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
+    """Plan a sweep. Raises InputError where Optuna would choose what a stem is trained with."""
     count = len(trials(config))
     threads = driver.threads_of(config, storage, sweep, count)
-    return plan_sweep(config, sweep, threads)
+    plan = plan_sweep(config, sweep, threads)
+    if config.sweep.search == "optuna" and len(plan.stems) > 1:
+        raise InputError(
+            f"sweep.search optuna: {', '.join(config.sweep.parameters)}: one of them changes the "
+            "stem, of which all trials of a search share one; take sweep.search=random"
+        )
+    return plan
 
 
-def _soup(
-    config: RunConfig, plan: Plan, storage: Storage, tracker: Tracker, table: SweepTable
-) -> Row:
-    """Make the soup of a plan's trials and return its row, with or without MLflow.
+def _with_asked(plan: Plan, config: SweepConfig, storage: Storage, sweep: str) -> Plan:
+    """Put the trials that a search has asked for before those that were drawn in its place."""
+    if not _journal(storage, sweep).exists():
+        return plan
+    search = _search(config, storage, sweep, plan.jobs[0].threads)
+    known = search.plan(plan).trials if search else ()
+    left = max(0, len(plan.trials) - len(known))
+    drawn = [job for job in plan.trials if job.key not in {job.key for job in known}]
+    return replace(plan, trials=(*known, *drawn[:left]), points=())
+
+
+def _journal(storage: Storage, sweep: str) -> Path:
+    return storage.sweeps / f"{sweep}-optuna.log"
+
+
+def _search(config: SweepConfig, storage: Storage, sweep: str, threads: int) -> Search | None:
+    """Open the search of a sweep whose trials are chosen while it runs; None for another."""
+    if config.sweep.search != "optuna" or config.sweep.max_trials is None:
+        return None
+    planner = Planner(config, sweep, threads)
+    return Search(
+        Study(_journal(storage, sweep), config),
+        lambda places: planner.plan(trials_at(config, places)),
+        config.sweep.max_trials,
+    )
+
+
+def _soup(config: RunConfig, storage: Storage, tracker: Tracker, table: SweepTable) -> Row:
+    """Make the soup of a table's trials and return its row, with or without MLflow.
 
     Raises InputError where the weights of a checkpoint are neither in storage nor in MLflow.
     """
 
     def project(job: JobRecord) -> None:
         with waiting_for_mlflow("the soup"):
-            tracker.project(job, plan.sweep)
+            tracker.project(job, table.plan.sweep)
 
     def fetch(sha256: str) -> Path:
         reader = MlflowReader(tracker.connection)
-        return reader.download_content(config.name, plan.sweep, sha256)
+        return reader.download_content(config.name, table.plan.sweep, sha256)
 
-    ledger = Ledger(storage.root)
-    trials = [job.key for job in plan.trials if ledger.job(job.key).state == "done"]
-    soup = soup_of_sweep(config, plan.sweep, trials, storage=storage, project=project, fetch=fetch)
+    trials = [job.key for job in table.plan.trials]
+    soup = soup_of_sweep(
+        config, table.plan.sweep, trials, storage=storage, project=project, fetch=fetch
+    )
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
         f"all of them: J&F {soup.scores['uniform_jf']:.3f}"

@@ -53,6 +53,13 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     if any(word.split("=")[0].strip() == "seed" for word in args.overrides):
         raise ConfigError(["command line: seed: varies within a table; use --seeds"])
     configs = [load(args.file, [*args.overrides, f"seed={seed}"]) for seed in args.seeds]
+    if (search := configs[0].sweep.search) != "grid":
+        raise ConfigError(
+            [
+                f"{args.file}: sweep.search: {search!r} chooses other values for each seed, and a "
+                "table compares the same rows; write what was found as sweep.points"
+            ]
+        )
     from orchestrator.reporting.seeds import SeedTable
 
     out = args.out or args.file.parent / "results" / f"{configs[0].name}.json"

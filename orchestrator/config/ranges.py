@@ -101,11 +101,11 @@ def places(
 ) -> Iterator[dict[str, Any]]:
     """Yield values of all swept keys, each combination once, in the order of a sweep's trials.
 
-    A grid: last key fastest; a random search: drawn by the seed and the place's number alone,
-    without end where a range is among them; of optuna, which asks later, the ends of the ranges.
+    A grid: last key fastest, of ranges their ends. Any other search: drawn by the seed and the
+    place's number alone, without end where a range is among the keys.
     """
     varied = {key: read(model, key, values) for key, values in parameters.items()}
-    if search != "random":
+    if search == "grid":
         for values in itertools.product(*(one.ends for one in varied.values())):
             yield dict(zip(varied, values, strict=True))
         return

@@ -342,6 +342,16 @@ class SweepSection(Section):
             )
         return value
 
+    @field_validator("seeds")
+    @classmethod
+    def _a_search_scores_once(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("search") == "optuna":
+            raise errors.broken_rule(
+                "search optuna takes one score of each place; leave it out, and repeat what it "
+                "finds as sweep.points"
+            )
+        return value
+
     @field_validator("max_trials")
     @classmethod
     def _draws_have_an_end(cls, value: int | None, info: ValidationInfo) -> int | None:

@@ -78,7 +78,9 @@ def _of_combinations(
     problems: dict[str, str] = {}
     of_sweep, seed = document.values["sweep"], document.values.get("seed", 0)
     most = of_sweep.get("max_trials")
-    places = ranges.places(model, parameters, of_sweep.get("search", "grid"), seed)
+    search = of_sweep.get("search", "grid")
+    ends = "grid" if search == "optuna" else search  # what it will ask for is not known
+    places = ranges.places(model, parameters, ends, seed)
     first = itertools.islice(places, most)
     for (name, changes), swept in itertools.product((points or {"": {}}).items(), first):
         said = ", ".join(filter(None, (name, *(f"{k}={v}" for k, v in swept.items()))))

@@ -13,8 +13,10 @@ from filelock import FileLock, Timeout
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.execution import interrupts, ray_workers
+from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, TrialSource
+from orchestrator.planning.datasets import staged
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
@@ -120,12 +122,14 @@ def execute(
     storage: Storage,
     tracker: Tracker,
     on_done: Callable[[], None] = lambda: None,
+    search: Search | None = None,
 ) -> Outcome:
     """Run a plan's unfinished jobs, round by round, and copy their records to MLflow.
 
     Raises InputError before any job starts where the checkpoint that one needs is lost or corrupt.
     A failed job stops only those that need it, which are not started and do not count as failures.
     on_done: called after each job that finishes, from the thread that watches the jobs.
+    search: chooses further trials beside those of the plan.
     """
     ledger = Ledger(storage.root)
     done_keys: set[str] = set()
@@ -136,41 +140,47 @@ def execute(
             on_done()
         tracker.project(record, plan.sweep)
 
-    if not _to_run(plan.jobs, config, ledger)[0]:
+    if not (_to_run(plan.jobs, config, ledger, search)[0] or (search and search.left)):
         with waiting_for_mlflow("what the jobs recorded"):
             for job in plan.jobs:
                 tracker.project(ledger.job(job.key), plan.sweep)
         return Outcome((), None, "nothing was left to train")
     _check_needed(plan, storage)
+    rounds = [*plan.rounds, *([()] if search and not plan.trials else [])]  # the last: the trials'
     description, peaks, failures = "", list[float](), list[Failure]()
     hours = config.sweep.max_hours
     ends = None if hours is None else time.monotonic() + 3600 * hours
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
         with interrupts.noted() as check:
-            for number, round_ in enumerate(plan.rounds):
+            for number, round_ in enumerate(rounds):
                 jobs = _startable(round_, ledger)
-                todo, halving = _to_run(jobs, config, ledger)
-                source = TrialSource(todo, ledger, ends)
+                todo, halving = _to_run(jobs, config, ledger, search)
+                asks = search is not None and round_ is rounds[-1]
                 with ProgressWatcher(jobs, ledger, follow) as watch:
-                    if todo:
-                        resources = placement(config, nodes, len(todo), todo[0].threads)
+                    source, most = TrialSource(todo, ledger, ends), len(todo)
+                    if search is not None and asks and not unfinished(plan.stems, storage):
+                        source = AskedTrials(todo, search, ledger, ends, watch.follow)
+                        most += search.left
+                    if most:
+                        resources = placement(config, nodes, most, plan.jobs[0].threads)
                         description = describe(resources)
-                        name = f"{plan.sweep}-{number}-{todo[0].key}"
+                        name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
                         retries = config.cluster.retries
                         ray_workers.run_round(
                             source, storage, resources, name, check, retries, halving
                         )
                 if watch.peak_mib is not None:
                     peaks.append(watch.peak_mib)
-                failures += _failures([job for job in jobs if job.key in source.given], storage)
+                given = [job for job in watch.jobs if job.key in source.given]
+                failures += _failures(given, storage)
     finally:
         ray_workers.stop()
     return Outcome(tuple(failures), max(peaks, default=None), description)
 
 
 def _to_run(
-    jobs: Sequence[Job], config: SweepConfig, ledger: Ledger
+    jobs: Sequence[Job], config: SweepConfig, ledger: Ledger, search: Search | None
 ) -> tuple[list[Job], Halving | None]:
     """List the jobs of a round that are to run, with what stops them early; None: nothing does.
 
@@ -180,19 +190,19 @@ def _to_run(
     """
     left = [job for job in jobs if ledger.job(job.key).state != "done"]
     trials = [job for job in jobs if job.role == "trial"]
-    if config.sweep.scheduler == "fifo" or not trials:
+    if config.sweep.scheduler == "fifo" or not (trials or search):
         return left, None
     from orchestrator.execution.halving import Halving  # loads Ray
 
     states = {job.key: ledger.job(job.key).state for job in jobs}
-    train = [job.stages[-1].train for job in trials]
-    first = config.sweep.first_rung or min(min(t.eval_every, t.checkpoint_every) for t in train)
-    steps = max(job.steps for job in trials)
+    runs = [job.stages[-1].train for job in trials] or [staged(config)[-1].train]
+    first = config.sweep.first_rung or min(min(t.eval_every, t.checkpoint_every) for t in runs)
+    steps = max(train.steps for train in runs)
     halving = Halving(first=first, factor=config.sweep.reduction, steps=steps)
     scores = {job.key: ledger.job(job.key).scores() for job in trials}
     for key, known in scores.items():
         halving.recall(key, known)
-    grown = "new" in states.values()
+    grown = "new" in states.values() or bool(search and search.left)
 
     def goes_on(job: Job) -> bool:
         record = ledger.job(job.key)

@@ -11,11 +11,11 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from orchestrator.execution.ray_workers import SCORE, STEP, TASK
+from orchestrator.execution.tune_hooks import SCORE, STEP, TASK, OfThisProcess
 from orchestrator.planning.plan import Job
 
 
-class Halving(ASHAScheduler):  # type: ignore[misc]  # Ray has no types
+class Halving(OfThisProcess, ASHAScheduler):  # type: ignore[misc]  # Ray has no types
     """Asynchronous successive halving (arXiv:1810.05934) of trials that are known by job key.
 
     Rungs are at first, first * factor, first * factor^2, ... steps, below the last step. A trial

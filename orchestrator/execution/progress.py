@@ -37,7 +37,8 @@ class ProgressWatcher:
     def __init__(
         self, jobs: Sequence[Job], ledger: Ledger, project: Callable[[JobRecord], None]
     ) -> None:
-        self.jobs = jobs
+        self.jobs = list(jobs)
+        self._ledger = ledger
         self.records = {job.key: ledger.job(job.key) for job in jobs}
         self.project = project
         self.peak_mib: float | None = None  # None before the first measurement
@@ -48,6 +49,12 @@ class ProgressWatcher:
         self._printed: set[tuple[str, str]] = set()
         self._polls = 0
         self._unreachable = False
+
+    def follow(self, job: Job) -> None:
+        """Follow a further job."""
+        if job.key not in self.records:
+            self.records = {**self.records, job.key: self._ledger.job(job.key)}
+            self.jobs = [*self.jobs, job]
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -12,9 +12,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import torch
 
 from orchestrator.execution import job as jobs_module
 from orchestrator.execution.job import OnScore
-from orchestrator.execution.trial_source import ASHA, HOURS, TrialSource
+from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.placement import Placement, cores
 from orchestrator.planning.plan import Job
 from orchestrator.tracking.storage import Storage
@@ -34,7 +33,6 @@ from vosmodels.support.memory import return_freed_memory
 if TYPE_CHECKING:
     from orchestrator.execution.halving import Halving
 
-STEP, SCORE, TASK = "step", "jf", "task"  # in the results and the configuration of a Ray trial
 PACKAGES = ("orchestrator", "soups", "vosmodels")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -91,16 +89,6 @@ def stop() -> None:
     ray.shutdown()
 
 
-@dataclass(frozen=True, repr=False)
-class _Task:
-    """A job in the configuration of a Ray trial, which Ray names by its text."""
-
-    job: Job
-
-    def __repr__(self) -> str:
-        return self.job.key
-
-
 def run_round(
     source: TrialSource,
     storage: Storage,
@@ -117,40 +105,10 @@ def run_round(
     check: called several times a second; what it raises ends the round.
     """
     from ray import tune
-    from ray.tune.search import Searcher
 
-    given: dict[str, Job] = {}  # by the trial's id in Ray
+    from orchestrator.execution.tune_hooks import TASK, Check, Jobs, OutOfTime
 
-    class Jobs(Searcher):  # type: ignore[misc]  # Ray has no types
-        """Asks the source for a job whenever there is room for one."""
-
-        def suggest(self, trial_id: str) -> Any:
-            job = source.next()
-            if job is None:
-                return Searcher.FINISHED
-            given[trial_id] = job
-            return {TASK: _Task(job)}
-
-        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            source.ended(given.pop(trial_id))
-
-        def save(self, checkpoint_path: str) -> None:
-            """Save nothing: the ledger has all that a restart needs."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            raise NotImplementedError
-
-    class Check(tune.Callback):  # type: ignore[misc]  # Ray has no types
-        def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-            check()
-            source.settle()
-
-    def out_of_time(trial_id: str, result: Mapping[str, Any]) -> bool:
-        if STEP not in result or not source.time_is_up:
-            return False
-        source.stop(given[trial_id], result[STEP], HOURS)
-        return True
-
+    searcher = Jobs(source)
     if halving is not None:
         halving.on_stop = lambda job, step: source.stop(job, step, ASHA)
     if placement.workers == 1:
@@ -167,7 +125,7 @@ def run_round(
         task,
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the source has no more
-            search_alg=Jobs(),
+            search_alg=searcher,
             scheduler=halving,
             max_concurrent_trials=placement.at_once,
             reuse_actors=True,
@@ -177,8 +135,8 @@ def run_round(
             name=name,
             storage_path=str(storage.tune),
             verbose=0,
-            callbacks=[Check()],
-            stop=out_of_time,
+            callbacks=[Check(check, source)],
+            stop=OutOfTime(source, searcher),
             failure_config=tune.FailureConfig(max_failures=retries),
         ),
     ).fit()
@@ -188,6 +146,8 @@ def run_round(
 def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
     """Run a Tune trial that trains in its own process."""
     from ray import tune
+
+    from orchestrator.execution.tune_hooks import SCORE, STEP, TASK
 
     job: Job = config[TASK].job
     device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
@@ -204,6 +164,8 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from orchestrator.execution.tune_hooks import TASK
 
     job: Job = config[TASK].job
     TorchTrainer(

@@ -99,12 +99,16 @@ def videos_segmented(job: Job) -> list[Unlabelled]:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a sweep. Each starts when those it needs are done (`rounds`)."""
+    """The jobs of a sweep. Each starts when those it needs are done (`rounds`).
+
+    points: what each trial was made of, in the same order.
+    """
 
     sweep: str
     teacher: Job | None
     stems: tuple[Job, ...]
     trials: tuple[Job, ...]
+    points: tuple[Trial, ...] = ()
 
     @property
     def rounds(self) -> tuple[tuple[Job, ...], ...]:
@@ -131,19 +135,20 @@ def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
     Reads data folders and weights files, because keys hold what they contain. Raises InputError
     where one is missing.
     """
-    points = [replace(point, config=located(point.config)) for point in trials(config)]
-    return _Planner(config, sweep, threads).plan(points)
+    return Planner(config, sweep, threads).plan(trials(config))
 
 
 @dataclass(frozen=True)
-class _Planner:
-    """Builder of a plan. written: the configuration without any swept value."""
+class Planner:
+    """Builder of plans. written: the configuration without any swept value."""
 
     written: RunConfig
     sweep: str
     threads: int
 
-    def plan(self, points: list[Trial]) -> Plan:
+    def plan(self, points: Sequence[Trial]) -> Plan:
+        """Plan the jobs of trials, as `plan_sweep` does."""
+        points = [replace(point, config=located(point.config)) for point in points]
         without = [point.config for point in points if point.config.teacher.weights is None]
         trained = self._teacher() if any(map(self._needs_teacher, without)) else None
         stems: dict[str, Job] = {}
@@ -153,7 +158,7 @@ class _Planner:
             stem = self._stem(point.config, teacher)
             stems.setdefault(stem.key, stem)
             members.append(self._trial(point, stem, teacher))
-        return Plan(self.sweep, trained, tuple(stems.values()), tuple(members))
+        return Plan(self.sweep, trained, tuple(stems.values()), tuple(members), tuple(points))
 
     def _needs_teacher(self, point: RunConfig) -> bool:
         """True where a trial or its stem has a term or a label of the teacher's network."""

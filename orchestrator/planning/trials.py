@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,18 +30,30 @@ class Trial:
 def trials(config: SweepConfig) -> list[Trial]:
     """List the trials of a sweep: a grid in the order of the file, last key fastest, or as drawn.
 
-    A larger `sweep.max_trials` adds trials and changes none.
+    A larger `sweep.max_trials` adds trials and changes none. For a search by Optuna, which chooses
+    while the sweep runs, places drawn at random stand in.
     """
+    return trials_at(config, places(config))
+
+
+def places(config: SweepConfig) -> Iterator[dict[str, Any]]:
+    """Yield the values of the swept keys that `trials` are made of, in order."""
+    sweep = config.sweep
+    found = ranges.places(RunConfig, sweep.parameters, sweep.search, config.seed)
+    return itertools.islice(found, sweep.max_trials)
+
+
+def trials_at(config: SweepConfig, at: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    """List the trials at places: of every point there, every repeat."""
     base = config.model_dump(exclude={"sweep"})
     sweep = config.sweep
     short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
     names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
     result = []
     points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
-    first = next(iter(points))
+    first, each_place = next(iter(points)), list(at)
     for point, changes in points.items():
-        places = ranges.places(RunConfig, sweep.parameters, sweep.search, config.seed)
-        for place in itertools.islice(places, sweep.max_trials):
+        for place in each_place:
             swept = {**changes, **place}
             run = RunConfig.model_validate(with_keys(base, swept))
             grid = [f"{names[key]}={_text(_get(run, key))}" for key in sweep.parameters]

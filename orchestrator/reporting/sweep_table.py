@@ -21,7 +21,6 @@ from orchestrator.execution.scoring import (
 )
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import Job, Plan
-from orchestrator.planning.trials import trials
 from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split, SplitScores
 from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses
@@ -66,7 +65,7 @@ class SweepTable:
         These are the baseline rows, the teacher, and the best checkpoint of every finished trial.
         """
         entries = self._entries()
-        threads = self.plan.trials[0].threads
+        threads = self.plan.jobs[0].threads
         score_all(self._unscored(entries), at_once=cores() // threads, threads=threads)
         for scorer in (self.select, self.report):
             if scorer:
@@ -103,7 +102,7 @@ class SweepTable:
         if self.plan.teacher:
             for event in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
                 entries.append(_Entry(self.plan.teacher, event, "teacher", "teacher"))
-        for job, trial in zip(self.plan.trials, trials(self.config), strict=True):
+        for job, trial in zip(self.plan.trials, self.plan.points, strict=True):
             record = self.ledger.job(job.key)
             if record.state in ("done", "stopped") and record.checkpoints():
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))

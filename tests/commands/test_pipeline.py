@@ -44,11 +44,11 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     monkeypatch.setattr(recipe, "student_of", lambda student, weights: None)
     tracker: Any = AwayTracker()
     table: Any = Table()
+    table.plan = Plan(sweep_id(config), None, (), ())
     ledger = Ledger(tmp_path)
     finished_trial(ledger, config, 0, "k", [0.1, 0.15])
-    plan = Plan(sweep_id(config), None, (), ())
     with caplog.at_level(logging.WARNING, "orchestrator"):
-        row: Any = pipeline._soup(run_of(config), plan, Storage(tmp_path), tracker, table)
+        row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table)
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")

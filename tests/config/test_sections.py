@@ -185,7 +185,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
     [
         ("train", "keep", "last"),
         ("train", "keep", "soup"),
-        ("sweep", "search", "optuna"),
         ("cluster", "lockstep", 2),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.execution.halving import Halving
-from orchestrator.execution.ray_workers import SCORE, STEP, TASK
+from orchestrator.execution.tune_hooks import SCORE, STEP, TASK
 
 STEPS = 16
 

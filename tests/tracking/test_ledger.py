@@ -26,6 +26,7 @@ from orchestrator.tracking.events import (
     Souped,
     Speed,
     Started,
+    Stopped,
     Taught,
     Warned,
 )
@@ -48,6 +49,7 @@ EVENTS: list[Event] = [
     Picture(20, "pictures/k/20.png"),
     Attention(20, "pictures/k/attention-20.png"),
     Souped("pool", ["a"], [{"name": "a", "accepted": True}], {"jf": 0.5}),
+    Stopped(20, "asha"),
     Failed("ValueError: no", "logs/k.log"),
     Done(3.5, 200.0, {"jf": 0.5}, {"note": "x"}),
 ]
@@ -281,3 +283,23 @@ def test_the_last_checkpoints_file_is_given_only_where_it_is_the_one_recorded(le
     path.unlink()
     with pytest.raises(InputError, match=rf"{path}: no such file; .*{anew}"):
         job.last_file()
+
+
+def test_a_stopped_job_is_stopped_until_it_starts_again(job: JobRecord):
+    write(job, STARTED, Evaluated(10, {"jf": 0.4}), Stopped(10, "asha"))
+    assert state(job) == "stopped"
+    assert job.stopped() == Stopped(10, "asha")
+    write(job, STARTED)
+    assert state(job) == "running"
+    assert job.stopped() is None
+    write(job, Stopped(10, "sweep.max_hours"))  # before it came any further
+    assert job.stopped() == Stopped(10, "sweep.max_hours")
+    write(job, Done(1.0))
+    assert state(job) == "done"
+
+
+def test_scores_are_those_of_select_by_step(job: JobRecord):
+    checkpoint = Checkpoint(20, "ab", "checkpoints/ab.safetensors", {"jf": 0.5})
+    write(job, Evaluated(10, {"jf": 0.4}), checkpoint, Evaluated(20, {"fps": 3.0}))
+    write(job, Evaluated(20, {"jf": 0.9}, split="report"), Evaluated(30, {"jf": 0.6}))
+    assert job.scores() == [(10, 0.4), (20, 0.5), (30, 0.6)]
