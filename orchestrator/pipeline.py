@@ -117,17 +117,16 @@ def run(
             outcome = driver.execute(table.plan, config, storage, tracker, on_done, search)
             if search:
                 table = SweepTable(search.plan(plan), config, storage)
-            status = "FAILED" if outcome.failures else "FINISHED"
             failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
             rows = table.rows()
             if config.soup.after_sweep and any(row.role == "trial" for row in rows):
                 try:
                     rows.append(_soup(run_of(named), storage, tracker, table))
                 except InputError as error:  # the table of the trials is worth keeping without it
-                    status = "FAILED"
                     failed.append(f"greedy soup: {error}")
             results = results_of(rows, outcome.peak_mib, outcome.placement)
             _publish(results, table, storage, tracker)
+            status = "FAILED" if failed else "FINISHED"
         finally:
             with waiting_for_mlflow("how the sweep ended"):
                 tracker.kill_orphans(Ledger(storage.root), config.name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+HEARD = b"interrupted: the jobs are being stopped; once more ends at once\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what `kill` and batch systems send
 
 
@@ -16,8 +19,8 @@ def noted() -> Iterator[Callable[[], None]]:
 
     Raised inside a library, KeyboardInterrupt can be caught or ignored there, and the run goes on.
     The function that is yielded raises it where it is called. The end of the block raises it too,
-    also in place of an error. A second signal raises at once. Ray installs a handler for SIGTERM,
-    so start Ray before. Works in the main thread alone, as Python's signal handlers do.
+    also in place of an error. A second signal raises at once. The first one says that it was heard.
+    Works in the main thread alone, as Python's signal handlers do.
     """
     came = False
 
@@ -26,6 +29,7 @@ def noted() -> Iterator[Callable[[], None]]:
         if came:
             raise KeyboardInterrupt
         came = True
+        os.write(sys.stderr.fileno(), HEARD)  # a handler may stand within another print
 
     def check() -> None:
         if came:

@@ -10,6 +10,7 @@ import faulthandler
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,6 +58,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
     import ray
 
     os.environ.update(ENVIRONMENT)
+    terminated = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place, which exits
     quoted = shlex.quote(sys.executable)
     if address:
         here = Path(__file__).resolve().parents[2]
@@ -75,6 +77,8 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
             # Ray passes the command of its workers to a shell unquoted.
             runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
         )
+    if terminated is not None:
+        signal.signal(signal.SIGTERM, terminated)
     return [
         {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
         for node in ray.nodes()

@@ -3,11 +3,15 @@
 import json
 import logging
 import shlex
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from orchestrator import pipeline, sweep
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
+from orchestrator.execution import driver
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import Plan
 from orchestrator.reporting.results import Row
@@ -16,8 +20,13 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_store import locate
 from orchestrator.tracking.storage import Storage
 from soups import recipe
-from tests.stores import finished_trial, sweep_config
+from tests.stores import WARNING, finished_trial, sweep_config
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
+
+
+def quick_memory(*args):
+    """In place of a forecast, which traces a step."""
+    return SimpleNamespace(check=lambda: None)
 
 
 class AwayTracker:
@@ -53,6 +62,40 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     assert soup.state == "done"
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
     assert "MLflow cannot be reached (no answer)" in caplog.text
+
+
+@pytest.mark.filterwarnings(WARNING)
+@pytest.mark.parametrize("where", ["rows", "_publish"])
+def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, monkeypatch, where):
+    ends = []
+
+    class Quiet:
+        def __init__(self, connection):
+            pass
+
+        def __getattr__(self, name):
+            return lambda *args, **named: ends.append(named) if name == "close_sweep" else None
+
+    class Unscored:
+        def __init__(self, plan, config, storage):
+            self.plan = plan
+
+        def rows(self):
+            if where == "rows":
+                raise KeyboardInterrupt
+            return []
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "Tracker", Quiet)
+    monkeypatch.setattr(pipeline, "SweepTable", Unscored)
+    monkeypatch.setattr(pipeline, "_publish", interrupted)
+    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), None, "none"))
+    monkeypatch.setattr(driver, "memory_of", quick_memory)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(sweep_config(tmp_path), text="", command="", tracking_uri=None, quiet=True)
+    assert ends == [{"status": "KILLED"}]
 
 
 def _row(name: str, role: str, jf: float, sha256: str | None = None) -> Row:

@@ -20,6 +20,12 @@ def test_an_interrupt_is_raised_where_it_is_asked_for(number):
     assert reached == ["the next line"]
 
 
+def test_an_interrupt_says_at_once_that_it_was_heard(capfd):
+    with pytest.raises(KeyboardInterrupt), noted():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert "the jobs are being stopped" in capfd.readouterr().err
+
+
 def test_an_interrupt_that_nobody_asked_for_is_raised_at_the_end():
     with pytest.raises(KeyboardInterrupt), noted():
         os.kill(os.getpid(), signal.SIGINT)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,19 @@ def test_errors_are_lines_on_stderr_with_their_exit_code(
 ):
     assert command(raising(error), "--json", resume="say it again") == code
     assert capsys.readouterr() == ("", line)
+
+
+def test_sigterm_is_an_interrupt_and_its_handler_of_before_comes_back(
+    capsys: pytest.CaptureFixture[str],
+):
+    def work(args: argparse.Namespace) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert command(work, resume="say it again") == 130
+    assert capsys.readouterr().err == "interrupted; what is done is kept: say it again\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_traceback_is_shown_only_with_debug(capsys: pytest.CaptureFixture[str]):

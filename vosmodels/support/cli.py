@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from vosmodels.errors import InputError, UsageError
@@ -94,17 +97,17 @@ def run(
 ) -> int:
     """Parse the arguments, call `work`, print its result and return the exit code.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, by Ctrl-C or by SIGTERM.
 
     work     performs the command and returns the object that --json prints; without --json it
              prints its tables on stdout itself; progress goes to stderr
-    resume   advice printed after Ctrl-C
+    resume   advice printed after an interrupt
     """
     try:
         args = parser.parse_intermixed_args(argv)  # options may stand between key=value
     except SystemExit as ended:  # argparse has printed its help or its error
         return int(ended.code or 0)
-    with _logging(args.debug):
+    with _logging(args.debug), _terminated_as_interrupted():
         try:
             result = work(args)
         except CommandFailed as failed:
@@ -157,6 +160,26 @@ def _logging(debug: bool) -> Iterator[None]:
             logging.getLogger(name).removeHandler(handler)
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, as on Ctrl-C: `kill` and batch systems send it.
+
+    In another thread than the main one, where Python has no signal handlers, it changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def refuse(problem: str) -> None:
