@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,13 @@ class Dataset:
     digest: str
 
 
-def model_name(key: str, step: int) -> str:
-    """Name the model of a checkpoint; MLflow refuses / : . % and quotes in names."""
-    return f"ckpt-{key[:8]}-{step:07d}"
+def model_name(job: str, step: int) -> str:
+    """Name the model of a checkpoint after its job, such as omega-0_8-step-80.
+
+    MLflow refuses / : . % and quotes in names; two sweeps may have models of one name.
+    """
+    text = job.replace(".", "_").replace("+", "plus")
+    return f"{re.sub(r'[^A-Za-z0-9_]+', '-', text).strip('-')}-step-{step}"
 
 
 def sweep_tag(sweep: str) -> str:

@@ -37,6 +37,7 @@ from vosmodels.errors import InputError
 from vosmodels.support.digests import check_sha256
 
 PARENT = "mlflow.parentRunId"
+OF_TRIALS = ("loss.", "train.")  # swept keys that shape neither a teacher nor a stem
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
 ENDED = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "running": "RUNNING"}
 
@@ -66,6 +67,7 @@ class Tracker:
         self._client = connection.client
         self._job_runs: dict[str, _JobRun] = {}
         self._parents: dict[tuple[str, str], str] = {}
+        self._varied: set[str] = set()  # keys of the opened sweep that only trials vary
 
     def open_sweep(self, config: SweepConfig, sweep: str, text: str = "") -> str:
         """Find or create a sweep's parent run, set it RUNNING and return its run id.
@@ -75,6 +77,7 @@ class Tracker:
         parameters of the first run, which MLflow never changes; config.json has the newest values.
         """
         run_id = self._parent_run(config.name, sweep)
+        self._varied = {key for key in config.sweep.keys if key.startswith(OF_TRIALS)}
         flat = mlflow_names.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
         params = self._client.get_run(run_id).data.params
         skip = config.sweep.keys | params.keys()
@@ -170,7 +173,10 @@ class Tracker:
             run = self._client.create_run(
                 experiment_id, int(first.time * 1000), tags=tags, run_name=first.name
             )
-            self._log_params(run.info.run_id, mlflow_names.flatten(first.config))
+            params = mlflow_names.flatten(first.config)
+            if first.role != "trial":  # a chart of a swept key shows no job that does not vary it
+                params = {k: v for k, v in params.items() if k not in self._varied}
+            self._log_params(run.info.run_id, params)
         run_id = run.info.run_id
         ready: dict[tuple[int, str], str] = {}
         unfinished: dict[tuple[int, str], str] = {}
@@ -221,7 +227,7 @@ class Tracker:
             tags = {ROLE: first.role, KEY: job.key, STEP: str(event.step), SHA256: event.sha256}
             model_id = self._client.create_logged_model(
                 job_run.experiment_id,
-                name=mlflow_names.model_name(job.key, event.step),
+                name=mlflow_names.model_name(first.name, event.step),
                 source_run_id=job_run.run_id,
                 tags={**tags, **({ANCESTOR: ancestor} if ancestor else {})},
                 params={"step": str(event.step), "job": first.name},

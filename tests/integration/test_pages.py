@@ -134,7 +134,7 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
 
 def test_the_models_page_lists_every_checkpoint_ready_with_its_score(page, experiment_page, reader):
     page.goto(f"{experiment_page}/models")
-    page.get_by_text("ckpt-").first.wait_for()
+    page.get_by_text("-step-").first.wait_for()
     for record in reader.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
         row = page.locator("[role=row]", has_text=record.name).first
         assert "Ready" in row.inner_text()

@@ -28,7 +28,9 @@ CONFIG = {"data": {"root": "/data/DAVIS", "select": "val", "report": "test", "se
 
 
 def test_metric_and_model_names_are_those_callers_rely_on():
-    assert model_name("0123456789abcdef", 42) == "ckpt-01234567-0000042"
+    assert model_name("omega=0.8", 80) == "omega-0_8-step-80"
+    assert model_name("pseudo labels above 80 %", 5) == "pseudo-labels-above-80-step-5"
+    assert model_name("inter + intra", 5) == "inter-plus-intra-step-5"
     losses = Losses(3, {"total": 1.0, "ce": 2.0, "logit": 3.0, "repr": 4.0, "grad_norm": 5.0})
     assert [name for name, _, _ in metrics_of(losses)] == [
         "train/loss_total",

@@ -31,7 +31,7 @@ def test_the_best_checkpoint_is_the_highest_select_score_and_its_file_can_be_had
 ):
     show_sweep(tracker, ledger, {"k1": [0.3, 0.7], "k2": [0.6]})
     best = reader.best_checkpoint("omega")
-    assert (best.name, best.job, best.scores["jf"]) == ("ckpt-k1-0000020", "omega=0.0", 0.7)
+    assert (best.name, best.job, best.scores["jf"]) == ("omega-0_0-step-20", "omega=0.0", 0.7)
     assert reader.download(best).read_text() == "weights k12"
     assert reader.model(best.model_id) == best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,8 @@ def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
     assert run["history"]["train/grad_norm"] == [(10, 2.0), (20, 2.0)]
     assert run["history"]["select/jf"] == [(10, 0.3), (20, 0.4)]
     assert run["history"]["run/seconds"] == [(0, 5.0)]
-    assert run["outputs"] == [("ckpt-abcdefgh-0000010", 10), ("ckpt-abcdefgh-0000020", 20)]
-    assert shown["models"]["ckpt-abcdefgh-0000020"] == {
+    assert run["outputs"] == [("omega-1_0-step-10", 10), ("omega-1_0-step-20", 20)]
+    assert shown["models"]["omega-1_0-step-20"] == {
         "status": "READY",
         "tags": {
             "vos.role": "trial",
@@ -135,6 +136,20 @@ def test_the_parent_has_the_config_without_swept_values_and_the_file(
     assert parent["params"]["loss.tau"] == "0.1"
     assert "loss.omega" not in parent["params"]
     assert {"config.json", "sweep.yaml"} <= set(parent["artifacts"])
+
+
+def test_a_teacher_and_a_stem_have_no_point_in_a_chart_of_what_the_trials_vary(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    record, started = trial_job(ledger, config, 0, "stem-key")
+    with record.claim():
+        record.write(replace(started, role="stem", name="stem"))
+    tracker.project(record)
+    params = contents(tracker)["stem"]["params"]
+    assert "loss.omega" not in params
+    assert params["loss.tau"] == "0.1"
 
 
 def test_projecting_again_changes_nothing_in_this_process_or_another(
