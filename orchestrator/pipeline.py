@@ -456,13 +456,21 @@ def run_seeds(
 def dry_run_seeds(
     configs: Sequence[SweepConfig], table: SeedTable, *, tracking_uri: str | None, quiet: bool
 ) -> Mapping[str, Any]:
-    """Say what `run_seeds` would do, as JSON; start and write nothing."""
+    """Say what `run_seeds` would do, and how long it takes, as JSON; start and write nothing."""
     out = sys.stderr if quiet else sys.stdout
     print(f"{table.name}: {len(table.runs)} seeds are done, {len(configs)} to run", file=out)
-    sweeps, times = {}, dict[str, float]()
+    sweeps, times = dict[str, Mapping[str, Any]](), dict[str, float]()
     for config in configs:
         print(f"seed {config.seed}", file=out)
         sweeps[str(config.seed)] = dry_run(
             config, tracking_uri=tracking_uri, quiet=quiet, times=times
         )
-    return {"table": table.name, "done": sorted(table.runs), "seeds": sweeps}
+    seconds = sum(sum(sweep.get("seconds", {}).values()) for sweep in sweeps.values())
+    if len(sweeps) > 1:
+        print(f"{'all seeds':34} about {seconds:.0f} s, {seconds / 60:.1f} min", file=out)
+    return {
+        "table": table.name,
+        "done": sorted(table.runs),
+        "seeds": sweeps,
+        "seconds": seconds,
+    }

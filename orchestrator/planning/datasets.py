@@ -26,7 +26,7 @@ from vosmodels.data.davis import DavisDataset
 from vosmodels.data.given import GivenVideo, picture_gap
 from vosmodels.data.given import fingerprint as given_fingerprint
 from vosmodels.data.mask_folder import MaskFolder
-from vosmodels.data.scorable import unscorable
+from vosmodels.data.scorable import too_short, unscorable
 from vosmodels.data.static_clips import StaticClips
 from vosmodels.data.static_images import StaticImages
 from vosmodels.data.teacher_masks import TaughtVideo
@@ -174,11 +174,16 @@ def _split(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
 def unscorable_videos(data: DataConfig, split: str, stride: int) -> dict[str, list[str]]:
     """Return what keeps videos of a split from being scored at a stride, by name, a line each.
 
-    Judges the files of every video, and reads every mask of those whose files are sound. Generated
-    videos are sound. Raises InputError where the split does not exist.
+    Judges the files of every video, and reads every mask of those whose files are sound. Of
+    generated videos only the length is judged. Raises InputError where the split does not exist, or
+    where its generated videos are too short.
     """
     if data.generated:
-        _generated_split(split)
+        short = [line for video in _split(data, split) for line in too_short(video, stride=stride)]
+        if short:
+            raise InputError(
+                f"{short[0]}; all generated videos are as long: lower data.select_stride"
+            )
         return {}
     folder = _folder(_own(data, split), data.leave_out)
     if isinstance(folder, DavisDataset):

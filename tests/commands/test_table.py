@@ -132,10 +132,23 @@ def test_a_table_of_another_configuration_is_left_as_it_is(runs, capsys):
     assert runs.seeds == [0]
 
 
-def test_a_dry_run_shows_the_seeds_that_are_left(runs, monkeypatch, capsys):
+def test_a_dry_run_shows_the_seeds_that_are_left_and_their_time_together(runs, monkeypatch, capsys):
+    def forecast(config, **told):
+        return {"seed": config.seed, "seconds": {"trial": 50.0 * config.seed, "scoring": 20.0}}
+
     assert table.main(["t.yaml", "--seeds", "0"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(pipeline, "dry_run", lambda config, **told: {"seed": config.seed})
+    monkeypatch.setattr(pipeline, "dry_run", forecast)
     assert table.main(["t.yaml", "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"table": "t", "done": [0], "seeds": {"1": {"seed": 1}, "2": {"seed": 2}}}
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["table"], told["done"], told["seconds"]) == ("t", [0], 190.0)
+    assert [seed["seed"] for seed in told["seeds"].values()] == [1, 2]
+    assert "all seeds                          about 190 s, 3.2 min" in err
+
+
+def test_a_search_is_no_table(runs, capsys):
+    words = ["sweep.points={}", "sweep.search=random", "sweep.max_trials=2"]
+    assert table.main(["t.yaml", *words, "sweep.parameters={loss.tau: [1, 2]}"]) == 2
+    assert "sweep.search: 'random' chooses other values for each seed" in capsys.readouterr().err
+    assert runs.seeds == []

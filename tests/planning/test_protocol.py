@@ -7,7 +7,7 @@ from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.planning import protocol as opened
 from orchestrator.planning.paths import located
-from orchestrator.planning.protocol import protocol_key, scored_videos
+from orchestrator.planning.protocol import check_scored_videos, protocol_key, scored_videos
 from vosmodels.errors import InputError
 
 
@@ -46,6 +46,12 @@ def test_select_is_scored_in_a_folder_of_its_own_and_the_rest_read_from_the_root
     assert absolute.data.select_root == root
     drawn = RunConfig(name="drawn", data=DataConfig(root=root, select_root="generated"))
     assert located(drawn).data.select_root == "generated"
+
+
+def test_generated_videos_are_refused_at_a_stride_that_leaves_nothing_to_score():
+    check_scored_videos(ScoringProtocol(DataConfig(), "val", stride=7))
+    with pytest.raises(InputError, match=r"16 frames at stride 8 .* lower data\.select_stride"):
+        check_scored_videos(ScoringProtocol(DataConfig(), "val", stride=8))
 
 
 def test_a_key_follows_the_videos_and_not_their_folder(davis_root):
