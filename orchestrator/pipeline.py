@@ -31,6 +31,7 @@ from orchestrator.planning.search import Study
 from orchestrator.planning.trials import idle_keys, trials, trials_at
 from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import BASELINE, Results, Row, ordered
+from orchestrator.reporting.seed_tables import show_sweep
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.checkpoint_refs import find
@@ -364,7 +365,7 @@ def _publish(results: Results, table: SweepTable, storage: Storage, tracker: Tra
 
 def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
     out = screen(columns=120)
-    out.print(results.grid().terminal())
+    show_sweep(results)
     chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
     if chosen:
         out.print(_best(chosen[0], results.rows, config))

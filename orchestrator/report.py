@@ -25,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"  python -m {MODULE} sweeps/results --readme sweeps/results/README.md",
         tracking=True,
     )
-    parser.add_argument("source", metavar="mlflow:EXPERIMENT|TABLE.json|FOLDER")
-    parser.add_argument("--sweep", metavar="ID", help="id of a sweep; default: the newest")
+    parser.add_argument("source", metavar="mlflow:EXPERIMENT[@SWEEP]|TABLE.json|FOLDER")
     parser.add_argument(
         "--out", metavar="FILE.json", type=cli.path, help="write the results to a file"
     )
@@ -39,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from orchestrator.reporting.experiment import results_in
 
             experiment = args.source.removeprefix(EXPERIMENT)
-            results = results_in(experiment, args.tracking_uri, sweep=args.sweep, out=args.out)
+            results = results_in(experiment, args.tracking_uri, out=args.out)
             if not args.json:
-                results.show()
+                from orchestrator.reporting.seed_tables import show_sweep
+
+                print(results.address())
+                show_sweep(results, whole=True)
                 if args.out:
                     print(f"written to {args.out}")
             return results.as_dict()

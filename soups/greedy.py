@@ -36,12 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking=True,
     )
     parser.add_argument(
-        "--runs", required=True, metavar="mlflow:EXPERIMENT|FOLDER", help="where checkpoints are"
+        "--runs",
+        required=True,
+        metavar="mlflow:EXPERIMENT[@SWEEP]|FOLDER",
+        help="where checkpoints are; SWEEP: the first letters of a sweep's id; default: the newest",
     )
     parser.add_argument("--data", metavar="ROOT", help="score on this; default: as the sweep did")
     parser.add_argument("--split", metavar="S", help="split to score on; default: as the sweep did")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="1 for now")
-    parser.add_argument("--sweep", metavar="ID", help="a sweep of the experiment; default: newest")
     parser.add_argument("--include-soups", action="store_true", help="earlier soups may go in too")
     parser.add_argument("--again", action="store_true", help="search anew on a pool done before")
     return cli.run(parser, argv, _work)
@@ -55,9 +57,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         raise UsageError(
             f"--runs {args.runs}: no such folder; an experiment is {EXPERIMENT}{args.runs}"
         )
-    if folder and (args.sweep or args.include_soups or not args.data):
+    if folder and (args.include_soups or not args.data):
         raise ConfigError(
-            [f"--runs {args.runs}: a folder needs --data, and has no --sweep, --include-soups"]
+            [f"--runs {args.runs}: a folder needs --data, and has no --include-soups"]
         )
     if folder:
         cli.check_exists(
@@ -86,7 +88,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     else:
         reader = MlflowReader(connection)
         name = args.runs.removeprefix(EXPERIMENT)
-        pool = from_experiment(reader, name, args.sweep, include_soups=args.include_soups)
+        pool = from_experiment(reader, name, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
         config = pool.config
         values = {"data.root": args.data, "data.select": args.split}

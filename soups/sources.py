@@ -108,15 +108,12 @@ def from_ledger(
     return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
 
 
-def from_experiment(
-    reader: MlflowReader, name: str, sweep: str | None = None, *, include_soups: bool = False
-) -> Pool:
-    """Gather the trial checkpoints of an experiment's newest sweep, or of the sweep named.
+def from_experiment(reader: MlflowReader, name: str, *, include_soups: bool = False) -> Pool:
+    """Gather the trial checkpoints of EXPERIMENT's newest sweep, or of EXPERIMENT@SWEEP.
 
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
     """
-    experiment = reader.find_experiment(name)
-    sweep = sweep or reader.newest_sweep(experiment)
+    experiment, sweep = reader.resolve(name)
     config = reader.config_of(experiment, sweep)
     records = reader.checkpoints(
         experiment, sweep, ("trial", "soup") if include_soups else ("trial",)

@@ -179,7 +179,6 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "unknown flag": "--runs empty --nosuch",
         "more workers": "--runs mlflow:omega --workers 2",
         "folder without data": "--runs empty",
-        "folder with a sweep": "--runs empty --data generated --sweep 1",
         "missing folder (exit 1)": "--runs nosuch --data generated",
         "missing store (exit 1)": "--runs mlflow:omega",
     },

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.reporting import benchmarks
 from orchestrator.reporting.results import Results
-from orchestrator.reporting.seed_tables import markdown
+from orchestrator.reporting.seed_tables import markdown, sweep_markdown
 from orchestrator.reporting.seeds import SeedTable
 from vosmodels.errors import InputError
 from vosmodels.evaluation.speed import tables
@@ -51,7 +51,7 @@ def _section(path: Path, readme: Path) -> str:
     try:
         values = json.loads(path.read_text())
         if "table" not in values:
-            return Results.from_dict(values).markdown()
+            return sweep_markdown(Results.from_dict(values))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: not the results of a sweep ({error}); "

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Split, SplitScores
 from orchestrator.reporting.strata import by_objects
 from vosmodels.support import provenance
-from vosmodels.support.grid import Grid, screen
+from vosmodels.support.grid import Grid
 
 BASELINE = "anchor"  # the role of a baseline row, by the word that files have for it
 ROLES = (BASELINE, "teacher", "trial", "soup")
@@ -100,13 +100,14 @@ class Results:
         title = f"{self.name}: {self.protocol}"
         return Grid(head, rows, title, notes=[note] if note else [], left=(0, len(head) - 1))
 
-    def show(self) -> None:
-        """Print which sweep this is and its table."""
-        out = screen(columns=120)
-        out.print(f"sweep {self.sweep} of {self.name}, {self.date}, commit {self.commit}")
-        out.print(self.grid().terminal())
-        if strata := self._by_objects():
-            out.print(strata.terminal())
+    @property
+    def repeated(self) -> bool:
+        """True where trials were repeated from one stem (`sweep.seeds`)."""
+        return any(" repeat=" in row.name for row in self.rows if row.role == "trial")
+
+    def address(self) -> str:
+        """Say which sweep this is, of what day and code."""
+        return f"sweep {self.sweep} of {self.name}, {self.date}, commit {self.commit}"
 
     def cost(self) -> str:
         """Name the run's minutes, its peak memory if measured, and its placement."""
@@ -133,11 +134,11 @@ class Results:
             f"`{self.command}` · seed {seed} · commit {self.commit} · {self.machine} · "
             f"{self.placement} · {minutes} · {self.date}"
         )
-        strata = self._by_objects()
+        strata = self.by_objects()
         tables = [each.markdown() for each in (grid, strata) if each]
         return "\n\n".join([f"**{self.name}**: {self.protocol}", *tables, address])
 
-    def _by_objects(self) -> Grid | None:
+    def by_objects(self) -> Grid | None:
         """Lay out J&F on the last split that rows are scored on, by number of objects."""
         split = self._splits()[-1]
         rows = {row.name: [row.scores[split]] for row in ordered(self.rows) if split in row.scores}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.reporting.results import shortfall
+from orchestrator.reporting.results import Results, shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split, SplitScores
 from orchestrator.reporting.strata import by_objects
@@ -20,6 +20,30 @@ BOUNDARY_NOTE = (
     "wrong px: wrong pixels per object and frame."
 )
 ADDED_NOTE = " Added: share of false positives; the other wrong pixels are misses."
+
+
+def show_sweep(results: Results, *, whole: bool = False) -> None:
+    """Print the table of a sweep: a row a trial, or a row a point with its spread over repeats.
+
+    whole: of trials J&F by number of objects too, where videos differ in it.
+    """
+    if not results.repeated:
+        out = screen(columns=120)
+        out.print(results.grid().terminal())
+        if whole and (objects := results.by_objects()):
+            out.print(objects.terminal())
+        return
+    show(SeedTable.of_repeats(results))
+    for row in results.rows:
+        if row.note:
+            print(f"{row.name}: {row.note}")
+
+
+def sweep_markdown(results: Results) -> str:
+    """Return the table of a sweep for a README, as `show_sweep` prints it."""
+    if not results.repeated:
+        return results.markdown()
+    return markdown(SeedTable.of_repeats(results))
 
 
 def show(table: SeedTable) -> None:
@@ -54,14 +78,14 @@ def markdown(table: SeedTable, picture: str | None = None) -> str:
 def _scores(table: SeedTable, rows: Sequence[SeedRow]) -> Grid:
     """Lay out means with their spread, and differences to the baseline."""
     splits = SPLITS if table.split == "report" else SPLITS[:1]
-    head = ["row", "seeds", "step", "J", "F", "J&F"]
+    head = ["row", f"{table.unit}s", "step", "J", "F", "J&F"]
     head += ["report J", "F", "J&F"] if "report" in splits else []
     head += ["seconds", "difference", f"{LEVEL:.0%} interval", "videos + / - / 0"]
     full = max(MIN_SEEDS, len(table.runs))
     lines = []
     for row in rows:
         count = len(row.seeds)
-        cells = [row.mean.name, str(count) if count == full else f"{count} of {full} seeds"]
+        cells = [row.mean.name, str(count) if count == full else f"{count} of {full} {table.unit}s"]
         cells.append(", ".join(map(str, dict.fromkeys(row.steps))))
         cells += [_score(row, split, measure) for split in splits for measure in MEASURES]
         cells.append("" if row.mean.seconds is None else f"{row.mean.seconds:.0f}")
@@ -101,16 +125,19 @@ def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
     names = " or ".join(dict.fromkeys(str(baseline) for baseline, _ in compared))
     videos = max(len(paired.per_sequence) for _, paired in compared)
     seeds = max(paired.seeds for _, paired in compared)
-    resampled = "videos" if seeds == 1 else "videos and seeds"
+    unit = table.unit
+    resampled = "videos" if seeds == 1 else f"videos and {unit}s"
     text = (
-        f"± is the standard deviation over seeds. Differences in {table.split} J&F are to "
-        f"{names}, from the same seed, on {videos} videos; their interval is a paired "
+        f"± is the standard deviation over {unit}s. Differences in {table.split} J&F are to "
+        f"{names}, from the same {unit}, on {videos} videos; their interval is a paired "
         f"bootstrap over {resampled}."
     )
+    if unit == "repeat":
+        text += " All repeats are from one stem: what another stem would change is not known."
     if videos <= FEW:
         text += " Over so few videos it says little."
     if seeds < MIN_SEEDS:
-        text += f" {seeds} of {MIN_SEEDS} seeds: what another seed would change is not known."
+        text += f" {seeds} of {MIN_SEEDS} {unit}s: what another {unit} would change is not known."
     return [*notes, text]
 
 
@@ -165,11 +192,12 @@ def _differences_by_video(rows: Sequence[SeedRow]) -> Grid | None:
 
 
 def _provenance(table: SeedTable) -> list[str]:
-    """Name the command, code, machine and time of each seed's run."""
+    """Name the command, code, machine and time of each seed's run; repeats are of one run."""
     lines = []
-    for seed in sorted(table.runs):
-        run = table.runs[seed]
+    for number in sorted(table.runs)[: 1 if table.unit == "repeat" else None]:
+        run = table.runs[number]
         trained = sum(row.seconds or 0.0 for row in run.rows)
+        seed = run.config.get("seed", number)
         lines.append(
             f"seed {seed}: `{run.command}` · commit {run.commit} · {run.machine} · {run.placement} "
             f"· jobs {trained / 60:.1f} min in all · {run.date}"

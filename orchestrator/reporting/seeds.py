@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.config import SweepConfig
 from orchestrator.planning.trials import trials
@@ -25,6 +26,7 @@ from vosmodels.errors import InputError
 from vosmodels.evaluation.bootstrap import Paired, compare
 from vosmodels.support.seeding import numpy_generator
 
+REPEAT = re.compile(r"(.+) repeat=(\d+)")  # name of a trial that is repeated
 # Keys that may differ between the seeds of one table; its grid may grow.
 FREE = ("seed", "sweep.", "cluster.", "storage", "tracking.")
 
@@ -65,10 +67,31 @@ class SeedRow:
 
 @dataclass(frozen=True)
 class SeedTable:
-    """Hold a sweep's results by top-level seed, each with its stem and teacher."""
+    """Hold a sweep's results by top-level seed, each with its stem and teacher.
+
+    unit: what the runs differ in; `repeat` where they are the repeats of one sweep, from one stem.
+    """
 
     name: str
     runs: Mapping[int, Results]
+    unit: Literal["seed", "repeat"] = "seed"
+
+    @classmethod
+    def of_repeats(cls, results: Results) -> SeedTable:
+        """Return the repeats of a sweep's trials (`sweep.seeds`) as runs of one table.
+
+        What the trials share, such as stem and teacher, is a row of every run.
+        """
+        split = [(REPEAT.fullmatch(row.name), row) for row in results.rows]
+        runs = {}
+        for index in sorted({int(found[2]) for found, _ in split if found}):
+            rows = [
+                replace(row, name=found[1] if found else row.name, baseline=_point(row.baseline))
+                for found, row in split
+                if found is None or int(found[2]) == index
+            ]
+            runs[index] = replace(results, rows=rows)
+        return cls(results.name, runs, "repeat")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the runs as JSON-able values; everything else is computed from them."""
@@ -197,6 +220,12 @@ class SeedTable:
             weights,
             numpy_generator(0, "bootstrap", name),
         )
+
+
+def _point(name: str | None) -> str | None:
+    """Return the name of a row without the number of its repeat."""
+    found = REPEAT.fullmatch(name or "")
+    return found[1] if found else name
 
 
 def _videos(row: Row, split: Split) -> Mapping[str, VideoScores]:

@@ -28,7 +28,8 @@ class CheckpointFile:
 def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)) -> CheckpointFile:
     """Find the checkpoint file behind a reference.
 
-    `mlflow:X` means the best checkpoint of experiment X by select J&F, among trials and soups.
+    `mlflow:X` means the best checkpoint of experiment X by select J&F, among trials, soups and
+    stems of its newest sweep, `mlflow:X@SWEEP` of that one.
     storage: folder of the default store, for a reference into MLflow without a tracking URI.
     Raises InputError where the file or model is missing, naming the store and its contents;
     UsageError on a reference that names nothing.
@@ -40,8 +41,7 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
         )
     if reference.startswith(EXPERIMENT):
         reader = open_reader(tracking_uri, storage)
-        name = reader.find_experiment(reference.removeprefix(EXPERIMENT))
-        best = reader.best_checkpoint(name)
+        best = reader.best_checkpoint(*reader.resolve(reference.removeprefix(EXPERIMENT)))
         model = f"{best.name} (models:/{best.model_id})"
         origin = f"{reference} is {model}, select J&F {best.scores['jf']:.3f}"
         return CheckpointFile(reader.download(best), origin)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from orchestrator.tracking.mlflow_store import Connection
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json
 from vosmodels.support.digests import check_file, check_sha256
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 8  # letters of a sweep's id that a line shows, as its run in MLflow does
+NAMED = 4  # sweeps that a line names at most
 
 
 class MlflowReader:
@@ -34,14 +40,46 @@ class MlflowReader:
         """
         return str(self._connection.experiment(name).name)
 
+    def resolve(self, text: str) -> tuple[str, str]:
+        """Return experiment and id of the sweep that EXPERIMENT or EXPERIMENT@SWEEP names.
+
+        SWEEP: the first letters of its id. Without it the newest is taken, and where there are
+        several, a line says so. Raises InputError where one of them does not exist.
+        """
+        name, at, wanted = text.rpartition("@")
+        experiment = self.find_experiment(name if at else text)
+        sweeps = self._sweeps(experiment)
+        if at:
+            found = [sweep for sweep in sweeps if wanted and sweep.startswith(wanted)]
+            if len(found) != 1:
+                raise InputError(
+                    f"{self.store.uri}: {len(found) or 'no'} sweeps of experiment {experiment!r} "
+                    f"begin with {wanted!r}; those there, the newest first: {', '.join(sweeps)}"
+                )
+            return experiment, found[0]
+        if len(sweeps) > 1:
+            others = ", ".join(f"{experiment}@{sweep[:SHOWN]}" for sweep in sweeps[1:NAMED])
+            logger.info(
+                "%s: sweep %s is taken, the newest of %d; others: %s",
+                experiment,
+                sweeps[0][:SHOWN],
+                len(sweeps),
+                others + (", ..." if len(sweeps) > NAMED else ""),
+            )
+        return experiment, sweeps[0]
+
     def newest_sweep(self, experiment: str) -> str:
         """Return the id of the sweep opened last. Raises InputError without any sweep."""
+        return self._sweeps(experiment)[0]
+
+    def _sweeps(self, experiment: str) -> list[str]:
+        """List the ids of an experiment's sweeps, the one opened last first."""
         experiment_id = self._connection.experiment(experiment).experiment_id
         runs = self._connection.sweeps(experiment_id)
         if not runs:
             raise InputError(f"{self.store.uri}: no sweep in experiment {experiment!r} yet")
-        newest = max(runs, key=lambda run: float(run.data.tags.get(OPENED, 0)))
-        return str(newest.data.tags[SWEEP])
+        opened = {str(r.data.tags[SWEEP]): float(r.data.tags.get(OPENED, 0)) for r in runs}
+        return sorted(opened, key=lambda sweep: -opened[sweep])
 
     def config_of(self, experiment: str, sweep: str) -> RunConfig:
         """Read the resolved configuration that `open_sweep` logged. Raises InputError."""
@@ -69,11 +107,11 @@ class MlflowReader:
         return sorted(matches, key=lambda r: (r.key, r.step))
 
     def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
-        """Return the trial or soup with the highest select J&F; ties by sha256.
+        """Return the trial, soup or stem with the highest select J&F; ties by sha256.
 
         Raises InputError without any scored checkpoint.
         """
-        records = self.checkpoints(experiment, sweep, ("trial", "soup"))
+        records = self.checkpoints(experiment, sweep, ("trial", "soup", "stem"))
         candidates = [record for record in records if "jf" in record.scores]
         if not candidates:
             raise InputError(

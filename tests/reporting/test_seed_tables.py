@@ -9,7 +9,7 @@ import pytest
 from orchestrator import report
 from orchestrator.reporting import readme as readme_results
 from orchestrator.reporting.results import Results
-from orchestrator.reporting.seed_tables import markdown, show
+from orchestrator.reporting.seed_tables import markdown, show, show_sweep, sweep_markdown
 from orchestrator.reporting.seeds import SeedTable
 from tests.tables import run
 
@@ -43,6 +43,38 @@ def test_a_row_with_fewer_than_three_seeds_says_so():
     assert row(text, "taught")[1] == "2 of 3 seeds"
     assert row(text, "plain")[1] == "3"
     assert row(markdown(table(run(4))), "plain")[1] == "1 of 3 seeds"
+
+
+def repeated(*runs):
+    """One sweep whose trials are repeated as often as there are runs."""
+    rows = [row for row in runs[0].rows if row.role != "trial"]
+    for index, one in enumerate(runs):
+        for row in one.rows:
+            if row.role == "trial":
+                baseline = row.baseline and f"{row.baseline} repeat={index}"
+                rows.append(replace(row, name=f"{row.name} repeat={index}", baseline=baseline))
+    return replace(runs[0], rows=rows)
+
+
+def test_repeats_of_a_sweep_are_averaged_and_compared_as_seeds_of_a_table_are(capsys):
+    sweep = repeated(run(0), run(1), run(2))
+    ours, theirs = SeedTable.of_repeats(sweep).rows(), THREE.rows()
+    assert [row.as_dict() for row in ours] == [row.as_dict() for row in theirs]
+    text = sweep_markdown(sweep)
+    assert row(text, "row")[1] == "repeats"
+    assert row(text, "taught")[1:] == row(markdown(THREE), "taught")[1:]
+    assert "All repeats are from one stem" in text
+    assert text.count("commit 0234567") == 1
+    show_sweep(sweep)
+    told = capsys.readouterr().out
+    assert "± 0.000" in told
+    assert "repeat=" not in told
+
+
+def test_a_sweep_without_repeats_has_a_row_a_trial():
+    assert sweep_markdown(run(0)) == run(0).markdown()
+    assert not run(0).repeated
+    assert repeated(run(0), run(1)).repeated
 
 
 def test_an_interval_of_few_videos_or_seeds_is_called_little():

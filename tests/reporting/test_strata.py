@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from orchestrator.reporting.seed_tables import markdown
+from orchestrator.reporting.seed_tables import markdown, show_sweep
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.split_scores import SplitScores, VideoScores
 from orchestrator.reporting.strata import by_objects
@@ -49,7 +49,7 @@ def test_tables_of_one_and_of_several_seeds_have_the_breakdown(capsys):
         assert head == ["report J&F by objects", "1", "2"]
         assert copy == ["first-frame copy", "0.200", "0.200"]
         assert "2 with 1, 1 with 2" in text
-    runs[0].show()
+    show_sweep(runs[0], whole=True)
     assert "report J&F by objects" in capsys.readouterr().out
 
 

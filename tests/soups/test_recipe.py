@@ -328,7 +328,7 @@ def test_wrong_commands_are_told_in_a_line_and_change_nothing(
         ("storage", 2, "a folder needs --data"),
         ("omega", 2, "no such folder; an experiment is mlflow:omega"),
         ("nowhere --data generated", 1, "nowhere: no such folder"),
-        ("mlflow:omega --sweep abc", 1, "no sweep 'abc'"),
+        ("mlflow:omega@zzz", 1, "no sweeps of experiment 'omega' begin with 'zzz'"),
     ]
     for arguments, code, line in wrong:
         assert greedy.main(["--runs", *arguments.split(), *uri(kitchen)]) == code, arguments

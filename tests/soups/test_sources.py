@@ -53,7 +53,7 @@ def test_an_experiment_gives_the_trial_checkpoints_of_its_newest_sweep(
     assert pool.config is not None
     assert pool.config.storage == str(ledger.storage)
     assert {i.ancestor for i in pool.ingredients} == {"stem"}
-    named = from_experiment(reader, "omega", sweep_id(old))
+    named = from_experiment(reader, f"omega@{sweep_id(old)}")
     assert [i.sha256 for i in named.ingredients] == [sha_of("o1"), sha_of("o2")]
 
 
@@ -69,7 +69,7 @@ def test_the_ledger_gives_the_pool_that_mlflow_gives(
     config = show_sweep(tracker, ledger, {"n": [0.3, 0.4], "m": [0.5, 0.2]})
     elsewhere = finished_trial(ledger, sweep_config(ledger.storage, seed=2), 1, "e", [0.1])
     tracker.project(elsewhere, sweep_id(config))  # another sweep trained it, this one uses it
-    shown = from_experiment(reader, "omega", sweep_id(config))
+    shown = from_experiment(reader, f"omega@{sweep_id(config)}")
     pool = from_ledger(
         Storage(ledger.storage), run_of(config), sweep_id(config), trials=["n", "m", "e"]
     )

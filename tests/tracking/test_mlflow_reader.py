@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.config.content_key import sweep_id
@@ -9,7 +11,7 @@ from orchestrator.config.loading import resolve
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
-from tests.stores import WARNING, sha_of, show_sweep
+from tests.stores import WARNING, checkpoint_of, sha_of, show_sweep, trial_job
 from vosmodels.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
@@ -34,6 +36,32 @@ def test_the_best_checkpoint_is_the_highest_select_score_and_its_file_can_be_had
     assert (best.name, best.job, best.scores["jf"]) == ("omega-0_0-step-20", "omega=0.0", 0.7)
     assert reader.download(best).read_text() == "weights k12"
     assert reader.model(best.model_id) == best
+
+
+def test_the_best_checkpoint_may_be_a_stem(tracker: Tracker, reader: MlflowReader, ledger: Ledger):
+    config = show_sweep(tracker, ledger, {"k1": [0.3]})
+    record, started = trial_job(ledger, config, 0, "s1")
+    with record.claim():
+        record.write(replace(started, role="stem", name="stem"))
+        record.write(checkpoint_of(ledger.storage, 4, "s1", 0.5))
+    tracker.project(record, sweep_id(config))
+    assert reader.best_checkpoint("omega").job == "stem"
+
+
+def test_a_sweep_is_named_by_the_first_letters_of_its_id(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    ids = [sweep_id(show_sweep(tracker, ledger, {f"k{s}": [0.1]}, seed=s)) for s in (0, 1)]
+    with caplog.at_level("INFO", "orchestrator"):
+        assert reader.resolve(f"omega@{ids[0][:8]}") == ("omega", ids[0])
+        assert caplog.text == ""  # nothing was chosen
+        assert reader.resolve("omega") == ("omega", ids[1])
+    assert f"sweep {ids[1][:8]} is taken, the newest of 2" in caplog.text
+    assert f"omega@{ids[0][:8]}" in caplog.text
+    for wanted in ("zz", ""):
+        with pytest.raises(InputError, match="sweeps of experiment 'omega' begin with") as caught:
+            reader.resolve(f"omega@{wanted}")
+        assert ids[0] in str(caught.value)
 
 
 def test_what_a_sweep_kept_is_given_back(tracker: Tracker, reader: MlflowReader, ledger: Ledger):
