@@ -82,8 +82,15 @@ class MlflowReader:
         return sorted(opened, key=lambda sweep: -opened[sweep])
 
     def config_of(self, experiment: str, sweep: str) -> RunConfig:
-        """Read the resolved configuration that `open_sweep` logged. Raises InputError."""
-        return RunConfig.model_validate(self._read_json(experiment, sweep, "config.json"))
+        """Read the resolved configuration that `open_sweep` logged. Raises InputError.
+
+        Its storage is the folder of the store where that has a ledger: it may have been moved.
+        """
+        values = self._read_json(experiment, sweep, "config.json")
+        beside = self.store.file.parent if self.store.file else None
+        if beside is not None and (beside / "ledger").is_dir():
+            values = {**values, "storage": str(beside)}
+        return RunConfig.model_validate(values)
 
     def results_of(self, experiment: str, sweep: str) -> Mapping[str, Any]:
         """Read the results that `log_results` logged. Raises InputError without results."""

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from filelock import FileLock
 
 from orchestrator.tracking.mlflow_names import ROLE, SWEEP
+from orchestrator.tracking.moved_store import point_to
 from vosmodels.errors import InputError, UsageError
 from vosmodels.support.paths import absolute, check_folder
 
@@ -256,4 +257,6 @@ def _connect(store: Store, create: bool) -> Any:
         return MlflowClient(store.uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
+        if store.artifacts is not None and os.access(database, os.W_OK):
+            point_to(database, store.artifacts)
         return MlflowClient(store.uri)
