@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from orchestrator.config.errors import section_at
 from vosmodels import registry
-from vosmodels.support.seeding import numpy_generator
 
 Scale = Literal["uniform", "loguniform"]
 FORMS = "[value, ...], {uniform: [low, high]}, {loguniform: [low, high]} or {choice: [value, ...]}"
@@ -109,6 +108,8 @@ def places(
         for values in itertools.product(*(one.ends for one in varied.values())):
             yield dict(zip(varied, values, strict=True))
         return
+    from vosmodels.support.seeding import numpy_generator  # loads numpy, which --help needs not
+
     seen: list[dict[str, Any]] = []
     misses = 0
     for index in itertools.count():
