@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last report of a trial has no score
 }
+LET_GO_S = 60.0  # in which Ray ends the worker of a stopped trial, after which its claim is free
 # Of a Ray that is started here: workers as nice as the command itself. Ray makes them yield to any
 # other program (15), which on a machine in use slows training many times over.
 NICENESS = ("RAY_worker_niceness", "0")
@@ -144,7 +145,7 @@ def run_round(
             failure_config=tune.FailureConfig(max_failures=retries),
         ),
     ).fit()
-    source.settle()
+    source.settle(LET_GO_S)
 
 
 def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:

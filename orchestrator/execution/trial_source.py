@@ -9,6 +9,7 @@ from orchestrator.planning.plan import Job
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 
+POLL_S = 0.1
 ASHA, HOURS = "asha", "sweep.max_hours"  # what stops a job
 
 
@@ -42,11 +43,17 @@ class TrialSource:
     def ended(self, job: Job) -> None:
         """Take notice that a job runs no more."""
 
-    def settle(self) -> None:
-        """Write which jobs were stopped; those that a worker still holds wait for the next call."""
+    def settle(self, wait_s: float = 0.0) -> None:
+        """Write which jobs were stopped.
+
+        Those that a worker still holds wait for the next call, or until it lets go, up to `wait_s`.
+        """
+        ends = time.monotonic() + wait_s
         for key, stopped in list(self._stopped.items()):
             record = self._ledger.job(key)
-            if record.claimed:
+            while (held := record.claimed) and time.monotonic() < ends:
+                time.sleep(POLL_S)
+            if held:
                 continue
             if record.state == "running":
                 with record.claim():

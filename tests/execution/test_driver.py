@@ -1,6 +1,7 @@
 """Test which jobs a plan runs where some fail, and when MLflow cannot be reached."""
 
 import logging
+from threading import Timer
 
 import pytest
 
@@ -261,6 +262,21 @@ def test_a_stop_is_written_when_the_worker_has_let_go(interrupted):
         assert state_of(storage, job) == "running"
     source.settle()
     assert ledger.job(job.key).stopped() == Stopped(10, "asha")
+
+
+def test_the_last_stop_is_written_though_the_worker_takes_its_time(interrupted):
+    jobs, _, storage = interrupted
+    job, ledger = jobs.trials[4], Ledger(storage.root)
+    scored(storage, job, [0.3])
+    source = TrialSource([job], ledger)
+    source.stop(job, 10, "asha")
+    held = ledger.job(job.key).claim()
+    held.__enter__()
+    released = Timer(0.5, held.__exit__, (None, None, None))
+    released.start()
+    source.settle(wait_s=60)
+    assert state_of(storage, job) == "stopped"
+    released.join()
 
 
 def test_what_ended_by_itself_is_not_stopped(interrupted):
