@@ -7,8 +7,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +16,20 @@ from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
+from orchestrator.config.sections import EXPERIMENT, STORAGE
 from orchestrator.execution import driver
-from orchestrator.execution.asked_trials import Search
-from orchestrator.execution.forecast import done_steps, forecast
-from orchestrator.execution.labelling import labels_of_plan
 from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
-from orchestrator.planning.plan import Plan, Planner, plan_sweep
-from orchestrator.planning.preflight import Missing, check
-from orchestrator.planning.search import Study
-from orchestrator.planning.trials import idle_keys, trials, trials_at
+from orchestrator.planning.plan import Plan
+from orchestrator.prepared import plan_of, ready, search_of, store_of
 from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import BASELINE, Results, Row, ordered
 from orchestrator.reporting.seed_tables import show_sweep
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
-from orchestrator.tracking.checkpoint_refs import find
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, Store, locate, waiting_for_mlflow
-from orchestrator.tracking.mlflow_store import check as check_store
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.recipe import soup_of_sweep
@@ -50,15 +41,6 @@ from vosmodels.support.grid import screen
 from vosmodels.support.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
-
-PARTS = {  # of a forecast, in words
-    "labels": "segmenting videos for labels",
-    "teacher": "training the teacher",
-    "stem": "training the stem",
-    "trial": "training the trials",
-    "scoring": "scoring checkpoints and rows",
-    "soup": "scoring candidates of the soup",
-}
 
 
 def run(
@@ -81,21 +63,21 @@ def run(
     storage = Storage(config.storage_root)
     sweep, written = sweep_id(config), config
     named = located(config)
-    config = _ready(named, tracking_uri)
-    plan = _plan(config, storage, sweep)
+    config = ready(named, tracking_uri)
+    plan = plan_of(config, storage, sweep)
     threads = plan.jobs[0].threads
     placement = driver.placement(config, driver.nodes_of(config), len(plan.trials), threads)
     driver.memory_of(plan, config, storage, placement).check()
     with driver.sweep_lock(storage, sweep):
         driver.save_resolved_config(config, storage, sweep, threads)
-        tracker = Tracker(Connection(_store(config, tracking_uri)))
+        tracker = Tracker(Connection(store_of(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
         keep_freed_memory()
         torch.set_num_threads(threads)
         status = "KILLED"
-        search = _search(config, storage, sweep, threads)
+        search = search_of(config, storage, sweep, threads)
         table = SweepTable(search.plan(plan) if search else plan, config, storage)
 
         def results_of(rows: Sequence[Row], peak_mib: float | None, placement: str) -> Results:
@@ -159,163 +141,6 @@ def left_over(config: SweepConfig, plan: Plan, storage: Storage) -> list[str]:
             "run the same command again to continue"
         )
     return lines
-
-
-def dry_run(
-    config: SweepConfig,
-    *,
-    tracking_uri: str | None,
-    quiet: bool,
-    times: dict[str, float] | None = None,
-) -> Mapping[str, Any]:
-    """Print and return the jobs that `run` would run, without starting or writing any.
-
-    times: as `forecast` takes them. Absent data and weights are told, as another machine may have
-    them. Raises CommandFailed where those that are here cannot be used, InputError where the
-    machine lacks the memory.
-    """
-    storage = Storage(config.storage_root)
-    out = screen(stderr=quiet)
-    try:
-        sweep = sweep_id(config)
-        config = _ready(located(config), tracking_uri)
-        plan = _plan(config, storage, sweep)
-    except Missing as error:
-        names = [trial.name for trial in trials(config)]
-        out.print(f"{len(names)} trials: {', '.join(names)}")
-        for line in error.problems:
-            if line in error.unusable:
-                print(f"error: {line}", file=sys.stderr)
-            else:
-                out.print(f"missing here: {line}")
-        result = {"trials": names, "missing": list(error.problems)}
-        if error.unusable:
-            raise cli.CommandFailed(result) from error
-        return result
-    ledger = Ledger(storage.root)
-    if config.sweep.search == "optuna":
-        plan = _with_asked(plan, config, storage, sweep)
-        out.print("trials that are new are drawn at random here: Optuna chooses them as it learns")
-    states = {job.name: ledger.job(job.key).state for job in plan.jobs}
-    for job in plan.jobs:
-        done = 0 if states[job.name] == "done" else done_steps(job, storage)
-        steps = f"{job.steps} steps" if not done else f"from step {done} of {job.steps}"
-        out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
-    nodes = driver.nodes_of(config)
-    placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
-    out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
-    memory = driver.memory_of(plan, config, storage, placement)
-    out.print(memory.describe())
-    memory.check()
-    for line in labels_of_plan(plan, storage):
-        out.print(line)
-    estimate = forecast(plan, config, storage, placement, times)
-    for part, seconds in estimate.seconds.items():
-        out.print(f"{PARTS.get(part, part):34} about {seconds:.0f} s")
-    if len(estimate.seconds) > 1:
-        total = sum(estimate.seconds.values())
-        out.print(f"{'in all':34} about {total:.0f} s, {total / 60:.1f} min")
-    out.print(f"{estimate.source}; disk about {estimate.disk_mib:.0f} MiB under {storage.root}")
-    return {
-        "trials": [job.name for job in plan.trials],
-        "states": states,
-        "at_once": placement.at_once,
-        "threads": placement.threads,
-        "seconds": dict(estimate.seconds),
-        "disk_mib": estimate.disk_mib,
-        "missing": [],
-    }
-
-
-def _ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
-    """Replace weights of models:/ID by files, and check data and weights.
-
-    Raises Missing with all problems; InputError with these too where the storage folder or the
-    store cannot be written to.
-    """
-    for line in idle_keys(config):
-        logger.warning("%s", line)
-    changes, problems, broken = {}, list[str](), frozenset[str]()
-    unusable = _unusable(config, tracking_uri)
-    for section in ("student", "teacher"):
-        model = getattr(config, section)
-        if model.weights and model.weights.startswith(MODEL):
-            file = None
-            try:
-                uri = tracking_uri or config.tracking.uri
-                file = str(find(model.weights, uri, config.storage_root).path)
-            except InputError as error:
-                problems.append(f"{section}.weights: {error}")
-            changes[section] = model.model_copy(update={"weights": file})
-    config = config.model_copy(update=changes)
-    try:
-        check(config)
-    except Missing as error:
-        problems += error.problems
-        broken = error.unusable
-    if unusable:
-        raise InputError("; ".join(unusable + problems))
-    if problems:
-        raise Missing(problems, broken)
-    return config
-
-
-def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
-    """List why storage and store cannot be written to. Raises UsageError as `locate`."""
-    store, problems = _store(config, tracking_uri), dict[str, str]()
-    for key, attempt in (
-        ("storage", Storage(config.storage_root).check),
-        ("tracking.uri", partial(check_store, store)),
-    ):
-        try:
-            attempt()
-        except InputError as error:
-            problems.setdefault(str(error), key)  # the default store lies in the storage
-    return [f"{key}: {problem}" for problem, key in problems.items()]
-
-
-def _store(config: SweepConfig, tracking_uri: str | None) -> Store:
-    return locate(tracking_uri or config.tracking.uri, config.storage_root)
-
-
-def _plan(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
-    """Plan a sweep. Raises InputError where Optuna would choose what a stem is trained with."""
-    count = len(trials(config))
-    threads = driver.threads_of(config, storage, sweep, count)
-    plan = plan_sweep(config, sweep, threads)
-    if config.sweep.search == "optuna" and len(plan.stems) > 1:
-        raise InputError(
-            f"sweep.search optuna: {', '.join(config.sweep.parameters)}: one of them changes the "
-            "stem, of which all trials of a search share one; take sweep.search=random"
-        )
-    return plan
-
-
-def _with_asked(plan: Plan, config: SweepConfig, storage: Storage, sweep: str) -> Plan:
-    """Put the trials that a search has asked for before those that were drawn in its place."""
-    if not _journal(storage, sweep).exists():
-        return plan
-    search = _search(config, storage, sweep, plan.jobs[0].threads)
-    known = search.plan(plan).trials if search else ()
-    left = max(0, len(plan.trials) - len(known))
-    drawn = [job for job in plan.trials if job.key not in {job.key for job in known}]
-    return replace(plan, trials=(*known, *drawn[:left]), points=())
-
-
-def _journal(storage: Storage, sweep: str) -> Path:
-    return storage.sweeps / f"{sweep}-optuna.log"
-
-
-def _search(config: SweepConfig, storage: Storage, sweep: str, threads: int) -> Search | None:
-    """Open the search of a sweep whose trials are chosen while it runs; None for another."""
-    if config.sweep.search != "optuna" or config.sweep.max_trials is None:
-        return None
-    planner = Planner(config, sweep, threads)
-    return Search(
-        Study(_journal(storage, sweep), config),
-        lambda places: planner.plan(trials_at(config, places)),
-        config.sweep.max_trials,
-    )
 
 
 def _soup(config: RunConfig, storage: Storage, tracker: Tracker, table: SweepTable) -> Row:
@@ -448,30 +273,7 @@ def run_seeds(
             files.append(out.with_suffix(".png"))
             draw(table, files[-1])
         with waiting_for_mlflow("the table of all seeds"):
-            Tracker(Connection(_store(config, tracking_uri))).log_files(
+            Tracker(Connection(store_of(config, tracking_uri))).log_files(
                 config.name, results["sweep"], files
             )
     return table, all_well
-
-
-def dry_run_seeds(
-    configs: Sequence[SweepConfig], table: SeedTable, *, tracking_uri: str | None, quiet: bool
-) -> Mapping[str, Any]:
-    """Say what `run_seeds` would do, and how long it takes, as JSON; start and write nothing."""
-    out = sys.stderr if quiet else sys.stdout
-    print(f"{table.name}: {len(table.runs)} seeds are done, {len(configs)} to run", file=out)
-    sweeps, times = dict[str, Mapping[str, Any]](), dict[str, float]()
-    for config in configs:
-        print(f"seed {config.seed}", file=out)
-        sweeps[str(config.seed)] = dry_run(
-            config, tracking_uri=tracking_uri, quiet=quiet, times=times
-        )
-    seconds = sum(sum(sweep.get("seconds", {}).values()) for sweep in sweeps.values())
-    if len(sweeps) > 1:
-        print(f"{'all seeds':34} about {seconds:.0f} s, {seconds / 60:.1f} min", file=out)
-    return {
-        "table": table.name,
-        "done": sorted(table.runs),
-        "seeds": sweeps,
-        "seconds": seconds,
-    }

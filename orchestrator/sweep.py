@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     config = load(args.file, args.overrides)
-    from orchestrator import pipeline
+    from orchestrator import dry_run, pipeline
     from vosmodels.support.provenance import command_line
 
     if args.dry_run:
-        return pipeline.dry_run(config, tracking_uri=args.tracking_uri, quiet=args.json)
+        return dry_run.show(config, tracking_uri=args.tracking_uri, quiet=args.json)
     return pipeline.run(
         config,
         text=read_text(args.file),

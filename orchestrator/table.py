@@ -66,13 +66,13 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     table = SeedTable.read(out) if out.exists() else SeedTable(configs[0].name, {})
     for config in configs:
         table.expect(config.model_dump(mode="json"))
-    from orchestrator import pipeline
+    from orchestrator import dry_run, pipeline
     from orchestrator.reporting.seed_tables import show
     from vosmodels.support.provenance import command_line
 
     todo = [config for config in configs if not table.has(config)]
     if args.dry_run:
-        return pipeline.dry_run_seeds(todo, table, tracking_uri=args.tracking_uri, quiet=args.json)
+        return dry_run.show_seeds(todo, table, tracking_uri=args.tracking_uri, quiet=args.json)
     table, well = pipeline.run_seeds(
         todo,
         table,

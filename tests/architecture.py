@@ -11,7 +11,8 @@ LAYERS: Mapping[str, list[set[str]]] = {
     # A room imports its own files and rooms in later sets; rooms of one set do not meet.
     "orchestrator": [
         {"commands"},
-        {"pipeline"},
+        {"pipeline", "dry_run"},
+        {"prepared"},
         {"reporting"},
         {"execution"},
         {"planning", "training", "tracking"},

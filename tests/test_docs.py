@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import pipeline, sweep, table
+from orchestrator import dry_run, sweep, table
 from orchestrator.config import SweepConfig, load
 from orchestrator.config.document import parse
 from orchestrator.execution.forecast import Forecast
@@ -150,7 +150,7 @@ def test_a_sweep_on_generated_clips_plans_its_jobs(command, monkeypatch, tmp_pat
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     nothing = Forecast({}, "not timed", 0.0)  # the forecast times real steps
-    monkeypatch.setattr(pipeline, "forecast", lambda *arguments: nothing)
+    monkeypatch.setattr(dry_run, "forecast", lambda *arguments: nothing)
     main = {"orchestrator.sweep": sweep.main, "orchestrator.table": table.main}[command.module]
     words = words_after_the_file(command)
     extra = [f"storage={tmp_path / 'store'}", "--dry-run", "--json"]

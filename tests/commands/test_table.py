@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from orchestrator import pipeline, table
+from orchestrator import dry_run, pipeline, table
 from orchestrator.reporting.seeds import SeedTable
 from tests import tables
 from vosmodels.support.cli import CommandFailed
@@ -138,7 +138,7 @@ def test_a_dry_run_shows_the_seeds_that_are_left_and_their_time_together(runs, m
 
     assert table.main(["t.yaml", "--seeds", "0"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(pipeline, "dry_run", forecast)
+    monkeypatch.setattr(dry_run, "show", forecast)
     assert table.main(["t.yaml", "--dry-run", "--json"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)

@@ -1,0 +1,103 @@
+"""Check what a sweep needs, and plan it: what running and a dry run do alike."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from orchestrator.config import SweepConfig
+from orchestrator.config.sections import MODEL
+from orchestrator.execution import driver
+from orchestrator.execution.asked_trials import Search
+from orchestrator.planning.plan import Plan, Planner, plan_sweep
+from orchestrator.planning.preflight import Missing, check
+from orchestrator.planning.search import Study
+from orchestrator.planning.trials import idle_keys, trials, trials_at
+from orchestrator.tracking.checkpoint_refs import find
+from orchestrator.tracking.mlflow_store import Store, locate
+from orchestrator.tracking.mlflow_store import check as check_store
+from orchestrator.tracking.storage import Storage
+from vosmodels.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
+    """Replace weights of models:/ID by files, and check data and weights.
+
+    Raises Missing with all problems; InputError with these too where the storage folder or the
+    store cannot be written to.
+    """
+    for line in idle_keys(config):
+        logger.warning("%s", line)
+    changes, problems, broken = {}, list[str](), frozenset[str]()
+    unusable = _unusable(config, tracking_uri)
+    for section in ("student", "teacher"):
+        model = getattr(config, section)
+        if model.weights and model.weights.startswith(MODEL):
+            file = None
+            try:
+                uri = tracking_uri or config.tracking.uri
+                file = str(find(model.weights, uri, config.storage_root).path)
+            except InputError as error:
+                problems.append(f"{section}.weights: {error}")
+            changes[section] = model.model_copy(update={"weights": file})
+    config = config.model_copy(update=changes)
+    try:
+        check(config)
+    except Missing as error:
+        problems += error.problems
+        broken = error.unusable
+    if unusable:
+        raise InputError("; ".join(unusable + problems))
+    if problems:
+        raise Missing(problems, broken)
+    return config
+
+
+def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
+    """List why storage and store cannot be written to. Raises UsageError as `locate`."""
+    store, problems = store_of(config, tracking_uri), dict[str, str]()
+    for key, attempt in (
+        ("storage", Storage(config.storage_root).check),
+        ("tracking.uri", partial(check_store, store)),
+    ):
+        try:
+            attempt()
+        except InputError as error:
+            problems.setdefault(str(error), key)  # the default store lies in the storage
+    return [f"{key}: {problem}" for problem, key in problems.items()]
+
+
+def store_of(config: SweepConfig, tracking_uri: str | None) -> Store:
+    return locate(tracking_uri or config.tracking.uri, config.storage_root)
+
+
+def plan_of(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
+    """Plan a sweep. Raises InputError where Optuna would choose what a stem is trained with."""
+    count = len(trials(config))
+    threads = driver.threads_of(config, storage, sweep, count)
+    plan = plan_sweep(config, sweep, threads)
+    if config.sweep.search == "optuna" and len(plan.stems) > 1:
+        raise InputError(
+            f"sweep.search optuna: {', '.join(config.sweep.parameters)}: one of them changes the "
+            "stem, of which all trials of a search share one; take sweep.search=random"
+        )
+    return plan
+
+
+def journal_of(storage: Storage, sweep: str) -> Path:
+    return storage.sweeps / f"{sweep}-optuna.log"
+
+
+def search_of(config: SweepConfig, storage: Storage, sweep: str, threads: int) -> Search | None:
+    """Open the search of a sweep whose trials are chosen while it runs; None for another."""
+    if config.sweep.search != "optuna" or config.sweep.max_trials is None:
+        return None
+    planner = Planner(config, sweep, threads)
+    return Search(
+        Study(journal_of(storage, sweep), config),
+        lambda places: planner.plan(trials_at(config, places)),
+        config.sweep.max_trials,
+    )
