@@ -21,7 +21,7 @@ TRIES = 100  # places in a row that are known or not allowed, after which nothin
 
 @dataclass(frozen=True)
 class Search:
-    """What chooses the trials of a sweep: a study, and what plans the jobs of places.
+    """Choose the trials of a sweep: by a study, and what plans the jobs of places.
 
     plan_at: raises ValidationError where the values of a place do not fit each other.
     most: trials that are asked for in all.
