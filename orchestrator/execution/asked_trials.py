@@ -69,7 +69,6 @@ class AskedTrials(TrialSource):
         self._search = search
         self._on_new = on_new
         self._numbers: dict[str, int] = {}  # in the study, by job key
-        self.asked: list[Job] = []  # new ones
         for asked in search.study.asked:
             job = search.job_at(asked.values)
             self._numbers.setdefault(job.key, asked.number)
@@ -101,7 +100,6 @@ class AskedTrials(TrialSource):
                 study.refuse(asked.number)
                 continue
             self._numbers[job.key] = asked.number
-            self.asked.append(job)
             self.given.add(job.key)
             self._on_new(job)
             return job

@@ -194,7 +194,6 @@ def _to_run(
         return left, None
     from orchestrator.execution.halving import Halving  # loads Ray
 
-    states = {job.key: ledger.job(job.key).state for job in jobs}
     runs = [job.stages[-1].train for job in trials] or [staged(config)[-1].train]
     first = config.sweep.first_rung or min(min(t.eval_every, t.checkpoint_every) for t in runs)
     steps = max(train.steps for train in runs)
@@ -202,7 +201,8 @@ def _to_run(
     scores = {job.key: ledger.job(job.key).scores() for job in trials}
     for key, known in scores.items():
         halving.recall(key, known)
-    grown = "new" in states.values() or bool(search and search.left)
+    new = any(ledger.job(job.key).state == "new" for job in trials)
+    grown = new or bool(search and search.left)
 
     def goes_on(job: Job) -> bool:
         record = ledger.job(job.key)

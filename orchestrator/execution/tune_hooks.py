@@ -58,12 +58,8 @@ class Jobs(OfThisProcess, Searcher):  # type: ignore[misc]  # Ray has no types
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the ledger has all that a restart needs."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Refuse: a restart begins with the ledger."""
-        raise NotImplementedError
 
-
-class OutOfTime(OfThisProcess, Stopper):  # type: ignore[misc]
+class OutOfTime(OfThisProcess, Stopper):  # type: ignore[misc]  # Ray has no types
     """Stops a trial at its next score when the source's time is up."""
 
     def __init__(self, source: TrialSource, jobs: Jobs) -> None:
@@ -82,7 +78,7 @@ class OutOfTime(OfThisProcess, Stopper):  # type: ignore[misc]
         return False
 
 
-class Check(OfThisProcess, Callback):  # type: ignore[misc]
+class Check(OfThisProcess, Callback):  # type: ignore[misc]  # Ray has no types
     """Calls a function several times a second, and writes which jobs were stopped."""
 
     def __init__(self, check: Callable[[], None], source: TrialSource) -> None:
