@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from vosmodels.support.grid import Grid
 BASELINE = "anchor"  # the role of a baseline row, by the word that files have for it
 ROLES = (BASELINE, "teacher", "trial", "soup")
 COPY = "first-frame copy"  # the name of that baseline row
+REPEAT = re.compile(r"(.+) repeat=(\d+)")  # name of a trial that is repeated
 MARGIN = 0.10  # of J: a student closer than this to the first-frame copy has not learnt to follow
 
 
@@ -103,7 +105,7 @@ class Results:
     @property
     def repeated(self) -> bool:
         """True where trials were repeated from one stem (`sweep.seeds`)."""
-        return any(" repeat=" in row.name for row in self.rows if row.role == "trial")
+        return any(REPEAT.fullmatch(row.name) for row in self.rows if row.role == "trial")
 
     def address(self) -> str:
         """Say which sweep this is, of what day and code."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from orchestrator.config import SweepConfig
 from orchestrator.planning.trials import trials
-from orchestrator.reporting.results import ROLES, Results, Row
+from orchestrator.reporting.results import REPEAT, ROLES, Results, Row
 from orchestrator.reporting.split_scores import (
     MEASURES,
     SPLITS,
@@ -26,7 +25,6 @@ from vosmodels.errors import InputError
 from vosmodels.evaluation.bootstrap import Paired, compare
 from vosmodels.support.seeding import numpy_generator
 
-REPEAT = re.compile(r"(.+) repeat=(\d+)")  # name of a trial that is repeated
 # Keys that may differ between the seeds of one table; its grid may grow.
 FREE = ("seed", "sweep.", "cluster.", "storage", "tracking.")
 
