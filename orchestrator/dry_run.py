@@ -16,7 +16,7 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.preflight import Missing
 from orchestrator.planning.trials import trials
-from orchestrator.prepared import journal_of, plan_of, ready, search_of
+from orchestrator.prepared import plan_of, ready, search_of
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -122,9 +122,7 @@ def show_seeds(
 
 def _with_asked(plan: Plan, config: SweepConfig, storage: Storage, sweep: str) -> Plan:
     """Put the trials that a search has asked for before those that were drawn in its place."""
-    if not journal_of(storage, sweep).exists():
-        return plan
-    search = search_of(config, storage, sweep, plan.jobs[0].threads)
+    search = search_of(config, storage, sweep, plan.jobs[0].threads, begin=False)
     known = search.plan(plan).trials if search else ()
     left = max(0, len(plan.trials) - len(known))
     drawn = [job for job in plan.trials if job.key not in {job.key for job in known}]

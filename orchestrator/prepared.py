@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from pathlib import Path
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.sections import MODEL
@@ -71,6 +70,7 @@ def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
 
 
 def store_of(config: SweepConfig, tracking_uri: str | None) -> Store:
+    """Choose the MLflow store of a sweep. Raises UsageError as `locate`."""
     return locate(tracking_uri or config.tracking.uri, config.storage_root)
 
 
@@ -87,17 +87,22 @@ def plan_of(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
     return plan
 
 
-def journal_of(storage: Storage, sweep: str) -> Path:
-    return storage.sweeps / f"{sweep}-optuna.log"
+def search_of(
+    config: SweepConfig, storage: Storage, sweep: str, threads: int, *, begin: bool = True
+) -> Search | None:
+    """Open the search of a sweep whose trials are chosen while it runs; None for another.
 
-
-def search_of(config: SweepConfig, storage: Storage, sweep: str, threads: int) -> Search | None:
-    """Open the search of a sweep whose trials are chosen while it runs; None for another."""
+    begin: start a search that has not begun; else there is None, and nothing is written.
+    """
     if config.sweep.search != "optuna" or config.sweep.max_trials is None:
         return None
     planner = Planner(config, sweep, threads)
+    journal = storage.sweeps / f"{sweep}-optuna.log"
+    study = Study(journal, config) if begin else Study.begun(journal, config)
+    if study is None:
+        return None
     return Search(
-        Study(journal_of(storage, sweep), config),
+        study,
         lambda places: planner.plan(trials_at(config, places)),
         config.sweep.max_trials,
     )

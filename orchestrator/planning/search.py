@@ -18,6 +18,7 @@ from vosmodels.support.seeding import seed_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.storages import JournalStorage
 
 MOST_STARTUP = 10  # trials at random before the model of Optuna's TPE
 STARTUP_SHARE = 4  # one in so many of a small budget
@@ -41,23 +42,30 @@ class Study:
     """
 
     def __init__(self, path: Path, config: SweepConfig) -> None:
-        """Open the study of a sweep in a journal file, or begin it."""
+        """Open the study of a sweep in a journal file, or begin it; only that writes."""
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path.parent.mkdir(parents=True, exist_ok=True)
         parameters = config.sweep.parameters
         self._varied = {k: ranges.read(RunConfig, k, of) for k, of in parameters.items()}
         self._seed = config.seed
         self._startup = min(MOST_STARTUP, (config.sweep.max_trials or 1) // STARTUP_SHARE + 1)
-        self._study = optuna.create_study(
-            study_name=digest([parameters, config.seed]),
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage, name = _journal(path), _name(config)
+        if name in optuna.get_all_study_names(storage):
+            self._study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            self._study = optuna.create_study(
+                study_name=name, storage=storage, direction="maximize"
+            )
+
+    @classmethod
+    def begun(cls, path: Path, config: SweepConfig) -> Study | None:
+        """Open the study of a sweep; None where it has not begun. Writes nothing."""
+        import optuna
+
+        if not path.exists() or _name(config) not in optuna.get_all_study_names(_journal(path)):
+            return None
+        return cls(path, config)
 
     @property
     def asked(self) -> list[Asked]:
@@ -115,6 +123,19 @@ class Study:
                 value = one.rounded(value)
             values[key] = value
         return values
+
+
+def _journal(path: Path) -> JournalStorage:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _name(config: SweepConfig) -> str:
+    return digest([config.sweep.parameters, config.seed])
 
 
 def _distribution(one: ranges.Varied) -> BaseDistribution:

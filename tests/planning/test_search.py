@@ -93,6 +93,20 @@ def test_other_ranges_are_another_search(tmp_path: Path):
     assert len(Study(tmp_path / "a", config(most=50)).asked) == 2  # a larger budget is the same
 
 
+def test_looking_at_a_search_begins_none_and_writes_nothing(tmp_path: Path):
+    path = tmp_path / "a"
+    assert Study.begun(path, config()) is None
+    assert not path.exists()
+    searched(Study(path, config()), 2)
+    before = path.read_bytes()
+    seen = Study.begun(path, config(most=50))
+    assert seen is not None
+    assert len(seen.asked) == 2
+    narrow = {**SPACE, "loss.omega": {"uniform": [0.5, 1]}}
+    assert Study.begun(path, config(space=narrow)) is None
+    assert path.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_it_finds_more_than_random_draws_of_the_same_number(tmp_path: Path):
     """Means over 20 seeds; fixed seeds, so the figures are the same on every machine."""
