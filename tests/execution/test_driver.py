@@ -191,7 +191,7 @@ def run(monkeypatch, jobs, config, storage):
 
 @pytest.fixture
 def interrupted(tmp_path):
-    """Of six trials two are done, two were stopped, and one was killed at the first rung."""
+    """Make a sweep of six trials: two are done, two were stopped, two are new."""
     jobs, config, storage = halving_sweep(tmp_path)
     scored(storage, jobs.stems[0], [], Done(1.0))
     curves = [[0.3, 0.6, 0.7, 0.8], [0.4, 0.7, 0.8, 0.9], [0.1], [0.2]]

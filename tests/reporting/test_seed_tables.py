@@ -46,7 +46,7 @@ def test_a_row_with_fewer_than_three_seeds_says_so():
 
 
 def repeated(*runs):
-    """One sweep whose trials are repeated as often as there are runs."""
+    """Make one sweep whose trials are repeated as often as there are runs."""
     rows = [row for row in runs[0].rows if row.role != "trial"]
     for index, one in enumerate(runs):
         for row in one.rows:
