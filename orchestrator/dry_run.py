@@ -74,9 +74,13 @@ def show(
         steps = f"{job.steps} steps" if not done else f"from step {done} of {job.steps}"
         out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
     nodes = driver.nodes_of(config)
-    placement = driver.placement(config, nodes, len(plan.trials), plan.trials[0].threads)
-    out.print(f"runs {driver.describe(placement)} on {config.cluster.address or 'this machine'}")
-    memory = driver.memory_of(plan, config, storage, placement)
+    left = driver.unfinished(plan.trials, storage) or plan.trials
+    groups = driver.groups_of(left, config, nodes, left[0].threads)
+    students = max(map(len, groups))
+    placement = driver.placement(config, nodes, len(groups), left[0].threads)
+    at = config.cluster.address or "this machine"
+    out.print(f"runs {driver.describe(placement, students)} on {at}")
+    memory = driver.memory_of(plan, config, storage, nodes)
     out.print(memory.describe())
     memory.check()
     for line in labels_of_plan(plan, storage):
@@ -93,6 +97,7 @@ def show(
         "states": states,
         "at_once": placement.at_once,
         "threads": placement.threads,
+        "lockstep": students,
         "seconds": dict(estimate.seconds),
         "disk_mib": estimate.disk_mib,
         "missing": [],

@@ -66,8 +66,7 @@ def run(
     config = ready(named, tracking_uri)
     plan = plan_of(config, storage, sweep)
     threads = plan.jobs[0].threads
-    placement = driver.placement(config, driver.nodes_of(config), len(plan.trials), threads)
-    driver.memory_of(plan, config, storage, placement).check()
+    driver.memory_of(plan, config, storage, driver.nodes_of(config)).check()
     with driver.sweep_lock(storage, sweep):
         driver.save_resolved_config(config, storage, sweep, threads)
         tracker = Tracker(Connection(store_of(config, tracking_uri)))

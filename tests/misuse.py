@@ -100,7 +100,7 @@ def _configured(module: str) -> dict[str, str]:
         "unknown model option": f"{file} student.options.nosuch=1",
         "wrong model option": f"{file} teacher.options.key_channels=-1",
         "unknown split": f"{file} data.select=nosuch",
-        "not built yet": f"{file} cluster.lockstep=2",
+        "not built yet": f"{file} train.keep=last",
         "report that chooses": f"{file} data.report=val",
         "wrong stages": f"{file} stages=[{{name:video}}]",
         "unknown flag": f"{file} --nosuch",

@@ -95,7 +95,6 @@ Place = Annotated[Name, AfterValidator(_place)]  # a path, kept as written: `exp
 # Values that the schema names and the code lacks: (section, key) -> (predicate, description).
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),
-    ("cluster", "lockstep"): (lambda v: v != 1, "training several students in one job (1 = one)"),
 }
 
 

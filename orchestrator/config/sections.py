@@ -58,7 +58,7 @@ class ClusterConfig(Section):
     gpus_per_worker: Annotated[float, Number, Field(ge=0, le=1024)] = 0.0
     threads: Processes | None = None
     loaders: Loaders | None = None  # data loader processes per worker; null: none on a CPU
-    lockstep: Positive = 1
+    lockstep: Positive | Literal["auto"] = 1  # students trained in one job
     retries: Annotated[int, Number, Field(ge=0, le=1000)] = 1
     stall_s: Annotated[float, Number, Field(gt=0, le=MOST)] = 600.0
 
@@ -387,6 +387,32 @@ class SweepConfig(RunConfig):
                 at="sweep.scheduler",
             )
         return value
+
+    @field_validator("sweep")
+    @classmethod
+    def _members_of_a_group_end_together(
+        cls, value: SweepSection, info: ValidationInfo
+    ) -> SweepSection:
+        students = getattr(info.data.get("cluster"), "lockstep", 1)
+        if students in (1, "auto"):
+            return value
+        for key, reason in (("search", "optuna"), ("scheduler", "asha")):
+            if getattr(value, key) == reason:
+                how = "chooses" if key == "search" else "stops"
+                raise errors.broken_rule(
+                    f"lockstep {students}: {key} {reason} {how} trials one by one, and students in "
+                    "lock-step begin and end together; set cluster.lockstep=1 or auto",
+                    prefix="",
+                    keys=("cluster.lockstep", f"sweep.{key}"),
+                    at="cluster.lockstep",
+                )
+        return value
+
+    @property
+    def students(self) -> int | Literal["auto"]:
+        """Most students of one job; 1 where trials are chosen or stopped one by one."""
+        alone = self.sweep.search == "optuna" or self.sweep.scheduler == "asha"
+        return 1 if alone else self.cluster.lockstep
 
 
 Config = TypeVar("Config", bound=RunConfig)

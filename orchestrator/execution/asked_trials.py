@@ -65,7 +65,7 @@ class AskedTrials(TrialSource):
         on_new: Callable[[Job], None] = lambda job: None,
     ) -> None:
         """Take what `TrialSource` takes and a search. on_new: called with each new job."""
-        super().__init__(jobs, ledger, ends)
+        super().__init__(((job,) for job in jobs), ledger, ends)
         self._search = search
         self._on_new = on_new
         self._numbers: dict[str, int] = {}  # in the study, by job key
@@ -75,13 +75,17 @@ class AskedTrials(TrialSource):
             if not asked.answered:
                 self._answer(job)
 
-    def next(self) -> Job | None:
+    def next(self) -> tuple[Job, ...] | None:
         """Return a trial to run, or None where none is left."""
-        return super().next() or (None if self.time_is_up else self._ask())
+        if jobs := super().next():
+            return jobs
+        asked = None if self.time_is_up else self._ask()
+        return None if asked is None else (asked,)
 
-    def ended(self, job: Job) -> None:
+    def ended(self, jobs: tuple[Job, ...]) -> None:
         """Answer the study with what a trial scored."""
-        self._answer(job)
+        for job in jobs:
+            self._answer(job)
 
     def _ask(self) -> Job | None:
         study = self._search.study

@@ -17,6 +17,7 @@ from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.datasets import staged
+from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
@@ -148,7 +149,7 @@ def execute(
     _check_needed(plan, storage)
     rounds = [*plan.rounds, *([()] if search and not plan.trials else [])]  # the last: the trials'
     description, peaks, failures = "", list[float](), list[Failure]()
-    hours = config.sweep.max_hours
+    hours, threads = config.sweep.max_hours, plan.jobs[0].threads
     ends = None if hours is None else time.monotonic() + 3600 * hours
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
     try:
@@ -158,13 +159,14 @@ def execute(
                 todo, halving = _to_run(jobs, config, ledger, search)
                 asks = search is not None and round_ is rounds[-1]
                 with ProgressWatcher(jobs, ledger, follow) as watch:
-                    source, most = TrialSource(todo, ledger, ends), len(todo)
+                    groups = groups_of(todo, config, nodes, threads)
+                    source, most = TrialSource(groups, ledger, ends), len(groups)
                     if search is not None and asks and not unfinished(plan.stems, storage):
                         source = AskedTrials(todo, search, ledger, ends, watch.follow)
                         most += search.left
                     if most:
-                        resources = placement(config, nodes, most, plan.jobs[0].threads)
-                        description = describe(resources)
+                        resources = placement(config, nodes, most, threads)
+                        description = describe(resources, max(map(len, groups), default=1))
                         name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
                         retries = config.cluster.retries
                         ray_workers.run_round(
@@ -232,9 +234,29 @@ def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -
     )
 
 
-def memory_of(plan: Plan, config: RunConfig, storage: Storage, placement: Placement) -> MemoryNeed:
+def groups_of(jobs: Sequence[Job], config: SweepConfig, nodes: Nodes, threads: int) -> list[Group]:
+    """Group jobs of a round by `cluster.lockstep`: `auto` as this machine has room for."""
+    at_once = placement(config, nodes, len(jobs), threads).at_once
+
+    def fits(groups: Sequence[Group]) -> bool:
+        place = placement(config, nodes, len(groups), threads)
+        return memory_of_rounds([groups], config, place).fits
+
+    return grouped(jobs, config.students, at_once, fits)
+
+
+def memory_of(plan: Plan, config: SweepConfig, storage: Storage, nodes: Nodes) -> MemoryNeed:
     """Compute what the unfinished jobs of a plan take, against this machine or its GPUs."""
-    rounds = [unfinished(jobs, storage) for jobs in plan.rounds]
+    threads = plan.jobs[0].threads
+    rounds = [groups_of(unfinished(jobs, storage), config, nodes, threads) for jobs in plan.rounds]
+    most = max(map(len, rounds), default=1)
+    return memory_of_rounds(rounds, config, placement(config, nodes, max(1, most), threads))
+
+
+def memory_of_rounds(
+    rounds: Sequence[Sequence[Group]], config: RunConfig, placement: Placement
+) -> MemoryNeed:
+    """Compute what rounds of groups take, against this machine or its GPUs."""
     if config.cluster.address is not None:
         return memory_need(rounds, config, placement, None, None)
     gpu = None
@@ -245,14 +267,18 @@ def memory_of(plan: Plan, config: RunConfig, storage: Storage, placement: Placem
     return memory_need(rounds, config, placement, machine_memory(), gpu)
 
 
-def describe(placement: Placement) -> str:
-    """Describe a placement: how many jobs run at once, each on which resources."""
+def describe(placement: Placement, students: int = 1) -> str:
+    """Describe a placement: how many jobs run at once, each on which resources.
+
+    students: in the largest job.
+    """
     gpus = f", {placement.gpus:g} GPU" if placement.gpus else ""
     backend = "" if placement.workers == 1 else " nccl" if placement.gpus else " gloo"
+    lockstep = f", up to {students} students in lock-step" if students > 1 else ""
     return (
         f"{placement.at_once} at a time, each {placement.workers}{backend} "
         f"worker{'s' * (placement.workers > 1)} x {placement.threads} "
-        f"thread{'s' * (placement.threads > 1)}{gpus}"
+        f"thread{'s' * (placement.threads > 1)}{gpus}{lockstep}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from orchestrator.execution.tune_hooks import SCORE, STEP, TASK, OfThisProcess
+from orchestrator.execution.tune_hooks import SCORE, STEP, TASK, OfThisProcess, Task
 from orchestrator.planning.plan import Job
 
 
@@ -61,7 +61,7 @@ class Halving(OfThisProcess, ASHAScheduler):  # type: ignore[misc]  # Ray has no
         """Decide whether a trial goes on."""
         action = str(super().on_trial_result(controller, _by_key(trial), result))
         if action == TrialScheduler.STOP:
-            self.on_stop(trial.config[TASK].job, result[STEP])
+            self.on_stop(_job_of(trial), result[STEP])
         return action
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -71,5 +71,11 @@ class Halving(OfThisProcess, ASHAScheduler):  # type: ignore[misc]  # Ray has no
         """Keep what a trial scored."""
 
 
+def _job_of(trial: Any) -> Job:
+    task: Task = trial.config[TASK]
+    (job,) = task.jobs  # trials that may be stopped train alone
+    return job
+
+
 def _by_key(trial: Any) -> Any:
-    return SimpleNamespace(trial_id=trial.config[TASK].job.key)
+    return SimpleNamespace(trial_id=_job_of(trial).key)

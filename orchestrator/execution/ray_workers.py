@@ -1,4 +1,4 @@
-"""Run jobs on Ray, one per trial, in a process or on a TorchTrainer's workers.
+"""Run jobs on Ray, a lock-step group per trial, in a process or on a TorchTrainer's workers.
 
 `job.run` does the work, and the ledger holds the outcome.
 """
@@ -13,14 +13,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from orchestrator.execution import job as jobs_module
+from orchestrator.execution import job_log
 from orchestrator.execution.job import OnScore
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.placement import Placement, cores
@@ -34,7 +34,8 @@ from vosmodels.support.memory import return_freed_memory
 if TYPE_CHECKING:
     from orchestrator.execution.halving import Halving
 
-PACKAGES = ("orchestrator", "soups", "vosmodels")
+logger = logging.getLogger(__name__)
+
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ctrl-C then reaches the command (interrupts.py); Tune would exit with success.
@@ -63,7 +64,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
     quoted = shlex.quote(sys.executable)
     if address:
         here = Path(__file__).resolve().parents[2]
-        modules = [str(here / package) for package in PACKAGES]
+        modules = [str(here / package) for package in job_log.PACKAGES]
         runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
         ray.init(address=address, runtime_env=runtime, log_to_driver=False)
     else:
@@ -103,10 +104,10 @@ def run_round(
     retries: int = 0,
     halving: Halving | None = None,
 ) -> None:
-    """Run the jobs of a source, `placement.at_once` side by side; the ledger has their outcomes.
+    """Run the groups of a source, `placement.at_once` side by side; the ledger has their outcomes.
 
-    One process runs several jobs in turn. A job whose process dies restarts from its last resume
-    state, `retries` times. halving: stops jobs early; None: all run to their end.
+    One process runs several groups in turn. Jobs whose process dies restart from their last resume
+    states, `retries` times. halving: stops jobs early; None: all run to their end.
     check: called several times a second; what it raises ends the round.
     """
     from ray import tune
@@ -154,13 +155,13 @@ def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
 
     from orchestrator.execution.tune_hooks import SCORE, STEP, TASK
 
-    job: Job = config[TASK].job
-    device = torch.device("cuda" if job.config.cluster.gpus_per_worker else "cpu")
+    jobs: Sequence[Job] = config[TASK].jobs
+    device = torch.device("cuda" if jobs[0].config.cluster.gpus_per_worker else "cpu")
 
     def report(step: int, jf: float) -> None:
         tune.report({STEP: step, SCORE: jf})  # does not return where the trial is stopped
 
-    _run(job, Storage(root), Workers(device=device), report)
+    _run(jobs, Storage(root), Workers(device=device), _trial_id(), report)
     tune.report({"ended": 1})
 
 
@@ -172,10 +173,10 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
 
     from orchestrator.execution.tune_hooks import TASK
 
-    job: Job = config[TASK].job
+    jobs: Sequence[Job] = config[TASK].jobs
     TorchTrainer(
         _train_worker,
-        train_loop_config={"job": job, "root": root},
+        train_loop_config={"jobs": jobs, "root": root, "task": _trial_id()},
         scaling_config=train.ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.gpus > 0,
@@ -183,11 +184,11 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
         ),
         run_config=train.RunConfig(
             # A new name each time: a known name would resume Train's own snapshot, not our state.
-            name=f"{job.key}-{time.time_ns()}",
+            name=f"{jobs[0].key}-{time.time_ns()}",
             storage_path=str(Storage(root).train),
             callbacks=[TuneReportCallback()],
             failure_config=train.FailureConfig(
-                max_failures=job.config.cluster.retries, controller_failure_limit=3
+                max_failures=jobs[0].config.cluster.retries, controller_failure_limit=3
             ),
         ),
     ).fit()
@@ -195,54 +196,52 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
 
 
 def _train_worker(config: Mapping[str, Any]) -> None:
-    """Run one rank of a group of workers that trains a job together."""
+    """Run one rank of a group of workers that trains jobs together."""
     import ray.train.torch
 
     workers = Workers.of_process_group(ray.train.torch.get_device())
-    _run(config["job"], Storage(config["root"]), workers)
+    _run(config["jobs"], Storage(config["root"]), workers, config["task"])
+
+
+def _trial_id() -> str:
+    """Return what Ray calls this trial, in all its attempts and in no other sweep."""
+    from ray import tune
+
+    context = tune.get_context()
+    return f"{context.get_experiment_name()} {context.get_trial_id()}"
 
 
 def _run(
-    job: Job,
+    jobs: Sequence[Job],
     storage: Storage,
     workers: Workers,
+    task: str,
     on_score: OnScore = lambda step, jf: None,
 ) -> None:
-    """Run a job with log file and watchdog.
+    """Run jobs with log files and watchdog.
 
     InputError and Diverged would recur on a retry, so in a single process they end the trial as if
     it had succeeded; the ledger has the error. Among several workers they are raised.
     """
-    with _log_to(storage.log(job.key), workers.rank) as log:
+    paths = {job.key: storage.log(job.key) for job in jobs}
+    if workers.rank:  # each rank above 0 has its own files
+        paths = {k: path.with_suffix(f".rank{workers.rank}.log") for k, path in paths.items()}
+    cluster = jobs[0].config.cluster
+    with job_log.written_to(paths) as first:
+        if len(jobs) > 1:
+            names = ", ".join(job.name for job in jobs)
+            logger.info("in lock-step: %s; where they stood still is told in %s", names, first.name)
 
         def alive() -> None:
-            faulthandler.dump_traceback_later(job.config.cluster.stall_s, exit=True, file=log)
+            faulthandler.dump_traceback_later(cluster.stall_s, exit=True, file=first)
 
         alive()
         try:
-            jobs_module.run(job, storage, dataclasses.replace(workers, alive=alive), on_score)
+            workers = dataclasses.replace(workers, alive=alive)
+            jobs_module.run(jobs, storage, workers, on_score, task)
         except (InputError, Diverged):
-            if job.config.cluster.workers > 1:
+            if cluster.workers > 1:
                 raise  # else the other ranks would wait for this rank
         finally:
             faulthandler.cancel_dump_traceback_later()
             return_freed_memory()
-
-
-@contextmanager
-def _log_to(path: Path, rank: int) -> Iterator[Any]:
-    """Write our loggers to a job's log file; each rank above 0 has its own file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path = path if rank == 0 else path.with_suffix(f".rank{rank}.log")
-    with path.open("a", buffering=1) as stream:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        loggers = [logging.getLogger(package) for package in PACKAGES]
-        for logger in loggers:
-            logger.addHandler(handler)
-            logger.setLevel(logging.INFO)
-        try:
-            yield stream
-        finally:
-            for logger in loggers:
-                logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Give out the jobs of a round one by one, and note which of them the sweep stops."""
+"""Give out the jobs of a round, group by group, and note which of them the sweep stops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ ASHA, HOURS = "asha", "sweep.max_hours"  # what stops a job
 
 
 class TrialSource:
-    """Jobs in a given order, until the time is up."""
+    """Groups of jobs that train in lock-step, in a given order, until the time is up."""
 
-    def __init__(self, jobs: Iterable[Job], ledger: Ledger, ends: float | None = None) -> None:
-        """Take jobs, the ledger, and when the time is up, by `time.monotonic`; None: never."""
-        self._jobs = iter(jobs)
+    def __init__(
+        self, groups: Iterable[tuple[Job, ...]], ledger: Ledger, ends: float | None = None
+    ) -> None:
+        """Take groups, the ledger, and when the time is up, by `time.monotonic`; None: never."""
+        self._groups = iter(groups)
         self._ends = ends
         self._ledger = ledger
         self._stopped: dict[str, Stopped] = {}
@@ -29,19 +31,18 @@ class TrialSource:
         """True where no job is to be started or continued."""
         return self._ends is not None and time.monotonic() >= self._ends
 
-    def next(self) -> Job | None:
-        """Return a job to run, or None where none is left."""
-        job = None if self.time_is_up else next(self._jobs, None)
-        if job is not None:
-            self.given.add(job.key)
-        return job
+    def next(self) -> tuple[Job, ...] | None:
+        """Return jobs to run, or None where none is left."""
+        jobs = None if self.time_is_up else next(self._groups, None)
+        self.given |= {job.key for job in jobs or ()}
+        return jobs
 
     def stop(self, job: Job, step: int, why: str) -> None:
         """Note that a job is stopped; `settle` writes it when its worker has let go."""
         self._stopped[job.key] = Stopped(at=step, why=why)
 
-    def ended(self, job: Job) -> None:
-        """Take notice that a job runs no more."""
+    def ended(self, jobs: tuple[Job, ...]) -> None:
+        """Take notice that jobs run no more."""
 
     def settle(self, wait_s: float = 0.0) -> None:
         """Write which jobs were stopped.

@@ -17,12 +17,12 @@ STEP, SCORE, TASK = "step", "jf", "task"  # in the results and the configuration
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """A job in the configuration of a Ray trial, which Ray names by its text."""
+    """Jobs in the configuration of a Ray trial, which Ray names by its text."""
 
-    job: Job
+    jobs: tuple[Job, ...]
 
     def __repr__(self) -> str:
-        return self.job.key
+        return self.jobs[0].key
 
 
 class OfThisProcess:
@@ -36,20 +36,20 @@ class OfThisProcess:
 
 
 class Jobs(OfThisProcess, Searcher):  # type: ignore[misc]  # Ray has no types
-    """Asks a source for a job whenever there is room for one."""
+    """Asks a source for jobs whenever there is room for one."""
 
     def __init__(self, source: TrialSource) -> None:
         super().__init__()
         self._source = source
-        self.given: dict[str, Job] = {}  # by the trial's id in Ray
+        self.given: dict[str, tuple[Job, ...]] = {}  # by the trial's id in Ray
 
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of a further trial, or that there is none."""
-        job = self._source.next()
-        if job is None:
+        jobs = self._source.next()
+        if jobs is None:
             return Searcher.FINISHED
-        self.given[trial_id] = job
-        return {TASK: Task(job)}
+        self.given[trial_id] = jobs
+        return {TASK: Task(jobs)}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Take notice that a trial has ended, well or not, or was stopped."""
@@ -70,7 +70,8 @@ class OutOfTime(OfThisProcess, Stopper):  # type: ignore[misc]  # Ray has no typ
         """Return whether a trial is to stop."""
         if STEP not in result or not self._source.time_is_up:
             return False
-        self._source.stop(self._jobs.given[trial_id], result[STEP], HOURS)
+        for job in self._jobs.given[trial_id]:
+            self._source.stop(job, result[STEP], HOURS)
         return True
 
     def stop_all(self) -> bool:

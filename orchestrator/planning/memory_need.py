@@ -22,6 +22,7 @@ from orchestrator.config.loss import LossConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.train import TrainConfig
+from orchestrator.planning.lockstep import Group
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, videos_segmented
 from orchestrator.planning.protocol import scored_videos
@@ -62,7 +63,7 @@ class StepNeed:
     """Bytes that one worker takes for a stage of a job.
 
     place: the keys of the YAML with their values; step: activations and losses; weights: of
-    student and teacher, with gradient and optimizer; scoring: of the largest video scored between
+    students and teacher, with gradient and optimizer; scoring: of the largest video scored between
     steps, or segmented before them; loaders: of the processes that make batches; at_once: jobs of
     this kind at a time.
     """
@@ -109,6 +110,11 @@ class MemoryNeed:
             return f"{said}, over all nodes"
         gpu = "" if self.gpu is None else f"; each GPU has {gib(self.gpu)}"
         return f"{said}, of {self.machine}{gpu}"
+
+    @property
+    def fits(self) -> bool:
+        """True where the machine has room for every stage."""
+        return not any(text for need in self.steps for text in self._problems(need))
 
     def check(self) -> None:
         """Raise InputError that lists every stage which the machine has no room for."""
@@ -163,33 +169,39 @@ REMEDY = (
 
 
 def memory_need(
-    rounds: Sequence[Sequence[Job]],
+    rounds: Sequence[Sequence[Group]],
     config: RunConfig,
     placement: Placement,
     machine: Memory | None,
     gpu: float | None,
 ) -> MemoryNeed:
-    """Compute what the jobs of `rounds` take; the jobs of a round run side by side.
+    """Compute what the groups of `rounds` take; the groups of a round run side by side.
 
     Stages that need the same are listed once. A model that cannot be traced counts as nothing.
     """
     protocols = (ScoringProtocol.for_select(config.data), ScoringProtocol.for_report(config.data))
     videos = {size for protocol in protocols if protocol for size in _videos(protocol)}
     steps: dict[StepNeed, None] = {}
-    for jobs in rounds:
-        at_once = min(placement.at_once, len(jobs))
-        for job in jobs:
+    for groups in rounds:
+        at_once = min(placement.at_once, len(groups))
+        for job, students in ((job, len(group)) for group in groups for job in group):
             scoring = max(_scoring(job, videos), _labelling(job))
             for index in range(len(job.stages)):
-                steps.setdefault(_stage(job, index, placement, at_once, scoring))
+                steps.setdefault(_stage(job, index, placement, at_once, scoring, students))
     return MemoryNeed(tuple(steps), placement, machine, gpu)
 
 
-def _stage(job: Job, index: int, placement: Placement, at_once: int, scoring: float) -> StepNeed:
+def _stage(
+    job: Job, index: int, placement: Placement, at_once: int, scoring: float, students: int
+) -> StepNeed:
+    """Compute what a stage of a job takes, with that of the others of its group.
+
+    They make their steps in turn, so that each adds its weights alone.
+    """
     train, objects = job.stages[index].train, job.config.data.max_objects
     clips = -(-train.batch_size // placement.workers)
     step = 0.0
-    weights = COPIES * FLOAT * _parameters(job.model)
+    weights = students * COPIES * FLOAT * _parameters(job.model)
     if job.teaches:
         weights += FLOAT * _parameters(job.config.teacher)
     if train.steps:
@@ -199,7 +211,7 @@ def _stage(job: Job, index: int, placement: Placement, at_once: int, scoring: fl
     loaders = job.config.cluster.loaders or 0
     batch = clips * train.clip_length * train.crop**2 * (3 * FLOAT + 8)  # frames, and ids in int64
     return StepNeed(
-        place=_place(job, index, train, objects),
+        place=_place(job, index, train, objects, students),
         step=step + batch,
         weights=weights,
         scoring=scoring,
@@ -208,7 +220,7 @@ def _stage(job: Job, index: int, placement: Placement, at_once: int, scoring: fl
     )
 
 
-def _place(job: Job, index: int, train: TrainConfig, objects: int) -> str:
+def _place(job: Job, index: int, train: TrainConfig, objects: int, students: int) -> str:
     """Name the keys of the YAML that a stage's size comes from, with their values."""
     stages = job.config.stages
     if stages is None:
@@ -216,8 +228,9 @@ def _place(job: Job, index: int, train: TrainConfig, objects: int) -> str:
     else:
         section = f"stages.{len(stages) - 1 if job.role == 'trial' else index}"
         length = f"{section}.clip_length"
+    times = f"{students} x " if students > 1 else ""
     return (
-        f"{job.role} {job.model.name}, {section}.batch_size {train.batch_size} x {length} "
+        f"{times}{job.role} {job.model.name}, {section}.batch_size {train.batch_size} x {length} "
         f"{train.clip_length} x {section}.crop {train.crop} with data.max_objects {objects}"
     )
 

@@ -19,7 +19,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A process started or resumed the job. time: seconds since 1970."""
+    """A process started or resumed the job.
+
+    time: seconds since 1970; task: the driver's piece of work that it is an attempt at; students:
+    jobs that train in lock-step in that process, this one with them.
+    """
 
     kind = "started"
     role: Role
@@ -29,6 +33,8 @@ class Started(Event):
     ancestor: str | None = None
     experiment: str = ""
     time: float = field(default_factory=time.time)
+    task: str = ""
+    students: int = 1
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,11 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Done(Event):
-    """The job is finished. peak_mib: peak memory of the job's process in MiB."""
+    """The job is finished.
+
+    seconds: of its own work and, in lock-step, its part of what all of them share; peak_mib: peak
+    memory of its process in MiB.
+    """
 
     kind = "done"
     seconds: float

@@ -22,29 +22,30 @@ MOST = 8  # worker processes of one trainer, unless the config asks for more
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one step, and the pixels that its losses compare."""
+    """Clips of one step, and the pixels that the losses of each student compare."""
 
     clip: Clip
-    selection: Selection | None
+    selections: tuple[Selection | None, ...]
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to `device`."""
-        return Batch(self.clip.to(device), self.selection and self.selection.to(device))
+        return Batch(self.clip.to(device), tuple(s and s.to(device) for s in self.selections))
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory; DataLoader calls this method."""
-        return Batch(self.clip.pin_memory(), self.selection and self.selection.pin_memory())
+        return Batch(self.clip.pin_memory(), tuple(s and s.pin_memory() for s in self.selections))
 
 
 @dataclass(frozen=True)
 class Batches(Dataset[Batch | InputError]):
     """A rank's part of the batch of every step.
 
-    A batch depends on the step alone: every worker process and every resumed run makes the same.
+    selects: choose the pixels of each student, from the clips. A batch depends on the step alone:
+    every worker process and every resumed run makes the same.
     """
 
     clips: ClipSource
-    select: Callable[[Clip], Selection | None]
+    selects: tuple[Callable[[Clip], Selection | None], ...]
     batch_size: int
     rank: int = 0
     world: int = 1
@@ -59,7 +60,7 @@ class Batches(Dataset[Batch | InputError]):
             clip = batch(self.clips, step, self.batch_size, self.rank, self.world)
         except InputError as error:
             return error
-        return Batch(clip, self.select(clip))
+        return Batch(clip, tuple(select(clip) for select in self.selects))
 
 
 def prefetch(

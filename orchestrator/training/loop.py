@@ -1,4 +1,4 @@
-"""Train step by step and yield after each; the caller evaluates, writes and reports."""
+"""Train students step by step; the caller evaluates, writes and reports after each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from orchestrator.config.train import TrainConfig
 from orchestrator.training import gradient_norms
 from orchestrator.training.distill_step import DistillStep, Losses
 from orchestrator.training.distributed import Workers
-from orchestrator.training.loader import Batch, Batches, prefetch
+from orchestrator.training.lessons import Lesson, lessons
 from orchestrator.training.optimizer import group_rate
 from orchestrator.training.precision import autocast
 from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
+from vosmodels.distillation.pixels import Selection
 from vosmodels.losses import keep_fraction
 from vosmodels.support.seeding import drawn_from, seed_of
 from vosmodels.types import IGNORED, Clip, ClipSource
@@ -35,8 +36,8 @@ class Diverged(RuntimeError):
 class Progress:
     """Report of one step.
 
-    losses: terms by name with "total"; speed: `Throughput.report`; gradients: norms on rank 0;
-    each None where it is not due.
+    losses: terms by name with "total"; speed: of the loop, all its students together, by
+    `Reading.since`; gradients: norms on rank 0; each None where it is not due.
     """
 
     step: int
@@ -73,6 +74,104 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     return train.lr * rising * (0.1 if progress >= train.decay_at else 1.0)
 
 
+class Student:
+    """One student in training. Learns a step from each lesson; has no part in making it."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        distill: DistillStep,
+        train: TrainConfig,
+        *,
+        clock: Throughput,
+        workers: Workers,
+        module: nn.Module | None = None,
+        ignored: bool = False,
+    ) -> None:
+        """Take what `fit` takes of one student; clock: that of the lessons."""
+        self.state = state
+        self.distill = distill
+        self._train = train
+        self._clock = clock
+        self._workers = workers
+        self._module = module or state.trainee
+        self._ignored = ignored
+        self._numbers = _Numbers(workers.device)
+        self._reading = clock.read()
+
+    def learn(self, lesson: Lesson, place: int = 0) -> Progress:
+        """Make the step of a lesson; place: of this student among those of the lesson.
+
+        Raises Diverged as `fit` says.
+        """
+        train, state = self._train, self.state
+        with self._clock.running():
+            rate = learning_rate(train, lesson.step)
+            for group in state.optimizer.param_groups:
+                group["lr"] = group_rate(train, rate, group)
+            losses, clip = self._forward(lesson, lesson.selections[place])
+            norms = _measured_norms(losses, state, self._workers)
+            terms = _backward(losses, self._workers, state.scaler)
+            if self._ignored:
+                terms["ignored"] = (clip.masks[:, 1:] == IGNORED).float().mean()
+            self._numbers.add(lesson.step, {**terms, "grad_norm": _clipped_norm(state, train)})
+            log, checkpoint, evaluate = (
+                lesson.step + 1 == train.steps or (lesson.step + 1) % every == 0
+                for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
+            )
+            values: dict[str, float] = {}
+            if log or checkpoint or evaluate or state.waits:
+                values = _finite(self._numbers, state, train)
+            state.update(self._numbers.bad)
+            state.step += 1
+        return Progress(
+            step=state.step,
+            losses=values if log else None,
+            speed=self._speed() if log else None,
+            gradients=norms,
+            checkpoint=checkpoint,
+            evaluate=evaluate,
+        )
+
+    def _speed(self) -> dict[str, float]:
+        before, self._reading = self._reading, self._clock.read()
+        return self._reading.since(before)
+
+    def _forward(self, lesson: Lesson, selection: Selection | None) -> tuple[Losses, Clip]:
+        """Run the student on a batch; return the losses, and the clip with its labels.
+
+        Layers that draw, such as dropout, are seeded by the samples they see: a resumed run draws
+        what the uninterrupted run drew. Another number of workers sees other samples at once and
+        draws otherwise.
+        """
+        train, distill, clip = self._train, self.distill, lesson.clip
+        self.state.trainee.train()
+        norms = (m for m in self._module.modules() if isinstance(m, nn.BatchNorm2d))
+        assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
+        progress = lesson.step / train.steps
+        keep = keep_fraction(
+            progress,
+            train.bootstrap,
+            start=train.bootstrap_from,
+            end=train.bootstrap_until,
+        )
+        seed = seed_of(distill.seed, "model", *clip.samples)
+        device = self._workers.device
+        with drawn_from(seed, device), autocast(train, device):
+            if distill.label_above is not None and lesson.teacher is not None:
+                clip, selection = distill.label(clip, lesson.teacher)
+            losses = distill.losses(
+                self._module,
+                clip,
+                keep=keep,
+                progress=progress,
+                given_masks=progress < train.given_masks and distill.loss.needs_labels,
+                teacher_output=lesson.teacher,
+                selection=selection,
+            )
+        return losses, clip
+
+
 def fit(
     state: TrainingState,
     clips: ClipSource,
@@ -85,7 +184,7 @@ def fit(
     loaders: int = 0,
     ignored: bool = False,
 ) -> Iterator[Progress]:
-    """Train from `state.step` to `train.steps`, yielding after every step.
+    """Train one student from `state.step` to `train.steps`, yielding after every step.
 
     clips       clips by global sample index; step n takes n * batch_size ... of them
     teacher     where `distill.loss.needs_teacher` or it labels clips; stays as it is
@@ -100,88 +199,23 @@ def fit(
     Raises ValueError where workers do not divide the global batch.
     """
     workers = workers or Workers(device=next(state.trainee.parameters()).device)
-    module, device = module or state.trainee, workers.device
-    labels_clips = distill.label_above is not None
-    if (distill.loss.needs_teacher or labels_clips) and teacher is None:
-        raise ValueError("there is no teacher for the terms or labels that need one")
-    batches = Batches(clips, distill.select, train.batch_size, workers.rank, workers.world)
-    steps = range(state.step, train.steps)
-    throughput, numbers = Throughput(), _Numbers(device)
-    with closing(prefetch(batches, steps, workers=loaders, pin=device.type == "cuda")) as ahead:
-        for step in steps:
-            rate = learning_rate(train, step)
-            for group in state.optimizer.param_groups:
-                group["lr"] = group_rate(train, rate, group)
-            batch = throughput.take(ahead).to(device)
-            losses, clip = _forward(state, module, teacher, distill, train, batch, device)
-            norms = _measured_norms(losses, state, workers)
-            terms = _backward(losses, workers, state.scaler)
-            if ignored:
-                terms["ignored"] = (clip.masks[:, 1:] == IGNORED).float().mean()
-            numbers.add(step, {**terms, "grad_norm": _clipped_norm(state, train)})
-            log, checkpoint, evaluate = (
-                step + 1 == train.steps or (step + 1) % every == 0
-                for every in (LOG_EVERY, train.checkpoint_every, train.eval_every)
-            )
-            values: dict[str, float] = {}
-            if log or checkpoint or evaluate or state.waits:
-                values = _finite(numbers, state, train)
-            state.update(numbers.bad)
-            state.step += 1
-            throughput.stepped(train.batch_size)
-            yield Progress(
-                step=state.step,
-                losses=values if log else None,
-                speed=throughput.report() if log else None,
-                gradients=norms,
-                checkpoint=checkpoint,
-                evaluate=evaluate,
-            )
-
-
-def _forward(
-    state: TrainingState,
-    module: nn.Module,
-    teacher: nn.Module | None,
-    distill: DistillStep,
-    train: TrainConfig,
-    batch: Batch,
-    device: torch.device,
-) -> tuple[Losses, Clip]:
-    """Run teacher and student on a batch; return the losses, and the clip with its labels.
-
-    Layers that draw, such as dropout, are seeded by the samples they see: a resumed run draws what
-    the uninterrupted run drew. Another number of workers sees other samples at once and draws
-    otherwise.
-    """
-    state.trainee.train()
-    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
-    assert not any(m.training for m in norms), "BatchNorm must be in eval mode: it is frozen"
-    clip, selection = batch.clip, batch.selection
-    progress = state.step / train.steps
-    keep = keep_fraction(
-        progress,
-        train.bootstrap,
-        start=train.bootstrap_from,
-        end=train.bootstrap_until,
+    clock, steps = Throughput(), range(state.step, train.steps)
+    student = Student(
+        state, distill, train, clock=clock, workers=workers, module=module, ignored=ignored
     )
-    seed = seed_of(distill.seed, "model", *clip.samples)
-    with drawn_from(seed, device), autocast(train, device):
-        labels_clips = distill.label_above is not None
-        taught = teacher if distill.loss.needs_teacher or labels_clips else None
-        teacher_output = distill.teach(taught, clip, distill.teacher_watch) if taught else None
-        if labels_clips and teacher_output:
-            clip, selection = distill.label(clip, teacher_output)
-        losses = distill.losses(
-            module,
-            clip,
-            keep=keep,
-            progress=progress,
-            given_masks=progress < train.given_masks and distill.loss.needs_labels,
-            teacher_output=teacher_output,
-            selection=selection,
-        )
-    return losses, clip
+    each = lessons(
+        clips,
+        [distill],
+        train,
+        steps,
+        teacher=teacher,
+        workers=workers,
+        loaders=loaders,
+        clock=clock,
+    )
+    with closing(each):
+        for lesson in each:
+            yield student.learn(lesson)
 
 
 def _measured_norms(

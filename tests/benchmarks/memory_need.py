@@ -70,7 +70,7 @@ def forecast(case: Sequence[object]) -> float:
     """Return the bytes of a worker that are forecast."""
     config = configuration(case).as_sweep()
     plan = plan_sweep(config, "memory", 1)
-    (need,) = memory_need([plan.trials], config, ALONE, None, None).steps
+    (need,) = memory_need([[(job,) for job in plan.trials]], config, ALONE, None, None).steps
     return PROCESS + need.device
 
 

@@ -96,7 +96,7 @@ def test_a_sweep_is_no_run_and_says_which_command_takes_it(refused, sweep_file):
 
 
 def test_a_value_whose_feature_is_not_built_is_refused_by_name(refused, sweep_file):
-    for override in ("train.keep=soup", "train.keep=last", "cluster.lockstep=2"):
+    for override in ("train.keep=soup", "train.keep=last"):
         told = refused(sweep.main, sweep_file, override, code=2)
         assert override.split("=")[0] in told
         assert "not built yet" in told

@@ -185,7 +185,6 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path):
     [
         ("train", "keep", "last"),
         ("train", "keep", "soup"),
-        ("cluster", "lockstep", 2),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(tmp_path: Path, section: str, key: str, value: Any):
@@ -668,3 +667,30 @@ def test_a_list_of_folders_is_a_value_that_can_be_swept(tmp_path: Path):
     told = refused(write(tmp_path, text.replace("repeat: 2", "repeat: 0")))
     assert "sweep.points.b.data.train: " in told[-1]
     assert "must be greater than or equal to 1" in told[-1]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("sweep.search=optuna", "sweep.max_trials=3"),
+        ("sweep.scheduler=asha",),
+    ],
+)
+def test_students_in_lockstep_are_refused_where_trials_begin_or_end_one_by_one(tmp_path, how):
+    path = write(tmp_path, GRID)
+    assert load(path, [*how, "cluster.lockstep=auto"]).students == 1
+    assert load(path, ["cluster.lockstep=auto"]).students == "auto"
+    assert (
+        load(path, ["cluster.lockstep=3", "sweep.search=random", "sweep.max_trials=3"]).students
+        == 3
+    )
+    (line,) = refused(path, *how, "cluster.lockstep=3")
+    assert "cluster.lockstep" in line
+    assert "students in lock-step begin and end together; set cluster.lockstep=1 or auto" in line
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "all"])
+def test_lockstep_is_a_number_of_students_or_auto(tmp_path, value):
+    lines = refused(write(tmp_path, GRID), f"cluster.lockstep={value}")
+    assert all(line.startswith("command line: cluster.lockstep: ") for line in lines)
+    assert any("'auto'" in line for line in lines)

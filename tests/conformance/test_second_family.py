@@ -298,7 +298,7 @@ def ran(tmp_path_factory):
         storage = Storage(folder / "results")
         for round_ in plan.rounds:
             for job in round_:
-                jobs.run(job, storage)
+                jobs.run([job], storage)
     return plan, storage
 
 
@@ -355,12 +355,12 @@ def test_dropout_acts_and_a_resumed_run_draws_the_same(ran, tmp_path, monkeypatc
 
     monkeypatch.setattr(TrainingState, "save", die)
     with pytest.raises(RuntimeError, match="power cut"):
-        jobs.run(trial, other)
+        jobs.run([trial], other)
     monkeypatch.undo()
     monkeypatch.setitem(registry.REGISTRY, stand_in.NAME, stand_in.ENTRY)
     torch.manual_seed(7)
     torch.rand(5)  # whatever the process did before
-    jobs.run(trial, other)
+    jobs.run([trial], other)
     assert sums(other, trial) == sums(storage, trial)
     assert _first_loss(trial, drop=0.0) != _first_loss(trial, drop=0.1)
 
@@ -407,7 +407,7 @@ def test_first_masks_alone_train_a_label_free_loss_and_no_other(ran, tmp_path):
     plan = planned(config)
     assert plan.teacher is None
     for job in plan.jobs:
-        jobs.run(job, target)
+        jobs.run([job], target)
     losses = record(target, plan.trials[0]).of(Losses)[-1].values
     assert set(losses) == {"total", "logit", "grad_norm"}
     assert len(set(sums(target, plan.trials[0]))) == 2
@@ -436,7 +436,7 @@ def test_attentions_and_relations_train_from_first_masks_alone(ran, tmp_path, ch
     preflight.check(config)
     plan, storage = planned(config), Storage(tmp_path / "results")
     for job in plan.jobs:
-        jobs.run(job, storage)
+        jobs.run([job], storage)
     trial = plan.trials[0]
     losses = record(storage, trial).of(Losses)[-1].values
     assert set(losses) == {"total", "inter", "intra", "att", "grad_norm"}

@@ -63,15 +63,21 @@ def answers(search):
     }
 
 
+def one(source):
+    """The only job of the next group: trials of a search train alone."""
+    group = source.next()
+    return None if group is None else group[0]
+
+
 def test_it_asks_until_the_budget_is_spent_and_tells_the_best_checkpoint(tmp_path, ledger):
     search, _ = searching(tmp_path, most=3)
     seen: list[str] = []
     source = AskedTrials([], search, ledger, on_new=lambda job: seen.append(job.name))
     given = []
-    while job := source.next():
+    while job := one(source):
         given.append(job)
         done(ledger, job, 0.2 + len(given) / 10, 0.1)
-        source.ended(job)
+        source.ended((job,))
     assert len({job.key for job in given}) == 3 == len(source.given)
     assert seen == [job.name for job in given]
     assert [value for _, value in answers(search).values()] == pytest.approx([0.3, 0.4, 0.5])
@@ -80,7 +86,7 @@ def test_it_asks_until_the_budget_is_spent_and_tells_the_best_checkpoint(tmp_pat
 
 def test_trials_asked_for_before_are_given_out_first_and_not_asked_again(tmp_path, ledger):
     search, config = searching(tmp_path, most=3)
-    lost = AskedTrials([], search, ledger).next()
+    lost = one(AskedTrials([], search, ledger))
     assert lost is not None
     ran(ledger, lost)
     search, config = searching(tmp_path, most=3)
@@ -89,7 +95,7 @@ def test_trials_asked_for_before_are_given_out_first_and_not_asked_again(tmp_pat
     assert len(plan.stems) == 1
     source = AskedTrials(plan.trials, search, ledger)
     keys = []
-    while job := source.next():
+    while job := one(source):
         keys.append(job.key)
     assert keys[0] == lost.key
     assert len(set(keys)) == 3
@@ -98,7 +104,7 @@ def test_trials_asked_for_before_are_given_out_first_and_not_asked_again(tmp_pat
 def test_what_ended_while_nobody_listened_is_told_at_the_next_start(tmp_path, ledger):
     search, _ = searching(tmp_path)
     first = AskedTrials([], search, ledger)
-    jobs = [first.next() for _ in range(4)]
+    jobs = [one(first) for _ in range(4)]
     done(ledger, jobs[0], 0.6)
     ran(ledger, jobs[1], Evaluated(10, {"jf": 0.2}), Stopped(10, "asha"))
     ran(ledger, jobs[2], Evaluated(10, {"jf": 0.3}), Stopped(10, "sweep.max_hours"))
@@ -113,11 +119,11 @@ def test_what_ended_while_nobody_listened_is_told_at_the_next_start(tmp_path, le
 def test_a_trial_stopped_early_is_told_with_its_scores(tmp_path, ledger):
     search, _ = searching(tmp_path)
     source = AskedTrials([], search, ledger)
-    job = source.next()
+    job = one(source)
     assert job is not None
     ran(ledger, job, Evaluated(10, {"jf": 0.2}), Evaluated(20, {"jf": 0.25}))
     source.stop(job, 20, "asha")
-    source.ended(job)
+    source.ended((job,))
     (trial,) = search.study._study.get_trials(deepcopy=False)
     assert trial.state.name == "PRUNED"
     assert trial.intermediate_values == {10: 0.2, 20: 0.25}
@@ -128,14 +134,14 @@ def test_a_place_that_was_tried_is_not_run_twice(tmp_path, ledger, monkeypatch):
     search, _ = searching(tmp_path, {"loss.dice": [0.5, 1.0]}, most=5)
     source = AskedTrials([], search, ledger)
     names = []
-    while job := source.next():
+    while job := one(source):
         names.append(job.name)
     assert sorted(names) == ["dice=0.5", "dice=1.0"]
 
 
 def test_values_that_do_not_fit_each_other_are_told_and_another_is_asked(tmp_path, ledger, caplog):
     search, _ = searching(tmp_path, {"train.crop": {"uniform": [64, 79]}}, most=1)
-    job = AskedTrials([], search, ledger).next()
+    job = one(AskedTrials([], search, ledger))
     assert job is not None
     assert job.config.train.crop == 64  # the only side there that the model takes
     assert "cannot be run (must be a multiple of 16" in caplog.text

@@ -62,7 +62,8 @@ def rounds(monkeypatch):
 
     def run_round(source, storage, resources, name, check, retries, halving):
         ran.append([])
-        while job := source.next():
+        while group := source.next():
+            (job,) = group
             ran[-1].append(job.name)
             record = Ledger(storage.root).job(job.key)
             with record.claim():
@@ -177,7 +178,8 @@ def run(monkeypatch, jobs, config, storage):
     given = []
 
     def run_round(source, storage, resources, name, check, retries, halving):
-        while job := source.next():
+        while group := source.next():
+            (job,) = group
             given.append(job.name)
             scored(storage, job, [], Done(1.0))
 
@@ -242,12 +244,12 @@ def test_without_asha_what_was_stopped_is_run_to_its_end(interrupted, tmp_path, 
 def test_no_trial_is_handed_out_when_the_time_is_up(interrupted):
     jobs, _, storage = interrupted
     ledger = Ledger(storage.root)
-    late = TrialSource(jobs.trials, ledger, ends=0.0)
+    late = TrialSource([jobs.trials], ledger, ends=0.0)
     assert late.time_is_up
     assert late.next() is None
     assert late.given == set()
-    early = TrialSource(jobs.trials[:1], ledger)
-    assert early.next() is jobs.trials[0]
+    early = TrialSource([jobs.trials[:2]], ledger)
+    assert early.next() == jobs.trials[:2]
     assert early.next() is None
 
 
@@ -255,7 +257,7 @@ def test_a_stop_is_written_when_the_worker_has_let_go(interrupted):
     jobs, _, storage = interrupted
     job, ledger = jobs.trials[4], Ledger(storage.root)
     scored(storage, job, [0.3])
-    source = TrialSource([job], ledger)
+    source = TrialSource([(job,)], ledger)
     source.stop(job, 10, "asha")
     with ledger.job(job.key).claim():
         source.settle()
@@ -268,7 +270,7 @@ def test_the_last_stop_is_written_though_the_worker_takes_its_time(interrupted):
     jobs, _, storage = interrupted
     job, ledger = jobs.trials[4], Ledger(storage.root)
     scored(storage, job, [0.3])
-    source = TrialSource([job], ledger)
+    source = TrialSource([(job,)], ledger)
     source.stop(job, 10, "asha")
     held = ledger.job(job.key).claim()
     held.__enter__()

@@ -16,7 +16,9 @@ def halving(factor=2.0, first=2):
 
 
 def trial(key):
-    return SimpleNamespace(trial_id=f"ray-{key}", config={TASK: SimpleNamespace(job=key_of(key))})
+    return SimpleNamespace(
+        trial_id=f"ray-{key}", config={TASK: SimpleNamespace(jobs=(key_of(key),))}
+    )
 
 
 def key_of(key):

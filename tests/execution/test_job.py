@@ -11,8 +11,9 @@ from PIL import Image
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.execution import driver
+from orchestrator.execution import driver, member
 from orchestrator.execution import job as jobs
+from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
@@ -52,7 +53,7 @@ def plan_on(root, student="mobilevos_mobilenetv2_noaspp", teacher="stcn_mobilene
 def few_calibration_batches():
     """Statistics of two batches: every job that starts from nothing takes them anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "CALIBRATION_BATCHES", 2)
+        patch.setattr(member, "CALIBRATION_BATCHES", 2)
         yield
 
 
@@ -63,7 +64,7 @@ def ran(tmp_path_factory):
     plan = plan_on(write_davis(folder / "davis", 2016))
     storage = Storage(folder / "results")
     for job in plan.jobs:
-        jobs.run(job, storage)
+        jobs.run([job], storage)
     return plan, storage
 
 
@@ -131,7 +132,7 @@ def test_a_job_measures_its_terms_and_warns_of_one_that_does_nothing(ran, tmp_pa
     short = replace(stage, train=stage.train.model_copy(update={"steps": 2}))
     loud = replace(trial, key="loud", loss=loss, stages=(short,))
     other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
-    jobs.run(loud, other)
+    jobs.run([loud], other)
     told = record(other, loud).warnings()
     assert re.fullmatch(r"(loss\.logit: \d+ times the gradient of all else at \w+(; )?)+", told)
     assert f"{loud.name} step 1: {told}" in caplog.messages
@@ -155,7 +156,7 @@ def test_a_checkpoints_strata_are_recorded_beside_its_scores(tmp_path, monkeypat
     fill_from_names(model)
     scorer = Scorer(storage, ScoringProtocol.for_select(job.config.data))
     with record(storage, job).claim() as claimed:
-        recorder = jobs.CheckpointRecorder(job, storage, None, claimed, scorer)
+        recorder = CheckpointRecorder(job, storage, None, claimed, scorer)
         recorder.checkpoint(model, 7)
         recorder.evaluate(model, 8)
     (made,) = record(storage, job).checkpoints()
@@ -171,7 +172,7 @@ def test_a_job_ends_with_one_picture_of_where_its_attention_looks(tmp_path, monk
     plan = plan_on(write_davis(tmp_path / "davis", 2017), student="deaott", teacher="deaott")
     (job,) = plan.stems
     storage = Storage(tmp_path / "results")
-    recorder, drawn = jobs.CheckpointRecorder, []
+    recorder, drawn = CheckpointRecorder, []
     attention = recorder.attention
 
     def power_cut(self, model, step):
@@ -182,8 +183,8 @@ def test_a_job_ends_with_one_picture_of_where_its_attention_looks(tmp_path, monk
 
     monkeypatch.setattr(recorder, "attention", power_cut)
     with pytest.raises(RuntimeError, match="power cut"):
-        jobs.run(job, storage)
-    jobs.run(job, storage)
+        jobs.run([job], storage)
+    jobs.run([job], storage)
     assert drawn == [1, 1]
     log = record(storage, job)
     assert log.state == "done"
@@ -211,7 +212,7 @@ def test_a_checkpoints_picture_is_drawn_from_the_masks_that_were_scored(tmp_path
 
     monkeypatch.setattr(VideoSegmenter, "step", counted)
     with record(storage, job).claim() as claimed:
-        jobs.CheckpointRecorder(job, storage, None, claimed, scorer).checkpoint(model, 7)
+        CheckpointRecorder(job, storage, None, claimed, scorer).checkpoint(model, 7)
     (video,) = scorer.videos
     visited = range(0, len(video), 2)
     assert len(seen) == len(visited)
@@ -252,12 +253,12 @@ def test_a_trial_that_breaks_off_ends_with_the_weights_of_the_unbroken_one(
     other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
     die_after_saving(monkeypatch)
     with pytest.raises(RuntimeError, match="power cut"):
-        jobs.run(trial, other)
+        jobs.run([trial], other)
     failed = record(other, trial).failed()
     assert isinstance(failed, Failed)
     assert failed.error == "RuntimeError: power cut"
     monkeypatch.undo()
-    jobs.run(trial, other)
+    jobs.run([trial], other)
     assert sums(other, trial) == sums(storage, trial)
     assert [loss.step for loss in record(other, trial).losses()] == [4]
     assert [speed.step for speed in record(other, trial).of(Speed)] == [4]
@@ -270,16 +271,16 @@ def test_a_trial_in_bfloat16_resumes_to_the_weights_of_the_unbroken_one_with_wor
     plan = plan_on(write_davis(tmp_path / "davis", 2016), amp="bfloat16")
     storage = Storage(tmp_path / "results")
     for job in (plan.teacher, *plan.stems, plan.trials[1]):
-        jobs.run(job, storage)
+        jobs.run([job], storage)
     other = copied(storage, Storage(tmp_path / "other"), plan.teacher, *plan.stems)
     cluster = plan.trials[1].config.cluster.model_copy(update={"loaders": 2})
     config = plan.trials[1].config.model_copy(update={"cluster": cluster})
     trial = replace(plan.trials[1], config=config)
     die_after_saving(monkeypatch)
     with pytest.raises(RuntimeError, match="power cut"):
-        jobs.run(trial, other)
+        jobs.run([trial], other)
     monkeypatch.undo()
-    jobs.run(trial, other)
+    jobs.run([trial], other)
     assert len(sums(storage, trial)) == 2
     assert sums(other, trial) == sums(storage, trial)
 
@@ -288,7 +289,7 @@ def test_a_trial_does_not_depend_on_what_its_process_did_before(ran, tmp_path):
     plan, storage = ran
     other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
     disturb()
-    jobs.run(plan.trials[1], other)
+    jobs.run([plan.trials[1]], other)
     assert sums(other, plan.trials[1]) == sums(storage, plan.trials[1])
 
 
@@ -298,7 +299,7 @@ def test_a_job_that_was_killed_after_its_last_word_is_not_trained_again(ran):
     before = record(storage, trial).path.read_bytes()
     storage.resume(trial.key).mkdir(parents=True)
     (storage.resume(trial.key) / "0000004.json").write_text("its tensors are gone already")
-    jobs.run(trial, storage)
+    jobs.run([trial], storage)
     assert record(storage, trial).path.read_bytes() == before
     assert not storage.resume(trial.key).exists()
 
@@ -310,7 +311,7 @@ def test_a_corrupt_jpeg_fails_the_job_and_is_named(tmp_path):
     plan = plan_on(root)
     storage = Storage(tmp_path / "results")
     with pytest.raises(InputError, match=r"ant/0000\d\.jpg: corrupt picture"):
-        jobs.run(plan.stems[0], storage)
+        jobs.run([plan.stems[0]], storage)
     failed = record(storage, plan.stems[0]).failed()
     assert failed is not None
     assert "corrupt picture" in failed.error
@@ -338,21 +339,21 @@ def test_a_job_of_two_stages_goes_on_in_the_stage_it_broke_off_in(tmp_path, monk
     plan = plan_sweep(located(config), sweep_id(config), threads=1)
     (stem,) = plan.stems
     whole, broken = Storage(tmp_path / "whole"), Storage(tmp_path / "broken")
-    jobs.run(stem, whole)
+    jobs.run([stem], whole)
     made = record(whole, stem).checkpoints()
     assert [checkpoint.step for checkpoint in made] == [0, 2, 5]
     die_after_saving(monkeypatch, lambda at: at in {(0, 1), (0, 2), (1, 2)})
     for _ in range(3):
         with pytest.raises(RuntimeError, match="power cut"):
-            jobs.run(stem, broken)
-    jobs.run(stem, broken)
+            jobs.run([stem], broken)
+    jobs.run([stem], broken)
     assert sums(broken, stem)[-1] == sums(whole, stem)[-1]
 
 
 def test_a_trial_without_its_stem_says_so(tmp_path):
     plan = plan_on(write_davis(tmp_path / "davis", 2016))
     with pytest.raises(InputError, match=r"the stem of omega=0\.0, has no checkpoint"):
-        jobs.run(plan.trials[0], Storage(tmp_path / "results"))
+        jobs.run([plan.trials[0]], Storage(tmp_path / "results"))
 
 
 def test_a_stem_or_teacher_whose_file_is_corrupt_is_told_before_any_job_starts(ran, tmp_path):
@@ -373,7 +374,7 @@ def test_a_stem_or_teacher_whose_file_is_corrupt_is_told_before_any_job_starts(r
         assert f"move {record(other, job).path} away" in str(caught.value)
     says = rf"the stem of {plan.trials[0].name}: {paths[-1]}: corrupt"
     with pytest.raises(InputError, match=says):
-        jobs.run(plan.trials[0], other)
+        jobs.run([plan.trials[0]], other)
 
 
 def test_a_stem_that_is_trained_anew_replaces_its_corrupt_file(ran, tmp_path):
@@ -384,6 +385,6 @@ def test_a_stem_that_is_trained_anew_replaces_its_corrupt_file(ran, tmp_path):
     sha256 = sums(other, stem)[-1]
     other.checkpoint(sha256).write_bytes(b"torn")
     record(other, stem).path.unlink()
-    jobs.run(stem, other)
+    jobs.run([stem], other)
     assert sums(other, stem)[-1] == sha256
     assert other.checkpoint(sha256).read_bytes() == storage.checkpoint(sha256).read_bytes()

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
-from orchestrator.execution import forecast, labelling
+from orchestrator.execution import forecast, labelling, member
 from orchestrator.execution import job as jobs
 from orchestrator.execution.labelling import MaskCache, labels_of_plan, left_to_segment
 from orchestrator.planning.paths import located
@@ -35,7 +35,7 @@ FREE = {"logit": 0.0, "representation": 0.0, "dice": 1.0}
 @pytest.fixture(scope="module", autouse=True)
 def few_calibration_batches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "CALIBRATION_BATCHES", 2)
+        patch.setattr(member, "CALIBRATION_BATCHES", 2)
         yield
 
 
@@ -86,7 +86,7 @@ def run(plan, folder):
     """Run a plan; return the sha256 of its last checkpoint, and its storage."""
     storage = Storage(folder)
     for job in plan.jobs:
-        jobs.run(job, storage)
+        jobs.run([job], storage)
     return Ledger(folder).job(plan.trials[0].key).checkpoints()[-1].sha256, storage
 
 

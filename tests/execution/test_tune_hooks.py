@@ -12,8 +12,12 @@ from ray.tune.search import Searcher
 from orchestrator.execution.tune_hooks import SCORE, STEP, TASK, Check, Jobs, OutOfTime
 
 
+def named(key):
+    return SimpleNamespace(key=key)
+
+
 class Source:
-    """Jobs by name, and what it was told of them."""
+    """Groups of jobs by their names of one letter, and what it was told of them."""
 
     def __init__(self, *names):
         self.names = list(names)
@@ -21,10 +25,10 @@ class Source:
         self.told = []
 
     def next(self):
-        return SimpleNamespace(key=self.names.pop(0)) if self.names else None
+        return tuple(map(named, self.names.pop(0))) if self.names else None
 
-    def ended(self, job):
-        self.told.append(("ended", job.key))
+    def ended(self, jobs):
+        self.told.append(("ended", *(job.key for job in jobs)))
 
     def stop(self, job, step, why):
         self.told.append(("stop", job.key, step, why))
@@ -33,19 +37,19 @@ class Source:
         self.told.append(("settle",))
 
 
-def test_ray_is_given_a_job_at_a_time_until_there_is_none():
-    source: Any = Source("a", "b")
+def test_ray_is_given_a_group_at_a_time_until_there_is_none():
+    source: Any = Source("a", "bc")
     jobs = Jobs(source)
     tasks = [jobs.suggest(trial)[TASK] for trial in ("t1", "t2")]
     assert [str(task) for task in tasks] == ["a", "b"]  # names of Ray's folders
     assert jobs.suggest("t3") == Searcher.FINISHED
     jobs.on_trial_complete("t2", {SCORE: 0.5})
     jobs.on_trial_complete("t1", error=True)
-    assert source.told == [("ended", "b"), ("ended", "a")]
+    assert source.told == [("ended", "b", "c"), ("ended", "a")]
 
 
-def test_a_trial_stops_at_its_next_score_when_the_time_is_up():
-    source: Any = Source("a")
+def test_a_group_stops_at_its_next_score_when_the_time_is_up():
+    source: Any = Source("ab")
     jobs = Jobs(source)
     jobs.suggest("t1")
     stopper = OutOfTime(source, jobs)
@@ -54,7 +58,7 @@ def test_a_trial_stops_at_its_next_score_when_the_time_is_up():
     assert not stopper("t1", {"ended": 1})
     assert source.told == []
     assert stopper("t1", {STEP: 20, SCORE: 0.3})
-    assert source.told == [("stop", "a", 20, "sweep.max_hours")]
+    assert source.told == [("stop", name, 20, "sweep.max_hours") for name in "ab"]
     assert not stopper.stop_all()
 
 

@@ -22,7 +22,7 @@ CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shu
 def alone(job, root, die_at=0):
     """Train in this process. die_at: SIGKILL right before the change on disk of that number."""
     _die(die_at, root)
-    jobs.run(job, Storage(root))
+    jobs.run([job], Storage(root))
     assert "ray" not in sys.modules
 
 
@@ -35,7 +35,7 @@ def together(rank, world, job, root, meeting):
         world_size=world,
         timeout=timedelta(seconds=60),
     )
-    jobs.run(job, Storage(root), Workers.of_process_group(torch.device("cpu")))
+    jobs.run([job], Storage(root), Workers.of_process_group(torch.device("cpu")))
     distributed.destroy_process_group()
     assert "ray" not in sys.modules
 
@@ -47,7 +47,7 @@ def in_turn(todo, root, disturbed=False):
         disturb()
     for job in todo:
         try:
-            jobs.run(job, Storage(root))
+            jobs.run([job], Storage(root))
         except Diverged as error:
             assert "not finite" in str(error)
 

@@ -58,10 +58,15 @@ def sweep_file(tmp_path, text=""):
     return path
 
 
+def alone(plan):
+    """The rounds of a plan with every job in a group of its own."""
+    return [[(job,) for job in jobs] for jobs in plan.rounds]
+
+
 def need(tmp_path, *overrides, text="", placement=HERE, machine=LAPTOP, gpu=None):
     config = load(sweep_file(tmp_path, text), overrides)
     plan = plan_sweep(config, "id", 1)
-    return memory_need(plan.rounds, config, placement, machine, gpu)
+    return memory_need(alone(plan), config, placement, machine, gpu)
 
 
 @pytest.mark.parametrize("objects", [1, 3])
@@ -146,7 +151,7 @@ def test_attentions_and_relations_are_counted(tmp_path, words, hold):
         path = tmp_path / "a.yaml"
         path.write_text(f"{text}storage: {tmp_path / 'store'}\n")
         config = load(path, [*ATTENDING, *further])
-        rounds = plan_sweep(config, "id", 1).rounds
+        rounds = alone(plan_sweep(config, "id", 1))
         needs = memory_need(rounds, config, HERE, LAPTOP, None).steps
         (trial,) = (need.step for need in needs if need.place.startswith("trial"))
         return trial
@@ -165,12 +170,27 @@ def test_attentions_and_relations_are_counted(tmp_path, words, hold):
     assert held <= counted <= 5 * held
 
 
+def test_a_further_student_in_lockstep_adds_its_weights_and_no_step(tmp_path):
+    config = load(sweep_file(tmp_path, ""), ())
+    trials = plan_sweep(config, "id", 1).trials
+    one = memory_need([[trials[:1]]], config, HERE, LAPTOP, None)
+    two = memory_need([[trials]], config, HERE, LAPTOP, None)
+    weights = sum(p.numel() for p in registry.build(config.student.name, seed=0).parameters())
+    assert two.steps[0].weights - one.steps[0].weights == 6 * 4 * weights
+    assert two.steps[0].step == one.steps[0].step
+    assert two.steps[0].place.startswith("2 x trial")
+    with pytest.raises(InputError, match="2 x trial"):
+        memory_need([[trials]], config, HERE, Memory(GIB, GIB), None).check()
+    assert not memory_need([[trials]], config, HERE, Memory(GIB, GIB), None).fits
+    assert two.fits
+
+
 @pytest.mark.slow
 def test_shipped_sweeps_on_generated_clips_fit_in_eight_gigabytes(tmp_path):
     folder = driver.__file__.replace("orchestrator/execution/driver.py", "sweeps")
     for name in ("omega", "full", "table5", "table6", "figure5"):
         config = load(f"{folder}/{name}.yaml")
-        rounds = plan_sweep(config, "id", 1).rounds
+        rounds = alone(plan_sweep(config, "id", 1))
         memory_need(rounds, config, HERE, Memory(8 * GIB, 8 * GIB), None).check()
 
 

@@ -18,7 +18,8 @@ from vosmodels.data.clips import batch
 from vosmodels.errors import InputError
 
 SELECT = DistillStep(LossConfig(sampling="random"), seed=3).select
-SQUARES = Batches(SquareClips(objects=2), SELECT, batch_size=2)
+ONE = (SELECT,)
+SQUARES = Batches(SquareClips(objects=2), ONE, batch_size=2)
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Torn:
 
 def assert_same(left, right):
     assert left.clip.samples == right.clip.samples
-    assert left.selection.counts == right.selection.counts
-    for part, names in (
-        ("clip", ("frames", "masks", "present")),
-        ("selection", ("rows", "labels", "logit_pixels")),
+    (chosen,), (other,) = left.selections, right.selections
+    assert chosen.counts == other.counts
+    for pair, names in (
+        ((left.clip, right.clip), ("frames", "masks", "present")),
+        ((chosen, other), ("rows", "labels", "logit_pixels")),
     ):
         for name in names:
-            one, other = (getattr(getattr(made, part), name) for made in (left, right))
-            assert torch.equal(one, other), name
+            assert torch.equal(*(getattr(part, name) for part in pair)), name
 
 
 def test_a_step_gets_its_clips_and_their_pixels():
@@ -52,15 +53,32 @@ def test_a_step_gets_its_clips_and_their_pixels():
     assert torch.equal(made.clip.frames, clip.frames)
     selection = SELECT(clip)
     assert selection is not None
-    assert made.selection is not None
-    assert torch.equal(made.selection.rows, selection.rows)
+    (chosen,) = made.selections
+    assert chosen is not None
+    assert torch.equal(chosen.rows, selection.rows)
+
+
+def test_every_student_gets_the_pixels_that_it_would_choose_alone():
+    other = DistillStep(LossConfig(sampling="boundary"), seed=3).select
+    squares = Batches(SquareClips(objects=2), (SELECT, other, SELECT), batch_size=2)
+    (made,) = prefetch(squares, range(5, 6), workers=0)
+    clip = batch(SquareClips(objects=2), 5, 2)
+    for select, chosen in zip((SELECT, other, SELECT), made.selections, strict=True):
+        alone = select(clip)
+        assert alone is not None
+        assert chosen is not None
+        assert torch.equal(chosen.rows, alone.rows)
+    first, second, _ = made.selections
+    assert first is not None
+    assert second is not None
+    assert not torch.equal(first.rows, second.rows)
 
 
 def test_without_distillation_there_is_no_selection_to_move():
     none = DistillStep(LossConfig(logit=0, representation=0), seed=0).select
-    (made,) = prefetch(Batches(SquareClips(), none, 2), range(1), workers=0)
-    assert made.selection is None
-    assert made.to(torch.device("cpu")).selection is None
+    (made,) = prefetch(Batches(SquareClips(), (none,), 2), range(1), workers=0)
+    assert made.selections == (None,)
+    assert made.to(torch.device("cpu")).selections == (None,)
 
 
 def test_loading_draws_nothing_from_the_process():
@@ -72,12 +90,12 @@ def test_loading_draws_nothing_from_the_process():
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="batch_size 2 for rank 0 of 3"):
-        next(prefetch(Batches(SquareClips(), SELECT, 2, 0, 3), range(1), workers=0))
+        next(prefetch(Batches(SquareClips(), ONE, 2, 0, 3), range(1), workers=0))
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_cannot_be_read_is_told_at_its_step_in_one_line(workers):
-    made = prefetch(Batches(Torn(at=5), SELECT, 2), range(9), workers=workers)
+    made = prefetch(Batches(Torn(at=5), ONE, 2), range(9), workers=workers)
     assert [next(made).clip.samples for _ in range(2)] == [(0, 1), (2, 3)]
     with pytest.raises(InputError) as raised:
         next(made)

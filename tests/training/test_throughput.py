@@ -23,19 +23,27 @@ class Clock:
 def test_pace_counts_its_own_time_and_leaves_out_the_callers():
     clock = Clock()
     throughput, batches = Throughput(clock), clock.slow_batches(1.0)
+    start = throughput.read()
     for _ in range(4):
-        assert throughput.take(batches) == "batch"
-        clock.now += 3.0  # the step
-        throughput.stepped(8)
-        clock.now += 50.0  # the caller's
-    assert throughput.report() == pytest.approx({"samples_per_s": 2.0, "data_wait": 0.25})
+        with throughput.running():
+            assert throughput.take(batches, 8) == "batch"
+            clock.now += 1.0  # the teacher
+        for _ in range(2):
+            clock.now += 50.0  # the caller's
+            with throughput.running():
+                clock.now += 1.0  # a student
+    speed = throughput.read().since(start)
+    assert speed == pytest.approx({"samples_per_s": 2.0, "data_wait": 0.25})
 
 
-def test_pace_reports_what_was_since_the_last_report():
+def test_two_readers_see_the_same_pace_each_since_its_own_last_reading():
     clock = Clock()
     throughput = Throughput(clock)
+    one = other = throughput.read()
     for seconds, rate in ((1.0, 4.0), (0.0, 8.0)):
-        throughput.take(clock.slow_batches(seconds))
-        clock.now += 1.0
-        throughput.stepped(8)
-        assert throughput.report()["samples_per_s"] == rate
+        with throughput.running():
+            throughput.take(clock.slow_batches(seconds), 8)
+            clock.now += 1.0
+        assert throughput.read().since(one)["samples_per_s"] == rate
+        one = throughput.read()
+    assert throughput.read().since(other)["samples_per_s"] == pytest.approx(16 / 3)

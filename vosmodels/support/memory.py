@@ -1,4 +1,4 @@
-"""Read what memory the machine has, and make the C library keep what is freed."""
+"""Read what memory the machine has, keep what is freed, and tell when there is no more."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def return_freed_memory() -> None:
     trim = _c_function("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on a GPU or in the machine."""
+    import torch  # the other functions serve commands that answer before it is loaded
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _c_function(name: str) -> Callable[..., int] | None:
