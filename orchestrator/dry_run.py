@@ -85,7 +85,7 @@ def show(
     memory.check()
     for line in labels_of_plan(plan, storage):
         out.print(line)
-    estimate = forecast(plan, config, storage, placement, times)
+    estimate = forecast(plan, config, storage, placement, times, students)
     for part, seconds in estimate.seconds.items():
         out.print(f"{PARTS.get(part, part):34} about {seconds:.0f} s")
     if len(estimate.seconds) > 1:

@@ -22,8 +22,11 @@ from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.storage import Storage
 from orchestrator.training import resume
 from orchestrator.training.distill_step import DistillStep, make_trainee
-from orchestrator.training.loop import fit
+from orchestrator.training.distributed import Workers
+from orchestrator.training.lessons import lessons
+from orchestrator.training.loop import Student
 from orchestrator.training.state import TrainingState
+from orchestrator.training.throughput import Throughput
 from vosmodels import registry
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
@@ -50,6 +53,7 @@ def forecast(
     storage: Storage,
     placement: Placement,
     times: dict[str, float] | None = None,
+    students: int = 1,
 ) -> Forecast:
     """Forecast the unfinished jobs of a plan.
 
@@ -59,11 +63,13 @@ def forecast(
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
     checkpoint of a trial). A job that continues counts its remaining steps.
     times: seconds that an earlier forecast of the same models and stages measured; new ones are
-    added, so that the seeds of a table are timed once.
+    added, so that the seeds of a table are timed once. students: trials that train in lock-step.
     """
     times = {} if times is None else times
 
-    def timed(measure: Callable[..., float], job: Job, *of: TrainConfig | ModelConfig) -> float:
+    def timed(
+        measure: Callable[..., float], job: Job, *of: TrainConfig | ModelConfig | int
+    ) -> float:
         parts = [job.model, job.config.teacher, job.loss, job.config.data.max_objects, *of]
         key = f"{measure.__name__} {job.threads} {canonical(parts)}"
         if key not in times:
@@ -79,8 +85,9 @@ def forecast(
     for role in ("teacher", "stem", "trial"):
         jobs = [job for job in left if job.role == role]
         if jobs:
-            rounds = math.ceil(len(jobs) / placement.at_once)
-            rate = [timed(step_seconds, jobs[0], stage.train) for stage in jobs[0].stages]
+            group = min(students, len(jobs)) if role == "trial" else 1
+            rounds = math.ceil(math.ceil(len(jobs) / group) / placement.at_once)
+            rate = [timed(step_seconds, jobs[0], stage.train, group) for stage in jobs[0].stages]
             whole = sum(t * s.train.steps for t, s in zip(rate, jobs[0].stages, strict=True))
             rates[role] = whole / max(1, jobs[0].steps)
             left_share = sum(1 - done_steps(job, storage) / max(1, job.steps) for job in jobs)
@@ -168,25 +175,37 @@ def pixel_seconds(job: Job, model: ModelConfig) -> float:
         torch.set_num_threads(threads)
 
 
-def step_seconds(job: Job, train: TrainConfig) -> float:
-    """Time an optimisation step in seconds: mean of PROBE_STEPS after a warm-up step."""
+def step_seconds(job: Job, train: TrainConfig, students: int = 1) -> float:
+    """Time an optimisation step in seconds: mean of PROBE_STEPS after a warm-up step.
+
+    students: in lock-step, of which one is timed, as is the batch and the teacher that they share.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
         model = registry.build(job.model.name, seed=0, **job.model.options)
-        step = DistillStep(job.loss, seed=0, label_above=0.0 if job.labels_clips else None)
+        distill = DistillStep(job.loss, seed=0, label_above=0.0 if job.labels_clips else None)
         teacher = None
         if job.teaches:
             config = job.config.teacher
             teacher = registry.build(config.name, seed=0, **config.options)
         trainee = make_trainee(job.loss, model, teacher, seed=0)
         train = train.model_copy(update={"steps": PROBE_STEPS + 1})
-        clips = _Noise(train, job.config.data.max_objects)
-        started = 0.0
-        for progress in fit(TrainingState(trainee, train), clips, step, train, teacher=teacher):
-            if progress.step == 1:
-                started = time.perf_counter()
-        return (time.perf_counter() - started) / PROBE_STEPS
+        workers, clock = Workers(), Throughput()
+        student = Student(
+            TrainingState(trainee, train), distill, train, clock=clock, workers=workers
+        )
+        clips, steps = _Noise(train, job.config.data.max_objects), range(train.steps)
+        seconds, ended = 0.0, time.perf_counter()
+        for lesson in lessons(
+            clips, [distill], train, steps, workers=workers, clock=clock, teacher=teacher
+        ):
+            begun = time.perf_counter()
+            student.learn(lesson)
+            shared, ended = begun - ended, time.perf_counter()
+            if lesson.step:
+                seconds += shared + students * (ended - begun)
+        return seconds / PROBE_STEPS
     finally:
         torch.set_num_threads(threads)
 

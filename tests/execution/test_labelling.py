@@ -301,7 +301,7 @@ def test_pixels_of_a_given_mask_are_certain_also_where_the_teacher_sees_fewer_ro
 
 
 def test_the_forecast_counts_the_pixels_of_the_videos_that_are_left(made, planned, monkeypatch):
-    monkeypatch.setattr(forecast, "step_seconds", lambda job, train: 0.0)
+    monkeypatch.setattr(forecast, "step_seconds", lambda job, train, students: 0.0)
     monkeypatch.setattr(forecast, "pixel_seconds", lambda job, model: 1e-3)
     config = planned.trials[0].config.as_sweep()
     place = Placement(at_once=1, workers=1, threads=1, gpus=0)

@@ -1,4 +1,4 @@
-"""Run jobs without Ray in processes of their own, which a test can kill."""
+"""Run groups of jobs without Ray in processes of their own, which a test can kill."""
 
 import itertools
 import os
@@ -19,14 +19,14 @@ from orchestrator.training.loop import Diverged
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
-def alone(job, root, die_at=0):
+def alone(group, root, die_at=0):
     """Train in this process. die_at: SIGKILL right before the change on disk of that number."""
     _die(die_at, root)
-    jobs.run([job], Storage(root))
+    jobs.run(group, Storage(root))
     assert "ray" not in sys.modules
 
 
-def together(rank, world, job, root, meeting):
+def together(rank, world, group, root, meeting):
     """Train as one of `world` processes that meet over a file."""
     distributed.init_process_group(
         "gloo",
@@ -35,7 +35,7 @@ def together(rank, world, job, root, meeting):
         world_size=world,
         timeout=timedelta(seconds=60),
     )
-    jobs.run([job], Storage(root), Workers.of_process_group(torch.device("cpu")))
+    jobs.run(group, Storage(root), Workers.of_process_group(torch.device("cpu")))
     distributed.destroy_process_group()
     assert "ray" not in sys.modules
 

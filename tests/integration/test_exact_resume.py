@@ -63,7 +63,7 @@ def prepared(request, tmp_path_factory):
     train = {"steps": 6, "checkpoint_every": 2, **VARIANTS[request.param]}
     plan = plan_on(write_davis(folder / "davis", 2016), **train)
     for job in (plan.teacher, *plan.stems):
-        assert ended(started(one_job.alone, job, folder / "begun")) == 0
+        assert ended(started(one_job.alone, [job], folder / "begun")) == 0
     return Prepared(plan, folder / "begun")
 
 
@@ -83,7 +83,7 @@ def unbroken(prepared):
     def run(world):
         trial, root = prepared.plan.trials[1], prepared.copy(f"unbroken-{world}")
         begun = time.monotonic()
-        group = together(trial, root, world, attempt=0)
+        group = together([trial], root, world, attempt=0)
         assert [ended(process) for process in group] == [0] * world
         return Unbroken(left(trial, root), time.monotonic() - begun)
 
@@ -96,12 +96,12 @@ def started(target, *args):
     return process
 
 
-def together(job, root, world, attempt):
-    """The processes of a group, just started."""
+def together(jobs, root, world, attempt):
+    """The processes that train jobs in lock-step, just started."""
     if world == 1:
-        return [started(one_job.alone, job, root)]
+        return [started(one_job.alone, jobs, root)]
     meeting = root.with_name(f"{root.name}-meeting-{attempt}")
-    return [started(one_job.together, rank, world, job, root, meeting) for rank in range(world)]
+    return [started(one_job.together, rank, world, jobs, root, meeting) for rank in range(world)]
 
 
 def ended(process, timeout_s=300):
@@ -143,22 +143,35 @@ def test_a_trial_killed_at_random_moments_ends_with_the_bits_of_the_unbroken_one
     prepared, unbroken, world, request
 ):
     kills = 10 if request.node.callspec.params["prepared"] == "plain" else 4
-    trial, expected = prepared.plan.trials[1], unbroken(world)
+    assert_kills_change_nothing(prepared, unbroken, world, prepared.plan.trials[1:], kills)
+
+
+@PLAIN
+@pytest.mark.parametrize("world", [1, 2])
+def test_trials_in_lockstep_killed_at_random_moments_end_with_the_bits_of_each_alone(
+    prepared, unbroken, world
+):
+    assert_kills_change_nothing(prepared, unbroken, world, prepared.plan.trials, kills=4)
+
+
+def assert_kills_change_nothing(prepared, unbroken, world, trials, kills):
+    """Train trials whose last one is the second, in lock-step where there are two."""
+    trial, expected = trials[-1], unbroken(world)
     random_ = random.Random(world)
     count, run, attempt = 0, 0, 0
     while count < kills:
         run += 1
-        root = prepared.copy(f"killed-{world}-{run}")
+        root = prepared.copy(f"killed-{len(trials)}-{world}-{run}")
         for _ in range(5):
             attempt += 1
             victims = random_.sample(range(world), random_.randint(1, world))
             after_s = random_.uniform(0, expected.seconds)
-            died = killed(together(trial, root, world, attempt), victims, after_s)
+            died = killed(together(trials, root, world, attempt), victims, after_s)
             count += died
             if not died:
                 break
         attempt += 1
-        assert {ended(process) for process in together(trial, root, world, attempt)} == {0}
+        assert {ended(process) for process in together(trials, root, world, attempt)} == {0}
         assert left(trial, root) == expected.left
 
 
@@ -171,7 +184,7 @@ def test_a_trial_killed_before_each_change_on_disk_ends_with_the_bits_of_the_unb
     number, code = 0, None
     while code != 0:
         number += 1
-        code = ended(started(one_job.alone, trial, root, number))
+        code = ended(started(one_job.alone, [trial], root, number))
         assert code in (0, -signal.SIGKILL)
     assert number > 20
     assert left(trial, root) == unbroken(1).left
@@ -184,7 +197,7 @@ def test_a_stem_killed_before_every_third_change_ends_with_the_bits_of_the_unbro
     number, code = 0, None
     while code != 0:
         number += 3
-        code = ended(started(one_job.alone, stem, root, number))
+        code = ended(started(one_job.alone, [stem], root, number))
     assert left(stem, root) == left(stem, prepared.root)
 
 
