@@ -18,6 +18,7 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, STORAGE
 from orchestrator.execution import driver
+from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
@@ -27,7 +28,7 @@ from orchestrator.reporting.results import BASELINE, Results, Row, ordered
 from orchestrator.reporting.seed_tables import show_sweep
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
-from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, Store, locate, waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -92,21 +93,26 @@ def run(
                 placement=placement,
             )
 
-        def on_done() -> None:
-            keep(results_of(table.so_far(), None, "not at its end yet"))
-
+        watch = ProgressWatcher(
+            table.plan.jobs,
+            Ledger(storage.root),
+            lambda record: tracker.project(record, sweep),
+            on_done=lambda: keep(results_of(table.so_far(), None, "not at its end yet")),
+            trials=len(plan.trials),
+        )
         try:
-            outcome = driver.execute(table.plan, config, storage, tracker, on_done, search)
-            if search:
-                table = SweepTable(search.plan(plan), config, storage)
-            failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
-            rows = table.rows()
-            if config.soup.after_sweep and any(row.role == "trial" for row in rows):
-                try:
-                    rows.append(_soup(run_of(named), storage, tracker, table))
-                except InputError as error:  # the table of the trials is worth keeping without it
-                    failed.append(f"greedy soup: {error}")
-            results = results_of(rows, outcome.peak_mib, outcome.placement)
+            with watch:
+                outcome = driver.execute(table.plan, config, storage, search, watch.follow)
+                if search:
+                    table = SweepTable(search.plan(plan), config, storage)
+                failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
+                rows = table.rows(watch.count("rows", "frames"))
+                if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+                    try:
+                        rows.append(_soup(run_of(named), storage, tracker, table, watch))
+                    except InputError as error:  # the trials' table is worth keeping without it
+                        failed.append(f"greedy soup: {error}")
+            results = results_of(rows, watch.peak_mib, outcome.placement)
             _publish(results, table, storage, tracker)
             status = "FAILED" if failed else "FINISHED"
         finally:
@@ -142,15 +148,17 @@ def left_over(config: SweepConfig, plan: Plan, storage: Storage) -> list[str]:
     return lines
 
 
-def _soup(config: RunConfig, storage: Storage, tracker: Tracker, table: SweepTable) -> Row:
+def _soup(
+    config: RunConfig,
+    storage: Storage,
+    tracker: Tracker,
+    table: SweepTable,
+    watch: ProgressWatcher,
+) -> Row:
     """Make the soup of a table's trials and return its row, with or without MLflow.
 
     Raises InputError where the weights of a checkpoint are neither in storage nor in MLflow.
     """
-
-    def project(job: JobRecord) -> None:
-        with waiting_for_mlflow("the soup"):
-            tracker.project(job, table.plan.sweep)
 
     def fetch(sha256: str) -> Path:
         reader = MlflowReader(tracker.connection)
@@ -158,13 +166,19 @@ def _soup(config: RunConfig, storage: Storage, tracker: Tracker, table: SweepTab
 
     trials = [job.key for job in table.plan.trials]
     soup = soup_of_sweep(
-        config, table.plan.sweep, trials, storage=storage, project=project, fetch=fetch
+        config,
+        table.plan.sweep,
+        trials,
+        storage=storage,
+        project=watch.copy,
+        fetch=fetch,
+        on_scored=watch.count("soup", "candidates"),
     )
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
         f"all of them: J&F {soup.scores['uniform_jf']:.3f}"
     )
-    return table.soup(soup.sha256, note)
+    return table.soup(soup.sha256, note, watch.count("soup's row", "frames"))
 
 
 def _protocol(config: SweepConfig) -> str:

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 RECIPE = 1  # raised when the same pool would make another soup than before
 
 Score = Callable[[Weights], Scores]
+OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, J&F of the last
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def soup_of_sweep(
     storage: Storage,
     project: Callable[[JobRecord], object],
     fetch: Callable[[str], Path] | None = None,
+    on_scored: OnScored | None = None,
 ) -> SoupResult:
     """Make the greedy soup of a sweep whose trials lie in the ledger.
 
     trials   job keys of its plan; more in `sources.from_ledger`, fetch too, and `make_soup`
     """
     pool = from_ledger(storage, config, sweep, trials, fetch)
-    return make_soup(pool, config, storage=storage, project=project)
+    return make_soup(pool, config, storage=storage, project=project, on_scored=on_scored)
 
 
 def make_soup(
@@ -75,6 +77,7 @@ def make_soup(
     project: Callable[[JobRecord], object] = lambda job: None,
     again: bool = False,
     score: Score | None = None,
+    on_scored: OnScored | None = None,
 ) -> SoupResult:
     """Make the greedy soup of a pool: a checkpoint, and a job of the ledger.
 
@@ -82,6 +85,7 @@ def make_soup(
     project   called with the soup's job when it has ended, well or not, to show it elsewhere
     again     search anew even where the soup of this very pool exists
     score     scores weights on config's select split; by default the network does
+    on_scored takes notice of the candidates as they are scored; by default the log does
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
     """
     pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
@@ -96,7 +100,7 @@ def make_soup(
         select = _Select.of(config, storage, score)
         with job.claim():
             try:
-                _run(job, pool, select, config, storage)
+                _run(job, pool, select, config, storage, on_scored)
             finally:
                 project(job)
     return _result(job, storage, existing=existing)
@@ -122,7 +126,14 @@ class _Select:
         return scores
 
 
-def _run(job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage: Storage) -> None:
+def _run(
+    job: JobRecord,
+    pool: Pool,
+    select: _Select,
+    config: RunConfig,
+    storage: Storage,
+    on_scored: OnScored | None,
+) -> None:
     """Search between the first and the last line of the job in the ledger."""
     job.write(
         Started(
@@ -135,7 +146,7 @@ def _run(job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage
         )
     )
     try:
-        _search(job, pool, select, config, storage)
+        _search(job, pool, select, config, storage, on_scored)
     except BaseException as error:  # an interrupt too: no process works on the job any more
         first_line = (str(error).splitlines() or ["interrupted"])[0]
         job.write(Failed(error=f"{type(error).__name__}: {first_line}"))
@@ -143,7 +154,12 @@ def _run(job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage
 
 
 def _search(
-    job: JobRecord, pool: Pool, select: _Select, config: RunConfig, storage: Storage
+    job: JobRecord,
+    pool: Pool,
+    select: _Select,
+    config: RunConfig,
+    storage: Storage,
+    on_scored: OnScored | None,
 ) -> None:
     """Search and write the soup: its file first, so that no line of the ledger lacks one."""
     began = time.monotonic()
@@ -155,7 +171,7 @@ def _search(
             scored.append(replace(ingredient, score=select.checkpoint(ingredient).jf))
             tell(scored[-1].score)
         ingredients = ranked(scored)
-    score = _with_progress(select.score, len(ingredients) - 1)
+    score = _with_progress(select.score, len(ingredients) - 1, on_scored)
     try:
         soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
     except ValueError as error:  # of `average`, which names the checkpoints
@@ -206,9 +222,9 @@ def _search(
     job.write(Done(seconds=time.monotonic() - began))
 
 
-def _with_progress(score: Score, count: int) -> Score:
-    """Log progress after each of `count` scores: they take minutes, on many videos."""
-    tell = _Progress("soup", count)
+def _with_progress(score: Score, count: int, on_scored: OnScored | None) -> Score:
+    """Tell progress after each of `count` scores: they take minutes, on many videos."""
+    tell = _Progress("soup", count, on_scored)
 
     def logged(weights: Weights) -> Scores:
         scores = score(weights)
@@ -219,14 +235,19 @@ def _with_progress(score: Score, count: int) -> Score:
 
 
 class _Progress:
-    """Logs how many of `count` things are scored, and how long the rest will take."""
+    """Tells how many of `count` things are scored; the log also how long the rest will take."""
 
-    def __init__(self, what: str, count: int) -> None:
-        self._what, self._count = what, count
+    def __init__(self, what: str, count: int, on_scored: OnScored | None = None) -> None:
+        self._what, self._count, self._on_scored = what, count, on_scored
         self._began, self._done = time.monotonic(), 0
+        if on_scored and count:
+            on_scored(0, count, None)
 
     def __call__(self, jf: float) -> None:
         self._done += 1
+        if self._on_scored:
+            self._on_scored(self._done, self._count, jf)
+            return
         left_s = (time.monotonic() - self._began) / self._done * (self._count - self._done)
         logger.info(
             "%s %d of %d: J&F %.3f, %.0f s left", self._what, self._done, self._count, jf, left_s

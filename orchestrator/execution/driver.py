@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.asked_trials import AskedTrials, Search
-from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.lockstep import Group, grouped
@@ -22,9 +21,7 @@ from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.events import Failed, Stopped
-from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_store import waiting_for_mlflow
-from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 from vosmodels.support.atomic_files import read_json, write_json
@@ -49,10 +46,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Failures, peak memory in MiB and placement of a plan's jobs."""
+    """Failures and placement of a plan's jobs."""
 
     failures: tuple[Failure, ...]
-    peak_mib: float | None  # None where nothing was measured
     placement: str
 
 
@@ -121,34 +117,21 @@ def execute(
     plan: Plan,
     config: SweepConfig,
     storage: Storage,
-    tracker: Tracker,
-    on_done: Callable[[], None] = lambda: None,
     search: Search | None = None,
+    on_new: Callable[[Job], None] = lambda job: None,
 ) -> Outcome:
-    """Run a plan's unfinished jobs, round by round, and copy their records to MLflow.
+    """Run a plan's unfinished jobs, round by round; the ledger has what they did.
 
     Raises InputError before any job starts where the checkpoint that one needs is lost or corrupt.
     A failed job stops only those that need it, which are not started and do not count as failures.
-    on_done: called after each job that finishes, from the thread that watches the jobs.
-    search: chooses further trials beside those of the plan.
+    search: chooses further trials beside those of the plan; on_new: called with each of them.
     """
     ledger = Ledger(storage.root)
-    done_keys: set[str] = set()
-
-    def follow(record: JobRecord) -> None:
-        if record.state == "done" and record.key not in done_keys:
-            done_keys.add(record.key)
-            on_done()
-        tracker.project(record, plan.sweep)
-
     if not (_to_run(plan.jobs, config, ledger, search)[0] or (search and search.left)):
-        with waiting_for_mlflow("what the jobs recorded"):
-            for job in plan.jobs:
-                tracker.project(ledger.job(job.key), plan.sweep)
-        return Outcome((), None, "nothing was left to train")
+        return Outcome((), "nothing was left to train")
     _check_needed(plan, storage)
     rounds = [*plan.rounds, *([()] if search and not plan.trials else [])]  # the last: the trials'
-    description, peaks, failures = "", list[float](), list[Failure]()
+    description, failures = "", list[Failure]()
     hours, threads = config.sweep.max_hours, plan.jobs[0].threads
     ends = None if hours is None else time.monotonic() + 3600 * hours
     nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
@@ -158,27 +141,27 @@ def execute(
                 jobs = _startable(round_, ledger)
                 todo, halving = _to_run(jobs, config, ledger, search)
                 asks = search is not None and round_ is rounds[-1]
-                with ProgressWatcher(jobs, ledger, follow) as watch:
-                    groups = groups_of(todo, config, nodes, threads)
-                    source, most = TrialSource(groups, ledger, ends), len(groups)
-                    if search is not None and asks and not unfinished(plan.stems, storage):
-                        source = AskedTrials(todo, search, ledger, ends, watch.follow)
-                        most += search.left
-                    if most:
-                        resources = placement(config, nodes, most, threads)
-                        description = describe(resources, max(map(len, groups), default=1))
-                        name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
-                        retries = config.cluster.retries
-                        ray_workers.run_round(
-                            source, storage, resources, name, check, retries, halving
-                        )
-                if watch.peak_mib is not None:
-                    peaks.append(watch.peak_mib)
-                given = [job for job in watch.jobs if job.key in source.given]
+                groups, asked = groups_of(todo, config, nodes, threads), list[Job]()
+                source, most = TrialSource(groups, ledger, ends), len(groups)
+                if search is not None and asks and not unfinished(plan.stems, storage):
+
+                    def follow(job: Job, asked: list[Job] = asked) -> None:
+                        asked.append(job)
+                        on_new(job)
+
+                    source = AskedTrials(todo, search, ledger, ends, follow)
+                    most += search.left
+                if most:
+                    resources = placement(config, nodes, most, threads)
+                    description = describe(resources, max(map(len, groups), default=1))
+                    name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
+                    retries = config.cluster.retries
+                    ray_workers.run_round(source, storage, resources, name, check, retries, halving)
+                given = [job for job in (*jobs, *asked) if job.key in source.given]
                 failures += _failures(given, storage)
     finally:
         ray_workers.stop()
-    return Outcome(tuple(failures), max(peaks, default=None), description)
+    return Outcome(tuple(failures), description)
 
 
 def _to_run(

@@ -1,4 +1,7 @@
-"""Poll the ledger of running jobs, copy it to MLflow, show progress on stderr."""
+"""Follow a whole sweep: copy its ledger to MLflow, show on stderr how far it is.
+
+`pace` tells how far each job is, this module when that is read, copied and shown.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 from rich.live import Live
 from rich.table import Table
 
+from orchestrator.execution.pace import (
+    AT_WORK,
+    HEAD,
+    Counted,
+    JobPace,
+    Total,
+    duration,
+    fitting,
+)
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -24,37 +36,73 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
 MEMORY_EVERY = 5  # polls between two measurements of memory
+SAY_S = 30.0  # between two lines of counted work without a terminal
+MARGIN = 3  # lines of a screen beside the rows: the head, the total, the cursor
+
+
+class OnCount(Protocol):
+    """Take notice of counted work: parts done, parts in all, a score where there is one."""
+
+    def __call__(self, done: int, of: int, jf: float | None = None) -> None: ...
 
 
 class ProgressWatcher:
-    """Thread that copies the records of jobs to MLflow and prints their progress.
+    """Thread that copies the records of a sweep's jobs to MLflow and shows its progress.
 
-    Prints a table that redraws itself on a terminal, and a line per event elsewhere. `project`
-    copies one job's record. If the store cannot be reached, the next poll tries again: training
-    never waits for MLflow.
+    Shows a table that redraws itself on a terminal, whose last state stays there, and a line per
+    event elsewhere. `project` copies one job's record. If the store cannot be reached, the next
+    poll tries again: training never waits for MLflow.
+    on_done: called after a poll that found further jobs done. trials: as `pace.Total` takes it.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], ledger: Ledger, project: Callable[[JobRecord], None]
+        self,
+        jobs: Sequence[Job],
+        ledger: Ledger,
+        project: Callable[[JobRecord], None],
+        on_done: Callable[[], None] = lambda: None,
+        trials: int = 0,
     ) -> None:
-        self.jobs = list(jobs)
-        self._ledger = ledger
-        self.records = {job.key: ledger.job(job.key) for job in jobs}
-        self.project = project
         self.peak_mib: float | None = None  # None before the first measurement
+        self._ledger = ledger
+        self._project = project
+        self._on_done = on_done
+        self._scored_s: dict[str, list[float]] = {}
+        self._paces = {job.key: self._pace(job) for job in jobs}
+        self._further: dict[str, JobRecord] = {}  # copied, but without a row
+        self._counted: list[Counted] = []
+        self._total = Total(trials)
+        self._done = self._done_keys()
         self._console = screen(stderr=True)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._starts: dict[str, tuple[int, float]] = {}  # job key -> first step seen, at what time
         self._printed: set[tuple[str, str]] = set()
+        self._said: dict[str, float] = {}  # name of counted work -> when its last line was said
         self._polls = 0
         self._unreachable = False
 
     def follow(self, job: Job) -> None:
         """Follow a further job."""
-        if job.key not in self.records:
-            self.records = {**self.records, job.key: self._ledger.job(job.key)}
-            self.jobs = [*self.jobs, job]
+        if job.key not in self._paces:
+            self._paces = {**self._paces, job.key: self._pace(job)}
+
+    def copy(self, record: JobRecord) -> None:
+        """Copy a further record, which has no row of its own."""
+        self._further = {**self._further, record.key: self._ledger.job(record.key)}
+
+    def count(self, name: str, unit: str) -> OnCount:
+        """Show counted work in a row below the jobs, from the first call on of what is returned."""
+        work = Counted(name, unit, time.monotonic())
+
+        def on_count(done: int, of: int, jf: float | None = None) -> None:
+            if work not in self._counted:
+                work.began = time.monotonic()
+                self._counted = [*self._counted, work]
+            if jf is not None:
+                work.jf = max(jf, work.jf or 0.0)
+            work.done, work.of = done, of
+
+        return on_count
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -70,30 +118,58 @@ class ProgressWatcher:
         self._thread.join()
         if kind is None:
             with waiting_for_mlflow("what the jobs recorded"):
-                for record in self.records.values():
-                    self.project(record)
+                for record in self._records():
+                    self._project(record)
+
+    def _pace(self, job: Job) -> JobPace:
+        return JobPace(job, self._ledger.job(job.key), self._scored_s)
+
+    def _records(self) -> list[JobRecord]:
+        return [*(pace.record for pace in self._paces.values()), *self._further.values()]
+
+    def _done_keys(self) -> set[str]:
+        return {key for key, pace in self._paces.items() if pace.state == "done"}
 
     def _run(self) -> None:
         if not sys.stderr.isatty():
+            before = sum(pace.before for pace in self._paces.values())
+            if before:
+                self._console.print(f"{before} of {len(self._paces)} jobs were done before")
             while not self._closing.wait(POLL_S):
                 self._poll()
                 self._print_events()
-            self._print_events()
+            self._poll(copy=False)
+            self._print_events(last=True)
             return
-        with Live(self._table(), console=self._console, transient=True) as live:
+        with Live(self._table(), console=self._console) as live:
             while not self._closing.wait(POLL_S):
                 self._poll()
                 self._print_warnings()
-                live.update(self._table())
+                live.update(self._table(self._console.size.height - MARGIN))
+            self._poll(copy=False)
             self._print_warnings()
+            live.update(self._table())
 
-    def _poll(self) -> None:
-        if self._polls % MEMORY_EVERY == 0:
+    def _poll(self, *, copy: bool = True) -> None:
+        now, paces = time.monotonic(), list(self._paces.values())
+        for pace in paces:
+            pace.update(now)
+        if self._polls % MEMORY_EVERY == 0 and any(pace.state in AT_WORK for pace in paces):
             self.peak_mib = max(self.peak_mib or 0.0, memory_mib())
         self._polls += 1
-        for record in self.records.values():
+        if copy:
+            self._copy()
+        if done := self._done_keys() - self._done:
+            self._done |= done
             try:
-                self.project(record)
+                self._on_done()
+            except Exception as error:  # the next job that is done calls it again
+                logger.warning("after a finished job: %s: %s", type(error).__name__, error)
+
+    def _copy(self) -> None:
+        for record in self._records():
+            try:
+                self._project(record)
                 self._unreachable = False
             except Exception as error:  # clients of stores raise all kinds of errors
                 if not self._unreachable:
@@ -103,54 +179,65 @@ class ProgressWatcher:
                 self._unreachable = True
                 return
 
-    def _table(self) -> Table:
-        head = ("job", "state", "step", "steps/s", "data", "left", "J&F")
-        return Grid(head, [self._table_row(job) for job in self.jobs], left=(0, 1)).terminal()
-
-    def _table_row(self, job: Job) -> tuple[str, ...]:
-        record = self.records[job.key]
-        losses, checkpoints = record.losses(), record.checkpoints()
-        step = losses[-1].step if losses else 0
-        scores = checkpoints[-1].scores if checkpoints else {}
-        score = f"{scores['jf']:.3f}" if "jf" in scores else ""
-        state = record.state
-        made = record.of(events.Segmented)
-        if state == "running" and not losses and made and made[-1].done < made[-1].of:
-            return job.name, state, f"masks {made[-1].done}/{made[-1].of}", "", "", "", score
-        if state != "running" or not losses:
-            return job.name, state, f"{step}/{job.steps}", "", "", "", score
-        first_step, since = self._starts.setdefault(job.key, (step, time.monotonic()))
-        rate = (step - first_step) / max(time.monotonic() - since, 1e-9)
-        left = (job.steps - step) / rate if rate else 0.0
-        times = (f"{rate:.2f}", f"{left:.0f} s") if rate else ("", "")
-        speed = record.of(events.Speed)
-        waits = f"{speed[-1].values['data_wait']:.0%}" if speed else ""
-        return job.name, state, f"{step}/{job.steps}", times[0], waits, times[1], score
+    def _table(self, most: int | None = None) -> Table:
+        """Lay out a row per job and counted work, and their total. most: rows that fit."""
+        now, paces = time.monotonic(), list(self._paces.values())
+        below = [work.cells(now) for work in self._counted]
+        below.append(self._total.cells(paces, now))
+        rows = [pace.cells(now) for pace in paces]
+        if most is not None:
+            rows = fitting(rows, max(1, most - len(below)))
+        return Grid(HEAD, [*rows, *below], left=(0, 1)).terminal()
 
     def _print_warnings(self) -> None:
         """Print new warnings, on a terminal above the table."""
-        for job in self.jobs:
-            for warning in self.records[job.key].of(events.Warned):
-                self._print_once(job, warning.text, f"{job.name}: warning: {warning.text}")
+        for pace in self._new():
+            for warning in pace.record.of(events.Warned):
+                line = f"{pace.job.name}: warning: {warning.text}"
+                self._print_once(pace, warning.text, line)
 
-    def _print_events(self) -> None:
+    def _print_events(self, *, last: bool = False) -> None:
         self._print_warnings()
-        for job in self.jobs:
-            record = self.records[job.key]
+        for pace in self._new():
+            job, record = pace.job, pace.record
             for made in record.of(events.Segmented):
                 line = f"{job.name}: teacher's masks of {made.done}/{made.of} videos"
-                self._print_once(job, f"masks {made.done}/{made.of}", line)
+                self._print_once(pace, f"masks {made.done}/{made.of}", line)
             for checkpoint in record.checkpoints():
                 scores = f"J {checkpoint.scores['j']:.3f} F {checkpoint.scores['f']:.3f}"
-                line = f"{job.name}: step {checkpoint.step}/{job.steps}: {scores}"
-                self._print_once(job, str(checkpoint.step), line)
-            state = record.state
-            if state != "new":
-                self._print_once(job, state, f"{job.name}: {state}")
+                line = f"{job.name}: step {checkpoint.step}/{job.steps}: {scores}{self._in_all()}"
+                self._print_once(pace, str(checkpoint.step), line)
+            if record.state != "new":
+                self._print_once(pace, record.state, f"{job.name}: {record.state}")
+        for work in self._counted:
+            self._say(work, last)
 
-    def _print_once(self, job: Job, what: str, line: str) -> None:
-        if (job.key, what) not in self._printed:
-            self._printed.add((job.key, what))
+    def _new(self) -> list[JobPace]:
+        """List the jobs that were not done before, of which there is something to say."""
+        return [pace for pace in self._paces.values() if not pace.before]
+
+    def _in_all(self) -> str:
+        now = time.monotonic()
+        done, steps, left_s = self._total.of(list(self._paces.values()), now)
+        left = f", {duration(left_s)} left" if left_s is not None else ""
+        return f"; {done} of {steps} steps in all{left}"
+
+    def _say(self, work: Counted, last: bool) -> None:
+        """Print how far counted work is, every SAY_S and at its end."""
+        now = time.monotonic()
+        ended = last or work.done >= work.of
+        if not ended and now - self._said.setdefault(work.name, work.began) < SAY_S:
+            return
+        left = duration(work.left_s(now))
+        line = f"{work.name}: {work.done} of {work.of} {work.unit}"
+        if (work.name, line) not in self._printed:
+            self._printed.add((work.name, line))
+            self._said[work.name] = now
+            self._console.print(line + (f", {left} left" if left and not ended else ""))
+
+    def _print_once(self, pace: JobPace, what: str, line: str) -> None:
+        if (pace.job.key, what) not in self._printed:
+            self._printed.add((pace.job.key, what))
             self._console.print(line)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.events import Attention
 from orchestrator.tracking.storage import Storage
 from vosmodels import checkpoint, registry
+from vosmodels.data.frames import visited_frames
 from vosmodels.errors import InputError
 from vosmodels.evaluation.attention_video import draw_attention
 from vosmodels.evaluation.boundary_errors import BoundaryErrors
@@ -40,7 +43,10 @@ FIRST_FRAME_COPY = "first-frame-copy"  # stands where a checkpoint's sha256 stan
 BOUNDARY = "boundary"  # the key of boundary errors in saved scores and in a row's report
 COUNTS = BoundaryErrors().as_dict().keys()  # what saved boundary errors must hold
 
+HEAR_S = 0.5  # between two looks at what processes that score have done
+
 Segmenters = Callable[[], Segmenter]  # makes a new segmenter for each video
+OnFrames = Callable[[int, int], None]  # takes notice of frames done, of frames in all
 
 
 class Scorer:
@@ -66,9 +72,22 @@ class Scorer:
         """Score the first frame's mask copied to every frame, or read the saved scores."""
         return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
 
-    def checkpoint(self, sha256: str, load: Callable[[], VideoModel]) -> Scores:
-        """Score a checkpoint, or read its saved scores; `load` is called only to score."""
-        return self._once(sha256, lambda: segmenters_of(load(), self.protocol.rows))
+    @property
+    def frames(self) -> int:
+        """Count the frames that scoring visits."""
+        return sum(len(visited_frames(video, self.protocol.stride)) for video in self.videos)
+
+    def checkpoint(
+        self,
+        sha256: str,
+        load: Callable[[], VideoModel],
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> Scores:
+        """Score a checkpoint, or read its saved scores; `load` is called only to score.
+
+        on_frame: called after each frame.
+        """
+        return self._once(sha256, lambda: segmenters_of(load(), self.protocol.rows), on_frame)
 
     def boundary(self, name: str) -> Mapping[str, int]:
         """Read the counts of `BoundaryErrors` saved under a name; empty where there are none."""
@@ -99,18 +118,23 @@ class Scorer:
 
     def task(self, sha256: str, model: ModelConfig) -> Task:
         """Return the work of scoring a checkpoint by this protocol, for `score_all`."""
-        return Task(sha256, model, self.storage, self.protocol, self.errors)
+        return Task(sha256, model, self.storage, self.protocol, self.errors, self.frames)
 
     def known(self, name: str) -> Scores | None:
         """Read the saved scores of a checkpoint's sha256 or of FIRST_FRAME_COPY, if any."""
         saved = self._saved(name)
         return None if saved is None else saved[0]
 
-    def _once(self, name: str, segmenters: Callable[[], Segmenters]) -> Scores:
+    def _once(
+        self,
+        name: str,
+        segmenters: Callable[[], Segmenters],
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> Scores:
         if known := self.known(name):
             return known
         errors = BoundaryErrors() if self.errors else None
-        scores = self._run(segmenters(), errors.add if errors else None)
+        scores = self._run(segmenters(), errors.add if errors else None, lambda *mask: on_frame())
         counts = {BOUNDARY: errors.as_dict()} if errors else {}
         write_json(self._path(name), {**scores.as_dict(), **counts})
         return scores
@@ -167,32 +191,62 @@ def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
 
 @dataclass(frozen=True)
 class Task:
-    """The scoring of one checkpoint, as it goes to another process."""
+    """The scoring of one checkpoint, as it goes to another process; so many frames."""
 
     sha256: str
     model: ModelConfig
     storage: Storage
     protocol: ScoringProtocol
     errors: bool
+    frames: int
 
-    def run(self, threads: int) -> None:
+    def run(self, threads: int, on_frame: Callable[[], None]) -> None:
         """Score the checkpoint on so many CPU threads and save the scores."""
         keep_freed_memory()
         torch.set_num_threads(threads)
         scorer = Scorer(self.storage, self.protocol, errors=self.errors)
         tensors = checkpoint.read_tensors(self.storage.checkpoint(self.sha256))
-        scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors))
+        scorer.checkpoint(self.sha256, lambda: student_of(self.model, tensors), on_frame)
 
 
-def score_all(tasks: Sequence[Task], *, at_once: int, threads: int) -> None:
+class FrameCount:
+    """Count of the frames of some scorings, which `on_frames` takes notice of."""
+
+    def __init__(self, of: int, on_frames: OnFrames) -> None:
+        self._done, self._of, self._on_frames = 0, of, on_frames
+        if of:
+            on_frames(0, of)
+
+    def __call__(self, further: int = 1) -> None:
+        """Count further frames."""
+        self._done += further
+        self._on_frames(self._done, self._of)
+
+
+def score_all(
+    tasks: Sequence[Task],
+    *,
+    at_once: int,
+    threads: int,
+    on_frames: OnFrames = lambda done, of: None,
+) -> None:
     """Run the tasks in `at_once` processes; one task, or one at once, runs in this process."""
+    count = FrameCount(sum(task.frames for task in tasks), on_frames)
     if len(tasks) < 2 or at_once < 2:
         for task in tasks:
-            task.run(threads)
+            task.run(threads, count)
         return
-    with helpers(min(at_once, len(tasks))) as pool:
-        for done in as_completed([pool.submit(task.run, threads) for task in tasks]):
-            done.result()
+    heard, told = multiprocessing.Pipe(duplex=False)
+    on_frame = partial(told.send_bytes, b".")  # shorter than what a pipe would cut in two
+    with heard, told, helpers(min(at_once, len(tasks))) as pool:
+        left = {pool.submit(task.run, threads, on_frame) for task in tasks}
+        while left:
+            ended, left = wait(left, HEAR_S, FIRST_COMPLETED)
+            for future in ended:
+                future.result()
+            while heard.poll():
+                heard.recv_bytes()
+                count()
 
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:

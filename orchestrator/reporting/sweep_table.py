@@ -13,6 +13,8 @@ from orchestrator.config import SweepConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import (
     FIRST_FRAME_COPY,
+    FrameCount,
+    OnFrames,
     Scorer,
     Task,
     score_all,
@@ -59,14 +61,19 @@ class SweepTable:
         report = ScoringProtocol.for_report(config.data)
         self.report = Scorer(storage, report, errors=True) if report else None
 
-    def rows(self) -> list[Row]:
+    def rows(self, on_frames: OnFrames = lambda done, of: None) -> list[Row]:
         """Score what lacks scores, copy report scores to the ledger, and return all rows.
 
         These are the baseline rows, the teacher, and the best checkpoint of every finished trial.
         """
         entries = self._entries()
         threads = self.plan.jobs[0].threads
-        score_all(self._unscored(entries), at_once=cores() // threads, threads=threads)
+        score_all(
+            self._unscored(entries),
+            at_once=cores() // threads,
+            threads=threads,
+            on_frames=on_frames,
+        )
         for scorer in (self.select, self.report):
             if scorer:
                 scorer.copy()
@@ -124,12 +131,13 @@ class SweepTable:
                     tasks.append(scorer.task(entry.event.sha256, entry.job.model))
         return tasks
 
-    def soup(self, sha256: str, note: str) -> Row:
+    def soup(self, sha256: str, note: str, on_frames: OnFrames = lambda done, of: None) -> Row:
         """Score a soup of the plan's trials on both splits and return its row."""
         load = self._loader(sha256, self.plan.trials[0])
-        for scorer in (self.select, self.report):
-            if scorer:
-                scorer.checkpoint(sha256, load)
+        left = [s for s in (self.select, self.report) if s and s.known(sha256) is None]
+        count = FrameCount(sum(scorer.frames for scorer in left), on_frames)
+        for scorer in left:
+            scorer.checkpoint(sha256, load, count)
         return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
 
     def files(self, rows: Sequence[Row], folder: Path) -> list[Path]:

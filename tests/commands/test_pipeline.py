@@ -12,6 +12,7 @@ from orchestrator import pipeline, sweep
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution import driver
+from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import Plan
 from orchestrator.reporting.results import Row
@@ -29,17 +30,10 @@ def quick_memory(*args):
     return SimpleNamespace(check=lambda: None)
 
 
-class AwayTracker:
-    """MLflow while it cannot be reached."""
-
-    def project(self, job, sweep=None):
-        raise ConnectionError("no answer")
-
-
 class Table:
     """Rows as their checkpoint and note."""
 
-    def soup(self, sha256, note):
+    def soup(self, sha256, note, on_frames):
         return sha256, note
 
 
@@ -51,13 +45,23 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path, sha256: {})
     monkeypatch.setattr(Scorer, "score", lambda self, model: scores)
     monkeypatch.setattr(recipe, "student_of", lambda student, weights: None)
-    tracker: Any = AwayTracker()
     table: Any = Table()
     table.plan = Plan(sweep_id(config), None, (), ())
     ledger = Ledger(tmp_path)
     finished_trial(ledger, config, 0, "k", [0.1, 0.15])
-    with caplog.at_level(logging.WARNING, "orchestrator"):
-        row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table)
+    counted = []
+
+    def away(record):
+        raise ConnectionError("no answer")
+
+    tracker: Any = None  # it is asked for files that are gone alone
+    caplog.set_level(logging.WARNING, "orchestrator")
+    with ProgressWatcher([], ledger, away) as watch:
+        monkeypatch.setattr(
+            watch, "count", lambda name, unit: lambda *said: counted.append((name, unit, *said))
+        )
+        row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table, watch)
+    assert counted == [("soup", "candidates", 0, 1, None), ("soup", "candidates", 1, 1, 0.2)]
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
@@ -80,7 +84,7 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
         def __init__(self, plan, config, storage):
             self.plan = plan
 
-        def rows(self):
+        def rows(self, on_frames):
             if where == "rows":
                 raise KeyboardInterrupt
             return []
@@ -91,7 +95,7 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
     monkeypatch.setattr(pipeline, "Tracker", Quiet)
     monkeypatch.setattr(pipeline, "SweepTable", Unscored)
     monkeypatch.setattr(pipeline, "_publish", interrupted)
-    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), None, "none"))
+    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), "none"))
     monkeypatch.setattr(driver, "memory_of", quick_memory)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(sweep_config(tmp_path), text="", command="", tracking_uri=None, quiet=True)

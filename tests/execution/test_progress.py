@@ -1,55 +1,168 @@
-"""Test what a person sees of jobs while they run."""
+"""Test what a person sees of a sweep while it runs, and what is copied to MLflow."""
 
+import io
+import logging
+import re
 import sys
 from threading import Semaphore
 
 import pytest
+from rich.console import Console
 
 from orchestrator.execution import progress
+from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.plan import Job
-from orchestrator.tracking.events import Losses, Segmented, Warned
-from tests.stores import sweep_config, trial_job
+from orchestrator.tracking.events import Done, Losses, Segmented, Warned
+from orchestrator.tracking.ledger import Ledger
+from tests.stores import checkpoint_of, finished_trial, sweep_config, trial_job
 
 LONG = "loss.logit [a, b] of x:b:y: " + "far " * 30 + "too much"  # neither broken nor read by rich
+
+
+@pytest.fixture
+def job(ledger):
+    """A trial that has begun, and what writes further lines of its process."""
+    config = sweep_config(ledger.storage)
+    record, started = trial_job(ledger, config, 0, "k1")
+
+    def write(*lines):
+        with record.claim():
+            for line in lines:
+                record.write(line)
+
+    write(started)
+    return Job("trial", "k1", "omega=0.0", config, staged(config), config.loss, 1, "sweep"), write
+
+
+@pytest.fixture
+def lines(monkeypatch, capsys):
+    """What is printed where there is no terminal, when the watcher has ended."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(progress, "POLL_S", 60.0)
+    return lambda: capsys.readouterr().err.splitlines()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal of 100 x 12, as a text of all that was written to it."""
+    written = io.StringIO()
+    console = Console(
+        file=written, force_terminal=True, width=100, height=12, markup=False, highlight=False
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "screen", lambda **options: console)
+    monkeypatch.setattr(progress, "POLL_S", 0.01)
+    return written
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("polls", [0, 3])
 def test_a_warning_is_shown_once_however_short_or_long_a_job_is(
-    ledger, capsys, monkeypatch, terminal, polls
+    job, ledger, capsys, monkeypatch, terminal, polls
 ):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setattr(progress, "POLL_S", 0.01 if polls else 60.0)
-    config = sweep_config(ledger.storage)
-    record, started = trial_job(ledger, config, 0, "k1")
-    job = Job("trial", "k1", "omega=0.0", config, staged(config), config.loss, 1, "sweep")
-    with record.claim():
-        record.write(started)
-        record.write(Losses(10, {"total": 1.0}))
-        record.write(Warned(10, LONG))
+    trial, write = job
+    write(Losses(10, {"total": 1.0}), Warned(10, LONG))
     polled = Semaphore(0)
-    with progress.ProgressWatcher([job], ledger, lambda _: polled.release()):
+    with ProgressWatcher([trial], ledger, lambda _: polled.release()):
         for _ in range(polls):
             assert polled.acquire(timeout=60)
     assert capsys.readouterr().err.count(f"omega=0.0: warning: {LONG}\n") == 1
 
 
-def test_a_teacher_that_segments_videos_is_seen_before_the_first_step(ledger, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
-    monkeypatch.setattr(progress, "POLL_S", 60.0)
-    config = sweep_config(ledger.storage)
-    record, started = trial_job(ledger, config, 0, "k1")
-    job = Job("trial", "k1", "omega=0.0", config, staged(config), config.loss, 1, "sweep")
-    with record.claim():
-        record.write(started)
-        record.write(Segmented(1, 3))
-        record.write(Segmented(2, 3))
-    with progress.ProgressWatcher([job], ledger, lambda _: None):
+def test_a_teacher_that_segments_videos_is_seen_before_the_first_step(job, ledger, lines):
+    trial, write = job
+    write(Segmented(1, 3), Segmented(2, 3))
+    with ProgressWatcher([trial], ledger, lambda _: None):
         pass
-    told = capsys.readouterr().err
+    told = lines()
     for done in (1, 2):
-        assert told.count(f"omega=0.0: teacher's masks of {done}/3 videos\n") == 1
-    row = progress.ProgressWatcher([job], ledger, lambda _: None)._table_row(job)
-    assert row[:3] == ("omega=0.0", "running", "masks 2/3")
-    assert len(row) == 7
+        assert told.count(f"omega=0.0: teacher's masks of {done}/3 videos") == 1
+
+
+def test_a_line_of_a_checkpoint_says_how_far_the_whole_sweep_is(job, ledger, lines):
+    trial, write = job
+    with ProgressWatcher([trial], ledger, lambda _: None):
+        write(Losses(10, {"total": 1.0}), checkpoint_of(ledger.storage, 10, "a", 0.5))
+    steps = trial.steps
+    expected = f"omega=0.0: step 10/{steps}: J 0.490 F 0.510; 10 of {steps} steps in all"
+    assert [line for line in lines() if line.startswith(expected)]
+
+
+def test_what_was_done_before_is_counted_and_not_told_again(job, ledger, lines):
+    trial, write = job
+    write(Warned(10, LONG), checkpoint_of(ledger.storage, 10, "a", 0.5), Done(1.0))
+    done = []
+    with ProgressWatcher([trial], ledger, lambda _: None, on_done=lambda: done.append(1)):
+        pass
+    assert lines() == ["1 of 1 jobs were done before"]
+    assert not done
+
+
+def test_scoring_beside_the_jobs_has_few_lines_elsewhere(ledger, monkeypatch, lines):
+    monkeypatch.setattr(progress, "POLL_S", 0.01)
+    polled = Semaphore(0)
+    with ProgressWatcher([], ledger, lambda _: None) as watch:
+        monkeypatch.setattr(watch, "_copy", polled.release)
+        on_frames = watch.count("rows", "frames")
+        for done in range(101):
+            on_frames(done, 100)
+            assert polled.acquire(timeout=60)
+    assert lines() == ["rows: 100 of 100 frames"]
+
+
+def test_a_terminal_keeps_all_jobs_in_one_table_with_their_total(job, ledger, terminal):
+    trial, write = job
+    config = sweep_config(ledger.storage)
+    stem = Job("stem", "s", "stem x", config, staged(config), config.loss, 1, "sweep")
+    finished_trial(ledger, config, 1, "s", [0.25])
+    write(Losses(10, {"total": 0.5}))
+    with ProgressWatcher([stem, trial], ledger, lambda _: None) as watch:
+        watch.count("rows", "frames")(25, 50)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.getvalue())
+    *_, head, first, second, rows, total = plain.rstrip().splitlines()
+    assert head.split() == ["job", "state", "step", "loss", "J&F", "steps/s", "data", "left"]
+    n = trial.steps
+    assert first.split() == ["stem", "x", "done", f"{n}/{n}", "1", "0.250", "took", "5", "s"]
+    assert second.split() == ["omega=0.0", "training", f"10/{n}", "0.5"]
+    assert rows.split()[:4] == ["rows", "scoring", "25/50", "frames"]
+    assert total.split()[:4] == ["all", "1/2", "done", f"{n + 10}/{2 * n}"]
+
+
+def test_jobs_are_copied_whole_at_the_end_though_mlflow_was_away(job, ledger, lines, caplog):
+    trial, write = job
+    finished_trial(ledger, sweep_config(ledger.storage), 1, "soup", [0.25])
+    copied, away = [], True
+
+    def project(record):
+        if away:
+            raise ConnectionError("no answer")
+        copied.append((record.key, record.state))
+
+    caplog.set_level(logging.WARNING, "orchestrator")
+    with ProgressWatcher([trial], ledger, project) as watch:
+        watch.copy(Ledger(ledger.storage).job("soup"))
+        watch._poll()
+        watch._poll()
+        write(Done(1.0))
+        away = False
+    assert caplog.text.count("MLflow cannot be reached (no answer)") == 1
+    assert copied == [("k1", "done"), ("soup", "done")]
+
+
+def test_the_table_so_far_is_made_once_for_the_jobs_that_ended_meanwhile(job, ledger, lines):
+    trial, write = job
+    done = []
+
+    def on_done():
+        done.append(1)
+        raise OSError("no room")  # which ends nothing
+
+    with ProgressWatcher([trial], ledger, lambda _: None, on_done=on_done) as watch:
+        watch._poll()
+        write(Done(1.0))
+        watch._poll()
+        watch._poll()
+    assert done == [1]

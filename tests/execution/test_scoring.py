@@ -5,12 +5,13 @@ import json
 import pytest
 
 from orchestrator.config.data import DataConfig
+from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence
+from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence, score_all
 from orchestrator.planning import protocol as opened
 from orchestrator.tracking.storage import Storage
 from tests.model_tools import fill_from_names
-from vosmodels import registry
+from vosmodels import checkpoint, registry
 from vosmodels.evaluation.scores import Scores
 
 
@@ -128,3 +129,20 @@ def test_a_report_from_fewer_rows_is_kept_apart_and_scored_at_full_size(tmp_path
     assert counts[0]["masks"] == counts[1]["masks"]
     copies = [reporting(storage, c).copy().sequences for c in (data, few)]
     assert copies[0] == copies[1]  # what the network sees is not what is scored
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_frames_are_counted_while_they_are_scored_in_any_number_of_processes(
+    tmp_path, data, at_once
+):
+    storage, config = Storage(tmp_path), StudentConfig(name="mobilevos_mobilenetv2_noaspp")
+    scorer, tasks, told = reporting(storage, data), [], []
+    for seed in (0, 1):
+        model = registry.build(config.name, seed=seed)
+        info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=1, scores={})
+        _, sha256 = checkpoint.write(storage.checkpoints, model.state_dict(), info)
+        tasks.append(scorer.task(sha256, config))
+    score_all(tasks, at_once=at_once, threads=1, on_frames=lambda *said: told.append(said))
+    of = 2 * sum(len(video) for video in scorer.videos)  # a report sees every frame
+    assert told == [(done, of) for done in range(of + 1)]
+    assert all(scorer.known(task.sha256) for task in tasks)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,19 @@ def test_json_prints_one_object_on_stdout_and_nothing_else(capsys: pytest.Captur
     out, err = capsys.readouterr()
     assert json.loads(out) == {"jf": 0.5}
     assert "step 3" in err
+
+
+def test_a_message_goes_to_what_stderr_is_when_it_comes(monkeypatch: pytest.MonkeyPatch):
+    """A live table puts itself in its place, to print messages above the table."""
+    proxy = io.StringIO()
+
+    def work(args: argparse.Namespace) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", proxy)
+            logging.getLogger("orchestrator.some").info("step 3")
+
+    assert command(work) == 0
+    assert "step 3" in proxy.getvalue()
 
 
 def test_without_json_the_command_prints_for_itself(capsys: pytest.CaptureFixture[str]):

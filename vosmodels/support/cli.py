@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from vosmodels.errors import InputError, UsageError
 from vosmodels.support.paths import expanded
@@ -142,10 +142,18 @@ def _print(args: argparse.Namespace, result: Result) -> None:
         print(json.dumps(result, indent=1, sort_keys=True))
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Write to what sys.stderr is now: a live table puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 @contextmanager
 def _logging(debug: bool) -> Iterator[None]:
     """Send our loggers to stderr during the command, leaving the root logger alone."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     before = {name: logging.getLogger(name).level for name in (*OURS, *QUIET)}
     for name in OURS:
