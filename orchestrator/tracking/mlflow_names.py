@@ -28,6 +28,7 @@ from vosmodels.data import split_file
 
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR, LABELS = "vos.step", "vos.sha256", "vos.ancestor", "vos.labels"
+REPLACED = "vos.replaced"  # of a run: id of the run of the same job that was trained after it
 
 
 @dataclass(frozen=True)

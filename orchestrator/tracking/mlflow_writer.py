@@ -27,6 +27,7 @@ from orchestrator.tracking.mlflow_names import (
     KEY,
     LABELS,
     OPENED,
+    REPLACED,
     ROLE,
     SHA256,
     STEP,
@@ -160,24 +161,31 @@ class Tracker:
         return keys
 
     def _find_or_create_run(self, key: str, first: Started) -> _JobRun:
-        """Find a job's run in MLflow, or create one, and read what it holds."""
+        """Find a job's run in MLflow, or create one, and read what it holds.
+
+        A job whose ledger was set aside and that is trained again gets another run: the start of
+        a run is that of the ledger.
+        """
         experiment_id = self._experiment_id(first.experiment)
+        start = int(first.time * 1000)
         runs = self.connection.runs(experiment_id, f"tags.`{KEY}` = '{key}'")
-        if runs:
-            run = self._client.get_run(runs[0].info.run_id)
+        ours = [run for run in runs if run.info.start_time == start]
+        if ours:
+            run = self._client.get_run(ours[0].info.run_id)
         else:
             parent = self._parent_run(first.experiment, first.sweep)
             tags = {ROLE: first.role, KEY: key, SWEEP: first.sweep, PARENT: parent}
             if first.ancestor:
                 tags[ANCESTOR] = first.ancestor
-            run = self._client.create_run(
-                experiment_id, int(first.time * 1000), tags=tags, run_name=first.name
-            )
+            run = self._client.create_run(experiment_id, start, tags=tags, run_name=first.name)
             params = mlflow_names.flatten(first.config)
             if first.role != "trial":  # a chart of a swept key shows no job that does not vary it
                 params = {k: v for k, v in params.items() if k not in self._varied}
             self._log_params(run.info.run_id, params)
         run_id = run.info.run_id
+        for earlier in runs:
+            if earlier.info.start_time < start and REPLACED not in earlier.data.tags:
+                self._replace(earlier.info.run_id, experiment_id, run_id)
         ready: dict[tuple[int, str], str] = {}
         unfinished: dict[tuple[int, str], str] = {}
         for model in self.connection.models(experiment_id, f"source_run_id = '{run_id}'"):
@@ -196,6 +204,14 @@ class Tracker:
             unfinished=unfinished,
             pictures={Path(f.path).name for f in self._client.list_artifacts(run_id, "images")},
         )
+
+    def _replace(self, earlier: str, experiment_id: str, run_id: str) -> None:
+        """Take the models of an earlier run of a job from the sweeps; run and models stay."""
+        for model in self.connection.models(experiment_id, f"source_run_id = '{earlier}'"):
+            for tag in model.tags:
+                if tag.startswith(f"{SWEEP}."):
+                    self._client.delete_logged_model_tag(model.model_id, tag)
+        self._client.set_tag(earlier, REPLACED, run_id)
 
     def _log_new_metrics(self, job_run: _JobRun, events: Sequence[Event], first: Started) -> None:
         """Log the metrics that MLflow lacks, without those of checkpoints."""

@@ -375,3 +375,53 @@ def test_a_deleted_experiment_is_told_with_how_to_get_it_back(tracker: Tracker, 
     tracker.connection.client.delete_experiment("1")
     with pytest.raises(InputError, match=r"'omega' was deleted.*mlflow experiments restore -x 1"):
         again(tracker).open_sweep(config, sweep_id(config))
+
+
+def test_a_job_that_is_trained_again_gets_a_run_of_its_own_and_the_earlier_one_stays(
+    tracker: Tracker, ledger: Ledger, reader: MlflowReader
+):
+    """Its ledger was set aside. The models of before stay, and no sweep takes them any more."""
+    config = sweep_config(ledger.storage)
+    sweep = sweep_id(config)
+    tracker.open_sweep(config, sweep)
+    job = finished_trial(ledger, config, 0, "key1", [0.9])
+    tracker.project(job, "borrower")
+    before = job.path.read_bytes()
+    job.path.rename(job.path.with_name("key1.jsonl.20260101T000000"))
+    job, started = trial_job(ledger, config, 0, "key1")
+    with job.claim():
+        job.write(replace(started, time=2000.0))
+        job.write(checkpoint_of(ledger.storage, 10, "another", 0.4))
+        job.write(Done(1.0))
+    for _ in range(2):
+        again(tracker).project(job)
+    experiment = tracker.connection.experiment("omega").experiment_id
+    runs = tracker.connection.runs(experiment, "tags.`vos.key` = 'key1'")
+    earlier, later = sorted(runs, key=lambda run: run.info.start_time)
+    assert [run.info.start_time for run in (earlier, later)] == [1_000_000, 2_000_000]
+    assert earlier.data.tags["vos.replaced"] == later.info.run_id
+    assert earlier.data.metrics["select/jf"] == 0.9
+    assert later.data.metrics["select/jf"] == 0.4
+    assert [r.sha256 for r in reader.checkpoints("omega", sweep)] == [sha_of("another")]
+    assert reader.best_checkpoint("omega", sweep).scores["jf"] == 0.4
+    models = tracker.connection.models(experiment)
+    assert {model.tags["vos.sha256"] for model in models} == {sha_of("another"), sha_of("key11")}
+    assert (job.path.with_name("key1.jsonl.20260101T000000")).read_bytes() == before
+
+
+def test_of_two_storages_with_the_same_job_the_later_one_takes_nothing_back(
+    tracker: Tracker, ledger: Ledger, tmp_path: Path, reader: MlflowReader
+):
+    """Copying the earlier one again changes nothing of the later one's run."""
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    earlier = finished_trial(ledger, config, 0, "key1", [0.9])
+    other, started = trial_job(Ledger(tmp_path / "other"), config, 0, "key1")
+    (tmp_path / "other").mkdir()
+    with other.claim():
+        other.write(replace(started, time=2000.0))
+        other.write(checkpoint_of(tmp_path / "other", 10, "another", 0.4))
+        other.write(Done(1.0))
+    for job in (other, earlier, other, earlier):
+        again(tracker).project(job)
+    assert sha_of("another") in {r.sha256 for r in reader.checkpoints("omega", sweep_id(config))}
