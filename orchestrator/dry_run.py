@@ -12,6 +12,8 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.execution import driver
 from orchestrator.execution.forecast import done_steps, forecast
 from orchestrator.execution.labelling import labels_of_plan
+from orchestrator.execution.last_run import new_trials
+from orchestrator.execution.older_code import older_code
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.preflight import Missing
@@ -38,6 +40,7 @@ def show(
     *,
     tracking_uri: str | None,
     quiet: bool,
+    rerun_changed: bool = False,
     times: dict[str, float] | None = None,
 ) -> Mapping[str, Any]:
     """Print and return the jobs that `pipeline.run` would run, without starting or writing any.
@@ -68,24 +71,29 @@ def show(
     if config.sweep.search == "optuna":
         plan = _with_asked(plan, config, storage, sweep)
         out.print("trials that are new are drawn at random here: Optuna chooses them as it learns")
-    states = {job.name: ledger.job(job.key).state for job in plan.jobs}
+    states: dict[str, str] = {job.name: ledger.job(job.key).state for job in plan.jobs}
+    older = older_code(plan, storage)
+    again = older.again if rerun_changed else ()
+    states |= {job.name: "again" for job in again}
     for job in plan.jobs:
-        done = 0 if states[job.name] == "done" else done_steps(job, storage)
+        done = 0 if states[job.name] in ("done", "again") else done_steps(job, storage)
         steps = f"{job.steps} steps" if not done else f"from step {done} of {job.steps}"
         out.print(f"{job.role:8} {job.name:36} {steps:>12}  {states[job.name]:8} {job.key}")
+    for line in filter(None, [new_trials(plan, config, storage), *older.lines(rerun_changed)]):
+        out.print(line)
     nodes = driver.nodes_of(config)
-    left = driver.unfinished(plan.trials, storage) or plan.trials
+    left = driver.unfinished(plan.trials, storage, again) or plan.trials
     groups = driver.groups_of(left, config, nodes, left[0].threads)
     students = max(map(len, groups))
     placement = driver.placement(config, nodes, len(groups), left[0].threads)
     at = config.cluster.address or "this machine"
     out.print(f"runs {driver.describe(placement, students)} on {at}")
-    memory = driver.memory_of(plan, config, storage, nodes)
+    memory = driver.memory_of(plan, config, storage, nodes, again)
     out.print(memory.describe())
     memory.check()
     for line in labels_of_plan(plan, storage):
         out.print(line)
-    estimate = forecast(plan, config, storage, placement, times, students)
+    estimate = forecast(plan, config, storage, placement, times, students, again)
     for part, seconds in estimate.seconds.items():
         out.print(f"{PARTS.get(part, part):34} about {seconds:.0f} s")
     if len(estimate.seconds) > 1:
@@ -95,6 +103,7 @@ def show(
     return {
         "trials": [job.name for job in plan.trials],
         "states": states,
+        "older_code": [job.name for job in older.older],
         "at_once": placement.at_once,
         "threads": placement.threads,
         "lockstep": students,
@@ -105,7 +114,12 @@ def show(
 
 
 def show_seeds(
-    configs: Sequence[SweepConfig], table: SeedTable, *, tracking_uri: str | None, quiet: bool
+    configs: Sequence[SweepConfig],
+    table: SeedTable,
+    *,
+    tracking_uri: str | None,
+    quiet: bool,
+    rerun_changed: bool = False,
 ) -> Mapping[str, Any]:
     """Say what `pipeline.run_seeds` would do and how long it takes; start and write nothing."""
     out = sys.stderr if quiet else sys.stdout
@@ -113,7 +127,13 @@ def show_seeds(
     sweeps, times = dict[str, Mapping[str, Any]](), dict[str, float]()
     for config in configs:
         print(f"seed {config.seed}", file=out)
-        sweeps[str(config.seed)] = show(config, tracking_uri=tracking_uri, quiet=quiet, times=times)
+        sweeps[str(config.seed)] = show(
+            config,
+            tracking_uri=tracking_uri,
+            quiet=quiet,
+            rerun_changed=rerun_changed,
+            times=times,
+        )
     seconds = sum(sum(sweep.get("seconds", {}).values()) for sweep in sweeps.values())
     if len(sweeps) > 1:
         print(f"{'all seeds':34} about {seconds:.0f} s, {seconds / 60:.1f} min", file=out)

@@ -17,7 +17,9 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, STORAGE
-from orchestrator.execution import driver
+from orchestrator.execution import driver, last_run
+from orchestrator.execution.last_run import new_trials
+from orchestrator.execution.older_code import keep_dated, older_code, set_aside
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
@@ -51,12 +53,14 @@ def run(
     command: str,
     tracking_uri: str | None,
     quiet: bool,
+    rerun_changed: bool = False,
     keep: Callable[[Results], None] = lambda results: None,
 ) -> Mapping[str, Any]:
     """Run a whole sweep: jobs, scores, soup, table.
 
     text: the YAML file, logged in MLflow; command: the command line, for the results; quiet: print
-    nothing; keep: called with the results so far after every finished job.
+    nothing; rerun_changed: train again what other code trained, and keep what there was under a
+    dated name; keep: called with the results so far after every finished job.
     Raises CommandFailed with the results where a trial failed, Missing where data or
     weights are absent.
     """
@@ -67,9 +71,15 @@ def run(
     config = ready(named, tracking_uri)
     plan = plan_of(config, storage, sweep)
     threads = plan.jobs[0].threads
-    driver.memory_of(plan, config, storage, driver.nodes_of(config)).check()
+    asked = search_of(config, storage, sweep, threads, begin=False)
+    older = older_code(asked.plan(plan) if asked else plan, storage)
+    again = older.again if rerun_changed else ()
+    driver.memory_of(plan, config, storage, driver.nodes_of(config), again).check()
+    for line in filter(None, [new_trials(plan, config, storage), *older.lines(rerun_changed)]):
+        print(line, file=sys.stderr)
     with driver.sweep_lock(storage, sweep):
-        driver.save_resolved_config(config, storage, sweep, threads)
+        set_aside(again, sweep, storage)
+        last_run.save(config, storage, sweep, threads, plan.trials)
         tracker = Tracker(Connection(store_of(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
@@ -251,13 +261,16 @@ def run_seeds(
     text: str,
     command: str,
     tracking_uri: str | None,
+    rerun_changed: bool = False,
 ) -> tuple[SeedTable, bool]:
     """Run a sweep for each configuration and collect all of them in one table.
 
-    configs: the same sweep with different seeds; out: file that has the table after every job.
-    Returns the table, and whether all trials finished.
+    configs: the same sweep with different seeds; out: file that has the table after every job;
+    rerun_changed: as `run` takes it. Returns the table, and whether all trials finished.
     """
     all_well = True
+    if any(config.seed in table.runs for config in configs) and rerun_changed:
+        keep_dated(out)
     for config in configs:
         logger.info("table %s: seed %d", table.name, config.seed)
         before = table.runs.get(config.seed)
@@ -275,6 +288,7 @@ def run_seeds(
                 command=command,
                 tracking_uri=tracking_uri,
                 quiet=True,
+                rerun_changed=rerun_changed,
                 keep=keep,
             )
         except cli.CommandFailed as failure:

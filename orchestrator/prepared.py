@@ -6,9 +6,12 @@ import logging
 from functools import partial
 
 from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
 from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
 from orchestrator.execution.asked_trials import Search
+from orchestrator.execution.older_code import OlderCode, older_code
+from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, Planner, plan_sweep
 from orchestrator.planning.preflight import Missing, check
 from orchestrator.planning.search import Study
@@ -85,6 +88,12 @@ def plan_of(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
             "stem, of which all trials of a search share one; take sweep.search=random"
         )
     return plan
+
+
+def older_code_of(config: SweepConfig, tracking_uri: str | None) -> OlderCode:
+    """Find the jobs of a sweep that other code trained. Raises as `ready` and `plan_of`."""
+    storage, sweep = Storage(config.storage_root), sweep_id(config)
+    return older_code(plan_of(ready(located(config), tracking_uri), storage, sweep), storage)
 
 
 def search_of(

@@ -66,13 +66,24 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     table = SeedTable.read(out) if out.exists() else SeedTable(configs[0].name, {})
     for config in configs:
         table.expect(config.model_dump(mode="json"))
-    from orchestrator import dry_run, pipeline
+    from orchestrator import dry_run, pipeline, prepared
     from orchestrator.reporting.seed_tables import show
     from vosmodels.support.provenance import command_line
 
-    todo = [config for config in configs if not table.has(config)]
+    todo = [
+        config
+        for config in configs
+        if not table.has(config)
+        or (args.rerun_changed and prepared.older_code_of(config, args.tracking_uri).again)
+    ]
     if args.dry_run:
-        return dry_run.show_seeds(todo, table, tracking_uri=args.tracking_uri, quiet=args.json)
+        return dry_run.show_seeds(
+            todo,
+            table,
+            tracking_uri=args.tracking_uri,
+            quiet=args.json,
+            rerun_changed=args.rerun_changed,
+        )
     table, well = pipeline.run_seeds(
         todo,
         table,
@@ -80,6 +91,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
         text=read_text(args.file),
         command=command_line(MODULE, typed),
         tracking_uri=args.tracking_uri,
+        rerun_changed=args.rerun_changed,
     )
     rows = [row.as_dict() for row in table.rows()]
     answer = {"table": table.name, "seeds": sorted(table.runs), "rows": rows, "file": str(out)}

@@ -35,13 +35,19 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.support.provenance import command_line
 
     if args.dry_run:
-        return dry_run.show(config, tracking_uri=args.tracking_uri, quiet=args.json)
+        return dry_run.show(
+            config,
+            tracking_uri=args.tracking_uri,
+            quiet=args.json,
+            rerun_changed=args.rerun_changed,
+        )
     return pipeline.run(
         config,
         text=read_text(args.file),
         command=command_line(MODULE, typed),
         tracking_uri=args.tracking_uri,
         quiet=args.json,
+        rerun_changed=args.rerun_changed,
     )
 
 

@@ -10,8 +10,8 @@ from vosmodels.support import cli
 def config_parser(module: str, does: str, file: str, example: str) -> argparse.ArgumentParser:
     """Make the parser of a command that takes a configuration and can run dry.
 
-    It gives `args.file`, `args.overrides`, `args.dry_run` and what all commands have. file: what
-    the help calls the YAML; example: what follows `python -m MODULE`.
+    It gives `args.file`, `args.overrides`, `args.dry_run`, `args.rerun_changed` and what all
+    commands have. file: what the help calls the YAML; example: what follows `python -m MODULE`.
     """
     parser = cli.parser(module, does, f"python -m {module} {example}", tracking=True)
     parser.add_argument("file", metavar=file, type=cli.path)
@@ -23,5 +23,10 @@ def config_parser(module: str, does: str, file: str, example: str) -> argparse.A
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="start nothing; print jobs, resources, forecast"
+    )
+    parser.add_argument(
+        "--rerun-changed",
+        action="store_true",
+        help="train again what other code trained; what there was is kept under a dated name",
     )
     return parser

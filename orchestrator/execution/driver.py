@@ -24,7 +24,7 @@ from orchestrator.tracking.events import Failed, Stopped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
-from vosmodels.support.atomic_files import read_json, write_json
+from vosmodels.support.atomic_files import read_json
 from vosmodels.support.memory import machine_memory
 
 if TYPE_CHECKING:
@@ -86,12 +86,6 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> in
     return placement(config, nodes_of(config), jobs, None).threads
 
 
-def save_resolved_config(config: RunConfig, storage: Storage, sweep: str, threads: int) -> None:
-    """Write the resolved configuration of a sweep and its thread count to storage."""
-    settings = {"threads": threads, "config": config.model_dump(mode="json")}
-    write_json(storage.sweeps / f"{sweep}.json", settings)
-
-
 @contextmanager
 def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
     """Hold the lock that admits one driver per sweep. Raises InputError for a second."""
@@ -107,10 +101,10 @@ def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
         ) from None
 
 
-def unfinished(jobs: Sequence[Job], storage: Storage) -> list[Job]:
-    """List the jobs that the ledger does not show as done."""
-    ledger = Ledger(storage.root)
-    return [job for job in jobs if ledger.job(job.key).state != "done"]
+def unfinished(jobs: Sequence[Job], storage: Storage, again: Sequence[Job] = ()) -> list[Job]:
+    """List the jobs that the ledger does not show as done, and those to be trained again."""
+    ledger, keys = Ledger(storage.root), {job.key for job in again}
+    return [job for job in jobs if job.key in keys or ledger.job(job.key).state != "done"]
 
 
 def execute(
@@ -228,10 +222,17 @@ def groups_of(jobs: Sequence[Job], config: SweepConfig, nodes: Nodes, threads: i
     return grouped(jobs, config.students, at_once, fits)
 
 
-def memory_of(plan: Plan, config: SweepConfig, storage: Storage, nodes: Nodes) -> MemoryNeed:
-    """Compute what the unfinished jobs of a plan take, against this machine or its GPUs."""
+def memory_of(
+    plan: Plan,
+    config: SweepConfig,
+    storage: Storage,
+    nodes: Nodes,
+    again: Sequence[Job] = (),
+) -> MemoryNeed:
+    """Compute what the jobs that are `unfinished` take, against this machine or its GPUs."""
     threads = plan.jobs[0].threads
-    rounds = [groups_of(unfinished(jobs, storage), config, nodes, threads) for jobs in plan.rounds]
+    left = [unfinished(jobs, storage, again) for jobs in plan.rounds]
+    rounds = [groups_of(jobs, config, nodes, threads) for jobs in left]
     most = max(map(len, rounds), default=1)
     return memory_of_rounds(rounds, config, placement(config, nodes, max(1, most), threads))
 

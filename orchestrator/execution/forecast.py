@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +54,9 @@ def forecast(
     placement: Placement,
     times: dict[str, float] | None = None,
     students: int = 1,
+    again: Sequence[Job] = (),
 ) -> Forecast:
-    """Forecast the unfinished jobs of a plan.
+    """Forecast the unfinished jobs of a plan, and those that are to be trained `again`.
 
     Times a few optimisation steps and frames in this process, on random clips of the configured
     size, with the configured threads. Parts: labels (videos that a teacher segments before a stem
@@ -77,7 +78,7 @@ def forecast(
         return times[key]
 
     keep_freed_memory()  # as the jobs do whose steps are timed
-    left = unfinished(plan.jobs, storage)
+    left = unfinished(plan.jobs, storage, again)
     if not left:
         return Forecast({}, "all is done", 0.0)
     seconds: dict[str, float] = {}
@@ -90,7 +91,8 @@ def forecast(
             rate = [timed(step_seconds, jobs[0], stage.train, group) for stage in jobs[0].stages]
             whole = sum(t * s.train.steps for t, s in zip(rate, jobs[0].stages, strict=True))
             rates[role] = whole / max(1, jobs[0].steps)
-            left_share = sum(1 - done_steps(job, storage) / max(1, job.steps) for job in jobs)
+            done = [0 if job in again else done_steps(job, storage) for job in jobs]
+            left_share = sum(1 - n / max(1, job.steps) for n, job in zip(done, jobs, strict=True))
             seconds[role] = rounds * whole * left_share / len(jobs)
     labelled = list(left_to_segment(left, storage).values())
     if labelled:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from orchestrator.execution import job_log
+from orchestrator.execution.code import code_from
 from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer, student_of
 from orchestrator.execution.teachers import last_checkpoint
@@ -136,6 +137,7 @@ class Member:
         self.recorder = CheckpointRecorder(job, self._storage, self._ancestor, self.record, scorer)
         self._module = self._workers.wrap(self.state.trainee, job.loss.terms())
         if self.record is not None:
+            self.record.write(code_from(self.state.done))
             at = f"{job.stages[self.state.stage].name} stage, step {self.state.step}"
             if resumed:
                 logger.info(

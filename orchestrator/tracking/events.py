@@ -38,6 +38,20 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class Code(Event):
+    """The code by which the job trains from a step on.
+
+    at: that step, 0 at the beginning and after a resume the one resumed from; files: sha256 of each
+    source file that shapes weights, by its path; torch: version.
+    """
+
+    kind = "code"
+    at: int
+    files: Mapping[str, str]
+    torch: str
+
+
+@dataclass(frozen=True)
 class Segmented(Event):
     """The teacher has segmented another training video. done, of: videos that were to be."""
 
@@ -202,7 +216,7 @@ class Done(Event):
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        *(Started, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
+        *(Started, Code, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
         *(Checkpoint, Picture, Attention, Souped, Stopped, Failed, Done),
     )
 }

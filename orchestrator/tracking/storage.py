@@ -7,8 +7,9 @@ scores/DIGEST.json    a checkpoint's scores on a split, computed once
 resume/KEY/STEP.*     states to continue from, deleted when the job is done
 logs/KEY.log          the log of a job, with tracebacks
 pictures/KEY/         predicted masks and attention as PNG
-sweeps/ID.json        the resolved configuration of a sweep, with its thread count; ID-*: its
-                      results and figures
+sweeps/ID.json        the resolved configuration of a sweep, with its thread count and trials; ID-*:
+                      its results and figures
+NAME.YYYYMMDDTHHMMSS  of any of these: as it was before its job was trained again
 tune/, train/         files of Ray about its trials and workers, never read
 mlflow.db, artifacts/ the default MLflow store: a copy of the ledger
 """

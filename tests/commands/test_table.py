@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from orchestrator import dry_run, pipeline, table
+from orchestrator import dry_run, pipeline, prepared, table
 from orchestrator.reporting.seeds import SeedTable
 from tests import tables
 from vosmodels.support.cli import CommandFailed
@@ -27,9 +28,11 @@ class Runs:
         self.seeds = []
         self.partly = []
         self.fails = set()
+        self.told = []
 
     def __call__(self, config, *, keep, **told):
         self.seeds.append(config.seed)
+        self.told.append(told)
         made = tables.run(config.seed)
         if config.seed in self.fails:
             made = replace(made, rows=made.rows[:-1])
@@ -152,3 +155,24 @@ def test_a_search_is_no_table(runs, capsys):
     assert table.main(["t.yaml", *words, "sweep.parameters={loss.tau: [1, 2]}"]) == 2
     assert "sweep.search: 'random' chooses other values for each seed" in capsys.readouterr().err
     assert runs.seeds == []
+
+
+def test_with_rerun_changed_a_seed_that_other_code_trained_is_run_again_and_its_table_is_kept(
+    runs, monkeypatch
+):
+    assert table.main(["t.yaml", "--seeds", "0,1"]) == 0
+    before = runs.out.read_bytes()
+    jobs = {0: (), 1: ("a job",)}
+
+    def found(config, uri):
+        return SimpleNamespace(again=jobs[config.seed])
+
+    monkeypatch.setattr(prepared, "older_code_of", found)
+    assert table.main(["t.yaml", "--seeds", "0,1"]) == 0
+    assert runs.seeds == [0, 1]
+    assert not list(runs.out.parent.glob("t.json.*"))
+    assert table.main(["t.yaml", "--seeds", "0,1", "--rerun-changed"]) == 0
+    assert runs.seeds == [0, 1, 1]
+    assert runs.told[-1]["rerun_changed"] is True
+    (kept,) = runs.out.parent.glob("t.json.*")
+    assert kept.read_bytes() == before

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
-from orchestrator.execution import driver, ray_workers
+from orchestrator.execution import driver, last_run, ray_workers
 from orchestrator.execution.trial_source import TrialSource
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
@@ -109,7 +109,7 @@ def test_a_sweep_whose_number_of_threads_cannot_be_read_is_not_started_on_anothe
 ):
     _, config = plan
     storage = Storage(tmp_path)
-    driver.save_resolved_config(config, storage, "tiny", threads=3)
+    last_run.save(config, storage, "tiny", threads=3)
     assert driver.threads_of(config, storage, "tiny", jobs=1) == 3
     path = storage.sweeps / "tiny.json"
     path.write_text(text)
