@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,10 +97,12 @@ class Member:
     def fail(self, error: Exception) -> None:
         """Record the error that ends this job."""
         self.error = error
+        if self.record is not None:
+            with job_log.only(self.job.key):
+                logger.error("%s failed", self.job.name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # else its tensors stay while others train
         if self.record is None:
             return
-        with job_log.only(self.job.key):
-            logger.error("%s failed", self.job.name, exc_info=error)
         first_line = (str(error).splitlines() or [""])[0]
         known = isinstance(error, InputError)
         message = first_line if known else f"{type(error).__name__}: {first_line}"
