@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,8 +45,8 @@ def place(
 
     Every count is floored per node, because no worker spans two nodes. The workers of a job share
     a node if any node holds them all, else they spread over nodes.
-    nodes: resources {"CPU": n, "GPU": m} of each node; threads: per worker, None divides the cores
-    of the smallest used node among its workers.
+    nodes: resources {"CPU": n, "GPU": m} of each node; threads: per worker, None takes as many as
+    leave room for all the jobs that run at once.
     Raises InputError where not even one job fits, which Ray would let wait for ever.
     """
     if gpus_per_worker > 1 and gpus_per_worker != int(gpus_per_worker):
@@ -53,23 +54,30 @@ def place(
             f"cluster.gpus_per_worker: {gpus_per_worker:g}; "
             "a worker takes a part of one GPU (at most 1) or whole ones"
         )
-    slots = [_slots(node, gpus_per_worker, threads or 1) for node in nodes]
-    whole_jobs = sum(count // workers for count in slots)
-    fits = whole_jobs or sum(slots) // workers
-    if fits == 0:
-        available = ", ".join(f"{n.get('CPU', 0):g} CPU {n.get('GPU', 0):g} GPU" for n in nodes)
+
+    def fit(threads: int, together: bool) -> int:
+        slots = [_slots(node, gpus_per_worker, threads) for node in nodes]
+        return sum(n // workers for n in slots) if together else sum(slots) // workers
+
+    together = fit(threads or 1, True) > 0
+    most = fit(threads or 1, together)
+    if most == 0:
         raise InputError(
             f"one job needs {workers} x ({threads or 1} CPU, {gpus_per_worker:g} GPU), "
-            f"and the nodes have: {available or 'nothing'}; lower cluster.workers, "
+            f"and the nodes have: {_listed(nodes)}; lower cluster.workers, "
             "cluster.gpus_per_worker or cluster.threads, or attach a larger cluster"
         )
-    at_once = max(1, min(jobs, fits))
+    at_once = max(1, min(jobs, most))
     if threads is None:
-        used = [(node, count) for node, count in zip(nodes, slots, strict=True) if count]
-        spread = max(1, len(used))
-        busy = -(-at_once * workers // spread)  # workers on the fullest node
-        threads = max(1, min(int(node.get("CPU", 0)) // busy for node, _ in used))
+        counts = range(1, int(max(node.get("CPU", 0) for node in nodes)) + 1)
+        threads = max(count for count in counts if fit(count, together) >= at_once)
     return Placement(at_once, workers, threads, gpus_per_worker)
+
+
+def _listed(nodes: Sequence[Mapping[str, float]]) -> str:
+    """List what nodes have, those that are alike once."""
+    kinds = Counter(f"{n.get('CPU', 0):g} CPU {n.get('GPU', 0):g} GPU" for n in nodes)
+    return ", ".join(f"{n} x ({kind})" if n > 1 else kind for kind, n in kinds.items()) or "nothing"
 
 
 def _slots(node: Mapping[str, float], gpus: float, threads: int) -> int:
