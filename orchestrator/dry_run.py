@@ -83,7 +83,7 @@ def show(
         out.print(line)
     nodes = driver.nodes_of(config)
     left = driver.unfinished(plan.trials, storage, again) or plan.trials
-    groups = driver.groups_of(left, config, nodes, left[0].threads)
+    groups = driver.groups_of(left, config, nodes, left[0].threads, config.students)
     students = max(map(len, groups))
     placement = driver.placement(config, nodes, len(groups), left[0].threads)
     at = config.cluster.address or "this machine"

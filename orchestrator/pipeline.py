@@ -18,6 +18,7 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, STORAGE
 from orchestrator.execution import driver, last_run
+from orchestrator.execution.failures import reports
 from orchestrator.execution.last_run import new_trials
 from orchestrator.execution.older_code import keep_dated, older_code, set_aside
 from orchestrator.execution.progress import ProgressWatcher
@@ -54,13 +55,15 @@ def run(
     tracking_uri: str | None,
     quiet: bool,
     rerun_changed: bool = False,
+    alone: Sequence[str] | None = None,
     keep: Callable[[Results], None] = lambda results: None,
 ) -> Mapping[str, Any]:
     """Run a whole sweep: jobs, scores, soup, table.
 
     text: the YAML file, logged in MLflow; command: the command line, for the results; quiet: print
     nothing; rerun_changed: train again what other code trained, and keep what there was under a
-    dated name; keep: called with the results so far after every finished job.
+    dated name; alone: words by which `orchestrator.train` runs one of the jobs, None where the same
+    command does; keep: called with the results so far after every finished job.
     Raises CommandFailed with the results where a trial failed, Missing where data or
     weights are absent.
     """
@@ -115,13 +118,13 @@ def run(
                 outcome = driver.execute(table.plan, config, storage, search, watch.follow)
                 if search:
                     table = SweepTable(search.plan(plan), config, storage)
-                failed = [f"{f.job.name}: {f.error}; log: {f.log}" for f in outcome.failures]
+                failed = reports(outcome.failures, table.plan, command, alone)
                 rows = table.rows(watch.count("rows", "frames"))
                 if config.soup.after_sweep and any(row.role == "trial" for row in rows):
                     try:
                         rows.append(_soup(run_of(named), storage, tracker, table, watch))
                     except InputError as error:  # the trials' table is worth keeping without it
-                        failed.append(f"greedy soup: {error}")
+                        failed.append(f"failed: greedy soup: {error}")
             results = results_of(rows, watch.peak_mib, outcome.placement)
             _publish(results, table, storage, tracker)
             status = "FAILED" if failed else "FINISHED"
@@ -135,7 +138,7 @@ def run(
             print(line, file=sys.stderr)
     if failed:
         for line in failed:
-            print(f"failed: {line}", file=sys.stderr)
+            print(line, file=sys.stderr)
         raise cli.CommandFailed(results.as_dict())
     return results.as_dict()
 
@@ -262,11 +265,12 @@ def run_seeds(
     command: str,
     tracking_uri: str | None,
     rerun_changed: bool = False,
+    alone: Sequence[str] = (),
 ) -> tuple[SeedTable, bool]:
     """Run a sweep for each configuration and collect all of them in one table.
 
     configs: the same sweep with different seeds; out: file that has the table after every job;
-    rerun_changed: as `run` takes it. Returns the table, and whether all trials finished.
+    rerun_changed, alone: as `run` takes them. Returns the table, and whether all trials finished.
     """
     all_well = True
     if any(config.seed in table.runs for config in configs) and rerun_changed:
@@ -289,6 +293,7 @@ def run_seeds(
                 tracking_uri=tracking_uri,
                 quiet=True,
                 rerun_changed=rerun_changed,
+                alone=[*alone, f"seed={config.seed}"],
                 keep=keep,
             )
         except cli.CommandFailed as failure:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.config import load
-from orchestrator.config.arguments import config_parser
+from orchestrator.config.arguments import config_parser, words_of
 from orchestrator.config.document import read_text
 from vosmodels.support import cli
 
@@ -48,6 +48,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
         tracking_uri=args.tracking_uri,
         quiet=args.json,
         rerun_changed=args.rerun_changed,
+        alone=words_of(args),
     )
 
 

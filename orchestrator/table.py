@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.config import ConfigError, load
-from orchestrator.config.arguments import config_parser
+from orchestrator.config.arguments import config_parser, words_of
 from orchestrator.config.document import read_text
 from vosmodels.support import cli
 
@@ -92,6 +92,7 @@ def _work(typed: Sequence[str], args: argparse.Namespace) -> Mapping[str, Any]:
         command=command_line(MODULE, typed),
         tracking_uri=args.tracking_uri,
         rerun_changed=args.rerun_changed,
+        alone=words_of(args),
     )
     rows = [row.as_dict() for row in table.rows()]
     answer = {"table": table.name, "seeds": sorted(table.runs), "rows": rows, "file": str(out)}

@@ -11,7 +11,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
     # A room imports its own files and rooms in later sets; rooms of one set do not meet.
     "orchestrator": [
         {"commands"},
-        {"pipeline", "dry_run"},
+        {"pipeline", "dry_run", "one_job"},
         {"prepared"},
         {"reporting"},
         {"execution"},

@@ -30,3 +30,9 @@ def config_parser(module: str, does: str, file: str, example: str) -> argparse.A
         help="train again what other code trained; what there was is kept under a dated name",
     )
     return parser
+
+
+def words_of(args: argparse.Namespace) -> list[str]:
+    """Return the words that name a command's configuration and store to another command."""
+    uri = ["--tracking-uri", args.tracking_uri] if args.tracking_uri else []
+    return [str(args.file), *args.overrides, *uri]

@@ -7,20 +7,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.asked_trials import AskedTrials, Search
+from orchestrator.execution.failures import Failure, failures
+from orchestrator.execution.out_of_memory import Crowding, OutOfMemory
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
-from orchestrator.tracking.events import Failed, Stopped
+from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
@@ -33,15 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Nodes = Sequence[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job that did not finish: its error, and the path of its log."""
-
-    job: Job
-    error: str
-    log: str
 
 
 @dataclass(frozen=True)
@@ -125,37 +118,59 @@ def execute(
         return Outcome((), "nothing was left to train")
     _check_needed(plan, storage)
     rounds = [*plan.rounds, *([()] if search and not plan.trials else [])]  # the last: the trials'
-    description, failures = "", list[Failure]()
+    description, failed = "", list[Failure]()
     hours, threads = config.sweep.max_hours, plan.jobs[0].threads
     ends = None if hours is None else time.monotonic() + 3600 * hours
-    nodes = ray_workers.start(config.cluster.address, dashboard=config.cluster.workers > 1)
+    address, dashboard = config.cluster.address, config.cluster.workers > 1
+    nodes = ray_workers.start(address, dashboard=dashboard)
+
+    def run_round(number: int, jobs: list[Job], check: Callable[[], None]) -> set[str]:
+        """Run the jobs of a round, again with fewer at once for want of memory; return their keys.
+
+        The last round has what the search chooses, which joins the jobs.
+        """
+        nonlocal nodes, description
+        given, retries, students = set[str](), config.cluster.retries, config.students
+        crowding = Crowding(storage, retries)
+
+        def follow(job: Job) -> None:
+            jobs.append(job)
+            on_new(job)
+
+        while True:
+            todo, halving = _to_run(jobs, config, ledger, search)
+            todo = [job for job in todo if crowding.goes_on(job)]
+            groups = groups_of(todo, config, nodes, threads, students)
+            source, most = TrialSource(groups, ledger, ends), len(groups)
+            if search and number == len(rounds) - 1 and not unfinished(plan.stems, storage):
+                source = AskedTrials(todo, search, ledger, ends, follow)
+                most += search.left
+            if not most:
+                return given
+            resources = crowding.place(placement(config, nodes, most, threads))
+            largest = max(map(len, groups), default=1)
+            description = describe(resources, largest)
+            name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
+            try:
+                ray_workers.run_round(source, storage, resources, name, check, retries, halving)
+                return given | source.given
+            except OutOfMemory as error:
+                given |= source.given
+                ray_workers.stop()  # ends the other jobs, too
+                started = [job for job in jobs if job.key in given]
+                crowding.note(error, started, max(resources.at_once, min(largest, 2)))
+                students = max(1, largest // 2)
+                nodes = ray_workers.start(address, dashboard=dashboard)
+
     try:
         with interrupts.noted() as check:
             for number, round_ in enumerate(rounds):
                 jobs = _startable(round_, ledger)
-                todo, halving = _to_run(jobs, config, ledger, search)
-                asks = search is not None and round_ is rounds[-1]
-                groups, asked = groups_of(todo, config, nodes, threads), list[Job]()
-                source, most = TrialSource(groups, ledger, ends), len(groups)
-                if search is not None and asks and not unfinished(plan.stems, storage):
-
-                    def follow(job: Job, asked: list[Job] = asked) -> None:
-                        asked.append(job)
-                        on_new(job)
-
-                    source = AskedTrials(todo, search, ledger, ends, follow)
-                    most += search.left
-                if most:
-                    resources = placement(config, nodes, most, threads)
-                    description = describe(resources, max(map(len, groups), default=1))
-                    name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
-                    retries = config.cluster.retries
-                    ray_workers.run_round(source, storage, resources, name, check, retries, halving)
-                given = [job for job in (*jobs, *asked) if job.key in source.given]
-                failures += _failures(given, storage)
+                given = run_round(number, jobs, check)
+                failed += failures([job for job in jobs if job.key in given], storage)
     finally:
         ray_workers.stop()
-    return Outcome(tuple(failures), description)
+    return Outcome(tuple(failed), description)
 
 
 def _to_run(
@@ -211,15 +226,21 @@ def placement(config: RunConfig, nodes: Nodes, jobs: int, threads: int | None) -
     )
 
 
-def groups_of(jobs: Sequence[Job], config: SweepConfig, nodes: Nodes, threads: int) -> list[Group]:
-    """Group jobs of a round by `cluster.lockstep`: `auto` as this machine has room for."""
+def groups_of(
+    jobs: Sequence[Job],
+    config: SweepConfig,
+    nodes: Nodes,
+    threads: int,
+    students: int | Literal["auto"],
+) -> list[Group]:
+    """Group jobs of a round into at most so many students: `auto` as this machine has room for."""
     at_once = placement(config, nodes, len(jobs), threads).at_once
 
     def fits(groups: Sequence[Group]) -> bool:
         place = placement(config, nodes, len(groups), threads)
         return memory_of_rounds([groups], config, place).fits
 
-    return grouped(jobs, config.students, at_once, fits)
+    return grouped(jobs, students, at_once, fits)
 
 
 def memory_of(
@@ -232,7 +253,7 @@ def memory_of(
     """Compute what the jobs that are `unfinished` take, against this machine or its GPUs."""
     threads = plan.jobs[0].threads
     left = [unfinished(jobs, storage, again) for jobs in plan.rounds]
-    rounds = [groups_of(jobs, config, nodes, threads) for jobs in left]
+    rounds = [groups_of(jobs, config, nodes, threads, config.students) for jobs in left]
     most = max(map(len, rounds), default=1)
     return memory_of_rounds(rounds, config, placement(config, nodes, max(1, most), threads))
 
@@ -295,21 +316,3 @@ def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:
         else:
             startable.append(job)
     return startable
-
-
-def _failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
-    ledger = Ledger(storage.root)
-    failures = []
-    for job in unfinished(jobs, storage):
-        record = ledger.job(job.key)
-        if record.state == "stopped":
-            continue
-        failure = record.failed()
-        stall_s = job.config.cluster.stall_s
-        silent = f"its process was killed, or stood still for {stall_s:g} s (cluster.stall_s)"
-        error = failure.error if failure else silent
-        if failure is None and record.state == "running":
-            with record.claim():
-                record.write(Failed(error=error, log=str(storage.log(job.key))))
-        failures.append(Failure(job, error, str(storage.log(job.key))))
-    return failures

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution.failures import retry_can_help
 from orchestrator.execution.labelling import labels_of
 from orchestrator.execution.member import Member
 from orchestrator.execution.scoring import Scorer
@@ -30,10 +31,8 @@ from orchestrator.training.distill_step import DistillStep
 from orchestrator.training.distributed import Workers
 from orchestrator.training.lessons import lessons
 from orchestrator.training.loader import automatic
-from orchestrator.training.loop import Diverged
 from orchestrator.training.precision import half_type
 from orchestrator.training.throughput import Throughput
-from vosmodels.errors import InputError
 from vosmodels.inference.fold import for_inference
 from vosmodels.support.memory import is_out_of_memory, keep_freed_memory, return_freed_memory
 from vosmodels.support.seeding import seed_of
@@ -71,8 +70,8 @@ def run(
     for key, record in records.items():
         if record.state == "done":
             shutil.rmtree(storage.resume(key), ignore_errors=True)
-    if errors:  # first what another attempt can help
-        raise min(errors, key=lambda error: isinstance(error, InputError | Diverged))
+    if errors:
+        raise max(errors, key=retry_can_help)
 
 
 def _reset_torch_globals(threads: int) -> None:

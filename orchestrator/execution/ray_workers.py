@@ -21,14 +21,13 @@ import torch
 
 from orchestrator.execution import job as jobs_module
 from orchestrator.execution import job_log
+from orchestrator.execution.failures import retry_can_help
 from orchestrator.execution.job import OnScore
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.placement import Placement, cores
 from orchestrator.planning.plan import Job
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distributed import Workers
-from orchestrator.training.loop import Diverged
-from vosmodels.errors import InputError
 from vosmodels.support.memory import return_freed_memory
 
 if TYPE_CHECKING:
@@ -108,10 +107,12 @@ def run_round(
 
     One process runs several groups in turn. Jobs whose process dies restart from their last resume
     states, `retries` times. halving: stops jobs early; None: all run to their end.
-    check: called several times a second; what it raises ends the round.
+    check: called several times a second; what it raises ends the round. Raises OutOfMemory where
+    Ray ended jobs for want of memory.
     """
     from ray import tune
 
+    from orchestrator.execution.out_of_memory import out_of_memory
     from orchestrator.execution.tune_hooks import TASK, Check, Jobs, OutOfTime
 
     searcher = Jobs(source)
@@ -127,7 +128,7 @@ def run_round(
             tune.with_parameters(_run_worker_group, root=storage.root, placement=placement),
             {"CPU": 0, "memory": 1024},
         )
-    tune.Tuner(
+    tuner = tune.Tuner(
         task,
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the source has no more
@@ -145,8 +146,15 @@ def run_round(
             stop=OutOfTime(source, searcher),
             failure_config=tune.FailureConfig(max_failures=retries),
         ),
-    ).fit()
-    source.settle(LET_GO_S)
+    )
+    try:
+        tuner.fit()
+    except RuntimeError as error:
+        if ended := out_of_memory(error):
+            raise ended from error
+        raise
+    finally:
+        source.settle(LET_GO_S)
 
 
 def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
@@ -220,8 +228,8 @@ def _run(
 ) -> None:
     """Run jobs with log files and watchdog.
 
-    InputError and Diverged would recur on a retry, so in a single process they end the trial as if
-    it had succeeded; the ledger has the error. Among several workers they are raised.
+    An error that would recur on a retry ends the trial in a single process as if it had succeeded;
+    the ledger has the error. Among several workers it is raised.
     """
     paths = {job.key: storage.log(job.key) for job in jobs}
     if workers.rank:  # each rank above 0 has its own files
@@ -239,9 +247,9 @@ def _run(
         try:
             workers = dataclasses.replace(workers, alive=alive)
             jobs_module.run(jobs, storage, workers, on_score, task)
-        except (InputError, Diverged):
-            if cluster.workers > 1:
-                raise  # else the other ranks would wait for this rank
+        except Exception as error:
+            if cluster.workers > 1 or retry_can_help(error):
+                raise  # among several, else the other ranks would wait for this rank
         finally:
             faulthandler.cancel_dump_traceback_later()
             return_freed_memory()

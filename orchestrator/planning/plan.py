@@ -17,6 +17,7 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.planning.trials import Trial, trials
 from vosmodels.data.mask_folder import MaskFolder
+from vosmodels.errors import InputError
 from vosmodels.support.digests import check_file, sha256_of
 from vosmodels.support.paths import expanded
 from vosmodels.support.seeding import seed_of
@@ -127,6 +128,30 @@ class Plan:
         """All jobs: teacher, stems, trials."""
         teacher = (self.teacher,) if self.teacher else ()
         return (*teacher, *self.stems, *self.trials)
+
+
+def job_alone(plan: Plan, name: str) -> Plan:
+    """Return the part of a plan that one job needs, itself included.
+
+    name: that of the job, or its key. Raises InputError with the names where it is no job's, or
+    that of several.
+    """
+    found = [job for job in plan.jobs if name in (job.name, job.key)]
+    if len(found) != 1:
+        names = ", ".join(f"{job.name} ({job.key})" for job in plan.jobs)
+        raise InputError(f"{len(found) or 'no'} jobs are named {name!r}; the jobs are: {names}")
+    keys = {found[0].key}
+    for job in reversed(plan.jobs):  # those that a job needs stand before it
+        if job.key in keys:
+            keys |= set(job.needs.values())
+    points = zip(plan.trials, plan.points, strict=False)  # a search has no points
+    return Plan(
+        plan.sweep,
+        plan.teacher if plan.teacher and plan.teacher.key in keys else None,
+        tuple(stem for stem in plan.stems if stem.key in keys),
+        tuple(trial for trial in plan.trials if trial.key in keys),
+        tuple(point for trial, point in points if trial.key in keys),
+    )
 
 
 def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:

@@ -287,6 +287,12 @@ class JobRecord:
                 f"known kinds: {', '.join(KINDS)}; move the file away to run the job anew"
             ) from None
 
+    @property
+    def holder(self) -> int | None:
+        """Id of the process that holds the claim, or was killed while it did; None without one."""
+        match = re.match(r"process (\d+) on ", self._holder_name())
+        return int(match[1]) if match else None
+
     def _holder_name(self) -> str:
         try:
             return self._holder.read_text() or "another process"

@@ -9,11 +9,10 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from tests.integration.conftest import answer, make_sweep
+from tests.integration.test_sweep import ONE_TRIAL, jobs
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
-
-ONE_TRIAL = "sweep.parameters={train.lr: [1.0e-6]}"
 
 
 def with_other_losses(path):
@@ -32,8 +31,7 @@ def test_a_trial_of_older_code_is_named_kept_and_trained_again_when_asked(finish
     sweep = make_sweep(tmp_path / "older")
     shutil.copytree(done.storage, sweep.storage)
     ledger = Ledger(sweep.storage)
-    done_jobs = [job for job in ledger.jobs() if job.state == "done"]
-    (trial,) = [j for j in done_jobs if (start := j.started()) and start.role == "trial"]
+    (trial,) = [job for job in jobs(sweep, "trial") if job.state == "done"]
     shas = [made.sha256 for made in trial.checkpoints()]
     with_other_losses(trial.path)
     old = trial.path.read_bytes()

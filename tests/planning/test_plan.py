@@ -10,7 +10,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.planning import datasets, protocol
 from orchestrator.planning.paths import located
-from orchestrator.planning.plan import plan_sweep
+from orchestrator.planning.plan import job_alone, plan_sweep
 from tests.conftest import SPLITS
 from vosmodels.errors import InputError
 
@@ -356,3 +356,22 @@ def test_a_first_mask_is_part_of_the_key_by_its_content(davis_root):
     assert after.teacher is not None
     assert before.teacher is not None
     assert after.teacher.key == before.teacher.key
+
+
+def test_one_job_is_planned_with_all_that_it_needs_and_nothing_else():
+    several = plan(sweep={"parameters": {"stem.steps": [10, 20]}})
+    one = several.trials[1]
+    for name in (one.name, one.key):
+        alone = job_alone(several, name)
+        assert alone.jobs == (several.teacher, several.stems[1], one)
+        assert [point.name for point in alone.points] == [one.name]
+    assert job_alone(several, several.teacher.name).jobs == (several.teacher,)
+    assert job_alone(several, several.stems[0].key).jobs == (several.stems[0],)
+
+
+def test_a_name_of_no_job_or_of_two_is_refused_with_those_there_are():
+    several = plan(sweep={"parameters": {"stem.steps": [10, 20]}})
+    with pytest.raises(InputError, match=r"no jobs are named 'x'; the jobs are: teacher .*steps"):
+        job_alone(several, "x")
+    with pytest.raises(InputError, match=f"2 jobs are named .*{several.stems[1].key}"):
+        job_alone(several, several.stems[0].name)
