@@ -4,7 +4,7 @@ BIN := .venv/bin
 DONE := .venv/.installed
 STORE := results/mlflow.db
 PORT ?= 5000
-BENCHMARKS := aot correlation jf local_attention memory_read step training
+BENCHMARKS := aot correlation jf local_attention lockstep memory_read step training
 OUT ?=
 
 .DEFAULT_GOAL := help
@@ -51,8 +51,8 @@ test: check
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
 test-all: test
-	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu" tests/fuzz
-	$(BIN)/python -m pytest -q -m "slow and not gpu" --ignore=tests/fuzz
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu" --ignore=tests/integration
+	$(BIN)/python -m pytest -q -m "slow and not gpu" tests/integration
 
 docs-check: install
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_reference.py

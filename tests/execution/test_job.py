@@ -22,7 +22,7 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.state import TrainingState
 from tests.conftest import write_davis
-from tests.integration.one_job import disturb
+from tests.execution.one_job import disturb
 from tests.model_tools import fill_from_names
 from vosmodels import checkpoint, registry
 from vosmodels.data.overlay import overlay

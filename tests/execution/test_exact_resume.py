@@ -19,7 +19,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
 from tests.execution.test_job import plan_on, record
-from tests.integration import one_job
+from tests.execution import one_job
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ EACH = pytest.mark.parametrize("prepared", list(VARIANTS), indirect=True)
 PLAIN = pytest.mark.parametrize("prepared", ["plain"], indirect=True)
 # Processes are forked from one that has imported everything and computed nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.integration.one_job"])
+PROCESSES.set_forkserver_preload(["tests.execution.one_job"])
 
 
 @dataclass(frozen=True)
