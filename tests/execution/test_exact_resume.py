@@ -18,8 +18,8 @@ import pytest
 from orchestrator.planning.plan import Plan
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
-from tests.execution.test_job import plan_on, record
 from tests.execution import one_job
+from tests.execution.test_job import plan_on, record
 
 pytestmark = pytest.mark.slow
 
