@@ -99,7 +99,7 @@ class StepView:
 class Term:
     """A weighted term of a loss.
 
-    name    short, in ledger and MLflow: `train/loss_NAME`, `grad/NAME_z`
+    name    short, in ledger and MLflow: `train/loss_NAME`, `train_gradients/NAME_z`
     label   what a message calls it, a key of the YAML where there is one
     weight  factor in the total, above 0
     at      names of the student's tensors that the term is a function of

@@ -124,22 +124,23 @@ def dataset_of(metric: str, config: Mapping[str, Any]) -> Dataset | None:
 def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
     """Yield (metric, value, step) of any event but a checkpoint.
 
-    J&F is named `jf`, since MLflow refuses `&`.
+    J&F is named `jf`, since MLflow refuses `&`. What stands before the slash heads a section of
+    charts, and sections are sorted by it: scores and losses come before gradients and costs.
     """
     if isinstance(event, Losses):
         for name, value in event.values.items():
             whole = name if name in ("grad_norm", "ignored") else f"loss_{name}"
             yield f"train/{whole}", value, event.step
     elif isinstance(event, Taught):
-        yield "labels/videos", float(event.videos), 0
+        yield "train_labels/videos", float(event.videos), 0
         if event.ignored is not None:
-            yield "labels/ignored", event.ignored, 0
+            yield "train_labels/ignored", event.ignored, 0
     elif isinstance(event, Speed):
         for name, value in event.values.items():
             yield f"speed/{name}", value, event.step
     elif isinstance(event, Gradients):
         for name, value in event.norms.items():
-            yield f"grad/{name}", value, event.step
+            yield f"train_gradients/{name}", value, event.step
     elif isinstance(event, Evaluated):
         for name, value in event.scores.items():
             yield ("speed/fps" if name == "fps" else f"{event.split}/{name}"), value, event.step
@@ -147,8 +148,8 @@ def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
         for name, value in event.scores.items():
             yield f"soup/{name}", value, 0
     elif isinstance(event, Done):
-        yield "run/seconds", event.seconds, 0
-        yield "run/peak_mib", event.peak_mib, 0
+        yield "usage/seconds", event.seconds, 0
+        yield "usage/peak_mib", event.peak_mib, 0
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -6,6 +6,7 @@ from orchestrator.config import RunConfig
 from orchestrator.config.data import DataConfig
 from orchestrator.tracking.events import (
     Checkpoint,
+    Done,
     Evaluated,
     Gradients,
     Losses,
@@ -41,16 +42,21 @@ def test_metric_and_model_names_are_those_callers_rely_on():
     ]
     assert list(metrics_of(Losses(3, {"ignored": 0.2}))) == [("train/ignored", 0.2, 3)]
     assert list(metrics_of(Taught("stcn ab", "video", 0.7, 16, 0.1))) == [
-        ("labels/videos", 16.0, 0),
-        ("labels/ignored", 0.1, 0),
+        ("train_labels/videos", 16.0, 0),
+        ("train_labels/ignored", 0.1, 0),
     ]
-    assert list(metrics_of(Taught("stcn ab", "clip", 0.7, 16))) == [("labels/videos", 16.0, 0)]
+    assert list(metrics_of(Taught("stcn ab", "clip", 0.7, 16))) == [
+        ("train_labels/videos", 16.0, 0)
+    ]
     assert list(metrics_of(Speed(3, {"samples_per_s": 2.0, "data_wait": 0.5}))) == [
         ("speed/samples_per_s", 2.0, 3),
         ("speed/data_wait", 0.5, 3),
     ]
     gradients = Gradients(10, {"ce_z": 1.0, "repr_z": 2.0})
-    assert list(metrics_of(gradients)) == [("grad/ce_z", 1.0, 10), ("grad/repr_z", 2.0, 10)]
+    assert list(metrics_of(gradients)) == [
+        ("train_gradients/ce_z", 1.0, 10),
+        ("train_gradients/repr_z", 2.0, 10),
+    ]
     scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
     assert list(metrics_of(Evaluated(3, scores, split="report"))) == [
         ("report/j", 0.1, 3),
@@ -119,3 +125,19 @@ def test_a_table_has_every_column_of_every_row_and_quotes_commas():
         '"a,b",0.5,',
         ",,n",
     ]
+
+
+def test_charts_open_on_scores_and_losses():
+    """MLflow sorts its sections of charts by what stands before the slash."""
+    scores = {"j": 0.1, "f": 0.2, "jf": 0.15, "fps": 9.0}
+    lines = (
+        Gradients(1, {"ce_z": 1.0}),
+        Taught("stcn", "video", 0.7, 1),
+        Done(1.0),
+        Losses(1, {"total": 1.0}),
+        Evaluated(1, scores),
+        Evaluated(1, scores, split="report"),
+    )
+    sections = sorted({name.split("/")[0] for line in lines for name, _, _ in metrics_of(line)})
+    assert sections[:2] == ["report", "select"]
+    assert sections[-4:] == ["train", "train_gradients", "train_labels", "usage"]

@@ -103,7 +103,7 @@ def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
     assert run["history"]["train/loss_total"] == [(10, 1.0), (20, 0.5)]
     assert run["history"]["train/grad_norm"] == [(10, 2.0), (20, 2.0)]
     assert run["history"]["select/jf"] == [(10, 0.3), (20, 0.4)]
-    assert run["history"]["run/seconds"] == [(0, 5.0)]
+    assert run["history"]["usage/seconds"] == [(0, 5.0)]
     assert run["outputs"] == [("omega-1_0-step-10", 10), ("omega-1_0-step-20", 20)]
     assert shown["models"]["omega-1_0-step-20"] == {
         "status": "READY",
@@ -201,7 +201,7 @@ def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
         assert shown["vos.warning"] == "loss.logit: too much"
     assert grown == whole
     assert grown["omega=0.0"]["history"]["train/loss_total"] == [(5, 1.0), (10, 0.5)]
-    assert grown["omega=0.0"]["history"]["grad/ce_z"] == [(10, 2.0)]
+    assert grown["omega=0.0"]["history"]["train_gradients/ce_z"] == [(10, 2.0)]
 
 
 def dying_call(client: Any, step: str) -> Callable[..., None]:
