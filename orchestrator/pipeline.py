@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +11,11 @@ from typing import Any
 
 import torch
 
+from orchestrator import outcome
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.sections import EXPERIMENT, STORAGE
 from orchestrator.execution import driver, last_run
 from orchestrator.execution.failures import reports
 from orchestrator.execution.last_run import new_trials
@@ -27,21 +26,18 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
 from orchestrator.prepared import plan_of, ready, search_of, store_of
 from orchestrator.reporting.figures import draw
-from orchestrator.reporting.results import BASELINE, Results, Row, ordered
-from orchestrator.reporting.seed_tables import show_sweep
+from orchestrator.reporting.results import Results, Row
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
-from orchestrator.tracking.mlflow_store import Connection, Store, locate, waiting_for_mlflow
+from orchestrator.tracking.mlflow_store import Connection, waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.recipe import soup_of_sweep
-from vosmodels.data import split_file
 from vosmodels.errors import InputError
 from vosmodels.support import cli
 from vosmodels.support.atomic_files import write_json
-from vosmodels.support.grid import screen
 from vosmodels.support.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -115,25 +111,26 @@ def run(
         )
         try:
             with watch:
-                outcome = driver.execute(table.plan, config, storage, search, watch.follow)
+                ran = driver.execute(table.plan, config, storage, search, watch.follow)
                 if search:
                     table = SweepTable(search.plan(plan), config, storage)
-                failed = reports(outcome.failures, table.plan, command, alone)
-                rows = table.rows(watch.count("rows", "frames"))
+                failed = reports(ran.failures, table.plan, command, alone)
+                rows, soup_key = table.rows(watch.count("rows", "frames")), None
                 if config.soup.after_sweep and any(row.role == "trial" for row in rows):
                     try:
-                        rows.append(_soup(run_of(named), storage, tracker, table, watch))
+                        soup, soup_key = _soup(run_of(named), storage, tracker, table, watch)
+                        rows.append(soup)
                     except InputError as error:  # the trials' table is worth keeping without it
                         failed.append(f"failed: greedy soup: {error}")
-            results = results_of(rows, watch.peak_mib, outcome.placement)
-            _publish(results, table, storage, tracker)
+            results = results_of(rows, watch.peak_mib, ran.placement)
+            outcome.publish(results, table, written, storage, tracker, soup_key)
             status = "FAILED" if failed else "FINISHED"
         finally:
             with waiting_for_mlflow("how the sweep ended"):
                 tracker.kill_orphans(Ledger(storage.root), config.name)
                 tracker.close_sweep(config.name, sweep, status=status)
     if not quiet:
-        _print(results, config, tracker)
+        outcome.show(results, config, tracker)
         for line in left_over(config, table.plan, storage):
             print(line, file=sys.stderr)
     if failed:
@@ -167,8 +164,8 @@ def _soup(
     tracker: Tracker,
     table: SweepTable,
     watch: ProgressWatcher,
-) -> Row:
-    """Make the soup of a table's trials and return its row, with or without MLflow.
+) -> tuple[Row, str]:
+    """Make the soup of a table's trials; return its row and its job's key, also without MLflow.
 
     Raises InputError where the weights of a checkpoint are neither in storage nor in MLflow.
     """
@@ -191,7 +188,7 @@ def _soup(
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "
         f"all of them: J&F {soup.scores['uniform_jf']:.3f}"
     )
-    return table.soup(soup.sha256, note, watch.count("soup's row", "frames"))
+    return table.soup(soup.sha256, note, watch.count("soup's row", "frames")), soup.key
 
 
 def _protocol(config: SweepConfig) -> str:
@@ -203,57 +200,6 @@ def _protocol(config: SweepConfig) -> str:
         return select
     other = "" if chosen.data.root == report.data.root else f"{report.data.root} "
     return f"{select}; report {other}{report.describe()}"
-
-
-def _publish(results: Results, table: SweepTable, storage: Storage, tracker: Tracker) -> None:
-    """Write results and figures to the storage folder and to the sweep's run in MLflow."""
-    write_json(storage.sweeps / f"{results.sweep}-results.json", results.as_dict())
-    files = table.files(results.rows, storage.sweeps)
-    with waiting_for_mlflow("the table"):
-        tracker.log_results(results.name, results.sweep, results.as_dict())
-        tracker.log_files(results.name, results.sweep, files)
-
-
-def _print(results: Results, config: SweepConfig, tracker: Tracker) -> None:
-    out = screen(columns=120)
-    show_sweep(results)
-    chosen = [row for row in ordered(results.rows) if row.role in ("trial", "soup")]
-    if chosen:
-        out.print(_best(chosen[0], results.rows, config))
-    out.print(results.cost())
-    out.print("next:")
-    for line in _next(config.name, tracker.store):
-        out.print(f"  {line}")
-    out.print(f"store: {tracker.store.uri}")
-
-
-def _next(experiment: str, store: Store) -> list[str]:
-    """List commands that go on from a sweep, as they work from this working directory."""
-    default = store == locate(None, Path(STORAGE))
-    at = "" if default else f" --tracking-uri {shlex.quote(store.uri)}"
-    pages = f"python -m mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(store.uri)}"
-    if store.artifacts is None:
-        pages = store.uri
-    elif store.file == Path(STORAGE, "mlflow.db").absolute() and Path("Makefile").is_file():
-        pages = "make ui"
-    return [
-        f"{pages:41} look at runs, checkpoints, masks",
-        f"python -m soups.greedy --runs {EXPERIMENT}{experiment}{at}",
-        f"python -m orchestrator.segment --checkpoint {EXPERIMENT}{experiment}{at} "
-        "--video CLIP.mp4 --mask FIRST.png --out OUT.mp4",
-    ]
-
-
-def _best(best: Row, rows: Sequence[Row], config: SweepConfig) -> str:
-    """Name the best trial or soup; where a stem scores higher, name that and its file too."""
-    split = split_file.label(config.data.select)
-    said = f"best {best.role} by {split} J&F: {best.name}"
-    stems = [row for row in rows if row.role == BASELINE and row.sha256 is not None]
-    stem = max(stems, key=lambda row: row.scores["select"].jf, default=None)
-    if stem is None or stem.scores["select"].jf <= best.scores["select"].jf:
-        return said
-    path = Storage(config.storage_root).checkpoint(str(stem.sha256))
-    return f"{said}; {stem.name!r} scores higher: --checkpoint {path}"
 
 
 def run_seeds(

@@ -12,7 +12,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
     "orchestrator": [
         {"commands"},
         {"pipeline", "dry_run", "one_job"},
-        {"prepared"},
+        {"prepared", "outcome"},
         {"reporting"},
         {"execution"},
         {"planning", "training", "tracking"},

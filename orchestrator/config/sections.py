@@ -38,6 +38,7 @@ NOT_SWEPT = {"name", "sweep", "soup", "cluster", "storage", "tracking", "stages"
 }
 STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
+PORT = 5000  # where `make ui` serves MLflow's pages
 MODEL = "models:/"  # before the id of a checkpoint in MLflow
 
 

@@ -47,8 +47,7 @@ def trials_at(config: SweepConfig, at: Iterable[Mapping[str, Any]]) -> list[Tria
     """List the trials at places: of every point there, every repeat."""
     base = config.model_dump(exclude={"sweep"})
     sweep = config.sweep
-    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in sweep.parameters}
-    names = {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
+    names = short_names(sweep.parameters)
     result = []
     points: Mapping[str, Mapping[str, Any]] = sweep.points or {"": {}}
     first, each_place = next(iter(points)), list(at)
@@ -56,7 +55,7 @@ def trials_at(config: SweepConfig, at: Iterable[Mapping[str, Any]]) -> list[Tria
         for place in each_place:
             swept = {**changes, **place}
             run = RunConfig.model_validate(with_keys(base, swept))
-            grid = [f"{names[key]}={_text(_get(run, key))}" for key in sweep.parameters]
+            grid = [f"{names[key]}={text_of(_get(run, key))}" for key in sweep.parameters]
             label = " ".join(filter(None, (point, *grid))) or config.name
             values = {key: _get(run, key) for key in swept}
             for index in range(sweep.seeds):
@@ -64,6 +63,12 @@ def trials_at(config: SweepConfig, at: Iterable[Mapping[str, Any]]) -> list[Tria
                 baseline = None if point == first else " ".join((first, *grid)) + repeat
                 result.append(Trial(label + repeat, values, index, run, baseline))
     return result
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Name keys by their last part, `omega` for loss.omega; in full where two would be alike."""
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
+    return {k: s if list(short.values()).count(s) == 1 else k for k, s in short.items()}
 
 
 def idle_keys(config: SweepConfig) -> list[str]:
@@ -151,5 +156,6 @@ def _get(config: RunConfig, key: str) -> Any:
     return value
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Write a swept value as names of trials do."""
     return value if isinstance(value, str) else canonical(value)

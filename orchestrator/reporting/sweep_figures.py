@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from orchestrator.tracking.events import Losses
 
@@ -20,6 +22,7 @@ PANEL = (4.2, 3.2)  # inches
 DPI = 110
 BESIDE_LOSSES = ("grad_norm", "ignored")  # what the ledger has among the losses
 COLUMNS = 3
+CAPTION, NARROW = 56, 640  # px above a strip of masks; a narrower strip is enlarged
 NAMED = 16  # trials that a legend names at most
 MARKERS = {"anchor": "v", "teacher": "^", "trial": "o", "soup": "s"}
 
@@ -73,7 +76,7 @@ def draw_losses(curves: Mapping[str, Sequence[Losses]], path: Path) -> bool:
         fontsize="small",
         title=title,
     )
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -104,7 +107,7 @@ def draw_costs(costs: Sequence[Cost], path: Path, *, where: str) -> bool:
     title = f"and {len(costs) - NAMED} more" if len(costs) > NAMED else None
     names = [str(line.get_label()) for line in lines]
     figure.legend(lines, names, loc="outside right upper", fontsize="small", title=title)
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -125,6 +128,24 @@ def _colours(count: int) -> list[tuple[float, float, float, float]]:
     return [colormaps["viridis"](n / (count - 1)) for n in range(count)]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def draw_masks(picture: Path, path: Path, *, title: str, frames: Sequence[int]) -> None:
+    """Write a strip of predicted masks with a caption for each frame, and what the strip shows."""
+    with Image.open(picture) as image:
+        pixels, width = np.asarray(image.convert("RGB")), max(image.width, NARROW)
+        height = round(image.height * width / image.width)
+    whole = height + CAPTION
+    figure = Figure(figsize=(width / DPI, whole / DPI))
+    axes = figure.add_axes((0, 0, 1, height / whole))
+    axes.imshow(pixels)
+    axes.set_axis_off()
+    for number, frame in enumerate(frames):
+        x = (number + 0.5) / len(frames)
+        figure.text(x, height / whole, f"frame {frame}", ha="center", va="bottom", fontsize="small")
+    figure.text(0.01, 1 - 4 / whole, title, va="top", ha="left", fontsize="small")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG without a date, so that equal figures are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})

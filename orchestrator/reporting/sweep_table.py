@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.protocol import ScoringProtocol
@@ -25,21 +22,16 @@ from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split, SplitScores
-from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses
-from orchestrator.tracking.events import Checkpoint, Evaluated
+from orchestrator.tracking.events import Checkpoint, Evaluated, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_names import csv_table
 from orchestrator.tracking.storage import Storage
-from vosmodels import checkpoint, registry
-from vosmodels.data.frames import scaled_frame, visited_frames
+from vosmodels import checkpoint
 from vosmodels.evaluation import strata
-from vosmodels.inference.video_need import video_need
 from vosmodels.model import VideoModel
-from vosmodels.support.atomic_files import write_whole
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """Pair a job's checkpoint with the name, role and baseline of its row."""
 
     job: Job
@@ -51,6 +43,8 @@ class _Entry:
 
 class SweepTable:
     """Make the rows of a plan from the ledger and from scores that are computed once."""
+
+    SOUP = "greedy soup"  # the name of its row
 
     def __init__(self, plan: Plan, config: SweepConfig, storage: Storage) -> None:
         self.plan = plan
@@ -66,7 +60,7 @@ class SweepTable:
 
         These are the baseline rows, the teacher, and the best checkpoint of every finished trial.
         """
-        entries = self._entries()
+        entries = self.entries()
         threads = self.plan.jobs[0].threads
         score_all(
             self._unscored(entries),
@@ -86,10 +80,10 @@ class SweepTable:
     def so_far(self) -> list[Row]:
         """Return the rows whose select scores are known, with any known report."""
         copy = Row(COPY, BASELINE, self._scores(FIRST_FRAME_COPY))
-        rows = [copy, *(self._row(entry) for entry in self._entries())]
+        rows = [copy, *(self._row(entry) for entry in self.entries())]
         return [row for row in rows if "select" in row.scores]
 
-    def _entries(self) -> list[_Entry]:
+    def entries(self) -> list[Entry]:
         """List the checkpoints that have rows.
 
         These are all of the stems, the teacher's last, and the best of each trial.
@@ -105,20 +99,20 @@ class SweepTable:
             last_stems[stem.key] = _stem_name(stem, stem.steps) + suffix
             for event in self.ledger.job(stem.key).checkpoints():
                 name = _stem_name(stem, event.step) + suffix
-                entries.append(_Entry(stem, event, name, BASELINE))
+                entries.append(Entry(stem, event, name, BASELINE))
         if self.plan.teacher:
             for event in self.ledger.job(self.plan.teacher.key).checkpoints()[-1:]:
-                entries.append(_Entry(self.plan.teacher, event, "teacher", "teacher"))
+                entries.append(Entry(self.plan.teacher, event, "teacher", "teacher"))
         for job, trial in zip(self.plan.trials, self.plan.points, strict=True):
             record = self.ledger.job(job.key)
             if record.state in ("done", "stopped") and record.checkpoints():
                 best = max(record.checkpoints(), key=lambda c: (c.scores["jf"], c.sha256))
                 points = self.config.sweep.points
                 baseline = trial.baseline if points else last_stems[job.needs["stem"]]
-                entries.append(_Entry(job, best, job.name, "trial", baseline))
+                entries.append(Entry(job, best, job.name, "trial", baseline))
         return entries
 
-    def _unscored(self, entries: Sequence[_Entry]) -> list[Task]:
+    def _unscored(self, entries: Sequence[Entry]) -> list[Task]:
         """List the scoring tasks that are left.
 
         Jobs keep the select scores of their checkpoints, so these are tasks of the report split,
@@ -138,71 +132,14 @@ class SweepTable:
         count = FrameCount(sum(scorer.frames for scorer in left), on_frames)
         for scorer in left:
             scorer.checkpoint(sha256, load, count)
-        return Row("greedy soup", "soup", self._scores(sha256), sha256=sha256, note=note)
+        return Row(self.SOUP, "soup", self._scores(sha256), sha256=sha256, note=note)
 
-    def files(self, rows: Sequence[Row], folder: Path) -> list[Path]:
-        """Write figures and the scores of strata of a finished sweep to a folder.
+    def reused(self) -> list[Job]:
+        """List the jobs that another sweep began, whose runs in MLflow are below that sweep."""
+        first = {job.key: self.ledger.job(job.key).of(Started)[:1] for job in self.plan.jobs}
+        return [j for j in self.plan.jobs if any(e.sweep != self.plan.sweep for e in first[j.key])]
 
-        rows: of this sweep, the soup's included. Returns the files: losses of the trials, what the
-        rows cost, and a CSV of the strata, each where there is something to show.
-        """
-        path = folder / f"{self.plan.sweep}-strata.csv"
-        lines = self.strata(rows)
-        if lines:
-            write_whole(path, csv_table(lines).encode())
-        return [*self._figures(rows, folder), *([path] if lines else [])]
-
-    def strata(self, rows: Sequence[Row]) -> list[dict[str, object]]:
-        """Return the scores of each row on each stratum of each split, as flat fields."""
-        lines = []
-        scorers: dict[Split, Scorer | None] = {"select": self.select, "report": self.report}
-        for split, scorer in scorers.items():
-            for row in rows:
-                name = FIRST_FRAME_COPY if row.name == COPY else row.sha256
-                if scorer is None or name is None or split not in row.scores:
-                    continue
-                if scores := scorer.known(name):
-                    for part in strata.strata(scores):
-                        values = asdict(part)
-                        whose = {"split": split, "row": row.name, "role": row.role}
-                        lines.append({**whose, "stratum": values.pop("name"), **values})
-        return lines
-
-    def _figures(self, rows: Sequence[Row], folder: Path) -> list[Path]:
-        records = ((job.name, self.ledger.job(job.key)) for job in self.plan.trials)
-        losses, costs = (folder / f"{self.plan.sweep}-{name}.png" for name in ("losses", "costs"))
-        drawn = {
-            losses: draw_losses({name: record.losses() for name, record in records}, losses),
-            costs: draw_costs(self.costs(rows), costs, where="scoring select, beside other jobs"),
-        }
-        return [path for path, there in drawn.items() if there]
-
-    def costs(self, rows: Sequence[Row]) -> list[Cost]:
-        """Return what the rows with weights and select scores cost on the videos of select."""
-        models = {entry.event.sha256: entry.job.model for entry in self._entries()}
-        videos = self.select.videos
-        objects = max(len(video.begins) for video in videos)
-        longest = max(videos, key=len)
-        h, w = scaled_frame(longest, 0, self.select.protocol.height).shape[:2]
-        frames = len(visited_frames(longest, self.select.protocol.stride))
-
-        @cache
-        def mib(name: str, options: str) -> float:
-            need = video_need(registry.outline(name, **json.loads(options)), objects)
-            return need.of(h, w, frames) / 2**20
-
-        costs = []
-        for row in rows:
-            if row.sha256 is None or "select" not in row.scores:
-                continue
-            model = models.get(row.sha256, self.plan.trials[0].model)  # a soup is of the trials
-            memory = mib(model.name, json.dumps(model.options, sort_keys=True))
-            known = self.select.known(row.sha256)
-            fps = known.fps if known else None
-            costs.append(Cost(row.name, row.role, row.scores["select"].jf, memory, fps))
-        return costs
-
-    def _row(self, entry: _Entry) -> Row:
+    def _row(self, entry: Entry) -> Row:
         job, event = entry.job, entry.event
         scores = self._scores(event.sha256)
         if entry.role == "teacher":

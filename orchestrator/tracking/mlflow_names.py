@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config import RunConfig
 from orchestrator.config.content_key import digest
 from orchestrator.config.data import DataConfig
 from orchestrator.config.protocol import ScoringProtocol
@@ -29,6 +31,11 @@ from vosmodels.data import split_file
 ROLE, KEY, SWEEP, OPENED = "vos.role", "vos.key", "vos.sweep", "vos.opened"
 STEP, SHA256, ANCESTOR, LABELS = "vos.step", "vos.sha256", "vos.ancestor", "vos.labels"
 REPLACED = "vos.replaced"  # of a run: id of the run of the same job that was trained after it
+BEST, NOTE = "vos.best", "mlflow.note.content"
+SORTED = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false&startTime=ALL"
+LONGEST_NOTE = 8000  # letters of a tag that MLflow keeps
+VIEW = "sweep"  # names the columns and the order in which the page of an experiment shows its runs
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # where MLflow's page looks them up
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,49 @@ def model_name(job: str, step: int) -> str:
     """
     text = job.replace(".", "_").replace("+", "plus")
     return f"{re.sub(r'[^A-Za-z0-9_]+', '-', text).strip('-')}-step-{step}"
+
+
+def sweep_name(config: RunConfig) -> str:
+    """Name the parent run of a sweep by what was asked: experiment and data."""
+    root = config.data.root
+    return f"{config.name}: {Path(root).name or root}"
+
+
+def runs_page(experiment_id: str, *, with_view: bool = True) -> str:
+    """Return the address, below that of MLflow's server, of an experiment's runs, best first.
+
+    with_view: show the columns of VIEW_TAG, of which MLflow refuses to speak where it is not there.
+    """
+    shown = f"viewStateShareKey={VIEW}" if with_view else SORTED
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&{shown}"
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Return the address of a run, below that of MLflow's server."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
+def view(keys: Iterable[str]) -> str:
+    """Describe how MLflow shows an experiment's runs: swept keys and scores, the best first."""
+    scores = ("select/jf", "select/j", "select/f", "report/jf", "train/loss_total")
+    columns = [f"params.`{key}`" for key in keys] + [f"metrics.`{name}`" for name in scores]
+    state = {
+        "searchFilter": "",
+        "orderByKey": "metrics.`select/jf`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {},
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsVisibilityMap": {},
+    }
+    return json.dumps(state, separators=(",", ":"))
 
 
 def sweep_tag(sweep: str) -> str:

@@ -2,23 +2,19 @@
 
 import json
 import logging
-import shlex
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from orchestrator import pipeline, sweep
+from orchestrator import outcome, pipeline, sweep
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution import driver
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import Plan
-from orchestrator.reporting.results import Row
-from orchestrator.reporting.split_scores import SplitScores
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_store import locate
 from orchestrator.tracking.storage import Storage
 from soups import recipe
 from tests.stores import WARNING, finished_trial, sweep_config
@@ -64,12 +60,14 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     assert counted == [("soup", "candidates", 0, 1, None), ("soup", "candidates", 1, 1, 0.2)]
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
+    row, key = row
+    assert key == soup.key
     assert row == (soup.checkpoints()[0].sha256, "2 of 2 checkpoints; all of them: J&F 0.200")
     assert "MLflow cannot be reached (no answer)" in caplog.text
 
 
 @pytest.mark.filterwarnings(WARNING)
-@pytest.mark.parametrize("where", ["rows", "_publish"])
+@pytest.mark.parametrize("where", ["rows", "publish"])
 def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, monkeypatch, where):
     ends = []
 
@@ -94,28 +92,12 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
 
     monkeypatch.setattr(pipeline, "Tracker", Quiet)
     monkeypatch.setattr(pipeline, "SweepTable", Unscored)
-    monkeypatch.setattr(pipeline, "_publish", interrupted)
+    monkeypatch.setattr(outcome, "publish", interrupted)
     monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), "none"))
     monkeypatch.setattr(driver, "memory_of", quick_memory)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(sweep_config(tmp_path), text="", command="", tracking_uri=None, quiet=True)
     assert ends == [{"status": "KILLED"}]
-
-
-def _row(name: str, role: str, jf: float, sha256: str | None = None) -> Row:
-    return Row(name, role, {"select": SplitScores(jf, jf, jf)}, sha256=sha256)
-
-
-def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_path):
-    config = sweep_config(tmp_path)
-    trial, copy = _row("omega=1.0", "trial", 0.5, "t"), _row("first-frame copy", "anchor", 0.9)
-    lower, higher = (_row("stem: distilled", "anchor", jf, "s") for jf in (0.4, 0.6))
-    said = pipeline._best(trial, [copy, lower, trial], config)
-    assert said == "best trial by val J&F: omega=1.0"
-    said = pipeline._best(trial, [copy, higher, trial], config)
-    assert said.endswith(
-        f"'stem: distilled' scores higher: --checkpoint {Storage(tmp_path).checkpoint('s')}"
-    )
 
 
 def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(
@@ -138,25 +120,3 @@ def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(
     assert sweep.main([*words, f"data.root={davis_root}", "--json"]) == 1
     assert "cat/00002.png: corrupt" in json.loads(capsys.readouterr().out)["missing"][0]
     assert not (tmp_path / "st").exists()
-
-
-def test_the_next_lines_name_the_store_where_it_is_not_found_without(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "Makefile").touch()
-    ui, soup, segment = pipeline._next("omega", locate(None, tmp_path / "results"))
-    assert ui.split("  ")[0] == "make ui"
-    assert soup == "python -m soups.greedy --runs mlflow:omega"
-    assert "--tracking-uri" not in segment
-    store = locate(None, tmp_path / "st #3 [b]")
-    ui, *lines = pipeline._next("omega", store)
-    assert shlex.split(ui)[:7] == [
-        *("python", "-m", "mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri"),
-    ]
-    for line in (ui, *lines):
-        assert store.uri in shlex.split(line)
-    for line in lines:
-        assert locate(shlex.split(line)[shlex.split(line).index("--tracking-uri") + 1], tmp_path)
-    assert pipeline._next("omega", locate("http://h:5000", tmp_path))[0].startswith(
-        "http://h:5000 "
-    )

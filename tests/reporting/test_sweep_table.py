@@ -4,6 +4,7 @@ import csv
 import dataclasses
 
 import pytest
+from PIL import Image
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
@@ -12,8 +13,17 @@ from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import plan_sweep
+from orchestrator.reporting import sweep_files
 from orchestrator.reporting.sweep_table import SweepTable, _stem_name
-from orchestrator.tracking.events import Checkpoint, Done, Evaluated, Losses, Started
+from orchestrator.tracking.events import (
+    Attention,
+    Checkpoint,
+    Done,
+    Evaluated,
+    Losses,
+    Picture,
+    Started,
+)
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
@@ -139,14 +149,14 @@ def test_a_student_that_has_weights_is_not_called_untrained(sweep):
 
 def test_the_figures_of_a_sweep_show_the_rows_with_weights(sweep, tmp_path):
     table, rows, records = sweep
-    costs = table.costs(rows)
-    assert [(cost.name, cost.role) for cost in costs] == [
+    found = sweep_files.costs(table, rows)
+    assert [(cost.name, cost.role) for cost in found] == [
         (row.name, row.role) for row in rows if row.sha256
     ]
-    by_role = {cost.role: cost for cost in costs}
+    by_role = {cost.role: cost for cost in found}
     for row in rows:
         if row.sha256:
-            cost = next(cost for cost in costs if cost.name == row.name)
+            cost = next(cost for cost in found if cost.name == row.name)
             assert cost.jf == row.scores["select"].jf
             assert cost.fps == table.select.known(row.sha256).fps
     longest = max(table.select.videos, key=len)
@@ -155,19 +165,50 @@ def test_the_figures_of_a_sweep_show_the_rows_with_weights(sweep, tmp_path):
     expected = need.of(height, width, len(range(0, len(longest), 2))) / 2**20
     assert by_role["teacher"].mib == pytest.approx(expected)
     assert by_role["trial"].mib < by_role["teacher"].mib
-    (only,) = table.files(rows, tmp_path)  # these jobs logged no losses
-    assert only == tmp_path / f"{table.plan.sweep}-costs.png"
+    written = sweep_files.write_files(table, rows, tmp_path)  # no losses, nothing varies
+    assert written == {"costs": tmp_path / f"{table.plan.sweep}-costs.png"}
     with records["trial"].claim() as record:
         record.write(Losses(1, {"total": 1.0}))
-    losses, _ = table.files(rows, tmp_path)
+    losses = sweep_files.write_files(table, rows, tmp_path)["losses"]
     assert losses.name == f"{table.plan.sweep}-losses.png"
     assert losses.stat().st_size > 1000
+
+
+def test_the_masks_of_the_best_row_are_shown_with_the_numbers_of_their_frames(
+    sweep, tmp_path, monkeypatch
+):
+    table, rows, records = sweep
+    trial = table.plan.trials[0]
+    picture = table.storage.pictures(trial.key) / "strip.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (400, 100), "red").save(picture)
+    shown = []
+    monkeypatch.setattr(sweep_files, "draw_masks", lambda *a, **named: shown.append((a, named)))
+    assert "masks" not in sweep_files.write_files(table, rows, tmp_path)
+    path = picture.relative_to(table.storage.root).as_posix()
+    with records["trial"].claim() as record:
+        record.write(Attention(trial.steps, path))  # is none of its masks
+        record.write(Picture(trial.steps, path))
+    assert "masks" in sweep_files.write_files(table, rows, tmp_path)
+    ((source, _), named) = shown[-1]
+    assert source == picture
+    length = len(table.select.videos[0])
+    assert named["frames"][0] == 0
+    assert named["frames"] == sorted(n for n in named["frames"] if n % 2 == 0 and n < length)
+    assert named["title"].startswith(f"omega=0.5, step {trial.steps}: video ")
+
+
+def test_what_another_sweep_began_is_told(sweep):
+    table, _, _ = sweep  # `end` writes sweep "s"
+    assert [job.name for job in table.reused()] == [job.name for job in table.plan.jobs]
+    plan = dataclasses.replace(table.plan, sweep="s")
+    assert SweepTable(plan, table.config, table.storage).reused() == []
 
 
 def test_a_sweep_has_a_table_of_its_strata(sweep, tmp_path, monkeypatch):
     table, rows, _ = sweep
     monkeypatch.setattr(strata, "RULES", {"object 2": lambda video: [2]})
-    path = table.files(rows, tmp_path)[-1]
+    path = sweep_files.write_files(table, rows, tmp_path)["strata"]
     assert path.name == f"{table.plan.sweep}-strata.csv"
     lines = list(csv.DictReader(path.read_text().splitlines()))
     assert [(line["split"], line["row"]) for line in lines] == [

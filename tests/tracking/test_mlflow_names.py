@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from orchestrator.config import RunConfig
 from orchestrator.config.data import DataConfig
+from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import (
     Checkpoint,
     Done,
@@ -141,3 +144,16 @@ def test_charts_open_on_scores_and_losses():
     sections = sorted({name.split("/")[0] for line in lines for name, _, _ in metrics_of(line)})
     assert sections[:2] == ["report", "select"]
     assert sections[-4:] == ["train", "train_gradients", "train_labels", "usage"]
+
+
+def test_the_view_of_an_experiment_shows_swept_keys_and_scores_best_first():
+    state = json.loads(mlflow_names.view(["loss.omega"]))
+    assert state["orderByKey"] == "metrics.`select/jf`"
+    assert state["orderByAsc"] is False
+    assert state["selectedColumns"][:2] == ["params.`loss.omega`", "metrics.`select/jf`"]
+
+
+def test_a_sweep_is_named_by_its_experiment_and_its_data(tmp_path):
+    assert mlflow_names.sweep_name(RunConfig(name="omega")) == "omega: generated"
+    data = DataConfig(root=str(tmp_path / "DAVIS"))
+    assert mlflow_names.sweep_name(RunConfig(name="tau", data=data)) == "tau: DAVIS"

@@ -23,7 +23,7 @@ from orchestrator.tracking.events import (
     Warned,
 )
 from orchestrator.tracking.ledger import Ledger
-from orchestrator.tracking.mlflow_names import flatten
+from orchestrator.tracking.mlflow_names import flatten, run_page
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -95,7 +95,7 @@ def test_a_finished_trial_is_shown_whole(tracker: Tracker, ledger: Ledger):
     shown = contents(tracker)
     run = shown["omega=1.0"]
     assert run["status"] == "FINISHED"
-    assert run["parent"] == f"sweep {sweep_id(config)[:8]}"
+    assert run["parent"] == "omega: generated"
     assert run["params"]["loss.omega"] == "1.0"
     assert set(run["params"]) == set(
         flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
@@ -131,7 +131,7 @@ def test_the_parent_has_the_config_without_swept_values_and_the_file(
     sweep = sweep_id(config)
     run_id = tracker.open_sweep(config, sweep, "the: yaml")
     assert tracker.open_sweep(config, sweep, "the: yaml") == run_id
-    parent = contents(tracker)[f"sweep {sweep[:8]}"]
+    parent = contents(tracker)["omega: generated"]
     assert parent["status"] == "RUNNING"
     assert parent["params"]["loss.tau"] == "0.1"
     assert "loss.omega" not in parent["params"]
@@ -339,19 +339,37 @@ def test_results_are_kept_on_the_parent_with_a_table_and_the_best_row(
     config = sweep_config(ledger.storage)
     sweep = sweep_id(config)
     tracker.open_sweep(config, sweep)
-    three = {"j": 0.1, "f": 0.3, "sequences": {}}
-    rows = [
-        {"name": "copy", "role": "anchor", "select": {**three, "jf": 0.9}},
-        {"name": "omega=1.0", "role": "trial", "select": {**three, "jf": 0.4}},
-        {"name": "omega=0.0", "role": "trial", "select": {**three, "jf": 0.2}},
-    ]
+    rows = [{"name": "omega=1.0", "role": "trial", "select": {"j": 0.1, "f": 0.3, "jf": 0.2}}]
     tracker.log_results("omega", sweep, {"rows": rows})
+    tracker.log_best("omega", sweep, "omega=1.0", {"j": 0.1, "f": 0.3, "jf": 0.2})
+    tracker.describe("omega", sweep, "omega: generated, best omega=1.0", "x" * 9000)
     tracker.close_sweep("omega", sweep)
-    parent = contents(tracker)[f"sweep {sweep[:8]}"]
+    tracker.open_sweep(config, sweep)  # keeps its name
+    tracker.close_sweep("omega", sweep)
+    parent = contents(tracker)["omega: generated, best omega=1.0"]
     assert parent["status"] == "FINISHED"
     assert parent["tags"]["vos.best"] == "omega=1.0"
-    assert parent["history"]["best/jf"] == [(0, 0.4)]
+    assert parent["history"]["best/jf"] == [(0, 0.2)]
     assert {"results.json", "table.csv"} <= set(parent["artifacts"])
+    (run,) = tracker.connection.sweeps("1", sweep)
+    assert run.data.tags["mlflow.note.content"] == "x" * 8000  # all that MLflow takes
+
+
+def test_pages_are_those_of_the_experiment_and_of_the_jobs_that_were_copied(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    sweep = sweep_id(config)
+    parent = tracker.open_sweep(config, sweep)
+    tracker.project(finished_trial(ledger, config, 1, "k1", [0.3]))
+    pages = tracker.pages("omega", sweep)
+    (trial,) = tracker.connection.runs("1", "tags.`vos.role` = 'trial'")
+    assert pages.jobs == {"k1": run_page("1", trial.info.run_id)}
+    assert pages.artifacts == f"get-artifact?run_uuid={parent}&path=table/"
+    assert pages.runs.startswith("#/experiments/1/runs?workflowType=machine_learning")
+    tags = tracker.connection.client.get_experiment("1").tags
+    key = pages.runs.rpartition("viewStateShareKey=")[2]
+    assert "params.`loss.omega`" in tags[f"mlflow.sharedViewState.{key}"]
 
 
 def test_the_same_sweep_on_another_cluster_keeps_its_parent(tracker: Tracker, ledger: Ledger):
