@@ -70,15 +70,5 @@ hooks:
 	mkdir -p "$$(dirname "$$hook")" && printf '#!/bin/sh\nexec make check\n' > "$$hook" && chmod +x "$$hook" && \
 	echo "$$hook: runs make check before each commit; git commit --no-verify goes without"
 
-# The pages of each experiment, then a server that is silent until something is wrong.
-export LINKS := import sqlite3, sys; [print(f"{name}: http://127.0.0.1:{sys.argv[2]}/\#/experiments/{id}/runs") \
-  for id, name in sqlite3.connect(sys.argv[1]).execute("SELECT experiment_id, name FROM experiments \
-  WHERE lifecycle_stage = 'active' AND experiment_id > 0 ORDER BY experiment_id DESC")]
-
 ui: install
-	@test -e $(STORE) || { echo "$(STORE): no store here yet; run: make sweep"; exit 1; }
-	@$(BIN)/python -c "$$LINKS" $(STORE) $(PORT) && echo "until Ctrl-C"
-	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_LOGGING_LEVEL=WARNING \
-	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow ui \
-	  --host 127.0.0.1 --port $(PORT) --workers 2 \
-	  --backend-store-uri "sqlite:///$(CURDIR)/$(STORE)" --uvicorn-opts "--log-level warning"
+	@$(BIN)/python -m orchestrator.ui --port $(PORT) --tracking-uri "sqlite:///$(CURDIR)/$(STORE)"
