@@ -3,55 +3,42 @@
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.mlflow_names import run_page
+from orchestrator.tracking.mlflow_pages import pages_of, served
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
+from orchestrator.tracking.mlflow_writer import Tracker
+from tests.published import publish_omega
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
 
 WAIT_MS = 60_000
+ROLES = ("trial", "teacher", "stem", "soup")
 
 
 @pytest.fixture(scope="module")
-def address(finished):
-    """The user interface over the finished sweep's store, on a free port of 127.0.0.1."""
-    sweep, _ = finished
+def store(finished, tmp_path_factory):
+    """A copy of the finished sweep's store, beside it a sweep of omega that was not trained."""
+    storage = tmp_path_factory.mktemp("pages") / "results"
+    shutil.copytree(finished[0].storage, storage)
+    store = locate(f"sqlite:///{storage / 'mlflow.db'}", storage)
+    publish_omega(Tracker(Connection(store)), Ledger(storage.parent / "omega"))
+    return store
+
+
+@pytest.fixture(scope="module")
+def address(store):
+    """The user interface over the store, on a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ["ui", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words, "--backend-store-uri", sweep.store],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(f"{url}/health", server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
-def _wait_for(url, server):
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "mlflow ui ended"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"{url}: no answer in 180 s")
+    with served(store, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +69,8 @@ def page(browser):
 
 
 @pytest.fixture(scope="module")
-def connection(finished):
-    sweep, _ = finished
-    return Connection(locate(sweep.store, sweep.storage), create=False)
+def connection(store):
+    return Connection(store, create=False)
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +86,7 @@ def experiment_page(address, connection):
 
 def test_the_runs_page_shows_the_sweep_and_below_it_its_jobs(page, experiment_page, reader):
     page.goto(f"{experiment_page}/runs")
-    parent = f"sweep {reader.newest_sweep('tiny')[:8]}"
-    page.get_by_text(parent).first.wait_for()
+    page.get_by_text("tiny: generated, best lr=1e-06 J&F ").first.wait_for()
     assert page.get_by_text("teacher stcn_mobilenetv2").count() == 0
     page.locator("[class*=ag-cell] button").first.click()
     for name in ("teacher stcn_mobilenetv2", "lr=1e-06", "lr=1e+30", "greedy soup of 2"):
@@ -132,10 +117,64 @@ def test_the_run_of_the_best_checkpoint_stands_first_when_runs_are_sorted_by_sco
     assert len(values) == 4  # soup, trial, stem, teacher
 
 
-def test_the_models_page_lists_every_checkpoint_ready_with_its_score(page, experiment_page, reader):
+def test_the_deep_link_shows_swept_keys_and_scores_and_the_best_run_first(page, address, store):
+    page.goto(pages_of(store, int(address.rpartition(":")[2]))["omega"])
+    page.locator("[role=row] a[href*='/runs/']").nth(2).wait_for()
+    head = page.locator("[role=columnheader]").all_inner_texts()
+    assert {"loss.omega", "select/jf", "train/loss_total"} <= set(head)
+    for _ in range(30):  # the rows come first, their order a moment later
+        shown = page.locator("[role=row] a[href*='/runs/']").all_inner_texts()
+        if shown[:1] == ["omega=1.0"]:
+            break
+        page.wait_for_timeout(1000)
+    assert shown == ["omega=1.0", "omega=0.0", "omega: generated, best omega=1.0 J&F .681"]
+
+
+def test_the_page_of_a_sweep_shows_its_best_row_first_and_its_response_curve(
+    page, address, connection
+):
+    experiment = connection.client.get_experiment_by_name("omega").experiment_id
+    (parent,) = connection.sweeps(experiment)
+    page.goto(f"{address}/{run_page(experiment, parent.info.run_id)}")
+    title = page.get_by_role("heading", name="omega: generated, best omega=1.0 J&F .681")
+    title.first.wait_for()
+    curve = page.locator("img[src*='response.png']")
+    curve.wait_for()
+    width, height = curve.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert min(width, height) > 200
+    rows = page.locator("table tbody tr").all_inner_texts()
+    assert [row.split() for row in rows] == [
+        ["omega=1.0", ".681", ".681", ".681"],
+        ["omega=0.0", ".400", ".400", ".400"],
+    ]
+    page.get_by_role("link", name="omega=1.0").last.click()
+    page.get_by_role("heading", name="omega=1.0").first.wait_for()
+
+
+def test_charts_open_on_scores_and_losses_and_not_on_gradients(
+    page, experiment_page, reader, connection
+):
+    model_id = reader.checkpoints("tiny")[0].model_id
+    run = connection.client.get_logged_model(model_id).source_run_id
+    page.goto(f"{experiment_page}/runs/{run}/model-metrics?workflowType=machine_learning")
+    sections = ("report", "select", "train", "train_gradients", "usage")
+    heads = [page.get_by_text(section, exact=True).first for section in sections]
+    for head in heads:
+        head.wait_for()
+    heights = [head.bounding_box()["y"] for head in heads]
+    assert heights == sorted(heights)
+
+
+def test_the_models_page_lists_every_checkpoint_ready_with_its_score_and_a_best_one_first(
+    page, experiment_page, reader
+):
     page.goto(f"{experiment_page}/models")
     page.get_by_text("-step-").first.wait_for()
-    for record in reader.checkpoints("tiny", roles=("trial", "teacher", "stem", "soup")):
+    first = page.locator("[role=row]", has_text="-step-").first.inner_text()
+    best = reader.best_checkpoint("tiny").scores["jf"]
+    names = {r.name for r in reader.checkpoints("tiny", roles=ROLES) if r.scores["jf"] == best}
+    assert any(name in first for name in names)
+    for record in reader.checkpoints("tiny", roles=ROLES):
         row = page.locator("[role=row]", has_text=record.name).first
         assert "Ready" in row.inner_text()
         page.get_by_text(str(record.scores["jf"])).first.wait_for()

@@ -344,8 +344,9 @@ def test_dry_run_names_what_is_missing_and_the_real_run_fails(tmp_path):
     assert json.dumps(real.stdout) == '""'
 
 
-def test_greedy_tells_how_far_it_is_while_it_runs(finished):
-    sweep, _ = finished
+def test_greedy_tells_how_far_it_is_while_it_runs(finished, tmp_path):
+    sweep = make_sweep(tmp_path / "with another soup")  # which other tests of the store do not know
+    shutil.copytree(finished[0].storage, sweep.storage)
     done = sweep.command("soups.greedy", "--runs", "mlflow:tiny", "--again")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "soup 1 of 1: J&F 0." in done.stderr
