@@ -46,7 +46,7 @@ class _JobRun:
     status: str
     metrics: set[tuple[str, int]]
     models: dict[tuple[int, str], str]  # (step, sha256) -> model id, READY ones
-    unfinished: dict[tuple[int, str], str]  # same, not READY: their driver died
+    unfinished: dict[tuple[int, str], list[str]]  # same, not READY: their copy was cut off
     pictures: set[str]
     sweeps: set[str] = field(default_factory=set)
     has_soup: bool = False
@@ -89,7 +89,8 @@ class Tracker(SweepRuns):
         """Copy new events of a job to MLflow.
 
         sweep: id of the sweep that uses the job, where another sweep trained it.
-        Raises InputError where the file of a checkpoint is missing.
+        Raises InputError where the file of a checkpoint is missing. After an error the next copy
+        reads first what MLflow has: the store may have taken what it did not confirm.
         """
         events = job.events()
         first = next((event for event in events if isinstance(event, Started)), None)
@@ -97,7 +98,23 @@ class Tracker(SweepRuns):
             return
         if job.key not in self._job_runs:
             self._job_runs[job.key] = self._find_or_create_run(job.key, first)
-        job_run = self._job_runs[job.key]
+        try:
+            self._copy(job, events, first, self._job_runs[job.key], sweep)
+        except InputError:  # of a file of ours: MLflow has what it was given
+            raise
+        except BaseException:
+            del self._job_runs[job.key]
+            raise
+
+    def _copy(
+        self,
+        job: JobRecord,
+        events: Sequence[Event],
+        first: Started,
+        job_run: _JobRun,
+        sweep: str | None,
+    ) -> None:
+        """Copy what a job's run in MLflow lacks."""
         self._log_new_metrics(job_run, events, first)
         for event in events:
             if isinstance(event, Checkpoint) and (event.step, event.sha256) not in job_run.models:
@@ -146,19 +163,27 @@ class Tracker(SweepRuns):
             if first.ancestor:
                 tags[ANCESTOR] = first.ancestor
             run = self._client.create_run(experiment_id, start, tags=tags, run_name=first.name)
+        there = run.data.params
+        if first.role == "trial" or not there:  # the copy may have been cut off right before
             params = mlflow_names.flatten(first.config)
             if first.role != "trial":  # a chart of a swept key shows no job that does not vary it
                 params = {k: v for k, v in params.items() if k not in self._varied}
-            self._log_params(run.info.run_id, params)
+            self._log_params(run.info.run_id, {k: v for k, v in params.items() if k not in there})
         run_id = run.info.run_id
         for earlier in runs:
             if earlier.info.start_time < start and REPLACED not in earlier.data.tags:
                 self._replace(earlier.info.run_id, experiment_id, run_id)
         ready: dict[tuple[int, str], str] = {}
-        unfinished: dict[tuple[int, str], str] = {}
+        unfinished: dict[tuple[int, str], list[str]] = {}
         for model in self.connection.models(experiment_id, f"source_run_id = '{run_id}'"):
             mark = (int(model.tags[STEP]), model.tags[SHA256])
-            (ready if model.status == "READY" else unfinished)[mark] = model.model_id
+            if model.status == "READY":
+                ready[mark] = model.model_id
+            else:
+                unfinished.setdefault(mark, []).append(model.model_id)
+        for mark in unfinished.keys() & ready.keys():  # of a copy that another one has completed
+            for model_id in unfinished.pop(mark):
+                self._client.delete_logged_model(model_id)
         return _JobRun(
             run_id=run_id,
             experiment_id=experiment_id,
@@ -205,8 +230,12 @@ class Tracker(SweepRuns):
         if not file.is_file():
             raise InputError(f"{file}: gone, but job {job.key} has it at step {event.step}")
         check_sha256(file, event.sha256, job.remedy, named_in=job.recorded)
-        model_id = job_run.unfinished.pop(mark, None)
-        if model_id is None:
+        started = job_run.unfinished.pop(mark, [])
+        if started:
+            model_id, *more = started
+            for duplicate in more:
+                self._client.delete_logged_model(duplicate)
+        else:
             ancestor = event.ancestor or first.ancestor
             tags = {ROLE: first.role, KEY: job.key, STEP: str(event.step), SHA256: event.sha256}
             model_id = self._client.create_logged_model(

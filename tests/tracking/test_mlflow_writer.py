@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from orchestrator.tracking.mlflow_names import flatten, run_page
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection
 from orchestrator.tracking.mlflow_writer import Tracker
+from tests.full_disk import room
 from tests.stores import (
     WARNING,
     checkpoint_of,
@@ -443,3 +445,87 @@ def test_of_two_storages_with_the_same_job_the_later_one_takes_nothing_back(
     for job in (other, earlier, other, earlier):
         again(tracker).project(job)
     assert sha_of("another") in {r.sha256 for r in reader.checkpoints("omega", sweep_id(config))}
+
+
+def models_of(tracker: Tracker) -> list[Any]:
+    return tracker.connection.models(tracker.connection.experiment("omega").experiment_id)
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_each_checkpoint_once(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config))
+    job = finished_trial(ledger, config, 0, "key1", [0.3])
+    assert tracker.store.file is not None
+    size = 2 * tracker.store.file.stat().st_size
+    file = ledger.storage / job.checkpoints()[0].path
+    content = bytes(2 * size)
+    sha256 = hashlib.sha256(content).hexdigest()
+    file.with_name(f"{sha256}.safetensors").write_bytes(content)
+    with job.claim():
+        job.write(Checkpoint(20, sha256, f"checkpoints/{sha256}.safetensors", {"jf": 0.5}))
+    with room(size):
+        for _ in range(2):  # two polls of the run that goes on
+            with pytest.raises(OSError, match="too large"):
+                tracker.project(job)
+    assert {model.tags["vos.step"]: str(model.status) for model in models_of(tracker)} == {
+        "10": "READY",
+        "20": "PENDING",
+    }
+    tracker.project(job)
+    assert sorted((model.tags["vos.step"], str(model.status)) for model in models_of(tracker)) == [
+        ("10", "READY"),
+        ("20", "READY"),
+    ]
+
+
+class Lossy:
+    """A client of a store that does what it is told, and whose answer to a write is lost once."""
+
+    def __init__(self, client: Any, number: int) -> None:
+        self._client = client
+        self.left = number  # writes before the one whose answer is lost
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def answered(*args: Any, **named: Any) -> Any:
+            answer = call(*args, **named)
+            self.left -= not name.startswith(("get_", "list_", "search_"))
+            if self.left == -1:
+                self.left -= 1
+                raise ConnectionError(f"the answer to {name} is lost")
+            return answer
+
+        return answered
+
+
+@pytest.mark.slow
+def test_whichever_answer_of_the_store_is_lost_the_next_copy_adds_nothing_twice(
+    tmp_path: Path,
+):
+    def copied(number: int) -> tuple[dict[str, Any], int]:
+        storage = tmp_path / str(number)
+        ledger, tracker = Ledger(storage), empty_tracker(storage)
+        config = sweep_config(storage)
+        tracker.open_sweep(config, sweep_id(config))
+        job = finished_trial(ledger, config, 0, "key1", [0.3])
+        client = Lossy(tracker.connection.client, number)
+        tracker.connection.client = tracker._client = client
+        if number < 1000:
+            with pytest.raises(ConnectionError):
+                tracker.project(job)
+        tracker.project(job)
+        assert len(models_of(tracker)) == 1
+        experiment = tracker.connection.experiment("omega").experiment_id
+        assert len(tracker.connection.runs(experiment, "")) == 2  # with the sweep's
+        shown = contents(tracker)
+        del shown["omega=0.0"]["params"]["storage"]
+        return {key: shown[key] for key in ("omega=0.0", "models")}, 1000 - client.left
+
+    expected, calls = copied(1000)
+    assert calls > 5
+    for number in range(calls):
+        found, _ = copied(number)
+        assert found == expected, number
