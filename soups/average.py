@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+TOGETHER_MIB = 256  # of state dicts that `average_of` holds at a time
+ELEMENTS = 1 << 16  # that are summed at a time
 
 
 def average(
@@ -29,6 +32,40 @@ def average(
     return {key: _mean(key, [d[key] for d in state_dicts], names) for key in first}
 
 
+def average_of(
+    loads: Sequence[Callable[[], Mapping[str, Tensor]]], names: Sequence[str]
+) -> dict[str, Tensor]:
+    """Average state dicts as `average` does, to the bit, that need not fit in memory together.
+
+    loads: read one state dict each. A part of the keys is averaged at a time, each state dict being
+    read once a part, so that TOGETHER_MIB of them are held. Raises ValueError as `average`.
+    """
+    if not loads:
+        return average([])
+    first, mean = loads[0](), dict[str, Tensor]()
+    for part in _parts(first, len(loads)):
+        held: list[dict[str, Tensor]] = []
+        for name, load in zip(names, loads, strict=True):
+            whole = load()
+            _same_keys(names[0], first, name, whole)
+            held.append({key: whole[key].clone() for key in part})
+        mean |= average(held, names)
+    return {key: mean[key] for key in first}
+
+
+def _parts(state_dict: Mapping[str, Tensor], count: int) -> list[list[str]]:
+    """Divide the keys so that the tensors of `count` state dicts fit, or one key's do."""
+    parts, size = list[list[str]](), 0.0
+    for key, tensor in state_dict.items():
+        mib = tensor.numel() * tensor.element_size() * count / 2**20
+        if not parts or size + mib > TOGETHER_MIB:
+            parts.append([])
+            size = 0.0
+        parts[-1].append(key)
+        size += mib
+    return parts
+
+
 def _mean(key: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
     first = tensors[0]
     for name, tensor in zip(names, tensors, strict=True):
@@ -44,9 +81,13 @@ def _mean(key: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
             )
     if not first.is_floating_point():
         return first.clone()
-    # Ascending order makes the rounding of the sum independent of the order of ingredients.
-    stack = torch.stack([tensor.double() for tensor in tensors]).sort(dim=0).values
-    return (stack.sum(0) / len(tensors)).to(first.dtype)
+    # Ascending order makes the rounding of the sum independent of the order of ingredients. So many
+    # elements at a time: sorted, each takes 24 bytes of every ingredient.
+    flat, slices = [tensor.flatten() for tensor in tensors], []
+    for start in range(0, max(1, first.numel()), ELEMENTS):
+        stack = torch.stack([tensor[start : start + ELEMENTS].double() for tensor in flat])
+        slices.append(stack.sort(dim=0).values.sum(0) / len(tensors))
+    return torch.cat(slices).to(first.dtype).reshape(first.shape)
 
 
 def _same_keys(

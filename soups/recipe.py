@@ -17,7 +17,7 @@ from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
-from soups.average import average
+from soups.average import average_of
 from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
@@ -179,7 +179,7 @@ def _search(
     scores = soup.scored if isinstance(soup.scored, Scores) else select.checkpoint(ingredients[0])
     uniform = soup.score
     if len(ingredients) > 1:
-        mean = average([i.load() for i in ingredients], [i.name for i in ingredients])
+        mean = average_of([i.load for i in ingredients], [i.name for i in ingredients])
         uniform = select.score(mean).jf
     student = config.student
     info = checkpoint.CheckpointInfo(

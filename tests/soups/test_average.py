@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soups.average import average
+from soups import average as module
+from soups.average import average, average_of
 
 
 def state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -81,3 +84,58 @@ def test_average_refuses_other_shapes_and_dtypes():
 def test_average_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no state dicts"):
         average([])
+
+
+def test_average_of_files_is_the_average_of_all_in_memory_bit_for_bit(monkeypatch):
+    """A key at a time, and a few elements at a time."""
+    rng = torch.Generator().manual_seed(0)
+    states = [
+        {
+            "a": torch.randn(30, 7, generator=rng) * 10.0**exponent,
+            "b": torch.tensor(3),
+            "c": torch.randn(11, generator=rng).to(torch.bfloat16),
+            "d": torch.zeros(0, 2),
+        }
+        for exponent in range(-6, 6)
+    ]
+    stacked = [torch.stack([state["a"].double() for state in states]).sort(dim=0).values]
+    expected = {key: value.clone() for key, value in average(states).items()}
+    assert torch.equal(expected["a"], (stacked[0].sum(0) / 12).float())
+    reads = []
+    monkeypatch.setattr(module, "ELEMENTS", 4)
+    monkeypatch.setattr(module, "TOGETHER_MIB", 12 * 2 * 11 / 2**20)
+
+    def load(n):
+        reads.append(n)
+        return states[n]
+
+    names = [str(n) for n in range(len(states))]
+    mean = average_of([partial(load, n) for n in range(len(states))], names)
+    assert list(mean) == ["a", "b", "c", "d"]
+    for key, value in mean.items():
+        assert value.dtype == expected[key].dtype
+        assert torch.equal(value, expected[key]), key
+    assert len(reads) == 1 + 3 * len(states)  # the first for its keys, then all: a, then b, then c
+
+
+def test_average_of_files_holds_few_of_them_at_a_time():
+    """Of 200 of 4 MiB each, the first, the one that is read and parts are there at any time."""
+    alive, most = weakref.WeakSet(), []
+
+    def load(n):
+        tensors = {str(key): torch.full((1 << 17,), float(n)) for key in range(8)}
+        alive.update(tensors.values())
+        most.append(len(alive))
+        return tensors
+
+    names = [str(n) for n in range(200)]
+    mean = average_of([partial(load, n) for n in range(200)], names)
+    assert mean["7"][0] == 99.5
+    assert max(most) <= 3 * 8
+
+
+def test_average_of_files_refuses_another_architecture_and_nothing():
+    with pytest.raises(ValueError, match=r"b: w: missing, but a has it"):
+        average_of([lambda: {"w": torch.zeros(1)}, dict], ["a", "b"])
+    with pytest.raises(ValueError, match="no state dicts"):
+        average_of([], [])
