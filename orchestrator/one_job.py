@@ -35,7 +35,7 @@ def run(
     search = search_of(config, storage, sweep, drawn.jobs[0].threads, begin=False)
     whole = search.plan(drawn) if search else drawn
     plan = job_alone(whole, name)
-    driver.memory_of(plan, config, storage, driver.nodes_of(config)).check()
+    driver.memory_of(plan, config, storage, driver.nodes_of(config, storage)).check()
     ledger = Ledger(storage.root)
     with driver.sweep_lock(storage, sweep):
         tracker = Tracker(Connection(store_of(config, tracking_uri)))

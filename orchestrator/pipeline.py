@@ -73,7 +73,7 @@ def run(
     asked = search_of(config, storage, sweep, threads, begin=False)
     older = older_code(asked.plan(plan) if asked else plan, storage)
     again = older.again if rerun_changed else ()
-    driver.memory_of(plan, config, storage, driver.nodes_of(config), again).check()
+    driver.memory_of(plan, config, storage, driver.nodes_of(config, storage), again).check()
     for line in filter(None, [new_trials(plan, config, storage), *older.lines(rerun_changed)]):
         print(line, file=sys.stderr)
     with driver.sweep_lock(storage, sweep):

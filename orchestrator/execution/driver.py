@@ -15,6 +15,7 @@ from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.failures import Failure, failures
+from orchestrator.execution.nodes import check_nodes
 from orchestrator.execution.out_of_memory import Crowding, OutOfMemory
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.datasets import staged
@@ -45,14 +46,19 @@ class Outcome:
     placement: str
 
 
-def nodes_of(config: RunConfig) -> Nodes:
-    """List the resources of each cluster node, or of this machine without a cluster."""
+def nodes_of(config: RunConfig, storage: Storage | None = None) -> Nodes:
+    """List the resources of each cluster node, or of this machine without a cluster.
+
+    Raises InputError as `check_nodes`; storage: where given, every node must see it.
+    """
     import torch
 
     if config.cluster.address is None:
         return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
     try:
-        return ray_workers.start(config.cluster.address, dashboard=False)
+        resources = ray_workers.start(config.cluster.address, dashboard=False)
+        check_nodes(storage.root if storage else None)
+        return resources
     finally:
         ray_workers.stop()
 

@@ -23,6 +23,7 @@ from orchestrator.execution import job as jobs_module
 from orchestrator.execution import job_log
 from orchestrator.execution.failures import retry_can_help
 from orchestrator.execution.job import OnScore
+from orchestrator.execution.nodes import reachable
 from orchestrator.execution.trial_source import ASHA, TrialSource
 from orchestrator.planning.placement import Placement, cores
 from orchestrator.planning.plan import Job
@@ -65,7 +66,13 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
         here = Path(__file__).resolve().parents[2]
         modules = [str(here / package) for package in job_log.PACKAGES]
         runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
-        ray.init(address=address, runtime_env=runtime, log_to_driver=False)
+        with reachable(address):
+            ray.init(
+                address=address,
+                runtime_env=runtime,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     else:
         os.environ.setdefault(*NICENESS)
         ray.init(
