@@ -107,7 +107,7 @@ def run(
             Ledger(storage.root),
             lambda record: tracker.project(record, sweep),
             on_done=lambda: keep(results_of(table.so_far(), None, "not at its end yet")),
-            trials=len(plan.trials),
+            trials=[job.steps for job in plan.trials],
         )
         try:
             with watch:

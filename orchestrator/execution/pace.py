@@ -137,10 +137,10 @@ class Counted:
 class Total:
     """The steps of all jobs of a sweep together.
 
-    trials: how many the sweep has in all, where a search asks for them one by one.
+    trials: steps of each trial that the sweep has in all, where a search asks for them one by one.
     """
 
-    trials: int = 0
+    trials: Sequence[int] = ()
     _start: tuple[float, int] | None = field(default=None, init=False)
 
     def of(self, jobs: Sequence[JobPace], now: float) -> tuple[int, int, float | None]:
@@ -152,7 +152,7 @@ class Total:
         done = sum(pace.step for pace in jobs)
         ended = ("done", "stopped", "failed")
         steps = sum(p.step if p.state in ended else p.job.steps for p in jobs)
-        steps += self._to_come(jobs) * jobs[-1].job.steps if jobs else 0  # trials stand last
+        steps += sum(self._to_come(jobs))
         if self._start is None and any(pace.state in AT_WORK for pace in jobs):
             self._start = (now, done)
         if self._start is None or done <= self._start[1]:
@@ -164,13 +164,13 @@ class Total:
         """Lay out the row of all jobs under HEAD."""
         done, steps, left = self.of(jobs, now)
         ended = sum(pace.state == "done" for pace in jobs)
-        state = f"{ended}/{len(jobs) + self._to_come(jobs)} done"
+        state = f"{ended}/{len(jobs) + len(self._to_come(jobs))} done"
         rest = duration(left) if done < steps else ""
         return "all", state, f"{done}/{steps}", "", "", "", "", rest
 
-    def _to_come(self, jobs: Sequence[JobPace]) -> int:
-        """Count the trials that are still to be asked for."""
-        return max(0, self.trials - sum(pace.job.role == "trial" for pace in jobs))
+    def _to_come(self, jobs: Sequence[JobPace]) -> Sequence[int]:
+        """Return the steps of each trial that is still to be asked for."""
+        return self.trials[sum(pace.job.role == "trial" for pace in jobs) :]
 
 
 def scored_at(job: Job) -> list[int]:

@@ -61,7 +61,7 @@ class ProgressWatcher:
         ledger: Ledger,
         project: Callable[[JobRecord], None],
         on_done: Callable[[], None] = lambda: None,
-        trials: int = 0,
+        trials: Sequence[int] = (),
     ) -> None:
         self.peak_mib: float | None = None  # None before the first measurement
         self._ledger = ledger

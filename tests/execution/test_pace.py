@@ -99,12 +99,19 @@ def test_a_trial_is_scored_where_it_says_so_and_a_stem_at_the_end_of_its_stages(
     assert scored_at(job_of(config, "b", "stem", **train)) == [50]
 
 
+def test_trials_that_are_still_to_be_asked_for_count_their_own_steps(ledger):
+    config = sweep_config(ledger.storage)
+    stem = JobPace(job_of(config, "stem", "stem", steps=400), ledger.job("stem"), {})
+    assert Total(trials=[80] * 10).of([stem], 0.0)[1] == 400 + 10 * 80
+    assert Total(trials=[80] * 10).cells([stem], 0.0)[1] == "0/11 done"
+
+
 def test_the_steps_of_all_jobs_have_one_total(ledger):
     config = sweep_config(ledger.storage)
     paces: list[JobPace] = []
     for key in ("k1", "k2", "k3"):
         paces.append(JobPace(job_of(config, key, steps=100), ledger.job(key), {}))
-    total = Total(trials=4)  # of which a search has asked for three
+    total = Total(trials=[100] * 4)  # of which a search has asked for three
     assert total.of(paces, 5.0) == (0, 400, None)
     writers = [Ledger(ledger.storage).job(key) for key in ("k1", "k2", "k3")]
     with writers[0].claim():
