@@ -52,7 +52,7 @@ def draw_response(
         _curve(figure.add_subplot(rows, columns, number), trials, key, levels)
     if len(numeric) == 2:
         _surface(figure, figure.add_subplot(rows, columns, panels), trials, numeric)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     save(figure, path)
     return True
 
@@ -86,7 +86,7 @@ def draw_parallel(trials: Sequence[Measured], path: Path, *, title: str) -> bool
     axes.set_xticks(range(len(keys) + 1), [*keys, "select J&F"])
     axes.set_xlim(-0.1, len(keys) + 0.4)
     axes.set_yticks([])
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     save(figure, path)
     return True
 

@@ -38,6 +38,7 @@ class SweepRuns:
         self.store = connection.store
         self._client = connection.client
         self._parents: dict[tuple[str, str], str] = {}
+        self._experiments: dict[str, str] = {}  # ids by name
         self._varied: set[str] = set()  # keys of the opened sweep that only trials vary
 
     def open_sweep(self, config: SweepConfig, sweep: str, text: str = "") -> str:
@@ -112,6 +113,12 @@ class SweepRuns:
         return self._parents[experiment, sweep]
 
     def _experiment_id(self, name: str) -> str:
+        """Return the id of an experiment, found by its name or created. Asks the store once."""
+        if name not in self._experiments:
+            self._experiments[name] = self._open_experiment(name)
+        return self._experiments[name]
+
+    def _open_experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             folder = self.store.artifacts
