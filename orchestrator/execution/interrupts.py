@@ -43,5 +43,6 @@ def noted() -> Iterator[Callable[[], None]]:
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # of Python; a handler of C cannot be put back
+                signal.signal(number, handler)
     check()

@@ -10,7 +10,6 @@ import faulthandler
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from orchestrator.execution import interrupts
 from orchestrator.execution import job as jobs_module
 from orchestrator.execution import job_log
 from orchestrator.execution.failures import retry_can_help
@@ -60,33 +60,37 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
     import ray
 
     os.environ.update(ENVIRONMENT)
-    terminated = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place, which exits
     quoted = shlex.quote(sys.executable)
-    if address:
-        here = Path(__file__).resolve().parents[2]
-        modules = [str(here / package) for package in job_log.PACKAGES]
-        runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
-        with reachable(address):
-            ray.init(
-                address=address,
-                runtime_env=runtime,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    else:
-        os.environ.setdefault(*NICENESS)
-        ray.init(
-            address="local",  # not a cluster of $RAY_ADDRESS, or one that runs on this machine
-            num_cpus=cores(),
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            # Ray passes the command of its workers to a shell unquoted.
-            runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
-        )
-    if terminated is not None:
-        signal.signal(signal.SIGTERM, terminated)
+    try:
+        # An exception that breaks into Ray's start can end in a segmentation fault. Ray also puts
+        # its own handler of SIGTERM in place, which exits.
+        with interrupts.noted():
+            if address:
+                here = Path(__file__).resolve().parents[2]
+                modules = [str(here / package) for package in job_log.PACKAGES]
+                runtime = {"py_modules": modules, "env_vars": ENVIRONMENT}
+                with reachable(address):
+                    ray.init(
+                        address=address,
+                        runtime_env=runtime,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
+            else:
+                os.environ.setdefault(*NICENESS)
+                ray.init(
+                    address="local",  # not a cluster of $RAY_ADDRESS, or one that runs here
+                    num_cpus=cores(),
+                    include_dashboard=dashboard,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    # Ray passes the command of its workers to a shell unquoted.
+                    runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
+                )
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
     return [
         {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
         for node in ray.nodes()

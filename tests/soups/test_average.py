@@ -120,8 +120,7 @@ def test_average_of_files_is_the_average_of_all_in_memory_bit_for_bit(monkeypatc
 
 def test_average_of_files_holds_few_of_them_at_a_time():
     """Of 200 of 4 MiB each, the first, the one that is read and parts are there at any time."""
-    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
-    most = []
+    alive, most = weakref.WeakSet[torch.Tensor](), list[int]()
 
     def load(n):
         tensors = {str(key): torch.full((1 << 17,), float(n)) for key in range(8)}
