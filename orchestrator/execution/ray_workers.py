@@ -49,6 +49,9 @@ LET_GO_S = 60.0  # in which Ray ends the worker of a stopped trial, after which 
 # Of a Ray that is started here: workers as nice as the command itself. Ray makes them yield to any
 # other program (15), which on a machine in use slows training many times over.
 NICENESS = ("RAY_worker_niceness", "0")
+# Of the same: seconds in which its server (GCS) must answer again, after which all processes of Ray
+# end, with a line. With Ray's 60 a server that was killed is a minute's silence.
+SILENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
 
 
 def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
@@ -78,6 +81,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
                     )
             else:
                 os.environ.setdefault(*NICENESS)
+                os.environ.setdefault(*SILENCE)
                 ray.init(
                     address="local",  # not a cluster of $RAY_ADDRESS, or one that runs here
                     num_cpus=cores(),

@@ -13,7 +13,8 @@ from orchestrator.execution.interrupts import SIGNALS
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Leave none of what `start` sets for Ray to other tests."""
-    for key, value in (*ray_workers.ENVIRONMENT.items(), ray_workers.NICENESS):
+    settings = (*ray_workers.ENVIRONMENT.items(), ray_workers.NICENESS, ray_workers.SILENCE)
+    for key, value in settings:
         monkeypatch.setenv(key, value)
 
 
