@@ -25,7 +25,7 @@ from orchestrator.execution.teachers import load_teacher
 from orchestrator.planning.datasets import Teach, training_clips
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
-from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.ledger import CLAIM_WAIT_S, LOST_NODE_S, JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distill_step import DistillStep
 from orchestrator.training.distributed import Workers
@@ -63,8 +63,10 @@ def run(
     errors: list[Exception] = []
     with ExitStack() as claims:
         ledger, records = Ledger(storage.root), dict[str, JobRecord]()
-        if workers.rank == 0:
-            records = {job.key: claims.enter_context(ledger.job(job.key).claim()) for job in jobs}
+        for job in jobs if workers.rank == 0 else ():
+            records[job.key] = ledger.job(job.key)
+            wait_s = CLAIM_WAIT_S if job.config.cluster.address is None else LOST_NODE_S
+            claims.enter_context(records[job.key].claim(wait_s))
         for group in _groups(jobs, records, workers, task):
             errors += _run_group(group, records, storage, workers, on_score, task)
     for key, record in records.items():

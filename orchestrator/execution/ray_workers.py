@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from orchestrator.execution import interrupts
+from orchestrator.execution import interrupts, job_log
 from orchestrator.execution import job as jobs_module
-from orchestrator.execution import job_log
 from orchestrator.execution.failures import retry_can_help
 from orchestrator.execution.job import OnScore
 from orchestrator.execution.nodes import reachable

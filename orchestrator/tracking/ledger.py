@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["new", "running", "stopped", "failed", "done"]
 CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
+LOST_NODE_S = 120.0  # until a file server frees what a lost node had locked (NFS: 90)
 
 
 Kind = TypeVar("Kind", bound=Event)
@@ -77,15 +78,16 @@ class JobRecord:
         self._reset()
 
     @contextmanager
-    def claim(self) -> Iterator[JobRecord]:
+    def claim(self, wait_s: float = CLAIM_WAIT_S) -> Iterator[JobRecord]:
         """Hold the exclusive right to run and write this job.
 
         The lock belongs to the operating system, which releases it however the process ends.
+        wait_s: how long to wait for another process to end.
         Raises InputError that names the process which holds the claim.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=CLAIM_WAIT_S)
+            self._lock.acquire(timeout=wait_s)
         except Timeout:
             raise InputError(
                 f"{self.path}: job {self.key} is being run by {self._holder_name()}; "

@@ -3,10 +3,18 @@
 import socket
 from importlib import metadata
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from orchestrator.config import SweepConfig
+from orchestrator.config.content_key import sweep_id
+from orchestrator.execution import job as jobs
 from orchestrator.execution.nodes import differences, locked_file, look, reachable, versions
+from orchestrator.planning.plan import plan_sweep
+from orchestrator.tracking.events import Done, Started
+from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 
 
@@ -95,3 +103,37 @@ def test_a_folder_in_which_nothing_can_be_locked_is_refused():
     refused = pytest.raises(InputError, match="no file can be locked in /proc/self/task")
     with refused, locked_file(Path("/proc/self/task")):
         pytest.fail("locked in /proc")
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A job that is done, and whose claim another process lets go in two seconds."""
+
+    def make(address):
+        cluster = {"address": address}
+        values = {"name": "x", "stem": {"steps": 1}, "sweep": {}, "cluster": cluster}
+        config = SweepConfig.model_validate(values)
+        job = plan_sweep(config, sweep_id(config), threads=1).stems[0]
+        with Ledger(tmp_path).job(job.key).claim() as record:
+            record.write(Started(role=job.role, name=job.name, sweep="s", config={}))
+            record.write(Done(1.0))
+        claim = Ledger(tmp_path).job(job.key).claim()
+        claim.__enter__()
+        release = Timer(2.0, claim.__exit__, (None, None, None))
+        release.start()
+        releases.append(release)
+        return job
+
+    releases: list[Timer] = []
+    yield make
+    for release in releases:
+        release.join()
+
+
+def test_a_job_waits_for_the_claim_of_a_lost_node(held, tmp_path):
+    jobs.run(held("head:6379"), Storage(tmp_path))
+
+
+def test_a_job_on_one_machine_does_not_wait_for_a_claim(held, tmp_path):
+    with pytest.raises(InputError, match="is being run by"):
+        jobs.run(held(None), Storage(tmp_path))
