@@ -119,6 +119,7 @@ def execute(
     A failed job stops only those that need it, which are not started and do not count as failures.
     search: chooses further trials beside those of the plan; on_new: called with each of them.
     """
+    ray_workers.set_environment(config.cluster.address)  # before asha loads Ray
     ledger = Ledger(storage.root)
     if not (_to_run(plan.jobs, config, ledger, search)[0] or (search and search.left)):
         return Outcome((), "nothing was left to train")

@@ -51,6 +51,10 @@ NICENESS = ("RAY_worker_niceness", "0")
 # Of the same: seconds in which its server (GCS) must answer again, after which all processes of Ray
 # end, with a line. With Ray's 60 a server that was killed is a minute's silence.
 SILENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
+# Of the same: 127.0.0.1 as the address of its node, at which all its parts but the
+# dashboard's then listen. Else they do on every interface: `ray.init(_node_ip_address=)` puts the
+# outer address in place of a loopback one.
+LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
@@ -59,9 +63,9 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
     dashboard: needed for more than one worker per job, since Ray Train cleans up worker groups by
     the state API, which the dashboard serves.
     """
+    set_environment(address)
     import ray
 
-    os.environ.update(ENVIRONMENT)
     quoted = shlex.quote(sys.executable)
     try:
         # An exception that breaks into Ray's start can end in a segmentation fault. Ray also puts
@@ -79,8 +83,6 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
                         logging_level=logging.ERROR,
                     )
             else:
-                os.environ.setdefault(*NICENESS)
-                os.environ.setdefault(*SILENCE)
                 ray.init(
                     address="local",  # not a cluster of $RAY_ADDRESS, or one that runs here
                     num_cpus=cores(),
@@ -99,6 +101,14 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def set_environment(address: str | None) -> None:
+    """Set what Ray reads when it is first imported, for a cluster's address or a Ray of our own."""
+    os.environ.update(ENVIRONMENT)
+    if not address:
+        for name, value in (NICENESS, SILENCE, LOOPBACK):
+            os.environ.setdefault(name, value)
 
 
 def stop() -> None:

@@ -1,7 +1,8 @@
-"""Test Ray's workers on a machine with unusual paths."""
+"""Test a Ray that is started here: where paths are unusual, and where it listens."""
 
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,22 @@ import pytest
 from tests.integration.conftest import ROOT, environment
 
 pytestmark = pytest.mark.slow
+
+
+def run(python, code):
+    """What a program prints that runs in another process."""
+    done = subprocess.run(
+        [python, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
 
 ASK_A_WORKER = """
 import sys
@@ -31,14 +48,28 @@ def test_workers_start_where_the_interpreters_path_has_a_space(tmp_path):
     home.parent.mkdir()
     home.symlink_to(sys.prefix, target_is_directory=True)
     python = home / "bin" / Path(sys.executable).name
-    done = subprocess.run(
-        [python, "-c", ASK_A_WORKER],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split("\n")[0] == str(python)
+    assert run(python, ASK_A_WORKER).split("\n")[0] == str(python)
+
+
+LISTEN_AND_LOOK = """
+import psutil
+from orchestrator.execution import ray_workers
+
+ray_workers.start(None, dashboard=False)
+import ray
+try:
+    ray.get(ray.remote(lambda: 0).remote(), timeout=120)  # a worker listens too
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        for socket in process.net_connections("inet"):
+            if socket.status == psutil.CONN_LISTEN:
+                print(socket.laddr.ip)
+finally:
+    ray_workers.stop()
+"""
+
+
+def test_a_ray_for_jobs_of_one_worker_listens_on_loopback_alone():
+    addresses = run(sys.executable, LISTEN_AND_LOOK).split("\n")[:-1]
+    assert len(addresses) > 6  # driver, gcs, raylet, agents, worker
+    assert all(ip_address(address.removeprefix("::ffff:")).is_loopback for address in addresses)
