@@ -18,6 +18,7 @@ COMMANDS = (
     "orchestrator.attention",
     "orchestrator.fetch",
     "orchestrator.report",
+    "orchestrator.ui",
     "soups.greedy",
     "vosmodels.data.check",
     "vosmodels.evaluation.speed",
@@ -173,6 +174,12 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "folder without results (exit 1)": "results --readme other.json",
         "not a table (exit 1)": "other.json",
         "missing store (exit 1)": "mlflow:omega",
+    },
+    "orchestrator.ui": {
+        "port no number": "--port many",
+        "unknown flag": "--nosuch",
+        "missing store (exit 1)": "",
+        "store is a folder": "--tracking-uri empty",
     },
     "soups.greedy": {
         "no runs": "",

@@ -15,6 +15,7 @@ from orchestrator.tracking.events import (
     KINDS,
     Attention,
     Checkpoint,
+    Code,
     Done,
     Evaluated,
     Event,
@@ -38,6 +39,7 @@ from vosmodels.errors import InputError
 STARTED = Started("trial", "omega=0.2", "sweep", {"loss": {"omega": 0.2}}, "stem", "omega", 12.5)
 EVENTS: list[Event] = [
     STARTED,
+    Code(0, {"vosmodels/losses.py": "ab"}, "2.14.1"),
     Segmented(1, 3),
     Taught("stcn ab", "video", 0.7, 3, 0.25),
     Losses(10, {"total": 0.5}),
