@@ -135,7 +135,7 @@ def test_the_page_of_a_sweep_shows_its_best_row_first_and_its_response_curve(
     page, address, connection
 ):
     experiment = connection.client.get_experiment_by_name("omega").experiment_id
-    (parent,) = connection.sweeps(experiment)
+    (parent,) = connection.sweeps(experiment, "s1")
     page.goto(f"{address}/{run_page(experiment, parent.info.run_id)}")
     title = page.get_by_role("heading", name="omega: generated, best omega=1.0 J&F .681")
     title.first.wait_for()
