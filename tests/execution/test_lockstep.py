@@ -184,7 +184,9 @@ def kill_after_saving(monkeypatch, when):
     monkeypatch.setattr(TrainingState, "save", save_and_die)
 
 
-@pytest.mark.parametrize("when", [1, 3, 5])
+@pytest.mark.parametrize(
+    "when", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_a_group_whose_process_dies_goes_on_where_each_student_was(
     alone, beside, monkeypatch, when
 ):

@@ -131,9 +131,9 @@ def held(tmp_path):
 
 
 def test_a_job_waits_for_the_claim_of_a_lost_node(held, tmp_path):
-    jobs.run(held("head:6379"), Storage(tmp_path))
+    jobs.run([held("head:6379")], Storage(tmp_path))
 
 
 def test_a_job_on_one_machine_does_not_wait_for_a_claim(held, tmp_path):
     with pytest.raises(InputError, match="is being run by"):
-        jobs.run(held(None), Storage(tmp_path))
+        jobs.run([held(None)], Storage(tmp_path))
