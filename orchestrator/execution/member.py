@@ -44,7 +44,7 @@ CALIBRATION_BATCHES = 20
 
 
 class Member:
-    """One job of those that a process trains together; most often it is the only one.
+    """Train one job of those of a process; most often it is the only one.
 
     Rank 0 has the record, evaluates and writes checkpoints. An error ends this job alone: its
     ledger gets it, its log the traceback, and `error` holds it.

@@ -35,7 +35,7 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node says of itself.
+    """Hold what a node says of itself.
 
     versions: by package; storage: why jobs cannot work in the storage folder there, or empty.
     """

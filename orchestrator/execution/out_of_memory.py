@@ -42,7 +42,7 @@ def out_of_memory(error: BaseException | None) -> OutOfMemory | None:
 
 
 class Crowding:
-    """How many jobs of a round run at once, fewer whenever Ray ended some for want of memory.
+    """Count how many jobs of a round run at once, fewer whenever Ray ended some for want of memory.
 
     A job that ran alone is tried `retries` times more. One that did not is not to blame.
     """

@@ -17,7 +17,7 @@ FIRST = ("failed", *AT_WORK)  # the rows that a screen too small for all shows
 
 
 class JobPace:
-    """How far a job is, and its pace.
+    """Tell how far a job is, and its pace.
 
     scored_s: seconds that scoring a model took here, by its name; all jobs of a sweep share it.
     """

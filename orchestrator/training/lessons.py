@@ -21,7 +21,7 @@ from vosmodels.types import Clip, ClipSource, StepOutput
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a step teaches.
+    """Hold what a step teaches.
 
     step: counted from 0; selections: the pixels that each student's losses compare, in the order of
     the students; teacher: its output, None where there is none. Students only read all of it.

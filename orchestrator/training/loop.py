@@ -75,7 +75,7 @@ def learning_rate(train: TrainConfig, step: int) -> float:
 
 
 class Student:
-    """One student in training. Learns a step from each lesson; has no part in making it."""
+    """Train one student by a step from each lesson, in the making of which it has no part."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clock has counted so far: samples, seconds, and those of them spent waiting."""
+    """Hold what a clock has counted so far: samples, seconds, and those of them spent waiting."""
 
     samples: int = 0
     seconds: float = 0.0

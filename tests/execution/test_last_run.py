@@ -20,7 +20,7 @@ OMEGA = {"parameters": {"loss.omega": [0.0, 1.0]}}
 
 
 def told(storage, /, threads=1, **sections):
-    """What a run says; it then saves its record, as the sweep does."""
+    """Return what a run says; it then saves its record, as the sweep does."""
     made = located(resolve(config(**sections)))
     plan = plan_sweep(made, sweep_id(made), threads)
     line = new_trials(plan, made, storage)
