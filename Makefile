@@ -46,13 +46,13 @@ format: install
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-# Two processes for tests of one thread each; sweeps on Ray have the cores to themselves.
+# Two processes for tests of one thread each; of sweeps on Ray, which wait much, two files at a time.
 test: check
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
 test-all: test
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu" --ignore=tests/integration
-	$(BIN)/python -m pytest -q -m "slow and not gpu" tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu" tests/integration
 
 docs-check: install
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_reference.py
