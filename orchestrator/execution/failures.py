@@ -13,6 +13,7 @@ from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.events import Failed
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
+from vosmodels.support.memory import is_out_of_memory
 from vosmodels.support.provenance import command_line
 
 TRAIN = "orchestrator.train"
@@ -24,10 +25,8 @@ STOOD_STILL = re.compile(rb"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)  # what fau
 OURS = re.compile(rb'^.*File ".*(?:orchestrator|soups|vosmodels)/.*$', re.MULTILINE)
 
 
-# Of a RuntimeError of torch: memory, a process or a device that may be there another time.
-PASSING = re.compile(
-    "out of memory|allocate memory|DataLoader worker|CUDA error|NCCL", re.IGNORECASE
-)
+# Of a RuntimeError of torch: a process or a device that may be there another time.
+PASSING = re.compile("DataLoader worker|CUDA error|NCCL", re.IGNORECASE)
 LASTING = {  # what the system says of a file, and will say again
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
@@ -56,9 +55,8 @@ def retry_can_help(error: Exception) -> bool:
     """Tell whether the same steps may pass on another try: a job repeats them to the bit."""
     if isinstance(error, OSError):
         return error.errno not in LASTING
-    if isinstance(error, RuntimeError):
-        return PASSING.search(str(error)) is not None
-    return isinstance(error, MemoryError)
+    passing = isinstance(error, RuntimeError) and PASSING.search(str(error)) is not None
+    return passing or is_out_of_memory(error)
 
 
 def failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:

@@ -37,7 +37,7 @@ def job(ledger):
 
 @pytest.fixture
 def lines(monkeypatch, capsys):
-    """What is printed where there is no terminal, when the watcher has ended."""
+    """Return what is printed where there is no terminal, when the watcher has ended."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     monkeypatch.setattr(progress, "POLL_S", 60.0)
     return lambda: capsys.readouterr().err.splitlines()

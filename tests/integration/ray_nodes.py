@@ -39,7 +39,7 @@ class Nodes:
 
     @contextmanager
     def another(self, folder):
-        """One more node, whose Python looks for packages in a folder first."""
+        """Start one more node, whose Python looks for packages in a folder first."""
         self._ask(f"add {folder}")
         try:
             yield

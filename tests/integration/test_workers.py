@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(python, code):
-    """What a program prints that runs in another process."""
+    """Return what a program prints that runs in another process."""
     done = subprocess.run(
         [python, "-c", code],
         cwd=ROOT,

@@ -77,7 +77,7 @@ def test_all_jobs_at_once_find_room_on_unequal_nodes(nodes, gpus, workers):
 
 
 def slots_of(placed, nodes):
-    """How many workers each node takes, one after the other."""
+    """Return how many workers each node takes, one after the other."""
     counts = []
     for node in nodes:
         cpus, devices = node["CPU"], [1.0] * int(node.get("GPU", 0))

@@ -5,7 +5,9 @@ import sys
 
 import psutil
 import pytest
+import torch
 
+from vosmodels.support import memory
 from vosmodels.support.memory import Memory, gib, machine_memory
 
 ALLOCATIONS = """
@@ -110,3 +112,11 @@ def test_what_a_waiting_thread_has_freed_goes_back_to_the_system():
     ).stdout
     held, left = map(int, printed.split())
     assert held - left > 150
+
+
+def test_memory_that_ran_out_is_told_from_other_errors():
+    full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes")
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA"), full):
+        assert memory.is_out_of_memory(error)
+    for other in (RuntimeError("shapes differ"), ValueError("out of memory"), OSError()):
+        assert not memory.is_out_of_memory(other)

@@ -47,7 +47,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    said = str(error).lower()
+    full = "out of memory" in said or "allocate memory" in said
+    return isinstance(error, RuntimeError) and full
 
 
 def _c_function(name: str) -> Callable[..., int] | None:
