@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import gc
 import logging
 import os
 import shlex
@@ -94,7 +95,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
                     runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
                 )
     except KeyboardInterrupt:
-        ray.shutdown()
+        stop()
         raise
     return [
         {key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")}
@@ -115,7 +116,14 @@ def stop() -> None:
     """Detach from the cluster, or stop the Ray that `start` started."""
     import ray
 
-    ray.shutdown()
+    # Ray ends a process, without an error, that lets go of one of its objects while it shuts down,
+    # and a collection in another thread does that at any time, as one of Ray's own threads may.
+    gc.collect()
+    gc.freeze()
+    try:
+        ray.shutdown()
+    finally:
+        gc.unfreeze()
 
 
 def run_round(

@@ -1,5 +1,6 @@
 """Test how Ray is started, with nothing in its place but its call."""
 
+import gc
 import os
 import signal
 
@@ -40,3 +41,25 @@ def test_the_handlers_that_ray_puts_in_place_are_taken_back(monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     assert ray_workers.start(None, dashboard=False) == [{"CPU": 2.0, "GPU": 0.0}]
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_nobody_holds_any_more_is_let_go_before_ray_shuts_down(monkeypatch):
+    """Ray ends a process, with exit code 1, that lets go of one of its objects meanwhile."""
+    done = []
+
+    class Ring:
+        def __init__(self):
+            self.ring = self
+
+        def __del__(self):
+            done.append("let go")
+
+    def shutdown():
+        done.append("shuts down")
+        gc.collect()
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    Ring()
+    ray_workers.stop()
+    assert done == ["let go", "shuts down"]
+    assert gc.get_freeze_count() == 0

@@ -1,4 +1,4 @@
-"""Test a Ray that is started here: where paths are unusual, and where it listens."""
+"""Test a Ray that is started here: where paths are unusual, where it listens, how it stops."""
 
 import subprocess
 import sys
@@ -73,3 +73,49 @@ def test_a_ray_for_jobs_of_one_worker_listens_on_loopback_alone():
     addresses = run(sys.executable, LISTEN_AND_LOOK).split("\n")[:-1]
     assert len(addresses) > 6  # driver, gcs, raylet, agents, worker
     assert all(ip_address(address.removeprefix("::ffff:")).is_loopback for address in addresses)
+
+
+COLLECT_WHILE_IT_STOPS = """
+import gc
+import threading
+from ray._private import worker
+from orchestrator.execution import ray_workers
+
+ray_workers.start(None, dashboard=False)
+import ray
+
+gc.disable()
+for number in range(20000):
+    ring = [ray.put(number)]
+    ring.append(ring)
+ring = None
+stopping = threading.Event()
+
+
+def collect():
+    stopping.wait()
+    while stopping.is_set():
+        gc.collect()
+
+
+thread = threading.Thread(target=collect)
+thread.start()
+disconnect = worker.disconnect
+
+
+def say_and_disconnect(*arguments):
+    stopping.set()
+    disconnect(*arguments)
+
+
+worker.disconnect = say_and_disconnect
+ray_workers.stop()
+stopping.clear()
+thread.join()
+print("goes on")
+"""
+
+
+def test_a_collection_in_another_thread_while_ray_stops_does_not_end_the_process():
+    """Ray ends a process that lets go of one of its objects meanwhile (exit code 1)."""
+    assert run(sys.executable, COLLECT_WHILE_IT_STOPS) == "goes on\n"
