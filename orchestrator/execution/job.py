@@ -22,6 +22,7 @@ from orchestrator.execution.labelling import labels_of
 from orchestrator.execution.member import Member
 from orchestrator.execution.scoring import Scorer
 from orchestrator.execution.teachers import load_teacher
+from orchestrator.execution.usage import Meter
 from orchestrator.planning.datasets import Teach, training_clips
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
@@ -174,7 +175,7 @@ def _train(
 
     They share data, seed, stages and teacher (`planning.lockstep.kin`). Raises what concerns all.
     """
-    started = time.monotonic()
+    started, meter = time.monotonic(), Meter(workers.device)
     first = members[0].job
     scorer = None
     if workers.rank == 0:
@@ -191,13 +192,14 @@ def _train(
     if teacher is not None and half_type(first.stages[0].train, workers.device):
         teacher = for_inference(teacher)  # rounds in another order, as the type does
     for index in range(len(first.stages)):
-        _train_stage(index, members, teacher, teach, workers, on_score)
+        _train_stage(index, members, teacher, teach, workers, on_score, meter)
+    last = meter.rest()
     for member in members:
         if member.works:
             own = sum(member.seconds for member in members)
             shared_s = (time.monotonic() - started - own) / len(members)
             with member.working(alone=len(members) == 1):
-                member.finish(shared_s)
+                member.finish(shared_s, last)
 
 
 def _train_stage(
@@ -207,6 +209,7 @@ def _train_stage(
     teach: Teach | None,
     workers: Workers,
     on_score: OnScore,
+    meter: Meter,
 ) -> None:
     """Train members from wherever each is to the end of a stage.
 
@@ -238,13 +241,13 @@ def _train_stage(
     )
     with closing(each):
         for lesson in each:
-            scores = []
+            scores, used = [], meter.due()
             for place, member in enumerate(pupils):
                 if not member.works or member.state.step != lesson.step:
                     continue
                 alone = sum(other.works for other in pupils) == 1
                 with member.working(alone=alone):
-                    jf = member.learn(lesson, place, stage)
+                    jf = member.learn(lesson, place, stage, used)
                     scores += [] if jf is None else [jf]
                 workers.alive()
             if not any(member.works for member in pupils):

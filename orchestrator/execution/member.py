@@ -16,6 +16,7 @@ from orchestrator.execution.code import code_from
 from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer, student_of
 from orchestrator.execution.teachers import last_checkpoint
+from orchestrator.execution.usage import Measured
 from orchestrator.planning.datasets import Stage, Teach, training_clips
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
@@ -166,8 +167,10 @@ class Member:
             ignored=self.job.taught,
         )
 
-    def learn(self, lesson: Lesson, place: int, stage: Stage) -> float | None:
-        """Make a step, and write and score what is due after it.
+    def learn(
+        self, lesson: Lesson, place: int, stage: Stage, used: Measured | None = None
+    ) -> float | None:
+        """Make a step, and write and score what is due after it. used: what is due of the node.
 
         Returns the J&F of a trial that was scored and can be resumed from here, else None.
         Teacher and stem are scored once a stage, at its end.
@@ -182,6 +185,8 @@ class Member:
             self.record.write(events.Losses(step=step, values=dict(progress.losses)))
         if progress.speed is not None:
             self.record.write(events.Speed(step=step, values=dict(progress.speed)))
+        if used is not None:
+            self.record.write(used.event(step))
         if progress.gradients is not None:
             of = stage.train.steps
             recorder.measured(progress.gradients, step, before=self.state.before, of=of)
@@ -195,11 +200,17 @@ class Member:
             self.state.save(self._storage.resume(job.key))
         return jf if job.role == "trial" else None
 
-    def finish(self, shared_s: float) -> None:
-        """Draw the attentions and record the end. shared_s: this job's part of shared seconds."""
+    def finish(self, shared_s: float, used: Measured | None) -> None:
+        """Draw the attentions and record the end.
+
+        shared_s: this job's part of shared seconds; used: of the node, up to the last
+        step, where there is something to tell.
+        """
         start = time.monotonic()
         self.recorder.attention(cast(VideoModel, self.state.model), self.state.done)
         if self.record is not None:
+            if used is not None:
+                self.record.write(used.event(self.state.done))
             peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             seconds = self.seconds + shared_s + time.monotonic() - start
             self.record.write(events.Done(seconds=seconds, peak_mib=peak_mib))

@@ -117,6 +117,20 @@ class Gradients(Event):
 
 
 @dataclass(frozen=True)
+class Usage(Event):
+    """What the job's processes took of their node since the line before, by MLflow's names.
+
+    time: of the measurement, in seconds since 1970; values: e.g. {"cpu_utilization_percentage"},
+    see execution/usage.py.
+    """
+
+    kind = "usage"
+    step: int
+    time: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Warned(Event):
     """A warning about a job that continues."""
 
@@ -216,7 +230,7 @@ class Done(Event):
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        *(Started, Code, Segmented, Taught, Losses, Speed, Gradients, Warned, Evaluated),
+        *(Started, Code, Segmented, Taught, Losses, Speed, Gradients, Usage, Warned, Evaluated),
         *(Checkpoint, Picture, Attention, Souped, Stopped, Failed, Done),
     )
 }

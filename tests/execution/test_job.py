@@ -11,13 +11,21 @@ from PIL import Image
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.execution import driver, member
+from orchestrator.execution import driver, member, usage
 from orchestrator.execution import job as jobs
 from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
-from orchestrator.tracking.events import Attention, Evaluated, Failed, Gradients, Picture, Speed
+from orchestrator.tracking.events import (
+    Attention,
+    Evaluated,
+    Failed,
+    Gradients,
+    Picture,
+    Speed,
+    Usage,
+)
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.state import TrainingState
@@ -116,6 +124,26 @@ def test_every_job_ends_done_with_its_checkpoints_on_disk(ran):
             assert (storage.root / picture.path).stat().st_size > 100
         assert not log.of(Attention)  # these networks have none
         assert not storage.resume(job.key).exists()
+
+
+def test_a_job_records_what_it_took_of_its_node_however_short_it_is(ran):
+    plan, storage = ran
+    for job in plan.jobs:
+        used = record(storage, job).of(Usage)
+        assert used[-1].step == job.steps
+        assert used[-1].values["system_memory_usage_megabytes"] > 100  # torch alone takes that
+        assert 0 < used[-1].values["cpu_utilization_percentage"] < 101
+
+
+def test_a_job_records_at_each_step_where_it_is_due(ran, tmp_path, monkeypatch):
+    plan, storage = ran
+    monkeypatch.setattr(usage, "EVERY_S", 0.0)
+    other = copied(storage, Storage(tmp_path), plan.teacher, *plan.stems)
+    jobs.run([plan.trials[0]], other)
+    events = record(other, plan.trials[0]).of(Usage)
+    assert [event.step for event in events] == [1, 2, 3, 4]
+    times = [event.time for event in events]
+    assert times == sorted(times)
 
 
 def test_a_job_measures_its_terms_and_warns_of_one_that_does_nothing(ran, tmp_path, caplog):

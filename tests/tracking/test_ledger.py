@@ -29,6 +29,7 @@ from orchestrator.tracking.events import (
     Started,
     Stopped,
     Taught,
+    Usage,
     Warned,
 )
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -45,6 +46,7 @@ EVENTS: list[Event] = [
     Losses(10, {"total": 0.5}),
     Speed(10, {"samples": 3.5}),
     Gradients(10, {"ce_z": 0.5}),
+    Usage(10, 12.5, {"cpu_utilization_percentage": 50.0}),
     Warned(10, "loss.logit: too much"),
     Evaluated(10, {"jf": 0.4}, {"ant": {"j": 0.1}}, "report"),
     Checkpoint(20, "ab", "checkpoints/ab.safetensors", {"jf": 0.4}, {"ant": {"j": 0.4}}, "stem"),
