@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from orchestrator.config import SweepConfig
@@ -13,10 +14,12 @@ from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import job_alone
 from orchestrator.prepared import plan_of, ready, search_of, store_of
+from orchestrator.tracking.delivery import Delivery, copy_jobs, patiently
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_store import Connection, waiting_for_mlflow
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
+from vosmodels.errors import InputError
 from vosmodels.support import cli
 
 
@@ -25,7 +28,8 @@ def run(
 ) -> Mapping[str, Any]:
     """Run the job of a sweep with that name or key, unless it is done; the sweep finds it done.
 
-    quiet: print nothing on stdout. Raises CommandFailed where the job or one that it needs failed,
+    quiet: print nothing on stdout. Raises CommandFailed where the job or one that it needs failed
+    or MLflow lacks something,
     InputError where the sweep has no such job, and what `pipeline.run` raises beforehand.
     """
     storage, sweep = Storage(config.storage_root), sweep_id(config)
@@ -42,14 +46,29 @@ def run(
         tracker.open_sweep(named, sweep)
         tracker.kill_orphans(ledger, config.name)
         watch = ProgressWatcher(plan.jobs, ledger, lambda record: tracker.project(record, sweep))
+        delivery = Delivery(config.name, sweep, tracker.store.uri, "KILLED", watch.keys)
+
+        def deliver(status: str) -> list[str]:
+            problems = copy_jobs(delivery, storage, tracker)
+            tracker.kill_orphans(ledger, config.name)
+            tracker.close_sweep(config.name, sweep, status=status)
+            return problems
+
+        ended = False
         try:
             with watch:
                 outcome = driver.execute(plan, config, storage)
-        finally:
             done = all(ledger.job(job.key).state == "done" for job in whole.jobs)
-            with waiting_for_mlflow("how the job ended"):
-                tracker.kill_orphans(ledger, config.name)
-                tracker.close_sweep(config.name, sweep, status="FINISHED" if done else "FAILED")
+            status = "FINISHED" if done else "FAILED"
+            try:
+                lacking = patiently(partial(deliver, status), tracker.store)
+            except InputError as error:
+                lacking = [f"{error}; run the same command again to show there what was recorded"]
+            ended = True
+        finally:
+            if not ended:
+                with waiting_for_mlflow("how the job ended"):
+                    deliver("KILLED")
     (job,) = [job for job in plan.jobs if name in (job.name, job.key)]
     record = ledger.job(job.key)
     checkpoints = [
@@ -60,7 +79,9 @@ def run(
     for failure in outcome.failures:
         for line in failure.lines("the same command"):
             print(line, file=sys.stderr)
-    if outcome.failures:
+    for line in lacking:
+        print(f"failed: {line}", file=sys.stderr)
+    if outcome.failures or lacking:
         raise cli.CommandFailed(result)
     if not quiet:
         print(f"{job.name}: {record.state}, {len(checkpoints)} checkpoints under {storage.root}")

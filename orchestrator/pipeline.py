@@ -29,6 +29,7 @@ from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import Results, Row
 from orchestrator.reporting.seeds import SeedTable
 from orchestrator.reporting.sweep_table import SweepTable
+from orchestrator.tracking.delivery import forget
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, waiting_for_mlflow
@@ -60,8 +61,8 @@ def run(
     nothing; rerun_changed: train again what other code trained, and keep what there was under a
     dated name; alone: words by which `orchestrator.train` runs one of the jobs, None where the same
     command does; keep: called with the results so far after every finished job.
-    Raises CommandFailed with the results where a trial failed, Missing where data or
-    weights are absent.
+    Raises CommandFailed with the results where a trial failed or MLflow lacks something, Missing
+    where data or weights are absent.
     """
     started = time.monotonic()
     storage = Storage(config.storage_root)
@@ -81,11 +82,12 @@ def run(
         last_run.save(config, storage, sweep, threads, plan.trials)
         tracker = Tracker(Connection(store_of(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
+        forget(storage, sweep)  # this run delivers what an earlier one could not
         tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
         keep_freed_memory()
         torch.set_num_threads(threads)
-        status = "KILLED"
+        ended = False
         search = search_of(config, storage, sweep, threads)
         table = SweepTable(search.plan(plan) if search else plan, config, storage)
 
@@ -123,12 +125,23 @@ def run(
                     except InputError as error:  # the trials' table is worth keeping without it
                         failed.append(f"failed: greedy soup: {error}")
             results = results_of(rows, watch.peak_mib, ran.placement)
-            outcome.publish(results, table, written, storage, tracker, soup_key)
-            status = "FAILED" if failed else "FINISHED"
+            lacking = outcome.publish(
+                results,
+                table,
+                written,
+                storage,
+                tracker,
+                jobs=watch.keys,
+                soup_key=soup_key,
+                status="FAILED" if failed else "FINISHED",
+            )
+            failed += [f"failed: {line}" for line in lacking]
+            ended = True
         finally:
-            with waiting_for_mlflow("how the sweep ended"):
-                tracker.kill_orphans(Ledger(storage.root), config.name)
-                tracker.close_sweep(config.name, sweep, status=status)
+            if not ended:
+                with waiting_for_mlflow("how the sweep ended"):
+                    tracker.kill_orphans(Ledger(storage.root), config.name)
+                    tracker.close_sweep(config.name, sweep, status="KILLED")
     if not quiet:
         outcome.show(results, config, tracker)
         for line in left_over(config, table.plan, storage):
@@ -216,7 +229,8 @@ def run_seeds(
     """Run a sweep for each configuration and collect all of them in one table.
 
     configs: the same sweep with different seeds; out: file that has the table after every job;
-    rerun_changed, alone: as `run` takes them. Returns the table, and whether all trials finished.
+    rerun_changed, alone: as `run` takes them. Returns the table, and whether all trials finished
+    and MLflow has everything.
     """
     all_well = True
     if any(config.seed in table.runs for config in configs) and rerun_changed:
@@ -250,8 +264,9 @@ def run_seeds(
         if any(row.mean.role == "trial" for row in table.rows()):
             files.append(out.with_suffix(".png"))
             draw(table, files[-1])
-        with waiting_for_mlflow("the table of all seeds"):
+        with waiting_for_mlflow("the table of all seeds") as errors:
             Tracker(Connection(store_of(config, tracking_uri))).log_files(
                 config.name, results["sweep"], files
             )
+        all_well = all_well and not errors
     return table, all_well

@@ -35,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.source.startswith(EXPERIMENT):
+            from orchestrator.outcome import deliver_waiting
             from orchestrator.reporting.experiment import results_in
+            from orchestrator.tracking.checkpoint_refs import open_reader
 
-            experiment = args.source.removeprefix(EXPERIMENT)
-            results = results_in(experiment, args.tracking_uri, out=args.out)
+            reader = open_reader(args.tracking_uri)
+            experiment, sweep = reader.resolve(args.source.removeprefix(EXPERIMENT))
+            deliver_waiting(reader, experiment, sweep)
+            results = results_in(reader, experiment, sweep, args.out)
             if not args.json:
                 from orchestrator.reporting.seed_tables import show_sweep
 

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,14 @@ from orchestrator.config import ConfigError
 from orchestrator.config.loading import changed
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
-from vosmodels.errors import UsageError
+from vosmodels.errors import InputError, UsageError
 from vosmodels.support import cli
 from vosmodels.support.paths import expanded
 
 if TYPE_CHECKING:
     from orchestrator.config import RunConfig
+    from orchestrator.tracking.ledger import JobRecord
+    from orchestrator.tracking.mlflow_reader import MlflowReader
     from orchestrator.tracking.mlflow_writer import Tracker
     from soups.recipe import SoupResult
     from soups.sources import Pool
@@ -67,6 +68,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
             "folder",
             f"give one with *.safetensors checkpoints, or {EXPERIMENT}{args.runs} for that name",
         )
+    from orchestrator.tracking.delivery import patiently
     from orchestrator.tracking.mlflow_reader import MlflowReader
     from orchestrator.tracking.mlflow_store import Connection, locate
     from orchestrator.tracking.mlflow_writer import Tracker
@@ -87,7 +89,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         config = config_of_folder(expanded(args.runs), pool, args.data, args.split)
     else:
         reader = MlflowReader(connection)
-        name = args.runs.removeprefix(EXPERIMENT)
+        experiment, sweep = reader.resolve(args.runs.removeprefix(EXPERIMENT))
+        _deliver(reader, experiment, sweep)
+        name = f"{experiment}@{sweep}"
         pool = from_experiment(reader, name, include_soups=args.include_soups)
         assert pool.config is not None  # an experiment has one
         config = pool.config
@@ -102,7 +106,15 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if folder:
         connection = Connection(locate(uri, config.storage_root))
     tracker, storage = Tracker(connection), Storage(config.storage_root)
-    project = partial(tracker.project, sweep=pool.sweep)
+
+    def project(record: JobRecord) -> None:
+        try:
+            patiently(lambda: tracker.project(record, pool.sweep), tracker.store)
+        except InputError as error:
+            raise InputError(
+                f"{error}; the soup waits in {record.path}: run the same command again to show it"
+            ) from None
+
     soup = make_soup(pool, config, storage=storage, project=project, again=args.again)
     records = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
     model_id = next(record.model_id for record in records if record.key == soup.key)
@@ -118,6 +130,23 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "sweep": pool.sweep,
         "store": tracker.store.uri,
     }
+
+
+def _deliver(reader: MlflowReader, experiment: str, sweep: str) -> None:
+    """Copy the jobs of a sweep that wait for its store: the pool would lack their checkpoints.
+
+    Raises InputError where the store does not take them, or their files are gone.
+    """
+    from orchestrator.tracking.delivery import copy_jobs, patiently, waiting_in
+    from orchestrator.tracking.mlflow_writer import Tracker
+
+    storage, delivery = waiting_in(reader, experiment, sweep)
+    if delivery is None:
+        return
+    tracker = Tracker(reader.connection)
+    problems = patiently(lambda: copy_jobs(delivery, storage, tracker), tracker.store)
+    if problems:
+        raise InputError("; ".join(problems))
 
 
 def _print(

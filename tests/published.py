@@ -30,5 +30,14 @@ def publish_omega(tracker: Tracker, ledger: Ledger) -> None:
         tracker.project(finished_trial(ledger, config, number, job.key, [jf]), "s1")
     rows = [row("omega=0.0", "trial", 0.4), row("omega=1.0", "trial", 0.681)]
     table = SweepTable(plan, config, storage)
-    outcome.publish(run(name="omega", sweep="s1", rows=rows), table, config, storage, tracker, None)
-    tracker.close_sweep("omega", "s1")
+    lacking = outcome.publish(
+        run(name="omega", sweep="s1", rows=rows),
+        table,
+        config,
+        storage,
+        tracker,
+        jobs=[job.key for job in plan.trials],
+        soup_key=None,
+        status="FINISHED",
+    )
+    assert not lacking

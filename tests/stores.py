@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
@@ -18,6 +19,7 @@ from orchestrator.config.sections import SweepSection
 from orchestrator.planning.trials import trials
 from orchestrator.tracking.events import Checkpoint, Done, Losses, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
+from orchestrator.tracking.mlflow_names import OPENED, ROLE
 from orchestrator.tracking.mlflow_store import Connection, Store, locate
 from orchestrator.tracking.mlflow_writer import Tracker
 
@@ -112,3 +114,51 @@ def show_sweep(
     for index, (key, scores) in enumerate(trained.items()):
         tracker.project(finished_trial(ledger, config, index, key, scores))
     return config
+
+
+def contents(tracker: Tracker, experiment: str = "omega") -> dict[str, Any]:
+    """Everything MLflow has of an experiment, read with its own client, ids and times left out.
+
+    By name; a name that two jobs' runs have is an error.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracker.store.uri)
+    ident = client.get_experiment_by_name(experiment).experiment_id
+    names: dict[str, str] = {}
+    found: dict[str, Any] = {"models": {}}
+    runs = client.search_runs([ident])
+    for run in runs:
+        assert run.info.run_name not in names.values() or run.data.tags[ROLE] == "sweep"
+        names[run.info.run_id] = run.info.run_name
+    models = client.search_logged_models([ident])
+    model_names = {model.model_id: model.name for model in models}
+    for run in runs:
+        outputs = run.outputs.model_outputs if run.outputs else []
+        found[run.info.run_name] = {
+            "status": run.info.status,
+            "params": run.data.params,
+            "parent": names.get(run.data.tags.get("mlflow.parentRunId")),
+            "tags": {
+                k: v for k, v in run.data.tags.items() if k.startswith("vos.") and k != OPENED
+            },
+            "outputs": sorted((model_names[o.model_id], o.step) for o in outputs),
+            "history": {
+                key: sorted(
+                    (m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)
+                )
+                for key in run.data.metrics
+            },
+            "artifacts": sorted(a.path for a in client.list_artifacts(run.info.run_id))
+            + sorted(a.path for a in client.list_artifacts(run.info.run_id, "images")),
+        }
+    for model in models:
+        found["models"][model.name] = {
+            "status": str(model.status),
+            "tags": {k: v for k, v in model.tags.items() if k.startswith("vos.")},
+            "run": names[model.source_run_id],
+            "metrics": sorted(
+                (m.key, m.value, m.step, m.dataset_name) for m in model.metrics or ()
+            ),
+        }
+    return found

@@ -1,6 +1,6 @@
-"""Follow a whole sweep: copy its ledger to MLflow, show on stderr how far it is.
+"""Follow a whole sweep: show on stderr how far it is, while `copying` copies its ledger to MLflow.
 
-`pace` tells how far each job is, this module when that is read, copied and shown.
+`pace` tells how far each job is, this module when that is read and shown.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
-import psutil
 from rich.live import Live
 from rich.table import Table
 
+from orchestrator.execution.copying import Copier
 from orchestrator.execution.pace import (
     AT_WORK,
     HEAD,
@@ -26,10 +25,10 @@ from orchestrator.execution.pace import (
     duration,
     fitting,
 )
+from orchestrator.execution.usage import memory_bytes
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
-from orchestrator.tracking.mlflow_store import waiting_for_mlflow
 from vosmodels.support.grid import Grid, screen
 
 logger = logging.getLogger(__name__)
@@ -47,11 +46,11 @@ class OnCount(Protocol):
 
 
 class ProgressWatcher:
-    """Thread that copies the records of a sweep's jobs to MLflow and shows its progress.
+    """Thread that shows the progress of a sweep; beside it another one copies to MLflow.
 
     Shows a table that redraws itself on a terminal, whose last state stays there, and a line per
-    event elsewhere. `project` copies one job's record. If the store cannot be reached, the next
-    poll tries again: training never waits for MLflow.
+    event elsewhere. `project` copies one job's record: neither the table nor training waits for it,
+    and what it has not copied at the end is left to the caller.
     on_done: called after a poll that found further jobs done. trials: as `pace.Total` takes it.
     """
 
@@ -65,11 +64,10 @@ class ProgressWatcher:
     ) -> None:
         self.peak_mib: float | None = None  # None before the first measurement
         self._ledger = ledger
-        self._project = project
+        self._copier = Copier([job.key for job in jobs], ledger, project)
         self._on_done = on_done
         self._scored_s: dict[str, list[float]] = {}
         self._paces = {job.key: self._pace(job) for job in jobs}
-        self._further: dict[str, JobRecord] = {}  # copied, but without a row
         self._counted: list[Counted] = []
         self._total = Total(trials)
         self._done = self._done_keys()
@@ -79,16 +77,21 @@ class ProgressWatcher:
         self._printed: set[tuple[str, str]] = set()
         self._said: dict[str, float] = {}  # name of counted work -> when its last line was said
         self._polls = 0
-        self._unreachable = False
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all jobs that are copied."""
+        return self._copier.keys
 
     def follow(self, job: Job) -> None:
         """Follow a further job."""
         if job.key not in self._paces:
             self._paces = {**self._paces, job.key: self._pace(job)}
+            self._copier.follow(job.key)
 
     def copy(self, record: JobRecord) -> None:
         """Copy a further record, which has no row of its own."""
-        self._further = {**self._further, record.key: self._ledger.job(record.key)}
+        self._copier.follow(record.key)
 
     def count(self, name: str, unit: str) -> OnCount:
         """Show counted work in a row below the jobs, from the first call on of what is returned."""
@@ -106,26 +109,16 @@ class ProgressWatcher:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._copier.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._closing.set()
         self._thread.join()
-        if kind is None:
-            with waiting_for_mlflow("what the jobs recorded"):
-                for record in self._records():
-                    self._project(record)
+        self._copier.__exit__(*ended)
 
     def _pace(self, job: Job) -> JobPace:
         return JobPace(job, self._ledger.job(job.key), self._scored_s)
-
-    def _records(self) -> list[JobRecord]:
-        return [*(pace.record for pace in self._paces.values()), *self._further.values()]
 
     def _done_keys(self) -> set[str]:
         return {key for key, pace in self._paces.items() if pace.state == "done"}
@@ -138,7 +131,7 @@ class ProgressWatcher:
             while not self._closing.wait(POLL_S):
                 self._poll()
                 self._print_events()
-            self._poll(copy=False)
+            self._poll()
             self._print_events(last=True)
             return
         with Live(self._table(), console=self._console) as live:
@@ -146,38 +139,23 @@ class ProgressWatcher:
                 self._poll()
                 self._print_warnings()
                 live.update(self._table(self._console.size.height - MARGIN))
-            self._poll(copy=False)
+            self._poll()
             self._print_warnings()
             live.update(self._table())
 
-    def _poll(self, *, copy: bool = True) -> None:
+    def _poll(self) -> None:
         now, paces = time.monotonic(), list(self._paces.values())
         for pace in paces:
             pace.update(now)
         if self._polls % MEMORY_EVERY == 0 and any(pace.state in AT_WORK for pace in paces):
-            self.peak_mib = max(self.peak_mib or 0.0, memory_mib())
+            self.peak_mib = max(self.peak_mib or 0.0, memory_bytes() / 2**20)
         self._polls += 1
-        if copy:
-            self._copy()
         if done := self._done_keys() - self._done:
             self._done |= done
             try:
                 self._on_done()
             except Exception as error:  # the next job that is done calls it again
                 logger.warning("after a finished job: %s: %s", type(error).__name__, error)
-
-    def _copy(self) -> None:
-        for record in self._records():
-            try:
-                self._project(record)
-                self._unreachable = False
-            except Exception as error:  # clients of stores raise all kinds of errors
-                if not self._unreachable:
-                    logger.warning(
-                        "MLflow cannot be reached (%s); events wait in the ledger", error
-                    )
-                self._unreachable = True
-                return
 
     def _table(self, most: int | None = None) -> Table:
         """Lay out a row per job and counted work, and their total. most: rows that fit."""
@@ -239,18 +217,3 @@ class ProgressWatcher:
         if (pace.job.key, what) not in self._printed:
             self._printed.add((pace.job.key, what))
             self._console.print(line)
-
-
-def memory_mib() -> float:
-    """Measure the memory of this process and its descendants, in MiB.
-
-    Pages that they share count once.
-    """
-    me = psutil.Process()
-    total = 0
-    for process in (me, *me.children(recursive=True)):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:  # the process ended meanwhile
-            continue
-    return total / 2**20

@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.reporting.results import Results
-from orchestrator.tracking.checkpoint_refs import open_reader
+from orchestrator.tracking.mlflow_reader import MlflowReader
 from vosmodels.support.atomic_files import write_json
 
 
-def results_in(experiment: str, tracking_uri: str | None, *, out: Path | None = None) -> Results:
-    """Return the results of EXPERIMENT's newest sweep, or EXPERIMENT@SWEEP's; write them to `out`.
+def results_in(reader: MlflowReader, experiment: str, sweep: str, out: Path | None) -> Results:
+    """Return the results of a sweep; write them to `out`.
 
-    Raises InputError where the store has no such experiment, sweep or results.
+    Raises InputError where the store has no results of it.
     """
-    reader = open_reader(tracking_uri)
-    results = Results.from_dict(reader.results_of(*reader.resolve(experiment)))
+    results = Results.from_dict(reader.results_of(experiment, sweep))
     if out:
         write_json(out, results.as_dict())
     return results

@@ -25,6 +25,7 @@ from orchestrator.tracking.events import (
     Souped,
     Speed,
     Taught,
+    Usage,
 )
 from vosmodels.data import split_file
 
@@ -34,6 +35,7 @@ REPLACED = "vos.replaced"  # of a run: id of the run of the same job that was tr
 BEST, NOTE = "vos.best", "mlflow.note.content"
 SORTED = "orderByKey=metrics.%60select%2Fjf%60&orderByAsc=false&startTime=ALL"
 LONGEST_NOTE = 8000  # letters of a tag that MLflow keeps
+SYSTEM = "system"  # before a metric's slash: MLflow shows it on its page of system metrics
 VIEW = "sweep"  # names the columns and the order in which the page of an experiment shows its runs
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # where MLflow's page looks them up
 
@@ -120,6 +122,12 @@ def sweep_tag(sweep: str) -> str:
     return f"{SWEEP}.{sweep}"
 
 
+def sweeps_of(tags: Mapping[str, str]) -> set[str]:
+    """Return the sweeps that a checkpoint is tagged with."""
+    prefix = sweep_tag("")
+    return {tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)}
+
+
 def checkpoint_record(model: Any) -> CheckpointRecord | None:
     """Read a LoggedModel; None where it lacks the tags of a checkpoint."""
     tags = model.tags
@@ -130,7 +138,6 @@ def checkpoint_record(model: Any) -> CheckpointRecord | None:
         name = metric.key.removeprefix("select/")
         if name != metric.key and metric.timestamp >= getattr(newest.get(name), "timestamp", 0):
             newest[name] = metric
-    prefix = sweep_tag("")
     return CheckpointRecord(
         model_id=model.model_id,
         name=model.name,
@@ -140,7 +147,7 @@ def checkpoint_record(model: Any) -> CheckpointRecord | None:
         sha256=tags[SHA256],
         ancestor=tags.get(ANCESTOR),
         scores={name: metric.value for name, metric in newest.items()},
-        sweeps=frozenset(tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)),
+        sweeps=frozenset(sweeps_of(tags)),
         artifact_uri=model.artifact_location,
         job=model.params.get("job", ""),
     )
@@ -191,6 +198,9 @@ def metrics_of(event: Event) -> Iterator[tuple[str, float, int]]:
     elif isinstance(event, Gradients):
         for name, value in event.norms.items():
             yield f"train_gradients/{name}", value, event.step
+    elif isinstance(event, Usage):
+        for name, value in event.values.items():
+            yield f"{SYSTEM}/{name}", value, event.step
     elif isinstance(event, Evaluated):
         for name, value in event.scores.items():
             yield ("speed/fps" if name == "fps" else f"{event.split}/{name}"), value, event.step

@@ -29,7 +29,7 @@ class MlflowReader:
     """Reader of the sweeps in one MLflow store; it writes nothing."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self.store = connection.store
         self._client = connection.client
 
@@ -38,7 +38,7 @@ class MlflowReader:
 
         Raises InputError with the store and its experiments where neither exists.
         """
-        return str(self._connection.experiment(name).name)
+        return str(self.connection.experiment(name).name)
 
     def resolve(self, text: str) -> tuple[str, str]:
         """Return experiment and id of the sweep that EXPERIMENT or EXPERIMENT@SWEEP names.
@@ -74,8 +74,8 @@ class MlflowReader:
 
     def _sweeps(self, experiment: str) -> list[str]:
         """List the ids of an experiment's sweeps, the one opened last first."""
-        experiment_id = self._connection.experiment(experiment).experiment_id
-        runs = self._connection.sweeps(experiment_id)
+        experiment_id = self.connection.experiment(experiment).experiment_id
+        runs = self.connection.sweeps(experiment_id)
         if not runs:
             raise InputError(f"{self.store.uri}: no sweep in experiment {experiment!r} yet")
         opened = {str(r.data.tags[SWEEP]): float(r.data.tags.get(OPENED, 0)) for r in runs}
@@ -104,10 +104,10 @@ class MlflowReader:
         sweep: id, None for the newest. roles: roles to list.
         Raises InputError where the experiment or a sweep in it does not exist.
         """
-        experiment_id = self._connection.experiment(experiment).experiment_id
+        experiment_id = self.connection.experiment(experiment).experiment_id
         sweep = sweep or self.newest_sweep(experiment)
         models = [
-            model for model in self._connection.models(experiment_id) if model.status == "READY"
+            model for model in self.connection.models(experiment_id) if model.status == "READY"
         ]
         records = [r for model in models if (r := mlflow_names.checkpoint_record(model))]
         matches = [r for r in records if r.role in roles and sweep in r.sweeps]
@@ -175,8 +175,8 @@ class MlflowReader:
         """Read a JSON artifact of a sweep's parent run. Raises InputError without one."""
         from mlflow.exceptions import MlflowException
 
-        experiment_id = self._connection.experiment(experiment).experiment_id
-        runs = self._connection.sweeps(experiment_id, sweep)
+        experiment_id = self.connection.experiment(experiment).experiment_id
+        runs = self.connection.sweeps(experiment_id, sweep)
         if not runs:
             raise InputError(f"{self.store.uri}: no sweep {sweep!r} in experiment {experiment!r}")
         run_id = runs[0].info.run_id

@@ -31,6 +31,14 @@ SERVERS = ("http", "https", "databricks")
 SQLITE = b"SQLite format 3\0"  # the first bytes of a database
 PAGE = 1000  # results per page of an MLflow search
 SERVER_WAIT_S = 5.0
+CLIENT = {  # settings of MLflow's client, where the environment has none
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # none between our progress lines
+    # By itself it asks seven times over, for four minutes, and sends what creates a run or a model
+    # again without asking whether it is there. Who calls it tries again, and looks first.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",  # s, for a server that stands still
+}
 
 
 @dataclass(frozen=True)
@@ -200,14 +208,17 @@ def pages(search: Callable[..., Any], **query: Any) -> list[Any]:
 
 
 @contextmanager
-def waiting_for_mlflow(what: str) -> Iterator[None]:
+def waiting_for_mlflow(what: str) -> Iterator[list[Exception]]:
     """Log an error of this block, which copies to the store, instead of raising it.
 
-    what: said to wait in the storage folder. Training and tables go on without MLflow.
+    what: said to wait in the storage folder. Training and tables go on without MLflow. Yields a
+    list that has the error afterwards.
     """
+    errors: list[Exception] = []
     try:
-        yield
+        yield errors
     except Exception as error:  # clients of stores raise all kinds of errors
+        errors.append(error)
         # InputError names a file of ours that cannot be copied: the store is not away then.
         ours = isinstance(error, InputError)
         logger.warning(
@@ -217,23 +228,26 @@ def waiting_for_mlflow(what: str) -> Iterator[None]:
         )
 
 
-def probe(uri: str) -> None:
-    """Check that a server answers, as MLflow's client would retry for minutes.
-
-    Raises InputError where nothing answers within SERVER_WAIT_S.
-    """
+def why_away(uri: str) -> str | None:
+    """Say why a server does not answer within SERVER_WAIT_S; None where it does, or is none."""
     if not uri.startswith("http"):
-        return
+        return None
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_WAIT_S):
-            return
+            return None
     except urllib.error.HTTPError:
-        return  # it answers; the client reports what is wrong
+        return None  # it answers; the client reports what is wrong
     except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+
+
+def probe(uri: str) -> None:
+    """Check that a server answers. Raises InputError where it does not."""
+    if reason := why_away(uri):
         raise InputError(
-            f"tracking uri {uri}: no answer ({error}); start the server, or name another store "
+            f"tracking uri {uri}: no answer ({reason}); start the server, or name another store "
             "with --tracking-uri"
-        ) from None
+        )
 
 
 def _connect(store: Store, create: bool) -> Any:
@@ -248,9 +262,8 @@ def _connect(store: Store, create: bool) -> Any:
             "another store with --tracking-uri"
         )
     check(store, write=create)
-    # MLflow reads these: no usage statistics, and no progress bars between our progress lines.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in CLIENT.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     if database is None:

@@ -39,7 +39,7 @@ class SweepRuns:
         self._client = connection.client
         self._parents: dict[tuple[str, str], str] = {}
         self._experiments: dict[str, str] = {}  # ids by name
-        self._varied: set[str] = set()  # keys of the opened sweep that only trials vary
+        self.varied: set[str] = set()  # keys of the opened sweep that only trials vary
 
     def open_sweep(self, config: SweepConfig, sweep: str, text: str = "") -> str:
         """Find or create a sweep's parent run, set it RUNNING and return its run id.
@@ -52,7 +52,7 @@ class SweepRuns:
         experiment_id = self._experiment_id(config.name)
         view = mlflow_names.view(sorted(config.sweep.keys))
         self._client.set_experiment_tag(experiment_id, VIEW_TAG, view)
-        self._varied = {key for key in config.sweep.keys if key.startswith(OF_TRIALS)}
+        self.varied = {key for key in config.sweep.keys if key.startswith(OF_TRIALS)}
         flat = mlflow_names.flatten(resolve(config).model_dump(mode="json", exclude={"sweep"}))
         params = self._client.get_run(run_id).data.params
         skip = config.sweep.keys | params.keys()
@@ -146,11 +146,15 @@ class SweepRuns:
         numbers: Sequence[tuple[str, float, int]],
         first: Started | None = None,
         model_id: str | None = None,
+        times: Mapping[tuple[str, int], float] = {},
     ) -> None:
-        """Log metrics by log_batch, which unlike mlflow.log_metric adds none to models."""
+        """Log metrics by log_batch, which unlike mlflow.log_metric adds none to models.
+
+        times: of some metrics and steps, in seconds since 1970; of the others it is now.
+        """
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = time.time()
         metrics = []
         for name, value, step in numbers:
             data = mlflow_names.dataset_of(name, first.config) if first else None
@@ -158,7 +162,7 @@ class SweepRuns:
                 Metric(
                     name,
                     value,
-                    now,
+                    int(times.get((name, step), now) * 1000),
                     step,
                     model_id=model_id,
                     dataset_name=data.name if data else None,

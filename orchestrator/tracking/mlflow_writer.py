@@ -12,11 +12,11 @@ names of tags and metrics.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.tracking import mlflow_names
-from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started, Taught
+from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started, Taught, Usage
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_names import (
     ANCESTOR,
@@ -39,7 +39,10 @@ ENDED = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "running":
 
 @dataclass
 class _JobRun:
-    """A job's run in MLflow, with the part of the job that MLflow already has."""
+    """A job's run in MLflow, with the part of the job that MLflow already has.
+
+    events: how many of the ledger's it has; tagged: sweeps that each model is tagged with.
+    """
 
     run_id: str
     experiment_id: str
@@ -47,8 +50,9 @@ class _JobRun:
     metrics: set[tuple[str, int]]
     models: dict[tuple[int, str], str]  # (step, sha256) -> model id, READY ones
     unfinished: dict[tuple[int, str], list[str]]  # same, not READY: their copy was cut off
-    pictures: set[str]
-    sweeps: set[str] = field(default_factory=set)
+    pictures: dict[str, int]  # bytes by name
+    tagged: dict[str, set[str]]
+    events: int = 0
     has_soup: bool = False
     has_labels: bool = False
 
@@ -96,7 +100,8 @@ class Tracker(SweepRuns):
         first = next((event for event in events if isinstance(event, Started)), None)
         if first is None:
             return
-        if job.key not in self._job_runs:
+        known = self._job_runs.get(job.key)
+        if known is None or len(events) < known.events:  # the ledger may have been set aside
             self._job_runs[job.key] = self._find_or_create_run(job.key, first)
         try:
             self._copy(job, events, first, self._job_runs[job.key], sweep)
@@ -105,6 +110,11 @@ class Tracker(SweepRuns):
         except BaseException:
             del self._job_runs[job.key]
             raise
+
+    def has(self, job: JobRecord) -> bool:
+        """Return whether this tracker has copied all events of a job; one without any has none."""
+        known = self._job_runs.get(job.key)
+        return (known.events if known else 0) == len(job.events())
 
     def _copy(
         self,
@@ -115,13 +125,13 @@ class Tracker(SweepRuns):
         sweep: str | None,
     ) -> None:
         """Copy what a job's run in MLflow lacks."""
-        self._log_new_metrics(job_run, events, first)
-        for event in events:
+        new = events[job_run.events :]
+        self._log_new_metrics(job_run, new, first)
+        for event in new:
             if isinstance(event, Checkpoint) and (event.step, event.sha256) not in job_run.models:
                 self._log_checkpoint(job, job_run, first, event)
-            elif isinstance(event, Picture) and Path(event.path).name not in job_run.pictures:
-                self._client.log_artifact(job_run.run_id, str(job.storage / event.path), "images")
-                job_run.pictures.add(Path(event.path).name)
+            elif isinstance(event, Picture):
+                self._log_picture(job.storage / event.path, job_run)
             elif isinstance(event, Souped) and not job_run.has_soup:
                 self._client.log_dict(job_run.run_id, asdict(event), "soup.json")
                 text = mlflow_names.csv_table(event.decisions)
@@ -131,7 +141,9 @@ class Tracker(SweepRuns):
                 self._client.set_tag(job_run.run_id, LABELS, event.describe())
                 job_run.has_labels = True
         self._tag_sweeps(job_run, {first.sweep, sweep or first.sweep})
-        self._update_status(job, job_run)
+        if new:
+            self._update_status(job, job_run)
+        job_run.events = len(events)
 
     def kill_orphans(self, ledger: Ledger, experiment: str) -> list[str]:
         """Set runs to KILLED that are RUNNING without a process; return the jobs' keys."""
@@ -167,7 +179,7 @@ class Tracker(SweepRuns):
         if first.role == "trial" or not there:  # the copy may have been cut off right before
             params = mlflow_names.flatten(first.config)
             if first.role != "trial":  # a chart of a swept key shows no job that does not vary it
-                params = {k: v for k, v in params.items() if k not in self._varied}
+                params = {k: v for k, v in params.items() if k not in self.varied}
             self._log_params(run.info.run_id, {k: v for k, v in params.items() if k not in there})
         run_id = run.info.run_id
         for earlier in runs:
@@ -175,8 +187,10 @@ class Tracker(SweepRuns):
                 self._replace(earlier.info.run_id, experiment_id, run_id)
         ready: dict[tuple[int, str], str] = {}
         unfinished: dict[tuple[int, str], list[str]] = {}
+        tagged: dict[str, set[str]] = {}
         for model in self.connection.models(experiment_id, f"source_run_id = '{run_id}'"):
             mark = (int(model.tags[STEP]), model.tags[SHA256])
+            tagged[model.model_id] = mlflow_names.sweeps_of(model.tags)
             if model.status == "READY":
                 ready[mark] = model.model_id
             else:
@@ -195,7 +209,11 @@ class Tracker(SweepRuns):
             },
             models=ready,
             unfinished=unfinished,
-            pictures={Path(f.path).name for f in self._client.list_artifacts(run_id, "images")},
+            pictures={
+                Path(file.path).name: file.file_size
+                for file in self._client.list_artifacts(run_id, "images")
+            },
+            tagged=tagged,
         )
 
     def _replace(self, earlier: str, experiment_id: str, run_id: str) -> None:
@@ -209,12 +227,22 @@ class Tracker(SweepRuns):
     def _log_new_metrics(self, job_run: _JobRun, events: Sequence[Event], first: Started) -> None:
         """Log the metrics that MLflow lacks, without those of checkpoints."""
         new: list[tuple[str, float, int]] = []
+        times: dict[tuple[str, int], float] = {}
         for event in events:
             for name, value, step in mlflow_names.metrics_of(event):
                 if (name, step) not in job_run.metrics:
                     job_run.metrics.add((name, step))
                     new.append((name, value, step))
-        self._log_metrics(job_run.run_id, new, first)
+                    if isinstance(event, Usage):  # charts of these are over time
+                        times[name, step] = event.time
+        self._log_metrics(job_run.run_id, new, first, times=times)
+
+    def _log_picture(self, file: Path, job_run: _JobRun) -> None:
+        """Log a picture, unless it is there whole: a server that was killed may have a part."""
+        there = job_run.pictures.get(file.name)
+        if there is None or (file.is_file() and file.stat().st_size != there):
+            self._client.log_artifact(job_run.run_id, str(file), "images")
+            job_run.pictures[file.name] = file.stat().st_size
 
     def _log_checkpoint(
         self, job: JobRecord, job_run: _JobRun, first: Started, event: Checkpoint
@@ -246,24 +274,23 @@ class Tracker(SweepRuns):
                 params={"step": str(event.step), "job": first.name},
             ).model_id
         self._client.log_model_artifact(model_id, str(file))
-        outputs = self._client.get_run(job_run.run_id).outputs
+        outputs = self._client.get_run(job_run.run_id).outputs if started else None
         if not any(m.model_id == model_id for m in (outputs.model_outputs if outputs else ())):
             self._client.log_outputs(job_run.run_id, [LoggedModelOutput(model_id, event.step)])
-        if not self._client.get_logged_model(model_id).metrics:
+        if not (started and self._client.get_logged_model(model_id).metrics):
             numbers = [(n, v, event.step) for n, v in mlflow_names.checkpoint_metrics(event)]
             self._log_metrics(job_run.run_id, numbers, first, model_id=model_id)
         self._client.finalize_logged_model(model_id, "READY")
         job_run.models[mark] = model_id
-        job_run.sweeps.clear()
 
     def _tag_sweeps(self, job_run: _JobRun, sweeps: set[str]) -> None:
         """Tag every checkpoint of a job with the sweeps that trained or used it."""
-        if sweeps <= job_run.sweeps:
-            return
         for model_id in job_run.models.values():
-            tags = {mlflow_names.sweep_tag(sweep): "yes" for sweep in sorted(sweeps)}
-            self._client.set_logged_model_tags(model_id, tags)
-        job_run.sweeps |= sweeps
+            there = job_run.tagged.setdefault(model_id, set())
+            if sweeps - there:
+                tags = {mlflow_names.sweep_tag(sweep): "yes" for sweep in sorted(sweeps - there)}
+                self._client.set_logged_model_tags(model_id, tags)
+                there |= sweeps
 
     def _update_status(self, job: JobRecord, job_run: _JobRun) -> None:
         state = job.state

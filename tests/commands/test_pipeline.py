@@ -57,6 +57,7 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
             watch, "count", lambda name, unit: lambda *said: counted.append((name, unit, *said))
         )
         row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table, watch)
+        watch._copier.copy()
     assert counted == [("soup", "candidates", 0, 1, None), ("soup", "candidates", 1, 1, 0.2)]
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
@@ -87,7 +88,7 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
                 raise KeyboardInterrupt
             return []
 
-    def interrupted(*args):
+    def interrupted(*args, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "Tracker", Quiet)

@@ -1,15 +1,15 @@
 """Test what a person sees of a sweep while it runs, and what is copied to MLflow."""
 
 import io
-import logging
 import re
 import sys
-from threading import Semaphore
+from dataclasses import replace
+from threading import Event, Semaphore
 
 import pytest
 from rich.console import Console
 
-from orchestrator.execution import progress
+from orchestrator.execution import copying, progress
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.plan import Job
@@ -66,7 +66,9 @@ def test_a_warning_is_shown_once_however_short_or_long_a_job_is(
     trial, write = job
     write(Losses(10, {"total": 1.0}), Warned(10, LONG))
     polled = Semaphore(0)
-    with ProgressWatcher([trial], ledger, lambda _: polled.release()):
+    watch = ProgressWatcher([trial], ledger, lambda _: None)
+    monkeypatch.setattr(watch, "_poll", polled.release)
+    with watch:
         for _ in range(polls):
             assert polled.acquire(timeout=60)
     assert capsys.readouterr().err.count(f"omega=0.0: warning: {LONG}\n") == 1
@@ -105,7 +107,7 @@ def test_scoring_beside_the_jobs_has_few_lines_elsewhere(ledger, monkeypatch, li
     monkeypatch.setattr(progress, "POLL_S", 0.01)
     polled = Semaphore(0)
     with ProgressWatcher([], ledger, lambda _: None) as watch:
-        monkeypatch.setattr(watch, "_copy", polled.release)
+        monkeypatch.setattr(watch, "_poll", polled.release)
         on_frames = watch.count("rows", "frames")
         for done in range(101):
             on_frames(done, 100)
@@ -131,25 +133,36 @@ def test_a_terminal_keeps_all_jobs_in_one_table_with_their_total(job, ledger, te
     assert total.split()[:4] == ["all", "1/2", "done", f"{n + 10}/{2 * n}"]
 
 
-def test_jobs_are_copied_whole_at_the_end_though_mlflow_was_away(job, ledger, lines, caplog):
+def test_what_is_copied_are_the_jobs_the_followed_ones_and_the_soup(job, ledger, lines):
+    trial, _ = job
+    with ProgressWatcher([trial], ledger, lambda _: None) as watch:
+        watch.copy(Ledger(ledger.storage).job("soup"))
+        watch.follow(replace(trial, key="asked"))
+        watch.follow(trial)
+    assert watch.keys == ["k1", "soup", "asked"]
+
+
+def test_a_copy_that_stands_still_stops_no_line(job, ledger, lines, monkeypatch):
     trial, write = job
-    finished_trial(ledger, sweep_config(ledger.storage), 1, "soup", [0.25])
-    copied, away = [], True
+    monkeypatch.setattr(progress, "POLL_S", 0.01)
+    monkeypatch.setattr(copying, "POLL_S", 0.01)
+    stuck, going, shown = Event(), Event(), []
 
     def project(record):
-        if away:
-            raise ConnectionError("no answer")
-        copied.append((record.key, record.state))
+        stuck.set()
+        assert going.wait(60)
 
-    caplog.set_level(logging.WARNING, "orchestrator")
+    def on_done():
+        shown.append(1)
+        going.set()
+
     with ProgressWatcher([trial], ledger, project) as watch:
-        watch.copy(Ledger(ledger.storage).job("soup"))
-        watch._poll()
-        watch._poll()
+        assert stuck.wait(60)
+        monkeypatch.setattr(watch, "_on_done", on_done)
         write(Done(1.0))
-        away = False
-    assert caplog.text.count("MLflow cannot be reached (no answer)") == 1
-    assert copied == [("k1", "done"), ("soup", "done")]
+        assert going.wait(60)
+    assert shown == [1]
+    assert "omega=0.0: done" in lines()
 
 
 def test_the_table_so_far_is_made_once_for_the_jobs_that_ended_meanwhile(job, ledger, lines):

@@ -166,6 +166,16 @@ def test_charts_open_on_scores_and_losses_and_not_on_gradients(
     assert heights == sorted(heights)
 
 
+def test_the_page_of_system_metrics_shows_what_a_job_took_of_its_node(
+    page, experiment_page, reader, connection
+):
+    model_id = reader.checkpoints("tiny")[0].model_id
+    run = connection.client.get_logged_model(model_id).source_run_id
+    page.goto(f"{experiment_page}/runs/{run}/system-metrics?workflowType=machine_learning")
+    for name in ("cpu_utilization_percentage", "system_memory_usage_megabytes"):
+        page.get_by_text(name).first.wait_for()
+
+
 def test_the_models_page_lists_every_checkpoint_ready_with_its_score_and_a_best_one_first(
     page, experiment_page, reader
 ):

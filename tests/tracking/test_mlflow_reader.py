@@ -120,3 +120,19 @@ def test_a_file_in_the_store_that_is_not_the_one_logged_is_refused(
     file.write_text("")
     with pytest.raises(InputError, match=r"empty, 0 bytes; take the file from"):
         reader.download(best)
+
+
+@pytest.mark.parametrize("best_first", [True, False])
+def test_mlflow_itself_sorts_checkpoints_by_their_score(
+    tracker: Tracker, ledger: Ledger, best_first: bool
+):
+    """By the search of its models; its page has no such order. Unlike metrics, tags are text."""
+    show_sweep(tracker, ledger, {"k1": [0.3, 0.9], "k2": [0.5, 0.05]})
+    (experiment,) = tracker.connection.client.search_experiments(filter_string="name = 'omega'")
+    models = tracker.connection.client.search_logged_models(
+        [experiment.experiment_id],
+        filter_string="metrics.`select/jf` > 0.1 AND tags.`vos.role` = 'trial'",
+        order_by=[{"field_name": "metrics.select/jf", "ascending": not best_first}],
+    )
+    scores = [next(m.value for m in model.metrics if m.key == "select/jf") for model in models]
+    assert scores == sorted([0.9, 0.5, 0.3], reverse=best_first)

@@ -12,15 +12,18 @@ import pytest
 
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import resolve
+from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import (
     Attention,
     Checkpoint,
     Done,
     Evaluated,
+    Event,
     Failed,
     Gradients,
     Losses,
     Picture,
+    Usage,
     Warned,
 )
 from orchestrator.tracking.ledger import Ledger
@@ -32,6 +35,7 @@ from tests.full_disk import room
 from tests.stores import (
     WARNING,
     checkpoint_of,
+    contents,
     empty_tracker,
     finished_trial,
     sha_of,
@@ -41,48 +45,6 @@ from tests.stores import (
 from vosmodels.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
-
-
-def contents(tracker: Tracker, experiment: str = "omega") -> dict[str, Any]:
-    """Everything MLflow has of an experiment, read with its own client, ids and times left out."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracker.store.uri)
-    ident = client.get_experiment_by_name(experiment).experiment_id
-    names = {}
-    found: dict[str, Any] = {"models": {}}
-    runs = client.search_runs([ident])
-    for run in runs:
-        names[run.info.run_id] = run.info.run_name
-    models = client.search_logged_models([ident])
-    model_names = {model.model_id: model.name for model in models}
-    for run in runs:
-        outputs = run.outputs.model_outputs if run.outputs else []
-        found[run.info.run_name] = {
-            "status": run.info.status,
-            "params": run.data.params,
-            "parent": names.get(run.data.tags.get("mlflow.parentRunId")),
-            "tags": {k: v for k, v in run.data.tags.items() if k.startswith("vos.")},
-            "outputs": sorted((model_names[o.model_id], o.step) for o in outputs),
-            "history": {
-                key: sorted(
-                    (m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)
-                )
-                for key in run.data.metrics
-            },
-            "artifacts": sorted(a.path for a in client.list_artifacts(run.info.run_id))
-            + sorted(a.path for a in client.list_artifacts(run.info.run_id, "images")),
-        }
-    for model in models:
-        found["models"][model.name] = {
-            "status": str(model.status),
-            "tags": {k: v for k, v in model.tags.items() if k.startswith("vos.")},
-            "run": names[model.source_run_id],
-            "metrics": sorted(
-                (m.key, m.value, m.step, m.dataset_name) for m in model.metrics or ()
-            ),
-        }
-    return found
 
 
 def again(tracker: Tracker) -> Tracker:
@@ -307,6 +269,112 @@ def test_pictures_and_report_scores_are_shown(tracker: Tracker, ledger: Ledger):
     assert run["history"]["report/jf"] == [(10, 0.25)]
     assert run["history"]["speed/fps"] == [(10, 30.0)]
     assert run["status"] == "FINISHED"
+
+
+def test_what_a_job_took_of_its_node_is_a_system_metric_at_the_time_of_its_measurement(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    with job.claim():
+        job.write(Usage(10, 1234.5, {"cpu_utilization_percentage": 50.0}))
+        job.write(Usage(20, 1244.5, {"cpu_utilization_percentage": 75.0}))
+        job.write(Usage(20, 9999.0, {"cpu_utilization_percentage": 1.0}))  # played again
+    for _ in range(2):
+        again(tracker).project(job)
+    (run,) = tracker.connection.runs("1", "tags.`vos.role` = 'trial'")
+    history = tracker.connection.client.get_metric_history(
+        run.info.run_id, "system/cpu_utilization_percentage"
+    )
+    assert sorted((m.step, m.value, m.timestamp) for m in history) == [
+        (10, 50.0, 1234500),
+        (20, 75.0, 1244500),
+    ]
+
+
+def test_a_copy_reads_each_event_once_and_a_quiet_job_costs_no_request(
+    tracker: Tracker, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    assert not tracker.has(job)
+    tracker.project(job)
+    assert tracker.has(job)
+    seen: list[object] = []
+    real = mlflow_names.metrics_of
+
+    def noted(event: Event) -> Any:
+        seen.append(event)
+        return real(event)
+
+    monkeypatch.setattr(mlflow_names, "metrics_of", noted)
+    tracker.connection.client = tracker._client = None  # any request would be an error
+    tracker.project(job)
+    assert seen == []
+    with job.claim():
+        job.write(Warned(10, "told late"))
+    assert not tracker.has(job)
+    tracker.project(job)
+    assert tracker.has(job)
+    assert seen == [Warned(10, "told late")]
+
+
+def test_a_new_checkpoint_tags_itself_and_none_of_those_before(
+    tracker: Tracker, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    config = sweep_config(ledger.storage)
+    job, started = trial_job(ledger, config, 0, "k1")
+    tagged = []
+    real = tracker._client.set_logged_model_tags
+
+    def noted(model_id: str, tags: dict[str, str]) -> None:
+        tagged.append(tags)
+        real(model_id, tags)
+
+    monkeypatch.setattr(tracker._client, "set_logged_model_tags", noted)
+    for step in (0, 10, 20, 30):
+        with job.claim():
+            job.write(checkpoint_of(ledger.storage, step, f"{step}", 0.1) if step else started)
+        tracker.project(job, "other")
+    both = {f"vos.sweep.{sweep}": "yes" for sweep in (sweep_id(config), "other")}
+    assert tagged == [both] * 3
+
+
+def test_a_ledger_that_was_set_aside_meanwhile_gets_a_run_of_its_own(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "key1", [0.9, 0.8])
+    tracker.project(job)
+    job.path.unlink()
+    job, started = trial_job(ledger, config, 0, "key1")
+    with job.claim():
+        job.write(replace(started, time=2000.0))
+    tracker.project(job)
+    runs = tracker.connection.runs("1", "tags.`vos.key` = 'key1'")
+    assert sorted(run.info.start_time for run in runs) == [1_000_000, 2_000_000]
+
+
+def test_a_picture_of_which_the_store_has_a_part_is_copied_again_and_a_whole_one_is_kept(
+    tracker: Tracker, ledger: Ledger
+):
+    config = sweep_config(ledger.storage)
+    job = finished_trial(ledger, config, 0, "k1", [0.3])
+    folder = ledger.storage / "pictures"
+    folder.mkdir()
+    for step, name in enumerate(("torn", "whole", "lost")):
+        (folder / f"{name}.png").write_bytes(b"a picture")
+        with job.claim():
+            job.write(Picture(step, f"pictures/{name}.png"))
+    tracker.project(job)
+    (torn,) = ledger.storage.rglob("images/torn.png")
+    (whole,) = ledger.storage.rglob("images/whole.png")
+    torn.write_bytes(b"a pic")
+    before = whole.stat().st_mtime_ns
+    (folder / "lost.png").unlink()
+    again(tracker).project(job)
+    assert torn.read_bytes() == b"a picture"
+    assert whole.stat().st_mtime_ns == before
 
 
 def test_a_checkpoint_whose_file_is_gone_is_told(tracker: Tracker, ledger: Ledger):
