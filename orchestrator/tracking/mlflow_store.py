@@ -34,6 +34,7 @@ SERVER_WAIT_S = 5.0
 CLIENT = {  # settings of MLflow's client, where the environment has none
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # none between our progress lines
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where --json prints one object
     # By itself it asks seven times over, for four minutes, and sends what creates a run or a model
     # again without asking whether it is there. Who calls it tries again, and looks first.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

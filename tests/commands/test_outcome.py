@@ -5,10 +5,12 @@ import shlex
 import pytest
 
 from orchestrator import outcome
+from orchestrator.tracking.delivery import waiting
 from orchestrator.tracking.mlflow_store import locate
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from tests.published import publish_omega, row
-from tests.stores import WARNING, sweep_config
+from tests.stores import WARNING, contents, empty_tracker, sweep_config
 
 
 def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_path):
@@ -44,7 +46,7 @@ def test_the_next_lines_name_the_store_where_it_is_not_found_without(tmp_path, m
 
 @pytest.mark.filterwarnings(WARNING)
 def test_the_run_of_a_sweep_says_what_was_asked_and_what_came_out(tracker, ledger):
-    publish_omega(tracker, ledger)
+    assert publish_omega(tracker, ledger) == []
     (parent,) = tracker.connection.sweeps("1", "s1")
     assert parent.info.run_name == "omega: generated, best omega=1.0 J&F .681"
     assert parent.data.tags["vos.best"] == "omega=1.0"
@@ -59,3 +61,38 @@ def test_the_run_of_a_sweep_says_what_was_asked_and_what_came_out(tracker, ledge
     assert f"![response]({picture})" in note
     logged = [f.path for f in tracker.connection.client.list_artifacts(parent.info.run_id, "table")]
     assert "table/s1-response.png" in logged
+
+
+@pytest.mark.filterwarnings(WARNING)
+def test_what_the_store_does_not_take_is_told_on_a_line_and_delivered_later_whole(
+    tracker, ledger, reader, tmp_path, monkeypatch
+):
+    def away(*args):
+        raise ConnectionError("no answer\nand more")
+
+    config, storage = sweep_config(ledger.storage), Storage(ledger.storage)
+    for name, jobs in (
+        ("project", "what 2 of 2 jobs recorded, the table"),
+        ("log_best", "; the table"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(tracker, name, away)
+            (line,) = publish_omega(tracker, ledger)
+        assert line.startswith(f"MLflow at {tracker.store.uri} cannot be reached (no answer); ")
+        assert jobs in line
+        assert f"and how the sweep ended wait in {storage.root}: when it answers, run the" in line
+        report = line.partition("same command again, or python -m ")[2]
+        assert shlex.split(report) == [
+            *("orchestrator.report", "mlflow:omega", "--tracking-uri", tracker.store.uri)
+        ]
+    waits = waiting(storage, "s1")
+    assert waits is not None
+    (parent,) = tracker.connection.sweeps("1", "s1")
+    assert parent.info.status == "RUNNING"
+    outcome.deliver_waiting(reader, "omega", "s1")
+    assert waiting(storage, "s1") is None
+    other = empty_tracker(tmp_path / "other")
+    other.open_sweep(config, "s1")
+    assert outcome.deliver(waits, storage, other) == []
+    assert contents(Tracker(reader.connection)) == contents(other)
+    assert contents(other)["omega: generated, best omega=1.0 J&F .681"]["status"] == "FINISHED"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import outcome, pipeline, sweep
+from orchestrator import one_job, outcome, pipeline, sweep
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution import driver
@@ -17,8 +17,9 @@ from orchestrator.planning.plan import Plan
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from soups import recipe
-from tests.stores import WARNING, finished_trial, sweep_config
+from tests.stores import WARNING, empty_store, finished_trial, sweep_config
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
+from vosmodels.support import cli
 
 
 def quick_memory(*args):
@@ -99,6 +100,28 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(sweep_config(tmp_path), text="", command="", tracking_uri=None, quiet=True)
     assert ends == [{"status": "KILLED"}]
+
+
+@pytest.mark.filterwarnings(WARNING)
+def test_a_job_alone_of_which_the_store_lacks_something_fails_with_a_line(
+    tmp_path, monkeypatch, capsys
+):
+    def away(*args):
+        raise ConnectionError("no answer")
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = empty_store(tmp_path)
+    monkeypatch.setattr(one_job, "copy_jobs", away)
+    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), "none"))
+    monkeypatch.setattr(driver, "memory_of", quick_memory)
+    with pytest.raises(cli.CommandFailed) as failed:
+        one_job.run(sweep_config(tmp_path), "omega=0.0", tracking_uri=None, quiet=True)
+    result: Any = failed.value.result
+    assert result["state"] == "new"
+    assert capsys.readouterr().err.splitlines() == [
+        f"failed: MLflow at {store.uri} cannot be reached (no answer); run the same command again "
+        "to show there what was recorded"
+    ]
 
 
 def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(

@@ -27,7 +27,7 @@ def store(finished, tmp_path_factory):
     storage = tmp_path_factory.mktemp("pages") / "results"
     shutil.copytree(finished[0].storage, storage)
     store = locate(f"sqlite:///{storage / 'mlflow.db'}", storage)
-    publish_omega(Tracker(Connection(store)), Ledger(storage.parent / "omega"))
+    assert not publish_omega(Tracker(Connection(store)), Ledger(storage.parent / "omega"))
     return store
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,45 @@ def test_asking_a_store_that_is_not_there_leaves_nothing_behind(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_connection_does_not_count_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),
+    ],
+)
+def test_a_connection_counts_no_users_prints_no_address_and_asks_once_unless_one_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    monkeypatch.delenv(name, raising=False)
     Connection(empty_store(tmp_path))
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ[name] == value
+    monkeypatch.setenv(name, "5")
+    Connection(empty_store(tmp_path))
+    assert os.environ[name] == "5"
+
+
+def test_a_request_to_a_server_that_is_gone_fails_at_once():
+    """MLflow's client alone takes four minutes."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        connection = Connection(Store(f"http://127.0.0.1:{server.server_port}", None))
+        server.shutdown()
+        thread.join()
+    began = time.monotonic()
+    with pytest.raises(Exception, match="refused"):
+        connection.experiment("omega")
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
