@@ -38,8 +38,8 @@ class _Moments:
         A batch of one value per channel (an image mean of one object) has no variance, so the
         layer normalises with the moments of all batches so far.
         """
-        x = inputs[0].double().transpose(0, 1).flatten(1)  # (C, values)
-        total, squares, count = x.sum(1), x.square().sum(1), x.shape[1]
+        x = inputs[0].transpose(0, 1).flatten(1).to(torch.float64, copy=True)  # (C, values)
+        total, squares, count = x.sum(1), x.square_().sum(1), x.shape[1]
         self.total += total
         self.squares += squares
         self.count += count

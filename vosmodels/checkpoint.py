@@ -119,11 +119,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
         raise ValueError(f"scores that are not finite: {odd}")
     place = f"{info.name!r} at step {info.step}"
     check_values(place, tensors, "the network has diverged: lower the learning rate")
-    text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    data = safetensors.torch.save(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        metadata={METADATA_KEY: text},
-    )
+    data = _written(tensors, info)
     sha256 = sha256_of(data)
     path = folder / f"{sha256}.safetensors"
     try:
@@ -135,6 +131,24 @@ def write(folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> 
             f"{path}: cannot be written ({error.strerror}); free space or choose another storage"
         ) from error
     return path, sha256
+
+
+def content_of(model: VideoModel) -> str:
+    """Return the sha256 of a model's name, configuration and weights.
+
+    That of its checkpoint without ancestor, step and scores, which change nothing it computes.
+    """
+    info = CheckpointInfo.of(model, ancestor=None, step=0)
+    return sha256_of(_written(model.state_dict(), info))
+
+
+def _written(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> bytes:
+    """Return the bytes of a checkpoint's file."""
+    text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return safetensors.torch.save(
+        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+        metadata={METADATA_KEY: text},
+    )
 
 
 def read_info(path: Path) -> CheckpointInfo:

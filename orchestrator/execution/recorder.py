@@ -14,6 +14,7 @@ from orchestrator.training.gradient_norms import judged_at, warnings_of
 from vosmodels import checkpoint
 from vosmodels.evaluation import strata
 from vosmodels.model import VideoModel
+from vosmodels.support.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,14 @@ class CheckpointRecorder:
     def checkpoint(self, model: VideoModel, step: int) -> float | None:
         """Score the model, write its checkpoint and picture, and record both; return J&F.
 
-        Files are written before the line of the ledger that names them.
+        Files are written before the line of the ledger that names them. Where a checkpoint of the
+        same content has been scored, its scores and its picture are taken.
         """
         if not (self.record and self.scorer):
             return None
-        strip = self.scorer.strip()
-        scores = self.scorer.score(model, on_mask=strip.add)
+        content, strip = self.scorer.content(model), self.scorer.strip()
+        twin = self.scorer.twin(content)
+        scores = twin.scores if twin else self.scorer.score(model, on_mask=strip.add)
         info = checkpoint.CheckpointInfo.of(
             model, ancestor=self.ancestor, step=step, scores=summary(scores)
         )
@@ -97,7 +100,12 @@ class CheckpointRecorder:
             measured = {"fps": scores.fps} | strata.metrics(scores)
             self.record.write(events.Evaluated(step=step, scores=measured))
         picture = self.storage.pictures(self.job.key) / f"{step:07d}.png"
-        strip.save(picture)
+        if twin is None:
+            strip.save(picture)
+            self.scorer.save_twin(content, sha256, picture)
+        elif twin.picture != picture:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(picture, twin.picture.read_bytes())
         self.record.write(
             events.Picture(step=step, path=picture.relative_to(self.storage.root).as_posix())
         )

@@ -1,4 +1,8 @@
-"""Score weights on the videos of a protocol; a checkpoint's scores are computed once."""
+"""Score weights on the videos of a protocol; a checkpoint's scores are computed once.
+
+So are those of checkpoints that differ in ancestor and step alone, as an untrained trial does from
+its stem.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from torch import Tensor
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution.code import shaping_files
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.events import Attention
 from orchestrator.tracking.storage import Storage
@@ -116,6 +121,33 @@ class Scorer:
         """Save scores of a checkpoint where `checkpoint` and `known` look for them."""
         write_json(self._path(sha256), scores.as_dict())
 
+    def content(self, model: VideoModel) -> str:
+        """Digest all that decides the bits of a model's scores, but for the protocol.
+
+        That is its name, configuration and weights, the code, the device and its threads.
+        """
+        device = next(model.parameters()).device.type
+        ran = [dict(shaping_files()), torch.__version__, device, torch.get_num_threads()]
+        return digest([checkpoint.content_of(model), ran])
+
+    def twin(self, content: str) -> Twin | None:
+        """Read what a checkpoint of the same `content` was given, None without one."""
+        path = self._path(content)
+        try:
+            saved = read_json(path)
+            if saved is None:
+                return None
+            scores, picture = self.known(saved["sha256"]), self.storage.root / saved["picture"]
+        except (InputError, KeyError, TypeError) as error:
+            logger.warning("%s: names no checkpoint (%s); scoring anew", path, error)
+            return None
+        return Twin(scores, picture) if scores and picture.is_file() else None
+
+    def save_twin(self, content: str, sha256: str, picture: Path) -> None:
+        """Save which checkpoint has a content, for `twin`; picture: a file in the storage."""
+        inside = picture.relative_to(self.storage.root).as_posix()
+        write_json(self._path(content), {"sha256": sha256, "picture": inside})
+
     def task(self, sha256: str, model: ModelConfig) -> Task:
         """Return the work of scoring a checkpoint by this protocol, for `score_all`."""
         return Task(sha256, model, self.storage, self.protocol, self.errors, self.frames)
@@ -179,6 +211,14 @@ class Scorer:
 
     def _path(self, name: str) -> Path:
         return self.storage.scores / f"{digest([name, *self._key])}.json"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The scores, and the picture of masks, of a checkpoint that equals another in content."""
+
+    scores: Scores
+    picture: Path
 
 
 def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:

@@ -3,16 +3,23 @@
 import json
 
 import pytest
+import torch
 
 from orchestrator.config.data import DataConfig
 from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution import job as jobs
+from orchestrator.execution import member, scoring
 from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence, score_all
 from orchestrator.planning import protocol as opened
+from orchestrator.tracking.events import Picture
+from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
+from tests.execution.test_job import plan_on
 from tests.model_tools import fill_from_names
 from vosmodels import checkpoint, registry
 from vosmodels.evaluation.scores import Scores
+from vosmodels.support.atomic_files import write_json
 
 
 @pytest.fixture
@@ -146,3 +153,73 @@ def test_frames_are_counted_while_they_are_scored_in_any_number_of_processes(
     of = 2 * sum(len(video) for video in scorer.videos)  # a report sees every frame
     assert told == [(done, of) for done in range(of + 1)]
     assert all(scorer.known(task.sha256) for task in tasks)
+
+
+def test_a_checkpoint_of_the_content_of_another_takes_its_scores_and_its_picture(
+    davis_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(member, "CALIBRATION_BATCHES", 1)
+    plan, storage, scored = plan_on(davis_root, steps=0), Storage(tmp_path), []
+    score = Scorer.score
+    monkeypatch.setattr(Scorer, "score", lambda *a, **k: (scored.append(1), score(*a, **k))[1])
+    for job in plan.jobs:
+        jobs.run([job], storage)
+    assert len(scored) == 3  # teacher, stem before and after its step
+    stem, trial = (Ledger(tmp_path).job(job.key) for job in (plan.stems[0], plan.trials[0]))
+    last, untrained = stem.checkpoints()[-1], trial.checkpoints()[0]
+    assert untrained.sha256 != last.sha256  # it has an ancestor
+    pictures = [tmp_path / record.of(Picture)[-1].path for record in (stem, trial)]
+    assert pictures[0] != pictures[1]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    scorer = choosing_by(storage, plan.trials[0].config.data)
+    known = scorer.known(untrained.sha256)
+    path = storage.checkpoint(untrained.sha256)
+    assert known is not None
+    assert known.sequences == score(scorer, checkpoint.load_model(path)).sequences
+
+
+def test_a_twin_without_its_picture_or_its_scores_is_none(tmp_path, data, caplog):
+    storage = Storage(tmp_path)
+    scorer, picture = choosing_by(storage, data), tmp_path / "a.png"
+    scores = scorer.copy()
+    scorer.save("abc", scores)
+    scorer.save_twin("content", "abc", picture)
+    assert scorer.twin("content") is None
+    picture.write_bytes(b"a picture")
+    twin = scorer.twin("content")
+    assert twin is not None
+    assert twin.scores.sequences == scores.sequences
+    scorer.save_twin("content", "another", picture)
+    assert scorer.twin("content") is None
+    assert not caplog.text
+    write_json(next(p for p in storage.scores.iterdir() if "another" in p.read_text()), [1])
+    assert scorer.twin("content") is None
+    assert "names no checkpoint" in caplog.text
+
+
+def a_weight(model, patch):
+    model.state_dict()["decoder.pred.bias"].add_(1e-6)
+    return model
+
+
+def an_option(model, patch):
+    return registry.build(model.name, seed=0, detach_feedback=True)
+
+
+def threads(model, patch):
+    patch.setattr(torch, "get_num_threads", lambda: 99)
+    return model
+
+
+def code(model, patch):
+    patch.setattr(scoring, "shaping_files", lambda: {"vosmodels/losses.py": "another"})
+    return model
+
+
+@pytest.mark.parametrize("change", [a_weight, an_option, threads, code])
+def test_what_decides_the_bits_of_scores_decides_the_content(tmp_path, data, monkeypatch, change):
+    scorer = choosing_by(Storage(tmp_path), data)
+    models = [registry.build("mobilevos_mobilenetv2_noaspp", seed=0) for _ in range(2)]
+    before = scorer.content(models[0])
+    assert scorer.content(models[1]) == before
+    assert scorer.content(change(models[0], monkeypatch)) != before

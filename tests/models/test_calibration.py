@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.model_tools import network, textured_clip
-from vosmodels.calibration import calibrate
+from vosmodels.calibration import _Moments, calibrate
 from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.types import Clip, Features
 
@@ -130,3 +130,10 @@ def test_statistics_are_frozen_afterwards_and_a_second_calibration_starts_afresh
 def test_calibrating_from_no_clips_is_refused():
     with pytest.raises(ValueError, match="no clips"):
         calibrate(network("mobilevos_mobilenetv2_noaspp", seed=0), [])
+
+
+def test_the_inputs_of_a_layer_stay_as_they_are():
+    layer = nn.BatchNorm2d(2).double()
+    x = torch.arange(16, dtype=torch.float64).reshape(1, 2, 2, 4)  # needs no copy to be summed
+    _Moments(layer).before_forward(layer, (x,))
+    assert torch.equal(x.flatten(), torch.arange(16, dtype=torch.float64))
