@@ -145,10 +145,11 @@ def content_of(model: VideoModel) -> str:
 def _written(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> bytes:
     """Return the bytes of a checkpoint's file."""
     text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return safetensors.torch.save(
+    data: bytes = safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
         metadata={METADATA_KEY: text},
     )
+    return data
 
 
 def read_info(path: Path) -> CheckpointInfo:

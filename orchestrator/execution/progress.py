@@ -146,7 +146,8 @@ class ProgressWatcher:
     def _poll(self) -> None:
         now, paces = time.monotonic(), list(self._paces.values())
         for pace in paces:
-            pace.update(now)
+            if pace.state != "done":
+                pace.update(now)
         if self._polls % MEMORY_EVERY == 0 and any(pace.state in AT_WORK for pace in paces):
             self.peak_mib = max(self.peak_mib or 0.0, memory_bytes() / 2**20)
         self._polls += 1
@@ -191,8 +192,9 @@ class ProgressWatcher:
             self._say(work, last)
 
     def _new(self) -> list[JobPace]:
-        """List the jobs that were not done before, of which there is something to say."""
-        return [pace for pace in self._paces.values() if not pace.before]
+        """List the jobs of which there may be something to say."""
+        paces = self._paces.values()
+        return [p for p in paces if not (p.before or (p.job.key, "done") in self._printed)]
 
     def _in_all(self) -> str:
         now = time.monotonic()

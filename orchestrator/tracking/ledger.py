@@ -160,9 +160,14 @@ class JobRecord:
         Each call reads only the lines appended since the call before, so that polling a long job
         is cheap. Not thread-safe. Raises InputError on a line that is no event.
         """
-        if not self.path.exists() or self.path.stat().st_size < self._read:
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size < self._read:
             self._reset()  # the file was moved away
-        for line in self._whole_lines(self._read).split(b"\n")[:-1]:
+        new = self._whole_lines(self._read) if size > self._read else b""
+        for line in new.split(b"\n")[:-1]:
             event = self._parse(line, self._lines + 1)
             self._lines += 1
             self._read += len(line) + 1

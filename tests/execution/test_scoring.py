@@ -161,7 +161,12 @@ def test_a_checkpoint_of_the_content_of_another_takes_its_scores_and_its_picture
     monkeypatch.setattr(member, "CALIBRATION_BATCHES", 1)
     plan, storage, scored = plan_on(davis_root, steps=0), Storage(tmp_path), []
     score = Scorer.score
-    monkeypatch.setattr(Scorer, "score", lambda *a, **k: (scored.append(1), score(*a, **k))[1])
+
+    def counted(*args, **kwargs):
+        scored.append(1)
+        return score(*args, **kwargs)
+
+    monkeypatch.setattr(Scorer, "score", counted)
     for job in plan.jobs:
         jobs.run([job], storage)
     assert len(scored) == 3  # teacher, stem before and after its step

@@ -128,6 +128,21 @@ def test_projecting_again_changes_nothing_in_this_process_or_another(
     assert contents(tracker) == before
 
 
+def test_a_job_without_a_new_line_asks_nothing_of_the_store(
+    tracker: Tracker, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    config = sweep_config(ledger.storage)
+    tracker.open_sweep(config, sweep_id(config), "")
+    record = finished_trial(ledger, config, 1, "k1", [0.3])
+    tracker.project(record)
+    monkeypatch.setattr(tracker, "_client", None)
+    tracker.project(record)
+    with record.claim():
+        record.write(Losses(99, {"total": 0.1}))
+    with pytest.raises(AttributeError):
+        tracker.project(record)
+
+
 def test_a_job_projected_as_it_grows_is_shown_like_one_projected_at_its_end(
     tracker: Tracker, ledger: Ledger, tmp_path: Path
 ):
