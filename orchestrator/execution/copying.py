@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Self
 
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -30,6 +30,7 @@ class Copier:
         self._project = project
         self._records = {key: ledger.job(key) for key in keys}  # replaced, never changed
         self._copied: dict[str, Mark] = {}
+        self._left: frozenset[str] = frozenset()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="copy", daemon=True)
         self._away = False
@@ -50,6 +51,10 @@ class Copier:
         if key not in self._records:
             self._records = {**self._records, key: self._ledger.job(key)}
 
+    def leave(self, keys: Collection[str]) -> None:
+        """Leave these jobs to another process for now."""
+        self._left = frozenset(keys)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -67,7 +72,7 @@ class Copier:
         """Copy the records that have changed; tell whether the store took them."""
         for record in self._records.values():
             mark = _mark(record)
-            if mark is None or mark == self._copied.get(record.key):
+            if mark is None or mark == self._copied.get(record.key) or record.key in self._left:
                 continue
             try:
                 self._project(record)

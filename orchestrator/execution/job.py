@@ -26,7 +26,7 @@ from orchestrator.execution.usage import Meter
 from orchestrator.planning.datasets import Teach, training_clips
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
-from orchestrator.tracking.ledger import CLAIM_WAIT_S, LOST_NODE_S, JobRecord, Ledger
+from orchestrator.tracking.ledger import Claimed, JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distill_step import DistillStep
 from orchestrator.training.distributed import Workers
@@ -63,11 +63,7 @@ def run(
     _reset_torch_globals(jobs[0].threads)
     errors: list[Exception] = []
     with ExitStack() as claims:
-        ledger, records = Ledger(storage.root), dict[str, JobRecord]()
-        for job in jobs if workers.rank == 0 else ():
-            records[job.key] = ledger.job(job.key)
-            wait_s = CLAIM_WAIT_S if job.config.cluster.address is None else LOST_NODE_S
-            claims.enter_context(records[job.key].claim(wait_s))
+        records = _claim(jobs, storage, workers, claims)
         for group in _groups(jobs, records, workers, task):
             errors += _run_group(group, records, storage, workers, on_score, task)
     for key, record in records.items():
@@ -75,6 +71,33 @@ def run(
             shutil.rmtree(storage.resume(key), ignore_errors=True)
     if errors:
         raise max(errors, key=retry_can_help)
+
+
+def _claim(
+    jobs: Sequence[Job], storage: Storage, workers: Workers, claims: ExitStack
+) -> dict[str, JobRecord]:
+    """Claim jobs and return their records on rank 0, nothing on others.
+
+    What another process is at, such as a teacher that another sweep trains too, is waited for
+    until it is done or that process has ended. Claims are taken in the order of the keys, so that
+    no two groups wait for each other.
+    """
+    ledger, records = Ledger(storage.root), dict[str, JobRecord]()
+    for key in sorted(job.key for job in jobs):
+        record, told, held = ledger.job(key), False, torch.zeros(1, device=workers.device)
+        while not workers.all_reduce(held):
+            workers.alive()
+            if workers.rank:
+                continue
+            try:
+                claims.enter_context(record.claim())
+                held += 1
+                records[key] = record
+            except Claimed:
+                if not told:
+                    logger.warning("job %s: waiting for %s", key, record.holder_name)
+                told = True
+    return records
 
 
 def _reset_torch_globals(threads: int) -> None:

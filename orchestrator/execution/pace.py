@@ -52,6 +52,17 @@ class JobPace:
             self.step = self.job.steps
         self._time_scoring(now)
 
+    @property
+    def trained_by(self) -> str | None:
+        """The sweep that started the job last; None before the first."""
+        started = self.record.started()
+        return started.sweep if started else None
+
+    @property
+    def elsewhere(self) -> bool:
+        """True where a job was started last by another sweep."""
+        return self.trained_by not in (None, self.job.sweep)
+
     def _time_scoring(self, now: float) -> None:
         """Note since when the job is scored, and how long it took when that ends."""
         if self.state == "scoring":

@@ -77,6 +77,7 @@ class ProgressWatcher:
         self._printed: set[tuple[str, str]] = set()
         self._said: dict[str, float] = {}  # name of counted work -> when its last line was said
         self._polls = 0
+        self._others: set[str] = set()  # keys of jobs that another sweep was at, one poll ago
 
     @property
     def keys(self) -> list[str]:
@@ -151,12 +152,27 @@ class ProgressWatcher:
         if self._polls % MEMORY_EVERY == 0 and any(pace.state in AT_WORK for pace in paces):
             self.peak_mib = max(self.peak_mib or 0.0, memory_bytes() / 2**20)
         self._polls += 1
+        self._look_elsewhere(paces)
         if done := self._done_keys() - self._done:
             self._done |= done
             try:
                 self._on_done()
             except Exception as error:  # the next job that is done calls it again
                 logger.warning("after a finished job: %s: %s", type(error).__name__, error)
+
+    def _look_elsewhere(self, paces: Sequence[JobPace]) -> None:
+        """Find the jobs that another sweep trains, and say so of each that this one waits for.
+
+        That sweep copies them to MLflow; this one completes the copy when it ends itself.
+        """
+        others = {p.job.key for p in paces if not p.before and p.elsewhere}
+        for pace in paces:
+            if pace.job.key in others & self._others and pace.record.claimed:
+                sweep, holder = pace.trained_by, pace.record.holder_name
+                line = f"{pace.job.name}: waits for sweep {sweep}, which trains it ({holder})"
+                self._print_once(pace, "elsewhere", line)
+        self._others = others
+        self._copier.leave(others)
 
     def _table(self, most: int | None = None) -> Table:
         """Lay out a row per job and counted work, and their total. most: rows that fit."""

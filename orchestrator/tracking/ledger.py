@@ -41,10 +41,12 @@ logger = logging.getLogger(__name__)
 
 State = Literal["new", "running", "stopped", "failed", "done"]
 CLAIM_WAIT_S = 1.0  # longer than `JobRecord.claimed` holds the lock to test it
-LOST_NODE_S = 120.0  # until a file server frees what a lost node had locked (NFS: 90)
-
 
 Kind = TypeVar("Kind", bound=Event)
+
+
+class Claimed(InputError):
+    """Another process holds the claim of a job."""
 
 
 class Ledger:
@@ -83,14 +85,14 @@ class JobRecord:
 
         The lock belongs to the operating system, which releases it however the process ends.
         wait_s: how long to wait for another process to end.
-        Raises InputError that names the process which holds the claim.
+        Raises Claimed, which names the process that holds the claim.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=wait_s)
         except Timeout:
-            raise InputError(
-                f"{self.path}: job {self.key} is being run by {self._holder_name()}; "
+            raise Claimed(
+                f"{self.path}: job {self.key} is being run by {self.holder_name}; "
                 "wait for it, or stop it, and run the same command again"
             ) from None
         try:
@@ -297,10 +299,12 @@ class JobRecord:
     @property
     def holder(self) -> int | None:
         """Id of the process that holds the claim, or was killed while it did; None without one."""
-        match = re.match(r"process (\d+) on ", self._holder_name())
+        match = re.match(r"process (\d+) on ", self.holder_name)
         return int(match[1]) if match else None
 
-    def _holder_name(self) -> str:
+    @property
+    def holder_name(self) -> str:
+        """Name the process that holds the claim, or was killed while it did."""
         try:
             return self._holder.read_text() or "another process"
         except FileNotFoundError:

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -16,8 +17,9 @@ from orchestrator.planning.lockstep import kin
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Started
-from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
+from orchestrator.training.distributed import Workers
 from orchestrator.training.lessons import lessons
 from orchestrator.training.loop import Diverged, Student
 from orchestrator.training.state import TrainingState
@@ -304,9 +306,35 @@ def test_each_log_has_the_lines_of_its_job_and_of_what_is_shared(tmp_path):
     assert said == {"a": ["both"], "b": ["both", "b alone"]}
 
 
-def test_a_claim_that_another_process_holds_starts_none_of_them(alone, beside):
+def test_a_claim_that_another_process_holds_starts_none_of_them_until_it_is_free(alone, beside):
     plan, _ = alone
-    held = Ledger(beside.root).job(plan.trials[1].key)
-    with held.claim(), pytest.raises(InputError, match="is being run by"):
-        jobs.run(plan.trials, beside)
-    assert states(beside, plan.trials) == ["new"] * 3
+
+    class Enough(Exception): ...
+
+    waited = []
+
+    def alive():
+        waited.append(states(beside, plan.trials))
+        if len(waited) > len(plan.trials) + 1:
+            raise Enough
+
+    with Ledger(beside.root).job(plan.trials[1].key).claim(), pytest.raises(Enough):
+        jobs.run(plan.trials, beside, Workers(alive=alive))
+    assert waited[-1] == ["new"] * 3
+
+
+def test_groups_that_share_jobs_claim_them_in_one_order(alone, beside, monkeypatch):
+    """Else each could hold a job that the other waits for."""
+    plan, _ = alone
+    claim, claimed = JobRecord.claim, []
+
+    def noted(record):
+        claimed.append(record.key)
+        return claim(record)
+
+    monkeypatch.setattr(JobRecord, "claim", noted)
+    for trials in (plan.trials, plan.trials[::-1]):
+        with ExitStack() as claims:
+            jobs._claim(trials, beside, Workers(), claims)
+    assert claimed[:3] == claimed[3:]
+    assert set(claimed) == {job.key for job in plan.trials}

@@ -1,5 +1,6 @@
 """Test what is asked of a cluster's nodes, without a cluster."""
 
+import os
 import socket
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import Done, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
+from orchestrator.training.distributed import Workers
 from vosmodels.errors import InputError
 
 
@@ -130,10 +132,13 @@ def held(tmp_path):
         release.join()
 
 
-def test_a_job_waits_for_the_claim_of_a_lost_node(held, tmp_path):
-    jobs.run([held("head:6379")], Storage(tmp_path))
-
-
-def test_a_job_on_one_machine_does_not_wait_for_a_claim(held, tmp_path):
-    with pytest.raises(InputError, match="is being run by"):
-        jobs.run([held(None)], Storage(tmp_path))
+@pytest.mark.parametrize("address", [None, "head:6379"])
+def test_a_job_that_another_process_is_at_is_waited_for_and_not_trained_twice(
+    held, tmp_path, address, caplog
+):
+    job, alive = held(address), []
+    jobs.run([job], Storage(tmp_path), Workers(alive=lambda: alive.append(1)))
+    record = Ledger(tmp_path).job(job.key)
+    assert len(record.of(Started)) == 1
+    assert len(alive) > 1  # a watchdog does not take it for a job that stands still
+    assert caplog.text.count(f"job {job.key}: waiting for process {os.getpid()} on ") == 1

@@ -1,6 +1,7 @@
 """Test what a person sees of a sweep while it runs, and what is copied to MLflow."""
 
 import io
+import os
 import re
 import sys
 from dataclasses import replace
@@ -32,7 +33,8 @@ def job(ledger):
                 record.write(line)
 
     write(started)
-    return Job("trial", "k1", "omega=0.0", config, staged(config), config.loss, 1, "sweep"), write
+    trial = Job("trial", "k1", "omega=0.0", config, staged(config), config.loss, 1, started.sweep)
+    return trial, write
 
 
 @pytest.fixture
@@ -179,3 +181,31 @@ def test_the_table_so_far_is_made_once_for_the_jobs_that_ended_meanwhile(job, le
         watch._poll()
         watch._poll()
     assert done == [1]
+
+
+def test_a_job_that_another_sweep_trains_is_named_and_left_to_it(job, ledger, lines):
+    trial, write = job
+    trial, copied = replace(trial, sweep="ours"), []
+    started = ledger.job("k1").started()
+    with ProgressWatcher([trial], ledger, lambda record: copied.append(record.state)) as watch:
+        watch._poll()
+        with ledger.job("k1").claim():
+            watch._poll()
+            watch._poll()
+        watch._copier.copy()
+        assert not copied
+        write(Done(1.0))
+    said = f"omega=0.0: waits for sweep {started.sweep}, which trains it (process {os.getpid()} on "
+    assert [line.startswith(said) for line in lines()].count(True) == 1
+
+
+def test_a_job_that_this_sweep_took_over_is_copied(job, ledger, lines):
+    trial, write = job
+    trial, copied = replace(trial, sweep="ours"), []
+    with ProgressWatcher([trial], ledger, lambda record: copied.append(record.state)) as watch:
+        watch._poll()
+        write(replace(ledger.job("k1").started(), sweep="ours"))
+        watch._poll()
+        watch._copier.copy()
+        assert copied == ["running"]
+    assert not [line for line in lines() if "waits for" in line]
