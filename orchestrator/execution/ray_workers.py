@@ -52,10 +52,14 @@ NICENESS = ("RAY_worker_niceness", "0")
 # Of the same: seconds in which its server (GCS) must answer again, after which all processes of Ray
 # end, with a line. With Ray's 60 a server that was killed is a minute's silence.
 SILENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-# Of the same: 127.0.0.1 as the address of its node, at which all its parts but the
-# dashboard's then listen. Else they do on every interface: `ray.init(_node_ip_address=)` puts the
-# outer address in place of a loopback one.
+# Of the same: 127.0.0.1 as the address of its node, at which all its parts then listen. Else they
+# do on every interface: `ray.init(_node_ip_address=)` puts the outer address in place of a loopback
+# one.
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# Of the same: the interface at which the workers of a job listen for each other (gloo).
+# They find each other by a file (meeting.py).
+GLOO = ("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+OF_OUR_OWN = (NICENESS, SILENCE, LOOPBACK, GLOO)
 
 
 def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
@@ -108,7 +112,7 @@ def set_environment(address: str | None) -> None:
     """Set what Ray reads when it is first imported, for a cluster's address or a Ray of our own."""
     os.environ.update(ENVIRONMENT)
     if not address:
-        for name, value in (NICENESS, SILENCE, LOOPBACK):
+        for name, value in OF_OUR_OWN:
             os.environ.setdefault(name, value)
 
 
@@ -211,12 +215,14 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    from orchestrator.execution.meeting import ByFile
     from orchestrator.execution.tune_hooks import TASK
 
     jobs: Sequence[Job] = config[TASK].jobs
     TorchTrainer(
         _train_worker,
         train_loop_config={"jobs": jobs, "root": root, "task": _trial_id()},
+        torch_config=ByFile() if jobs[0].config.cluster.address is None else None,
         scaling_config=train.ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.gpus > 0,

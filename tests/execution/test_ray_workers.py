@@ -14,7 +14,7 @@ from orchestrator.execution.interrupts import SIGNALS
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Leave none of what `start` sets for Ray to other tests."""
-    settings = (*ray_workers.ENVIRONMENT.items(), ray_workers.NICENESS, ray_workers.SILENCE)
+    settings = (*ray_workers.ENVIRONMENT.items(), *ray_workers.OF_OUR_OWN)
     for key, value in settings:
         monkeypatch.setenv(key, value)
 
