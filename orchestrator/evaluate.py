@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         help="rows the network sees, 16 or more; scores and masks stay at full size; default: all",
     )
+    cli.add_memory(parser)
     parser.add_argument(
         "--leave-out",
         metavar="NAME",
@@ -89,7 +90,12 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
             data = DataConfig(root=args.data, leave_out=tuple(args.leave_out))
             scores = score_checkpoint(
-                source.path, data, args.split or SPLIT, rows=args.height, out=args.out
+                source.path,
+                data,
+                args.split or SPLIT,
+                rows=args.height,
+                memory=args.memory,
+                out=args.out,
             )
     except PartialScores as partial:
         if partial.scores.sequences and not args.json:
@@ -121,7 +127,7 @@ def _check(args: argparse.Namespace) -> None:
     if of_masks:
         usage += [
             f"--{name.replace('_', '-')} {value}: only with --checkpoint, as the masks are there"
-            for name in ("height", "out", "leave_out")
+            for name in ("height", "memory", "out", "leave_out")
             if (value := getattr(args, name))
         ]
     if args.overwrite and args.out is None:

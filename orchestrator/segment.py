@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=480,
         help="rows the network sees, 16 or more; default 480; never more than the video has",
     )
+    cli.add_memory(parser)
     return cli.run(
         parser, argv, _work, resume="run the same command again with --overwrite to start over"
     )
@@ -83,7 +84,10 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     task = prepare(video, mask)
     early = [*task.report.warnings, *task.video.notes]
     _say(f"{mask}: {task.report}", *early)
-    followed = segment_video(load_model(source.path), task, out, args.height)
+    model = load_model(source.path)
+    if args.memory:
+        model.check_memory(args.memory)
+    followed = segment_video(model, task, out, args.height, args.memory)
     frames, speed = followed.frames, followed.frames / followed.seconds
     rows = min(args.height, task.video.size[0])
     _say(*followed.notes)
@@ -97,6 +101,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "frames": frames,
         "fps": speed,
         "height": rows,
+        "memory": str(args.memory or model.memory),
         "device": "cpu",
         "checkpoint": source.origin,
         "objects": {str(i): share for i, share in task.report.shares.items()},

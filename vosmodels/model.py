@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from vosmodels.errors import InputError
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.types import Clip, Propagator, StepOutput
 
 # encoder: of the frame's encoder, which often starts trained; undecayed: without weight decay
@@ -23,12 +25,12 @@ class VideoModel(nn.Module, ABC):
     A base class and not a Protocol, since Python cannot say 'an nn.Module that also has these'.
 
     name: in the registry; config: builds the same model again, a checkpoint stores it;
-    queue: frames remembered at inference, None where memory grows with the video.
+    memory: which frames of a video are remembered at inference.
     """
 
     name: str
     config: BaseModel
-    queue: int | None
+    memory: MemoryRule
 
     @property
     def z_channels(self) -> int | None:
@@ -75,7 +77,18 @@ class VideoModel(nn.Module, ABC):
 
     @abstractmethod
     def propagator(self, *args: Any, **options: Any) -> Propagator:
-        """Return the model on one video; the options are the family's own."""
+        """Return the model on one video.
+
+        options: memory, a rule in place of the model's own, and the family's. Raises ValueError on
+        one that the family cannot follow.
+        """
+
+    def check_memory(self, memory: MemoryRule) -> None:
+        """Raise InputError on a rule that the family cannot follow."""
+        try:
+            self.propagator(memory=memory)
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
     def adapt_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of an older layout of this model in today's; others as they are."""

@@ -20,6 +20,7 @@ from orchestrator.config.fields import (
 )
 from orchestrator.config.stages import Images, Videos
 from vosmodels.data import split_file
+from vosmodels.memory_rule import RuleText
 from vosmodels.types import Labels
 
 SCENES = ("scene_objects", "scene_scale")
@@ -34,7 +35,7 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out", "labels", "composites", "select_root", *SCENES})
+    added = frozenset({"leave_out", "labels", "composites", "select_root", "memory", *SCENES})
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
@@ -48,6 +49,9 @@ class DataConfig(Section):
     select_height: Height = 240  # px
     select_stride: Positive = 2  # frames
     report_height: Rows | None = None  # rows the network sees; scores are at full size
+    # rule by which the student remembers frames, in training, scoring and its checkpoints:
+    # first,last[,KxE]; null: student.options, or else the model's own
+    memory: RuleText | None = None
     leave_out: Names = ()  # names of videos and still images that no split has
     max_objects: Objects = 2  # objects of one clip trained at once; STCN trains two
     composites: Annotated[int, Number, Field(ge=0, le=9)] = 0  # videos pasted into a scored one

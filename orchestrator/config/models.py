@@ -14,6 +14,8 @@ from vosmodels.errors import InputError
 from vosmodels.support import watching
 from vosmodels.types import REFERENCE_LOGITS, AttentionPair, Targets, TeacherView
 
+# Options of the model families that say parts of a memory rule.
+MEMORY_OPTIONS = frozenset({"queue", "mem_every", "include_last"})
 # Weights that need a teacher.
 TAUGHT = ("logit", "representation", "cka", "inter", "intra", "attention")
 
@@ -38,6 +40,9 @@ class ModelConfig(Section):
     @field_validator("options")
     @classmethod
     def _options_fit(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        other = sorted(MEMORY_OPTIONS & value.keys())
+        if value.get("memory") and other:
+            raise broken_rule(f"memory and {other[0]} are two rules; give one", prefix="")
         if "name" in info.data:
             try:
                 registry.config(info.data["name"], **value)
@@ -51,6 +56,23 @@ class StudentConfig(ModelConfig):
 
     section = "student"
     name: str = "mobilevos_mobilenetv2"
+
+    def remembering(self, memory: str) -> StudentConfig:
+        """Return the student with another memory rule. Raises PydanticCustomError."""
+        options = {**self.options, "memory": memory}
+        other = sorted(MEMORY_OPTIONS & options.keys())
+        problem = ""
+        if other:
+            problem = f"data.memory {memory} and student.options.{other[0]} are two rules"
+        else:
+            try:
+                registry.config(self.name, **options)
+            except InputError as error:
+                problem = f"data.memory {memory}: {error}"
+        if problem:
+            keys = ("data.memory", "student.name", *(f"student.options.{key}" for key in other))
+            raise broken_rule(problem, prefix="", keys=keys, at="data.memory")
+        return self.model_copy(update={"options": options})
 
 
 class TeacherConfig(ModelConfig):

@@ -88,6 +88,13 @@ class RunConfig(Section):
     storage: Place | None = None
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("student")
+    @classmethod
+    def _student_remembers(cls, value: StudentConfig, info: ValidationInfo) -> StudentConfig:
+        """Write the memory rule of the data into the student's options, and so its checkpoints."""
+        data = info.data.get("data")
+        return value if data is None or data.memory is None else value.remembering(data.memory)
+
     @field_validator("loss")
     @classmethod
     def _terms_fit_the_models(cls, value: LossConfig, info: ValidationInfo) -> LossConfig:

@@ -15,26 +15,36 @@ from vosmodels.data.masks import write_palette
 from vosmodels.errors import InputError
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.evaluation.scores import PartialScores, Scores
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 from vosmodels.support.memory import keep_freed_memory
 from vosmodels.types import U8, ScoredVideo
 
 
 def score_checkpoint(
-    path: Path, data: DataConfig, split: str, *, rows: int | None = None, out: Path | None = None
+    path: Path,
+    data: DataConfig,
+    split: str,
+    *,
+    rows: int | None = None,
+    memory: MemoryRule | None = None,
+    out: Path | None = None,
 ) -> Scores:
     """Score the checkpoint at `path` on a split, every frame at full size.
 
-    rows: rows the network sees, None for all; out: folder for the masks as palette PNG, in the
-    layout of the benchmark. Raises InputError that names what is wrong with checkpoint, folder and
-    split; PartialScores where videos fail while they are run, whose masks are then not in `out`.
+    rows: rows the network sees, None for all; memory: in place of the model's own rule; out: folder
+    for the masks as palette PNG, in the layout of the benchmark. Raises InputError that names what
+    is wrong with checkpoint, folder and split; PartialScores where videos fail while they are run,
+    whose masks are then not in `out`.
     """
     keep_freed_memory()
     model, videos = _opened(path, data, split)
+    if memory:
+        model.check_memory(memory)
     answers = None if out is None else _Answers(out, videos)
     try:
         return evaluate(
-            segmenters_of(model, rows), videos, on_mask=answers.write if answers else None
+            segmenters_of(model, rows, memory), videos, on_mask=answers.write if answers else None
         )
     except PartialScores as partial:
         if answers is not None:

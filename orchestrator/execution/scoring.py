@@ -36,6 +36,7 @@ from vosmodels.evaluation.scores import Scores
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import read_json, write_json
 from vosmodels.support.memory import keep_freed_memory
@@ -221,12 +222,17 @@ class Twin:
     picture: Path
 
 
-def segmenters_of(model: VideoModel, rows: int | None) -> Segmenters:
-    """Return a maker of segmenters that show the model `rows` rows of a frame; None: all."""
+def segmenters_of(
+    model: VideoModel, rows: int | None, memory: MemoryRule | None = None
+) -> Segmenters:
+    """Return a maker of segmenters that show the model `rows` rows of a frame; None: all.
+
+    memory: in place of the model's own rule.
+    """
     ready = for_inference(model)
     if rows is None:
-        return lambda: VideoSegmenter(ready)
-    return lambda: ScaledSegmenter(VideoSegmenter(ready), rows)
+        return lambda: VideoSegmenter(ready, memory=memory)
+    return lambda: ScaledSegmenter(VideoSegmenter(ready, memory=memory), rows)
 
 
 @dataclass(frozen=True)

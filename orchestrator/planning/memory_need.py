@@ -345,7 +345,8 @@ def step_bytes(model: ModelConfig, frames: int, objects: int, crop: int) -> floa
         return traced(frames)
     two, three, four = map(traced, (2, 3, 4))
     network = _network(name, options)
-    read = frames if network is None or network.queue is None else network.queue
+    most = network.memory.frames if network else None
+    read = frames if most is None else most
     further = sum(max(0, min(i, read) - 2) for i in range(2, frames))
     more = four - 2 * three + two if read > 2 else 0
     return two + (frames - 2) * (three - two) + further * more

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 from vosmodels.registry import Entry
 from vosmodels.types import Clip, Prediction, StepOutput, Watched
@@ -88,7 +89,7 @@ class StandIn(VideoModel):
         super().__init__()
         self.config = config
         self.name = NAME
-        self.queue = 1
+        self.memory = MemoryRule()
         self.options = config
         self.stem = nn.Conv2d(3 + SLOTS, config.channels, 3, padding=1)
         self.norm = FrozenNorm(config.channels)

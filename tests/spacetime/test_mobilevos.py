@@ -20,7 +20,7 @@ def test_students_have_the_parameters_of_the_budget(name: str, parameters: int):
     assert model.decoder.pred.kernel_size == (1, 1)
     assert not model.value_encoder.sees_frame
     assert model.value_encoder.get_parameter("features.0.0.weight").shape[1] == 2
-    assert (model.queue, model.mem_every) == (2, 1)
+    assert str(model.memory) == "first,last"
 
 
 def test_aspp_rates_are_an_option_that_changes_no_parameter_count():

@@ -30,7 +30,7 @@ def test_state_dict_names_and_shapes_are_those_of_the_public_weights():
 def test_the_light_teacher_is_wider_than_its_students_and_remembers_everything():
     model = network("stcn_mobilenetv2", seed=0)
     assert sum(p.numel() for p in model.parameters()) == 3_542_252
-    assert model.queue is None
+    assert str(model.memory) == "first,allx5"
     assert model.value_encoder.sees_frame
     assert model.value_encoder.get_parameter("features.0.0.weight").shape[1] == 5
 

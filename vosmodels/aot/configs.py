@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from vosmodels.memory_rule import MemoryRule, RuleOption
 from vosmodels.types import REFERENCE_LOGITS
 
 Width = Annotated[int, Field(ge=1, le=8192)]  # channels
@@ -15,8 +16,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 # Rules of training and running: weights trained with one value load into a model of another.
 FREE = frozenset(
-    {"mem_every", "train_mem_every", "queue", "droppath", "dropout", "shuffle_ids", "long_edge"}
-    | {"freeze_bank", "start"}
+    {"mem_every", "train_mem_every", "queue", "memory", "droppath", "dropout", "shuffle_ids"}
+    | {"long_edge", "freeze_bank", "start"}
 )
 
 
@@ -40,11 +41,17 @@ class AOTConfig(BaseModel, frozen=True, extra="forbid"):
     mem_every: Frames | None = None  # inference: every so many frames one stays; null: none does
     train_mem_every: Frames | None = None  # the same in a training clip
     queue: Frames | None = None  # frames that stay at most, reference frames always; null: no end
+    memory: RuleOption = None  # in place of mem_every and queue, such as first,last,2x5
     droppath: Share = 0.1  # training: share of residual branches dropped
     shuffle_ids: bool = True  # training: objects take random ids of the bank
     freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
     start: Start = "identities"  # first weights: made to read identities, or as public code draws
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
+
+    @property
+    def rule(self) -> MemoryRule:
+        """Say which frames of a video are remembered."""
+        return rule_of(self)
 
     @model_validator(mode="after")
     def _widths_divide(self) -> AOTConfig:
@@ -55,6 +62,7 @@ class AOTConfig(BaseModel, frozen=True, extra="forbid"):
         if self.ffn_channels % 32:
             raise ValueError(f"ffn_channels {self.ffn_channels} must be a multiple of 32")
         check_groups(self.deformable, self.offset_groups, self.offset_channels, self.width)
+        check_reads_latest(self.rule)
         return self
 
 
@@ -78,12 +86,18 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
     mem_every: Frames | None = None  # inference: every so many frames one stays; null: none does
     train_mem_every: Frames | None = None  # the same in a training clip
     queue: Frames | None = None  # frames that stay at most, reference frames always; null: no end
+    memory: RuleOption = None  # in place of mem_every and queue, such as first,last,2x5
     droppath: Share = 0.1  # training: share of self-propagation branches dropped
     dropout: Share = 0.1  # training: share of channels dropped behind depth-wise convolutions
     shuffle_ids: bool = True  # training: objects take random ids of the bank
     freeze_bank: bool = False  # training: the bank learns from given masks (train.given_masks) only
     start: Start = "identities"  # first weights: made to read identities, or as public code draws
     long_edge: Annotated[int, Field(ge=33, le=10**5)] = 1040  # px, larger frames are scaled down
+
+    @property
+    def rule(self) -> MemoryRule:
+        """Say which frames of a video are remembered."""
+        return rule_of(self)
 
     @model_validator(mode="after")
     def _widths_divide(self) -> DeAOTConfig:
@@ -96,7 +110,23 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
             self.score_channels,
             2 * self.width,
         )
+        check_reads_latest(self.rule)
         return self
+
+
+def check_reads_latest(rule: MemoryRule) -> None:
+    """Raise ValueError for a rule without the latest frame, which short-term attention reads."""
+    if not rule.last:
+        raise ValueError(f"memory {rule}: AOT and DeAOT always read the latest frame, too")
+
+
+def rule_of(config: AOTConfig | DeAOTConfig) -> MemoryRule:
+    """Say which frames of a video are remembered: always the first and the latest."""
+    if config.memory:
+        return MemoryRule.of(config.memory)
+    if config.mem_every is None:
+        return MemoryRule()
+    return MemoryRule(None if config.queue is None else config.queue - 1, config.mem_every)
 
 
 def watchable(config: AOTConfig | DeAOTConfig) -> tuple[str, ...]:

@@ -51,9 +51,7 @@ class AOTNetwork(VideoModel):
         super().__init__()
         self.config = config
         self.name = type(self).__name__
-        every, queue = config.mem_every, config.queue
-        self.queue = 2 if every is None else None if queue is None else queue + 1
-        self.mem_every = every or 1
+        self.memory = config.rule
         self.encoder: AOTEncoder = (
             DilatedMobileNetV2() if config.backbone == "mobilenet_v2" else ResNet50()
         )
@@ -241,8 +239,9 @@ class AOTNetwork(VideoModel):
     def propagator(self, *args: Any, **options: Any) -> AOTPropagator:
         """Return a propagator, which runs the model on one video.
 
-        options: mem_every, every so many frames one stays in the long-term memory, "never" for none
-        but reference frames; queue, the most frames there, "all" for no end. Left out or None, they
-        are the model's own. Raises ValueError on an option out of range.
+        options: memory, a MemoryRule; mem_every, every so many frames one stays in the long-term
+        memory, "never" for none but reference frames; queue, the most frames there, "all" for no
+        end. Left out or None, they are those of the rule, and the rule is the model's own. Raises
+        ValueError on an option out of range.
         """
         return AOTPropagator.of(self, *args, **options)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vosmodels.aot.configs import AOTConfig, DeAOTConfig
+from vosmodels.aot.configs import AOTConfig, DeAOTConfig, check_reads_latest
 from vosmodels.aot.decoder import resized
 from vosmodels.aot.encoder import Encoded
 from vosmodels.aot.propagation import LayerMemory, Propagated, Unfused, Watch
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.support.channels import best
 from vosmodels.types import Prediction, Watched
 
@@ -126,22 +127,25 @@ class AOTPropagator:
         cls,
         model: IdentityNetwork,
         *,
+        memory: MemoryRule | None = None,
         mem_every: int | Literal["never"] | None = None,
         queue: int | Literal["all"] | None = None,
     ) -> AOTPropagator:
-        """Build a propagator; an option left None is the model's own.
+        """Build a propagator; an option left None is that of the rule, a rule the model's own.
 
         Raises ValueError on an option out of range.
         """
+        rule = memory or model.config.rule
+        check_reads_latest(rule)
         for option, given in (("mem_every", mem_every), ("queue", queue)):
             if isinstance(given, int) and given < 1:
                 raise ValueError(f"{option}={given}: at least 1")
-        every = model.config.mem_every if mem_every is None else mem_every
-        most = model.config.queue if queue is None else queue
+        every = rule.every if rule.older != 0 else None
+        most = rule.older + 1 if rule.older else None
         return cls(
             model,
-            mem_every=None if every == "never" else every,
-            queue=None if most == "all" else most,
+            mem_every=every if mem_every is None else None if mem_every == "never" else mem_every,
+            queue=most if queue is None else None if queue == "all" else queue,
         )
 
     def begin(self, frame: Tensor, ids: Tensor) -> AOTState:

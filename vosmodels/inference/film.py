@@ -21,6 +21,7 @@ from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.inference.sinks import Sink, open_sink
 from vosmodels.inference.video import Video, open_video
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 from vosmodels.types import U8, Segmenter
 
@@ -66,13 +67,16 @@ def prepare(video: Path, mask: Path) -> Task:
     return Task(opened, first, report)
 
 
-def segment_video(model: VideoModel, task: Task, out: Path, rows: int) -> Followed:
+def segment_video(
+    model: VideoModel, task: Task, out: Path, rows: int, memory: MemoryRule | None = None
+) -> Followed:
     """Follow the objects of a first mask through a video and write what is found to `out`.
 
-    out: a folder for palette PNG, or an overlay film; rows: rows the network sees. Raises
-    InputError on a frame that cannot be read or has another size, and if `out` cannot be written.
+    out: a folder for palette PNG, or an overlay film; rows: rows the network sees; memory: in place
+    of the model's own rule. Raises InputError on a frame that cannot be read or has another size,
+    and if `out` cannot be written.
     """
-    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model)), rows)
+    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model), memory=memory), rows)
     with open_sink(out, task.video.rate, task.video.size) as sink:
         frames, seconds = follow(segmenter, task.video.frames, task.first, sink)
     return Followed(frames, seconds, sink.notes, task.video.shortage(frames))

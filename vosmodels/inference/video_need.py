@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vosmodels.inference.fold import for_inference
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 from vosmodels.spacetime.propagator import STRIDE
 from vosmodels.support.live_bytes import LiveBytes, replace_modules
@@ -23,31 +24,28 @@ class VideoNeed:
     """Bytes that a model takes for a video of so many objects.
 
     weights: of the folded copy; pixel: of a frame at work, per pixel; remembered: of a frame in
-    memory, per pixel; queue: most frames in memory, None for no end; every: frames between two
-    that are remembered.
+    memory, per pixel; memory: which frames are remembered.
     """
 
     weights: float
     pixel: float
     remembered: float
-    queue: int | None
-    every: int
+    memory: MemoryRule
 
     def of(self, height: int, width: int, frames: int) -> float:
         """Compute the bytes for a video of `frames` frames of (height, width)."""
-        kept = 1 + frames // self.every
-        if self.queue is not None:
-            kept = min(kept, self.queue)
-        bank = 2 * kept * self.remembered  # a longer bank is written beside the old one
+        bank = (
+            2 * self.memory.after(frames) * self.remembered
+        )  # a longer bank is written beside the old one
         return self.weights + height * width * (OVERHEAD * self.pixel + bank)
 
 
-def video_need(model: VideoModel, objects: int, *, remembers_all: bool = False) -> VideoNeed:
+def video_need(model: VideoModel, objects: int, memory: MemoryRule | None = None) -> VideoNeed:
     """Trace a first and a later frame with `objects` objects on the meta device.
 
-    model: on any device; with one on the meta device nothing is allocated. remembers_all: every
-    frame enters a memory without end, whatever the model's own rule is. Raises RuntimeError
-    where the model reads numbers of its tensors, which have none there.
+    model: on any device; with one on the meta device nothing is allocated. memory: in
+    place of the model's own rule. Raises RuntimeError where the model reads numbers of its tensors,
+    which have none there.
     """
     ready = for_inference(model).to("meta")
     replace_modules(
@@ -64,9 +62,6 @@ def video_need(model: VideoModel, objects: int, *, remembers_all: bool = False) 
         prediction = propagator.predict(state, frame)
         state = propagator.commit(state, prediction)
         peak = live.peak
-    own = ready.queue is not None or remembers_all
-    every = 1 if own else getattr(ready, "mem_every", 1)
-    queue = None if remembers_all else ready.queue
     pixels = height * width
     stored = sum(x.numel() * x.element_size() for x in ready.state_dict().values())
-    return VideoNeed(stored, peak / pixels, remembered / pixels, queue, every)
+    return VideoNeed(stored, peak / pixels, remembered / pixels, memory or ready.memory)

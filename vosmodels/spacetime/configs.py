@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
+from vosmodels.memory_rule import MemoryRule, RuleOption
+
 # Upper bounds lie far above any use; what a machine has room for is checked elsewhere.
 Width = Annotated[int, Field(ge=1, le=8192)]  # channels
 Rates = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=16)]
@@ -14,7 +16,7 @@ Gain = Annotated[float, Field(gt=0, le=10**6)]
 
 # Start values and rules of running: weights trained with one value load into a model of another.
 FREE = frozenset(
-    {"key_gain", "mem_every", "include_last", "queue", "single_object", "detach_feedback"}
+    {"key_gain", "mem_every", "include_last", "queue", "memory", "single_object", "detach_feedback"}
 )
 
 
@@ -31,8 +33,16 @@ class STCNConfig(BaseModel, frozen=True, extra="forbid"):
     key_gain: Gain = 1.0  # gain of the key projection's orthogonal initialisation
     mem_every: Frames = 5  # inference: every so many frames one enters the memory
     include_last: bool = False  # inference: the memory also holds the latest frame, until the next
+    memory: RuleOption = None  # in place of the two above, such as first,last,allx5
     single_object: bool = False  # value encoder without the others' mask, as in STCN's static stage
     detach_feedback: bool = False  # training: no gradient through predicted masks fed back
+
+    @property
+    def rule(self) -> MemoryRule:
+        """Say which frames of a video are remembered."""
+        if self.memory:
+            return MemoryRule.of(self.memory)
+        return MemoryRule(None, self.mem_every, self.include_last)
 
 
 class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
@@ -48,4 +58,12 @@ class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
     aspp_rates: Rates = (6, 12, 18)  # dilations of the ASPP's 3x3 branches
     key_gain: Gain = 1.0  # gain of the key projection's orthogonal initialisation
     queue: Frames = 2  # frames in the memory: the first and the latest
+    memory: RuleOption = None  # in place of queue, such as first,last,2x5
     detach_feedback: bool = False  # training: no gradient through predicted masks fed back
+
+    @property
+    def rule(self) -> MemoryRule:
+        """Say which frames of a video are remembered."""
+        if self.memory:
+            return MemoryRule.of(self.memory)
+        return MemoryRule(older=max(0, self.queue - 2), last=self.queue > 1)

@@ -23,7 +23,7 @@ class MobileVOS(SpaceTimeNetwork):
     """The network of a MobileVOSConfig.
 
     The value encoder is a MobileNetV2 that does not see the frame, and the decoder's prediction is
-    1x1. Every frame enters the queue, in training and at inference.
+    1x1.
     """
 
     def __init__(self, config: MobileVOSConfig) -> None:
@@ -44,8 +44,7 @@ class MobileVOS(SpaceTimeNetwork):
             key_comp=nn.Conv2d(s16, config.value_channels, 3, padding=1),
             value_encoder=MobileNetV2ValueEncoder(fuser, sees_frame=False),
             decoder=Decoder(width, (s4, s8), config.decoder_channels, pred_kernel=1, aspp=aspp),
-            queue=config.queue,
-            mem_every=1,
+            memory=config.rule,
             detach_feedback=config.detach_feedback,
             config=config,
         )

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from vosmodels.backbones import IMAGENET_MEAN, IMAGENET_STD, KeyEncoder, ValueEncoder
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
@@ -47,9 +48,8 @@ class KeyProjection(nn.Module):
 class SpaceTimeNetwork(VideoModel):
     """A network of key encoder, value encoder, memory read and decoder.
 
-    queue: memory length in frames, the first frame pinned; None keeps every frame.
-    mem_every: at inference every so many frames one enters the memory; include_last: the memory
-    also holds the latest frame, until the next frame.
+    memory: frames of a video that are remembered. In a training clip, whose frames lie apart, every
+    frame counts as one of those that may stay, and the latest is always read.
     detach_feedback: no gradient through predicted masks that are fed back (STCN has the gradient).
     config: options that a checkpoint stores to rebuild the model; name: the model's registry name.
     """
@@ -65,9 +65,7 @@ class SpaceTimeNetwork(VideoModel):
         key_comp: nn.Conv2d,
         value_encoder: ValueEncoder,
         decoder: Decoder,
-        queue: int | None,
-        mem_every: int,
-        include_last: bool = False,
+        memory: MemoryRule,
         detach_feedback: bool,
         config: BaseModel,
     ) -> None:
@@ -77,9 +75,7 @@ class SpaceTimeNetwork(VideoModel):
         self.key_proj = key_proj
         self.key_comp = key_comp
         self.decoder = decoder
-        self.queue = queue
-        self.mem_every = mem_every
-        self.include_last = include_last
+        self.memory = memory
         self.detach_feedback = detach_feedback
         self.config = config
         self.name = type(self).__name__
@@ -211,7 +207,7 @@ class SpaceTimeNetwork(VideoModel):
         for i in range(1, t):
             past = per_frame[i - 1]
             values.append(self.encode_value(clip.frames[:, i - 1], masks, past.features.s16))
-            frames = kept_frames(len(values), self.queue)
+            frames = kept_frames(len(values), self.memory.frames)
             memory_key = torch.stack([per_frame[k].key for k in frames], 2)
             memory_value = torch.stack([values[k] for k in frames], 3)
             object_logits, z_i = self.segment(per_frame[i], memory_key, memory_value)
@@ -227,6 +223,7 @@ class SpaceTimeNetwork(VideoModel):
     def propagator(
         self,
         *,
+        memory: MemoryRule | None = None,
         mem_every: int | None = None,
         include_last: bool | None = None,
         top_k: int | None = TOP_K,
@@ -235,25 +232,28 @@ class SpaceTimeNetwork(VideoModel):
     ) -> SpaceTimePropagator | GraphPropagator:
         """Return a propagator, which runs the model on one video.
 
-        An option left None takes the model's own value, except top_k. mem_every (at least 1): every
-        so many frames one enters the memory; include_last: the memory also holds the latest frame,
-        until the next; top_k (at least 1): entries read per query, None reads all; queue (at least
-        1, or "all"): frames in the memory, the first of which stays; graph: run steps as a CUDA
-        graph, for a model on a CUDA device whose memory does not grow. Raises ValueError on an
-        option out of range.
+        memory: None for the model's own. An option left None takes the value of that rule, except
+        top_k. mem_every (at least 1): every so many frames one enters the memory; include_last: the
+        memory also holds the latest frame, until the next; top_k (at least 1): entries read per
+        query, None reads all; queue (at least 1, or "all"): frames in the memory, the first of
+        which stays; graph: run steps as a CUDA graph, for a model on a CUDA device whose memory
+        does not grow. Raises ValueError on an option out of range.
         """
-        queue = self.queue if queue is None else None if queue == "all" else queue
-        mem_every = self.mem_every if mem_every is None else mem_every
+        rule = memory or self.memory
+        queue = rule.frames if queue is None else None if queue == "all" else queue
+        mem_every = rule.every if mem_every is None else mem_every
         limits = (("mem_every", mem_every, 1), ("top_k", top_k, 1), ("queue", queue, 1))
         for option, value, least in limits:
             if value is not None and value < least:
                 raise ValueError(f"{option}={value}: at least {least}")
         if graph and not self.mean.is_cuda:
             raise ValueError(f"graph=True on {self.mean.device}: put the model on a CUDA device")
+        if include_last is None:
+            include_last = rule.last and rule.every > 1
         propagator = SpaceTimePropagator(
             self,
             mem_every=mem_every,
-            include_last=self.include_last if include_last is None else include_last,
+            include_last=include_last,
             top_k=top_k,
             queue=queue,
         )

@@ -47,9 +47,7 @@ class STCN(SpaceTimeNetwork):
             decoder=Decoder(
                 2 * config.value_channels, (s4, s8), config.decoder_channels, pred_kernel=3
             ),
-            queue=None,
-            mem_every=config.mem_every,
-            include_last=config.include_last,
+            memory=config.rule,
             detach_feedback=config.detach_feedback,
             config=config,
         )

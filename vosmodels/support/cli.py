@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from vosmodels.errors import InputError, UsageError
+from vosmodels.memory_rule import GRAMMAR, MemoryRule
 from vosmodels.support.paths import expanded
 from vosmodels.types import FEWEST_ROWS
 
@@ -70,6 +71,23 @@ def path(text: str) -> Path:
     try:
         return expanded(text)
     except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Add --memory, the rule by which a model remembers the frames of a video."""
+    parser.add_argument(
+        "--memory",
+        metavar="RULE",
+        type=_memory_rule,
+        help=f"frames that the network remembers: {GRAMMAR}; default: the checkpoint's own rule",
+    )
+
+
+def _memory_rule(text: str) -> MemoryRule:
+    try:
+        return MemoryRule.of(text)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -23,6 +23,7 @@ from vosmodels.evaluation.speed.tables import (
     queue_cells,
     rows,
 )
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.support import cli
 from vosmodels.support.paths import expanded
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; default: torch's own")
     parser.add_argument("--graph", action="store_true", help="steps as a CUDA graph (students)")
+    cli.add_memory(parser)
     tables = parser.add_mutually_exclusive_group()
     tables.add_argument(
         "--durations", action="store_true", help="50 and 500 frames, one to five objects: Table 4"
@@ -84,13 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--device {args.device}: no CUDA device of that number here; use --device cpu"
             )
         network = _model(args)
-        _check_memory(args, network, size)
+        memory: MemoryRule | None = args.memory
+        if memory:
+            network.check_memory(memory)
+        _check_memory(args, network, size, MemoryRule.of("all") if args.queues else memory)
         run = partial(
             timing.measure, network, size=size, device=args.device, precision=args.precision
         )
+        if memory:
+            run = partial(run, memory=memory)
         timing.warn_of_other_work(torch.get_num_threads())
         if args.graph:
-            if network.queue is None:
+            if (memory or network.memory).frames is None:
                 raise UsageError(
                     f"--graph: the memory of {network.name} grows; a student's does not"
                 )
@@ -157,6 +164,8 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         problems.append(f"--device {args.device}: cpu, cuda or cuda:N")
     if args.graph and (args.device == "cpu" or args.queues):
         problems.append("--graph: wants --device cuda, and no --queues: one of them has no end")
+    if args.memory and args.queues:
+        problems.append(f"--memory {args.memory}: --queues times memories of its own")
     stored = bool(args.checkpoint) and args.checkpoint.startswith(("models:/", "mlflow:"))
     if stored:
         problems.append(
@@ -180,7 +189,12 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     return size
 
 
-def _check_memory(args: argparse.Namespace, network: VideoModel, size: tuple[int, int]) -> None:
+def _check_memory(
+    args: argparse.Namespace,
+    network: VideoModel,
+    size: tuple[int, int],
+    memory: MemoryRule | None,
+) -> None:
     """Raise InputError where a video of that size does not fit in the memory of the device."""
     import torch
 
@@ -192,7 +206,7 @@ def _check_memory(args: argparse.Namespace, network: VideoModel, size: tuple[int
     frames = LONG if args.durations else args.frames or SHORT
     pixels = size[0] * size[1]
     pictures = 4 * 3 * PICTURES * pixels
-    video = video_need(network, objects, remembers_all=args.queues).of(*size, frames)
+    video = video_need(network, objects, memory).of(*size, frames)
     on_gpu = args.device != "cpu"
     if on_gpu:
         there = float(torch.cuda.get_device_properties(args.device).total_memory)

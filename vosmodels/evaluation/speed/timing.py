@@ -85,7 +85,8 @@ def measure(
     on_gpu = device.startswith("cuda")
     wait = partial(torch.cuda.synchronize, device) if on_gpu else _nothing
     memory = DevicePeak(device) if on_gpu else ProcessPeak()
-    queue = options.get("queue")
+    rule = options.get("memory") or model.memory
+    queue = options.get("queue") or (rule.frames and rule.frames * rule.every)
     warm_up = max(WARM_UP, queue) if isinstance(queue, int) else WARM_UP
     seconds = []
     with memory:
