@@ -27,7 +27,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"backbones"},
         {"support"},
         {"model"},
-        {"types"},
+        {"types", "memory_rule"},
         {"errors"},
     ],
 }

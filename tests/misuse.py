@@ -99,6 +99,7 @@ def _configured(module: str) -> dict[str, str]:
         "two bad keys": f"{file} train.Lr=1 train.steps=many",
         "unknown model": f"{file} student.name=nosuch",
         "unknown model option": f"{file} student.options.nosuch=1",
+        "no memory rule": f"{file} data.memory=last",
         "wrong model option": f"{file} teacher.options.key_channels=-1",
         "unknown split": f"{file} data.select=nosuch",
         "not built yet": f"{file} train.keep=last",
@@ -126,6 +127,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "parts of both ways": "--masks empty --data generated",
         "too few rows": "--checkpoint x.safetensors --data generated --height 5",
         "rows no number": "--checkpoint x.safetensors --data generated --height many",
+        "no memory rule": "--checkpoint x.safetensors --data generated --memory last",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors --data generated",
         "missing data (exit 1)": "--checkpoint other.json --data nosuch",
         "missing masks (exit 1)": "--masks nosuch --annotations empty",
@@ -140,6 +142,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "missing checkpoint (exit 1)": (
             "--checkpoint x.safetensors --video other.json --mask other.json"
         ),
+        "no memory rule": "--checkpoint x --video other.json --mask other.json --memory 2x5",
         "missing video (exit 1)": "--checkpoint other.json --video x.mp4 --mask other.json",
         "missing mask (exit 1)": "--checkpoint other.json --video other.json --mask x.png",
     },

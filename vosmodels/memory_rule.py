@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 GRAMMAR = (
     "first,last[,KxE]: K older frames, of every E-th one; allxE: all of those; all: every frame"
@@ -34,16 +35,14 @@ class MemoryRule:
         first, *rest = words
         last = rest[:1] == ["last"]
         rest = rest[last:]
-        many = re.fullmatch(r"(all|\d{1,6})x(\d{1,6})", rest[0]) if len(rest) == 1 else None
+        many = (
+            re.fullmatch(r"(all|[1-9]\d{0,5})x([1-9]\d{0,5})", rest[0]) if len(rest) == 1 else None
+        )
         if first != "first" or len(rest) > 1 or (rest and not many):
-            raise ValueError(f"memory {text!r}: {GRAMMAR}")
+            raise ValueError(f"memory {text!r} is no rule; {GRAMMAR}")
         if not many:
             return cls(last=last)
-        older = None if many[1] == "all" else int(many[1])
-        every = int(many[2])
-        if older == 0 or every == 0:
-            raise ValueError(f"memory {text!r}: K and E are 1 or more")
-        return cls(older, every, last)
+        return cls(None if many[1] == "all" else int(many[1]), int(many[2]), last)
 
     def __str__(self) -> str:
         if self.older is None and self.every == 1 and self.last:
@@ -66,8 +65,11 @@ class MemoryRule:
         return kept if self.frames is None else min(kept, self.frames)
 
 
-def _written(text: Any) -> str:
-    return str(MemoryRule.of(text))
+def _written(text: str) -> str:
+    try:
+        return str(MemoryRule.of(text))
+    except ValueError:
+        raise PydanticCustomError("memory", "is no rule of memory; " + GRAMMAR) from None
 
 
 RuleText = Annotated[str, AfterValidator(_written)]  # of an option or key: checked, one spelling

@@ -159,6 +159,8 @@ def outline(name: str, **options: Any) -> VideoModel:
 def _problem(problem: Any, allowed: list[str]) -> str:
     """Word a pydantic error for a message."""
     key = ".".join(str(part) for part in problem["loc"])
+    if not key:  # a rule between options
+        return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] != "extra_forbidden":
         return f"option {key!r} is {problem['input']!r}: {problem['msg']}"
     near = difflib.get_close_matches(key, allowed, n=1)

@@ -63,12 +63,12 @@ class StudentConfig(ModelConfig):
         other = sorted(MEMORY_OPTIONS & options.keys())
         problem = ""
         if other:
-            problem = f"data.memory {memory} and student.options.{other[0]} are two rules"
+            problem = f"{memory} and student.options.{other[0]} are two rules; give one"
         else:
             try:
                 registry.config(self.name, **options)
             except InputError as error:
-                problem = f"data.memory {memory}: {error}"
+                problem = str(error)
         if problem:
             keys = ("data.memory", "student.name", *(f"student.options.{key}" for key in other))
             raise broken_rule(problem, prefix="", keys=keys, at="data.memory")

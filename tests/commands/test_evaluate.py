@@ -66,6 +66,15 @@ def test_rows_that_no_network_sees_are_refused_and_so_are_rows_of_masks(
     assert "--height" in capsys.readouterr().err
 
 
+def test_by_another_memory_rule_a_checkpoint_has_other_scores_and_its_own_is_the_default(
+    told, student, davis17_root
+):
+    words = ("--checkpoint", student, "--data", davis17_root)
+    own = told(*words)["mean"]
+    assert told(*words, "--memory", "first,last")["mean"] == own
+    assert told(*words, "--memory", "first")["mean"] != own
+
+
 def test_davis_masks_lie_in_a_folder_a_video_and_score_the_same(
     told, student, davis17_root, tmp_path
 ):

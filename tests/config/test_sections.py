@@ -15,6 +15,7 @@ from orchestrator.config.fields import NOT_BUILT
 from orchestrator.config.loading import changed
 from orchestrator.config.stages import VideosConfig
 from orchestrator.planning.datasets import staged
+from orchestrator.planning.plan import plan_sweep
 from orchestrator.planning.trials import trials
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
@@ -90,6 +91,47 @@ def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
     assert (config.train.steps, config.train.lr, config.train.clip_length) == (200, 1e-4, 5)
     assert (config.cluster.retries, config.cluster.stall_s) == (1, 600)
     assert config.data.max_objects == 2
+
+
+def test_the_memory_rule_of_the_data_is_an_option_of_the_student_alone(tmp_path: Path):
+    text = "data: {memory: 'first, last, 2x5'}\nstudent: {options: {key_gain: 0.5}}\n"
+    config = load(write(tmp_path, text + GRID))
+    assert config.student.options == {"key_gain": 0.5, "memory": "first,last,2x5"}
+    assert config.teacher.options == {}
+
+
+def test_memory_rules_can_be_swept_and_each_trains_a_stem_of_its_own(tmp_path: Path):
+    rules = ["first,last", "first,last,2x5"]
+    config = load(write(tmp_path, f"sweep: {{parameters: {{data.memory: {rules}}}}}\n"))
+    assert [t.config.student.options["memory"] for t in trials(config)] == rules
+    assert len(plan_sweep(config, "any", 1).stems) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "data: {memory: last}",
+            "data.memory: 'last': is no rule of memory; first,last[,KxE]: K older",
+        ),
+        (
+            "data: {memory: 'first,last,2x5'}\nstudent: {options: {queue: 4}}",
+            "data.memory: first,last,2x5 and student.options.queue are two rules; give one",
+        ),
+        (
+            "student: {options: {queue: 4, memory: 'first,last'}}",
+            "student.options: memory and queue are two rules; give one",
+        ),
+        (
+            "data: {memory: first}\nstudent: {name: aott}\nteacher: {name: aott}\n"
+            "loss: {representation: 0}\ntrain: {crop: 129}",
+            "data.memory: model 'aott': ",
+        ),
+    ],
+)
+def test_a_memory_that_cannot_be_followed_is_refused(tmp_path: Path, text: str, line: str):
+    (found,) = refused(write(tmp_path, f"{text}\n{GRID}"))
+    assert found.startswith(line)
 
 
 def test_a_stems_nulls_are_trains_values_as_written_never_swept_ones(tmp_path: Path):

@@ -10,6 +10,7 @@ from torch import Tensor
 from vosmodels import registry
 from vosmodels.evaluation.speed.timing import ProcessPeak, device_name, measure, warn_of_other_work
 from vosmodels.inference.segmenter import VideoSegmenter
+from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"
@@ -64,6 +65,22 @@ def test_the_clock_starts_when_the_queue_is_full(
     assert len(held) == 1 + untimed + 2  # the given frame, the warm-up, the timed ones
     if queue != "all":
         assert held[untimed] == queue  # memory before the first timed frame
+
+
+def test_a_memory_is_as_full_as_its_rule_lets_it_be_when_the_timing_starts(
+    student: VideoModel, monkeypatch: pytest.MonkeyPatch
+):
+    held: list[int] = []
+    step = VideoSegmenter.step
+
+    def counted(self: VideoSegmenter, *args: Any, **options: Any) -> Any:
+        answer = step(self, *args, **options)
+        held.append(len(self.state.banks[0].key))
+        return answer
+
+    monkeypatch.setattr(VideoSegmenter, "step", counted)
+    measure(student, size=(32, 48), frames=3, memory=MemoryRule.of("first,last,2x3"))
+    assert set(held[-3:]) == {4}
 
 
 @pytest.mark.gpu

@@ -117,7 +117,9 @@ class DeAOTConfig(BaseModel, frozen=True, extra="forbid"):
 def check_reads_latest(rule: MemoryRule) -> None:
     """Raise ValueError for a rule without the latest frame, which short-term attention reads."""
     if not rule.last:
-        raise ValueError(f"memory {rule}: AOT and DeAOT always read the latest frame, too")
+        raise ValueError(
+            f"memory {rule}: AOT and DeAOT read the latest frame, too; write first,last"
+        )
 
 
 def rule_of(config: AOTConfig | DeAOTConfig) -> MemoryRule:
