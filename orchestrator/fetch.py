@@ -1,8 +1,9 @@
-"""Copy a checkpoint by reference to a file: `python -m orchestrator.fetch`."""
+"""Copy a checkpoint to a file, or write a sample clip: `python -m orchestrator.fetch`."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,30 +14,36 @@ from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded
 
 MODULE = "orchestrator.fetch"
+SAMPLE = "sample"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file.",
+        "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file, or write "
+        "a generated clip with its first mask into a folder.",
         f"python -m {MODULE} mlflow:omega best.safetensors",
         tracking=True,
     )
     parser.add_argument(
         "reference",
         metavar="REF",
-        help=f"{EXPERIMENT}EXPERIMENT (its best by select J&F), {MODEL}ID or a checkpoint file",
+        help=f"{EXPERIMENT}EXPERIMENT (its best by select J&F), {MODEL}ID or a checkpoint file; or "
+        f"{SAMPLE}: a clip to try",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
         type=cli.path,
-        help="file to write, with a name that ends in .safetensors; its folder is created",
+        help="file to write, with a name that ends in .safetensors; of the sample a folder, for "
+        "frames/ and first.png. Folders are created",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        if args.reference == SAMPLE:
+            return _sample(args)
         from orchestrator.tracking.checkpoint_refs import check_name, copy, find
 
         file = args.file
@@ -54,6 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return {"file": str(file), "source": source.origin}
 
     return cli.run(parser, argv, work)
+
+
+def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
+    """Write the sample clip into the folder FILE, and say what to do with it."""
+    folder = args.file
+    cli.check_all(
+        lambda: check_output(folder, {}, folder=True, overwrite=args.overwrite, name="FILE")
+    )
+    from vosmodels.data.sample import write_sample
+
+    frames, mask, objects = write_sample(folder)
+    if not args.json:
+        print(f"{frames}: {objects} objects; their first mask: {mask}")
+        print(
+            "next: python -m orchestrator.segment --checkpoint REF "
+            f"--video {shlex.quote(str(frames))} --mask {shlex.quote(str(mask))} "
+            f"--out {shlex.quote(str(folder / 'out.mp4'))}"
+        )
+    return {"video": str(frames), "mask": str(mask), "objects": objects}
 
 
 if __name__ == "__main__":

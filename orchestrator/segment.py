@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--mask",
         metavar="FIRST.png",
         type=cli.path,
-        required=True,
         help="ids of the first frame's objects, 0 = background: a palette or grey PNG of its size",
+    )
+    parser.add_argument(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        action="append",
+        default=[],
+        help="in place of --mask: left, top, right, bottom of an object in the first frame, in "
+        "pixels; as often as there are objects. The mask cut out of it is kept beside --out",
     )
     parser.add_argument(
         "--out",
@@ -63,13 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
-    video, mask = args.video, args.mask
+    video = args.video
     out = args.out if args.out else _beside(video)
+    mask = args.mask if args.mask else out.with_name(f"{out.stem}-first-mask.png")
     cli.check_all(
+        lambda: _check_first(args),
         lambda: cli.check_rows(args.height),
         lambda: cli.check_exists(video, "file or folder", "give a film or a folder of pictures"),
-        lambda: cli.check_exists(mask, "file", "give the mask of the first frame, a palette PNG"),
-        lambda: _check_out(args, out, {"--video": video, "--mask": mask}),
+        *_checks_of_mask(args, mask),
+        lambda: _check_out(args, out, {"--video": video, "--mask": args.mask or video}),
     )
     from orchestrator.tracking.checkpoint_refs import find
 
@@ -77,16 +86,23 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     _check_out(args, out, {"--checkpoint": source.path})
 
     from vosmodels.checkpoint import load_model
-    from vosmodels.inference.film import prepare, segment_video
+    from vosmodels.inference.box_mask import Box
+    from vosmodels.inference.film import keep_first, prepare, prepare_boxes, segment_video
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
-    task = prepare(video, mask)
+    if args.box:
+        task = prepare_boxes(video, [Box.of(text) for text in args.box], mask)
+    else:
+        task = prepare(video, mask)
     early = [*task.report.warnings, *task.video.notes]
     _say(f"{mask}: {task.report}", *early)
     model = load_model(source.path)
     if args.memory:
         model.check_memory(args.memory)
+    if args.box:
+        keep_first(task, mask)
+        _say(f"{mask}: made of --box; where it is wrong, correct it and give it as --mask")
     followed = segment_video(model, task, out, args.height, args.memory)
     frames, speed = followed.frames, followed.frames / followed.seconds
     rows = min(args.height, task.video.size[0])
@@ -101,6 +117,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "frames": frames,
         "fps": speed,
         "height": rows,
+        "first_mask": str(mask),
         "memory": str(args.memory or model.memory),
         "device": "cpu",
         "checkpoint": source.origin,
@@ -111,6 +128,32 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         print(f"error: {followed.shortage}; {out} holds what could be read", file=sys.stderr)
         raise cli.CommandFailed({**result, "error": followed.shortage})
     return result
+
+
+def _check_first(args: argparse.Namespace) -> None:
+    """Raise UsageError unless the objects are given once, by a mask or by sound boxes."""
+    if bool(args.mask) == bool(args.box):
+        cli.refuse("give the objects of the first frame by --mask or by --box, one of the two")
+    for text in args.box:
+        from vosmodels.inference.box_mask import Box
+
+        try:
+            Box.of(text)
+        except ValueError as error:
+            cli.refuse(f"--box {error}")
+
+
+def _checks_of_mask(args: argparse.Namespace, mask: Path) -> list[Callable[[], None]]:
+    """List the checks of a mask that is read, or of the place of one that is made."""
+    if args.mask:
+        remedy = "give the mask of the first frame, a palette PNG"
+        return [lambda: cli.check_exists(mask, "file", remedy)]
+    if not args.box:
+        return []
+    inputs = {"--video": args.video}
+    return [
+        lambda: check_output(mask, inputs, folder=False, overwrite=args.overwrite, name="the mask")
+    ]
 
 
 def _beside(video: Path) -> Path:

@@ -143,6 +143,9 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
             "--checkpoint x.safetensors --video other.json --mask other.json"
         ),
         "no memory rule": "--checkpoint x --video other.json --mask other.json --memory 2x5",
+        "no mask and no box": "--checkpoint x --video other.json",
+        "a mask and a box": "--checkpoint x --video other.json --mask other.json --box 1,1,9,9",
+        "no box": "--checkpoint x --video other.json --box 9,9,1,1",
         "missing video (exit 1)": "--checkpoint other.json --video x.mp4 --mask other.json",
         "missing mask (exit 1)": "--checkpoint other.json --video other.json --mask x.png",
     },

@@ -487,6 +487,24 @@ def test_masks_have_the_names_of_their_frames_and_a_second_run_does_not_mix(
     assert "all 48 rows" in told.out
 
 
+def test_a_box_stands_for_the_first_mask_and_what_is_cut_out_of_it_is_kept(
+    refused, student, clip, tmp_path, capsys
+):
+    film, frames, mask = clip
+    rows, columns = (np.flatnonzero(read_mask(mask).any(axis)) for axis in (1, 0))
+    box = f"{columns[0] - 2},{rows[0] - 2},{columns[-1] + 3},{rows[-1] + 3}"
+    words = ["--checkpoint", str(student), "--video", str(frames), "--out", str(tmp_path / "o")]
+    assert segment.main([*words, "--box", box, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    kept = tmp_path / "o-first-mask.png"
+    assert result["first_mask"] == str(kept)
+    assert result["objects"] == {"1": pytest.approx(256 / 48 / 64, rel=0.1)}
+    assert (read_mask(kept) == read_mask(tmp_path / "o" / "00001.png")).all()
+    assert "o-first-mask.png: exists" in refused(segment.main, *words, "--box", box)
+    assert "--mask or by --box" in refused(segment.main, *words, code=2)
+    assert "--box 'x': pixels" in refused(segment.main, *words, "--box", "x", code=2)
+
+
 def test_a_cut_film_gives_what_can_be_read_and_fails(student, clip, tmp_path, capsys):
     _, _, mask = clip
     film = write_film(tmp_path / "b.avi", 8, size=(120, 160))

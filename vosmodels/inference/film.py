@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from vosmodels.data.first_mask import MaskReport, judge_first_mask
 from vosmodels.data.frames import frame_tensor
 from vosmodels.data.listing import IMAGE_SUFFIXES
-from vosmodels.data.masks import read_mask
+from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.errors import InputError
+from vosmodels.inference.box_mask import Box, mask_of_boxes
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
@@ -43,6 +45,28 @@ class Followed:
     seconds: float
     notes: tuple[str, ...]
     shortage: str | None
+
+
+def prepare_boxes(video: Path, boxes: Sequence[Box], mask: Path) -> Task:
+    """Open a video and cut out what is in the boxes of its first frame.
+
+    mask: what the cut is called in messages. Raises InputError on a video or a box that cannot be
+    used.
+    """
+    opened = open_video(video)
+    name, frame = next(opened.frames)
+    first = mask_of_boxes(frame, boxes)
+    frames = itertools.chain([(name, frame)], opened.frames)
+    return Task(replace(opened, frames=frames), first, judge_first_mask(mask, first))
+
+
+def keep_first(task: Task, mask: Path) -> None:
+    """Write a task's first mask as palette PNG. Raises InputError if it cannot be written."""
+    try:
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        write_palette(mask, task.first)
+    except OSError as error:
+        raise InputError(f"{mask}: cannot be written ({error.strerror or error})") from error
 
 
 def prepare(video: Path, mask: Path) -> Task:
