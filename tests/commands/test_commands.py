@@ -490,7 +490,7 @@ def test_masks_have_the_names_of_their_frames_and_a_second_run_does_not_mix(
 def test_a_box_stands_for_the_first_mask_and_what_is_cut_out_of_it_is_kept(
     refused, student, clip, tmp_path, capsys
 ):
-    film, frames, mask = clip
+    _, frames, mask = clip
     rows, columns = (np.flatnonzero(read_mask(mask).any(axis)) for axis in (1, 0))
     box = f"{columns[0] - 2},{rows[0] - 2},{columns[-1] + 3},{rows[-1] + 3}"
     words = ["--checkpoint", str(student), "--video", str(frames), "--out", str(tmp_path / "o")]
