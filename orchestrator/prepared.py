@@ -15,6 +15,7 @@ from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, Planner, plan_sweep
 from orchestrator.planning.preflight import Missing, check
 from orchestrator.planning.search import Study
+from orchestrator.planning.taps import dead_taps
 from orchestrator.planning.trials import idle_keys, trials, trials_at
 from orchestrator.tracking.checkpoint_refs import find
 from orchestrator.tracking.mlflow_store import Store, locate
@@ -31,7 +32,7 @@ def ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
     Raises Missing with all problems; InputError with these too where the storage folder or the
     store cannot be written to.
     """
-    for line in idle_keys(config):
+    for line in idle_keys(config) + dead_taps(config):
         logger.warning("%s", line)
     changes, problems, broken = {}, list[str](), frozenset[str]()
     unusable = _unusable(config, tracking_uri)
