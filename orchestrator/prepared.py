@@ -11,6 +11,7 @@ from orchestrator.config.sections import MODEL
 from orchestrator.execution import driver
 from orchestrator.execution.asked_trials import Search
 from orchestrator.execution.older_code import OlderCode, older_code
+from orchestrator.execution.precision import emulated, precision_of
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan, Planner, plan_sweep
 from orchestrator.planning.preflight import Missing, check
@@ -32,7 +33,7 @@ def ready(config: SweepConfig, tracking_uri: str | None) -> SweepConfig:
     Raises Missing with all problems; InputError with these too where the storage folder or the
     store cannot be written to.
     """
-    for line in idle_keys(config) + dead_taps(config):
+    for line in idle_keys(config) + dead_taps(config) + emulated(config):
         logger.warning("%s", line)
     changes, problems, broken = {}, list[str](), frozenset[str]()
     unusable = _unusable(config, tracking_uri)
@@ -82,7 +83,7 @@ def plan_of(config: SweepConfig, storage: Storage, sweep: str) -> Plan:
     """Plan a sweep. Raises InputError where Optuna would choose what a stem is trained with."""
     count = len(trials(config))
     threads = driver.threads_of(config, storage, sweep, count)
-    plan = plan_sweep(config, sweep, threads)
+    plan = plan_sweep(config, sweep, threads, precision_of(config, storage, sweep))
     if config.sweep.search == "optuna" and len(plan.stems) > 1:
         raise InputError(
             f"sweep.search optuna: {', '.join(config.sweep.parameters)}: one of them changes the "
@@ -106,7 +107,7 @@ def search_of(
     """
     if config.sweep.search != "optuna" or config.sweep.max_trials is None:
         return None
-    planner = Planner(config, sweep, threads)
+    planner = Planner(config, sweep, threads, precision_of(config, storage, sweep))
     journal = storage.sweeps / f"{sweep}-optuna.log"
     study = Study(journal, config) if begin else Study.begun(journal, config)
     if study is None:

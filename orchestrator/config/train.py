@@ -22,6 +22,8 @@ from orchestrator.config.fields import (
 from orchestrator.config.stages import DecayAt, MaxSkip
 from vosmodels.types import Augmentation
 
+Precision = Literal["auto", "off", "bfloat16", "float16"]
+
 
 class StemConfig(Section):
     """Training that all trials start from.
@@ -62,8 +64,8 @@ class TrainConfig(Section):
     eval_every: Positive = 100  # steps
     checkpoint_every: Positive = 100  # steps
     keep: Literal["all"] = "all"
-    # auto: bfloat16 on a GPU, off on a CPU
-    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    # auto: bfloat16 on GPUs and on processors that multiply it, else off; decided once a sweep
+    amp: Precision = "auto"
     ema: Annotated[float, Number, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights
     ema_warmup: bool = False  # decay from 2/11 up, as AOT: min(ema, (1 + n) / (10 + n)) at step n
     clip_norm: Weight = 0.0  # largest gradient norm, 0 = off

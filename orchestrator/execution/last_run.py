@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.config import SweepConfig
+from orchestrator.execution.precision import precision_of
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -28,9 +29,10 @@ DERIVED = ("batch_size", "crop", "lr")  # of the stem, which are train's where i
 def save(
     config: SweepConfig, storage: Storage, sweep: str, threads: int, trials: Sequence[Job] = ()
 ) -> None:
-    """Write the resolved configuration of a sweep, its thread count and its trials to storage."""
+    """Write the resolved configuration of a sweep, what was decided for it, and its trials."""
     settings = {
         "threads": threads,
+        "amp": precision_of(config, storage, sweep),
         "config": config.model_dump(mode="json"),
         "trials": {job.key: job.name for job in trials},
     }

@@ -11,7 +11,7 @@ from orchestrator.config.content_key import content, digest
 from orchestrator.config.loss import LossConfig
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.config.train import TrainConfig
+from orchestrator.config.train import Precision, TrainConfig
 from orchestrator.planning.datasets import Stage, Unlabelled, clips_fingerprint, staged, unlabelled
 from orchestrator.planning.paths import located
 from orchestrator.planning.protocol import protocol_key
@@ -154,26 +154,34 @@ def job_alone(plan: Plan, name: str) -> Plan:
     )
 
 
-def plan_sweep(config: SweepConfig, sweep: str, threads: int) -> Plan:
+def plan_sweep(
+    config: SweepConfig, sweep: str, threads: int, precision: Precision = "auto"
+) -> Plan:
     """Plan the jobs of a `located` sweep whose id is `sweep`.
+
+    precision: in place of `train.amp: auto`.
 
     Reads data folders and weights files, because keys hold what they contain. Raises InputError
     where one is missing.
     """
-    return Planner(config, sweep, threads).plan(trials(config))
+    return Planner(config, sweep, threads, precision).plan(trials(config))
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Builder of plans. written: the configuration without any swept value."""
+    """Builder of plans.
+
+    written: the configuration without any swept value; precision: in place of `train.amp: auto`.
+    """
 
     written: RunConfig
     sweep: str
     threads: int
+    precision: Precision = "auto"
 
     def plan(self, points: Sequence[Trial]) -> Plan:
         """Plan the jobs of trials, as `plan_sweep` does."""
-        points = [replace(point, config=located(point.config)) for point in points]
+        points = [replace(point, config=self._decided(located(point.config))) for point in points]
         without = [point.config for point in points if point.config.teacher.weights is None]
         trained = self._teacher() if any(map(self._needs_teacher, without)) else None
         stems: dict[str, Job] = {}
@@ -198,7 +206,7 @@ class Planner:
 
         It learns from true labels alone.
         """
-        config, steps = self.written, self.written.teacher.steps
+        config, steps = self._decided(self.written), self.written.teacher.steps
         if config.stages is None:
             stages = [self._started_with(config, steps)]
         else:
@@ -213,8 +221,16 @@ class Planner:
         if point.stages is None:
             stages: Sequence[Stage] = [self._started_with(point, point.stem.steps)]
         else:
-            stages = staged(point.model_copy(update={"train": self.written.train}))[:-1]
+            train = self._decided(self.written).train
+            stages = staged(point.model_copy(update={"train": train}))[:-1]
         return self._start("stem", point, stages, self._stem_loss(point), teacher)
+
+    def _decided(self, run: RunConfig) -> RunConfig:
+        """Return a run whose `train.amp` is no more `auto`."""
+        if run.train.amp != "auto":
+            return run
+        train = run.train.model_copy(update={"amp": self.precision})
+        return run.model_copy(update={"train": train})
 
     def _supervised(self, config: RunConfig) -> LossConfig:
         """Return the loss of labels alone: the terms as written, cross-entropy as stem.loss says.
@@ -236,7 +252,7 @@ class Planner:
         """
         stem = config.stem
         said = {"batch_size": stem.batch_size, "crop": stem.crop, "lr": stem.lr}
-        train = self.written.train.model_copy(update={**said, "steps": steps})
+        train = self._decided(self.written).train.model_copy(update={**said, "steps": steps})
         return Stage("video", train, config.data)
 
     def _start(
