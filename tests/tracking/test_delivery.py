@@ -34,9 +34,11 @@ def answering():
     with http.server.HTTPServer(("127.0.0.1", 0), Empty) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield Store(f"http://127.0.0.1:{server.server_port}", None)
-        server.shutdown()
-        thread.join()
+        try:
+            yield Store(f"http://127.0.0.1:{server.server_port}", None)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_what_waits_comes_back_as_it_was_written_until_it_is_forgotten(tmp_path):
