@@ -67,7 +67,7 @@ def show(
         if error.unusable:
             raise cli.CommandFailed(result) from error
         return result
-    ledger = Ledger(storage.root)
+    ledger = Ledger.of(storage)
     if config.sweep.search == "optuna":
         plan = _with_asked(plan, config, storage, sweep)
         out.print("trials that are new are drawn at random here: Optuna chooses them as it learns")

@@ -13,7 +13,7 @@ from orchestrator.execution import driver
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import job_alone
-from orchestrator.prepared import plan_of, ready, search_of, store_of
+from orchestrator.prepared import plan_of, ready, search_of, store_of, take_up
 from orchestrator.tracking.delivery import Delivery, copy_jobs, patiently
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_store import Connection, waiting_for_mlflow
@@ -32,16 +32,18 @@ def run(
     or MLflow lacks something,
     InputError where the sweep has no such job, and what `pipeline.run` raises beforehand.
     """
-    storage, sweep = Storage(config.storage_root), sweep_id(config)
+    storage, sweep = Storage(config.storage_root, config.remote), sweep_id(config)
     named = located(config)
     config = ready(named, tracking_uri)
+    take_up(storage)
     drawn = plan_of(config, storage, sweep)
     search = search_of(config, storage, sweep, drawn.jobs[0].threads, begin=False)
     whole = search.plan(drawn) if search else drawn
     plan = job_alone(whole, name)
+    ledger = Ledger.of(storage)
+    ledger.pull([job.key for job in whole.jobs], anew=True)
     driver.memory_of(plan, config, storage, driver.nodes_of(config, storage)).check()
-    ledger = Ledger(storage.root)
-    with driver.sweep_lock(storage, sweep):
+    with driver.sweep_lock(storage, sweep) as held:
         tracker = Tracker(Connection(store_of(config, tracking_uri)))
         tracker.open_sweep(named, sweep)
         tracker.kill_orphans(ledger, config.name)
@@ -57,7 +59,7 @@ def run(
         ended = False
         try:
             with watch:
-                outcome = driver.execute(plan, config, storage)
+                outcome = driver.execute(plan, config, storage, held=held)
             done = all(ledger.job(job.key).state == "done" for job in whole.jobs)
             status = "FINISHED" if done else "FAILED"
             try:

@@ -49,6 +49,7 @@ def publish(
     """
     write_json(_results_file(storage, results.sweep), results.as_dict())
     files = write_files(table, results.rows, storage.sweeps)
+    storage.mirror.push([_results_file(storage, results.sweep), *files.values()])
     best = best_of(results.rows)
     delivery = Delivery(
         experiment=results.name,
@@ -92,7 +93,7 @@ def deliver(delivery: Delivery, storage: Storage, tracker: Tracker) -> list[str]
         following=following(experiment, tracker.store)[1:],
     )
     tracker.describe(experiment, sweep, delivery.title, note)
-    tracker.kill_orphans(Ledger(storage.root), experiment)
+    tracker.kill_orphans(Ledger.of(storage), experiment)
     tracker.close_sweep(experiment, sweep, status=delivery.status)
     if not problems and tracker.store.uri == delivery.store:
         forget(storage, sweep)

@@ -24,7 +24,7 @@ from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, HOURS
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
-from orchestrator.prepared import plan_of, ready, search_of, store_of
+from orchestrator.prepared import plan_of, ready, search_of, store_of, take_up
 from orchestrator.reporting.figures import draw
 from orchestrator.reporting.results import Results, Row
 from orchestrator.reporting.seeds import SeedTable
@@ -65,25 +65,29 @@ def run(
     where data or weights are absent.
     """
     started = time.monotonic()
-    storage = Storage(config.storage_root)
+    storage = Storage(config.storage_root, config.remote)
+    ledger = Ledger.of(storage)
     sweep, written = sweep_id(config), config
     named = located(config)
     config = ready(named, tracking_uri)
+    take_up(storage)
     plan = plan_of(config, storage, sweep)
     threads = plan.jobs[0].threads
     asked = search_of(config, storage, sweep, threads, begin=False)
-    older = older_code(asked.plan(plan) if asked else plan, storage)
+    known = asked.plan(plan) if asked else plan
+    ledger.pull([job.key for job in known.jobs], anew=True)
+    older = older_code(known, storage)
     again = older.again if rerun_changed else ()
     driver.memory_of(plan, config, storage, driver.nodes_of(config, storage), again).check()
     for line in filter(None, [new_trials(plan, config, storage), *older.lines(rerun_changed)]):
         print(line, file=sys.stderr)
-    with driver.sweep_lock(storage, sweep):
+    with driver.sweep_lock(storage, sweep) as held:
         set_aside(again, sweep, storage)
         last_run.save(config, storage, sweep, threads, plan.trials)
         tracker = Tracker(Connection(store_of(config, tracking_uri)))
         tracker.open_sweep(named, sweep, text)  # without the paths of downloaded files
         forget(storage, sweep)  # this run delivers what an earlier one could not
-        tracker.kill_orphans(Ledger(storage.root), config.name)  # of a run that was killed
+        tracker.kill_orphans(ledger, config.name)  # of a run that was killed
         # Same thread count as the jobs, so that scores computed here and there are equal.
         keep_freed_memory()
         torch.set_num_threads(threads)
@@ -106,14 +110,14 @@ def run(
 
         watch = ProgressWatcher(
             table.plan.jobs,
-            Ledger(storage.root),
+            ledger,
             lambda record: tracker.project(record, sweep),
             on_done=lambda: keep(results_of(table.so_far(), None, "not at its end yet")),
             trials=[job.steps for job in plan.trials],
         )
         try:
             with watch:
-                ran = driver.execute(table.plan, config, storage, search, watch.follow)
+                ran = driver.execute(table.plan, config, storage, search, watch.follow, held)
                 if search:
                     table = SweepTable(search.plan(plan), config, storage)
                 failed = reports(ran.failures, table.plan, command, alone)
@@ -124,6 +128,7 @@ def run(
                         rows.append(soup)
                     except InputError as error:  # the trials' table is worth keeping without it
                         failed.append(f"failed: greedy soup: {error}")
+            held()
             results = results_of(rows, watch.peak_mib, ran.placement)
             lacking = outcome.publish(
                 results,
@@ -140,7 +145,7 @@ def run(
         finally:
             if not ended:
                 with waiting_for_mlflow("how the sweep ended"):
-                    tracker.kill_orphans(Ledger(storage.root), config.name)
+                    tracker.kill_orphans(ledger, config.name)
                     tracker.close_sweep(config.name, sweep, status="KILLED")
     if not quiet:
         outcome.show(results, config, tracker)
@@ -155,7 +160,7 @@ def run(
 
 def left_over(config: SweepConfig, plan: Plan, storage: Storage) -> list[str]:
     """Say how many trials the sweep did not bring to their end, and how they would go on."""
-    ledger = Ledger(storage.root)
+    ledger = Ledger.of(storage)
     records = [ledger.job(job.key) for job in plan.trials]
     stops = [stopped.why for record in records if (stopped := record.stopped())]
     lines = []

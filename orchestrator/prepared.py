@@ -74,6 +74,15 @@ def _unusable(config: SweepConfig, tracking_uri: str | None) -> list[str]:
     return [f"{key}: {problem}" for problem, key in problems.items()]
 
 
+def take_up(storage: Storage) -> None:
+    """Begin to work with a storage folder, and take what the store has of sweeps, if there is one.
+
+    Raises InputError as `Mirror.begin`.
+    """
+    storage.mirror.begin()
+    storage.mirror.pull(*(storage.sweeps / name for name in storage.mirror.names(storage.sweeps)))
+
+
 def store_of(config: SweepConfig, tracking_uri: str | None) -> Store:
     """Choose the MLflow store of a sweep. Raises UsageError as `locate`."""
     return locate(tracking_uri or config.tracking.uri, config.storage_root)

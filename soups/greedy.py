@@ -105,7 +105,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     check_scored_videos(ScoringProtocol.for_select(config.data))
     if folder:
         connection = Connection(locate(uri, config.storage_root))
-    tracker, storage = Tracker(connection), Storage(config.storage_root)
+    tracker, storage = Tracker(connection), Storage(config.storage_root, config.remote)
+    if storage.mirror:
+        storage.mirror.begin()
 
     def project(record: JobRecord) -> None:
         try:

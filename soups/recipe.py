@@ -89,7 +89,7 @@ def make_soup(
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
     """
     pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
-    ledger = Ledger(storage.root)
+    ledger = Ledger.of(storage)
     job, existing = _job(ledger, pool, config, again)
     if existing and (reason := _corrupt(job, storage)):
         logger.warning("%s; the soup is made anew", reason)

@@ -76,7 +76,7 @@ def from_ledger(
     InputError: no scored checkpoint, or a line of the ledger of `trials` cannot be read.
     """
     ingredients = []
-    for job in Ledger(storage.root).jobs():
+    for job in Ledger.of(storage).jobs():
         try:
             first = next(iter(job.of(Started)), None)  # MLflow names a job by its first start, too
         except InputError as error:

@@ -102,6 +102,7 @@ def _configured(module: str) -> dict[str, str]:
         "no memory rule": f"{file} data.memory=last",
         "wrong model option": f"{file} teacher.options.key_channels=-1",
         "unknown split": f"{file} data.select=nosuch",
+        "no store": f"{file} cluster.storage=s3://",
         "not built yet": f"{file} train.keep=last",
         "report that chooses": f"{file} data.report=val",
         "wrong stages": f"{file} stages=[{{name:video}}]",

@@ -92,6 +92,19 @@ def _place(value: str) -> str:
 
 Place = Annotated[Name, AfterValidator(_place)]  # a path, kept as written: `expanded` when used
 
+
+def _store(value: str) -> str:
+    """Refuse a URL without a name after its protocol, and a path as `_place` does."""
+    protocol, found, name = value.partition("://")
+    if not found:
+        return _place(value)
+    if not (protocol.isalnum() and name.strip("/")):
+        raise broken_rule("is no URL; give a shared path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+    return value.rstrip("/")
+
+
+Store = Annotated[Name, AfterValidator(_store)]  # a URL for fsspec, or a path
+
 # Values that the schema names and the code lacks: (section, key) -> (predicate, description).
 NOT_BUILT: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("train", "keep"): (lambda v: v in ("last", "soup"), "keeping fewer than all checkpoints"),

@@ -19,6 +19,7 @@ from orchestrator.config.fields import (
     Repeats,
     Section,
     Seed,
+    Store,
     Weight,
 )
 from orchestrator.config.loss import LossConfig
@@ -55,6 +56,7 @@ class ClusterConfig(Section):
 
     section = "cluster"
     address: str | None = None
+    storage: Store | None = None  # what all nodes rely on; null: `storage`, which they then share
     workers: Processes = 1
     gpus_per_worker: Annotated[float, Number, Field(ge=0, le=1024)] = 0.0
     threads: Processes | None = None
@@ -294,6 +296,12 @@ class RunConfig(Section):
     def as_sweep(self) -> SweepConfig:
         """Convert the run to a sweep of one trial, which the same code then runs."""
         return SweepConfig(**dict(self), sweep=SweepSection())
+
+    @property
+    def remote(self) -> str | None:
+        """URL or absolute path of the store of which `storage` is a working copy."""
+        store = self.cluster.storage
+        return store if store is None or "://" in store else str(paths.absolute(store))
 
     @property
     def storage_root(self) -> Path:

@@ -111,6 +111,7 @@ class AskedTrials(TrialSource):
 
     def _answer(self, job: Job) -> None:
         """Tell the study how a trial ended, if it did."""
+        self._ledger.pull([job.key])
         record, number = self._ledger.job(job.key), self._numbers[job.key]
         stopped = self._stopped.get(job.key) or record.stopped()
         if record.state == "done":

@@ -23,6 +23,7 @@ from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan
+from orchestrator.tracking import leases
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -57,7 +58,7 @@ def nodes_of(config: RunConfig, storage: Storage | None = None) -> Nodes:
         return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
     try:
         resources = ray_workers.start(config.cluster.address, dashboard=False)
-        check_nodes(storage.root if storage else None)
+        check_nodes(storage)
         return resources
     finally:
         ray_workers.stop()
@@ -86,13 +87,19 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> in
 
 
 @contextmanager
-def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
-    """Hold the lock that admits one driver per sweep. Raises InputError for a second."""
+def sweep_lock(storage: Storage, sweep: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock that admits one driver per sweep, in a store a lease too.
+
+    Yields a check that raises InputError where the lease was lost. Raises it for a second driver.
+    """
     storage.sweeps.mkdir(parents=True, exist_ok=True)
     lock = FileLock(storage.sweeps / f"{sweep}.lock")
     try:
-        with lock.acquire(timeout=0):
-            yield
+        with (
+            lock.acquire(timeout=0),
+            leases.held(storage.mirror, f"sweep-{sweep}", hasty=True) as lease,
+        ):
+            yield lease.check
     except Timeout:
         raise InputError(
             f"{lock.lock_file}: this sweep is being run by another process; "
@@ -102,7 +109,7 @@ def sweep_lock(storage: Storage, sweep: str) -> Iterator[None]:
 
 def unfinished(jobs: Sequence[Job], storage: Storage, again: Sequence[Job] = ()) -> list[Job]:
     """List the jobs that the ledger does not show as done, and those to be trained again."""
-    ledger, keys = Ledger(storage.root), {job.key for job in again}
+    ledger, keys = Ledger.of(storage), {job.key for job in again}
     return [job for job in jobs if job.key in keys or ledger.job(job.key).state != "done"]
 
 
@@ -112,15 +119,17 @@ def execute(
     storage: Storage,
     search: Search | None = None,
     on_new: Callable[[Job], None] = lambda job: None,
+    held: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run a plan's unfinished jobs, round by round; the ledger has what they did.
 
     Raises InputError before any job starts where the checkpoint that one needs is lost or corrupt.
     A failed job stops only those that need it, which are not started and do not count as failures.
-    search: chooses further trials beside those of the plan; on_new: called with each of them.
+    search: chooses further trials beside those of the plan; on_new: called with each of them;
+    held: raises where this driver is no longer the sweep's.
     """
     ray_workers.set_environment(config.cluster.address)  # before asha loads Ray
-    ledger = Ledger(storage.root)
+    ledger = Ledger.of(storage)
     if not (_to_run(plan.jobs, config, ledger, search)[0] or (search and search.left)):
         return Outcome((), "nothing was left to train")
     _check_needed(plan, storage)
@@ -141,6 +150,7 @@ def execute(
         crowding = Crowding(storage, retries)
 
         def follow(job: Job) -> None:
+            storage.mirror.push(storage.sweeps.glob(f"{plan.sweep}-optuna.log"))
             jobs.append(job)
             on_new(job)
 
@@ -164,16 +174,23 @@ def execute(
             except OutOfMemory as error:
                 given |= source.given
                 ray_workers.stop()  # ends the other jobs, too
+                ledger.pull(given)
                 started = [job for job in jobs if job.key in given]
                 crowding.note(error, started, max(resources.at_once, min(largest, 2)))
                 students = max(1, largest // 2)
                 nodes = ray_workers.start(address, dashboard=dashboard)
 
     try:
-        with interrupts.noted() as check:
+        with interrupts.noted() as interrupted:
+
+            def check() -> None:
+                interrupted()
+                held()
+
             for number, round_ in enumerate(rounds):
                 jobs = _startable(round_, ledger)
                 given = run_round(number, jobs, check)
+                ledger.pull(given)
                 failed += failures([job for job in jobs if job.key in given], storage)
     finally:
         ray_workers.stop()
@@ -296,7 +313,7 @@ def describe(placement: Placement, students: int = 1) -> str:
 
 def _check_needed(plan: Plan, storage: Storage) -> None:
     """Raise InputError that names every file that is needed from a job done before, and is bad."""
-    ledger, problems = Ledger(storage.root), []
+    ledger, problems = Ledger.of(storage), []
     needed = {
         key: role for job in unfinished(plan.jobs, storage) for role, key in job.needs.items()
     }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.config.sections import ClusterConfig
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.tracking.events import Failed
 from orchestrator.tracking.ledger import Ledger
@@ -61,7 +62,7 @@ def retry_can_help(error: Exception) -> bool:
 
 def failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
     """List the jobs that ended without being done or stopped, and mark those killed as failed."""
-    ledger = Ledger(storage.root)
+    ledger = Ledger.of(storage)
     found = []
     for job in jobs:
         record, log = ledger.job(job.key), storage.log(job.key)
@@ -69,7 +70,8 @@ def failures(jobs: Sequence[Job], storage: Storage) -> list[Failure]:
         if state in ("done", "stopped"):
             continue
         failure = record.failed()
-        error = failure.error if failure else _silent(log, job.config.cluster.stall_s)
+        storage.mirror.pull(log)
+        error = failure.error if failure else _silent(log, job.config.cluster)
         if state == "running":
             with record.claim():
                 record.write(Failed(error=error, log=str(log)))
@@ -105,11 +107,12 @@ def log_tail(path: Path) -> list[str]:
     return [line.decode(errors="replace").rstrip()[:LONGEST] for line in lines]
 
 
-def _silent(log: Path, stall_s: float) -> str:
+def _silent(log: Path, cluster: ClusterConfig) -> str:
     """Say how a process ended that wrote no error."""
     if _stood(_end(log)):
-        return f"its process stood still for {stall_s:g} s (cluster.stall_s)"
-    return "its process was killed, by hand or by the system for want of memory"
+        return f"its process stood still for {cluster.stall_s:g} s (cluster.stall_s)"
+    lost = f", or it lost {cluster.storage}" if cluster.storage else ""
+    return f"its process was killed, by hand or by the system for want of memory{lost}"
 
 
 def _stood(end: bytes) -> bytes:

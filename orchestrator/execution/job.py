@@ -61,14 +61,19 @@ def run(
     """
     workers = workers or Workers()
     _reset_torch_globals(jobs[0].threads)
+    storage.mirror.begin()
     errors: list[Exception] = []
     with ExitStack() as claims:
         records = _claim(jobs, storage, workers, claims)
-        for group in _groups(jobs, records, workers, task):
+        groups = _groups(jobs, records, workers, task)
+        for job in jobs if workers.rank else ():  # rank 0 did so with its claim
+            storage.mirror.pull_folder(storage.resume(job.key))
+        for group in groups:
             errors += _run_group(group, records, storage, workers, on_score, task)
     for key, record in records.items():
         if record.state == "done":
             shutil.rmtree(storage.resume(key), ignore_errors=True)
+            storage.mirror.drop_folder(storage.resume(key))
     if errors:
         raise max(errors, key=retry_can_help)
 
@@ -82,7 +87,7 @@ def _claim(
     until it is done or that process has ended. Claims are taken in the order of the keys, so that
     no two groups wait for each other.
     """
-    ledger, records = Ledger(storage.root), dict[str, JobRecord]()
+    ledger, records = Ledger.of(storage), dict[str, JobRecord]()
     for key in sorted(job.key for job in jobs):
         record, told, held = ledger.job(key), False, torch.zeros(1, device=workers.device)
         while not workers.all_reduce(held):

@@ -22,7 +22,8 @@ from orchestrator.config.models import TeacherConfig
 from orchestrator.execution.teachers import load_teacher, teacher_file
 from orchestrator.planning.datasets import Teach, Unlabelled
 from orchestrator.planning.plan import Job, Plan, videos_segmented, videos_taught
-from orchestrator.tracking import events
+from orchestrator.tracking import events, leases
+from orchestrator.tracking.leases import Held
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distributed import Workers
@@ -145,7 +146,7 @@ def left_to_segment(jobs: Sequence[Job], storage: Storage) -> dict[str, tuple[Jo
 
 def _sha256_of_teacher(job: Job, storage: Storage) -> str:
     """Return the sha256 of the teacher's weights; empty where it is still to be trained."""
-    if "teacher" in job.needs and Ledger(storage.root).job(job.needs["teacher"]).state != "done":
+    if "teacher" in job.needs and Ledger.of(storage).job(job.needs["teacher"]).state != "done":
         return ""
     return teacher_file(job, storage)[0]
 
@@ -191,6 +192,8 @@ class MaskCache:
         another process is at are waited for, and taken over where it ends without them.
         """
         self.storage.masks.mkdir(parents=True, exist_ok=True)
+        for each in videos:
+            self.storage.mirror.fetch(self.path(each), self._record(each))
         left = [each for each in videos if not self._is_whole(each)]
         of, done, made, wait = len(left), 0, 0, 0.0
         while left:
@@ -199,10 +202,8 @@ class MaskCache:
                 self.alive()
                 try:
                     with FileLock(self.path(each).with_suffix(".lock")).acquire(timeout=wait):
-                        if not self._is_whole(each):
-                            self._segment(each)
-                            made += 1
-                except Timeout:
+                        made += self._segment_once(each, wait)
+                except (Timeout, Held):
                     busy.append(each)
                     continue
                 done += 1
@@ -217,6 +218,17 @@ class MaskCache:
             counts += np.array(read_json(self._record(each))["confidence"])
         below = doubtful(np.arange(CERTAIN + 1, dtype=np.uint8), threshold)
         return float(counts[below].sum() / max(1, counts.sum()))
+
+    def _segment_once(self, each: Unlabelled, wait_s: float) -> bool:
+        """Segment a video, unless another process has; return whether it was done here."""
+        mirror = self.storage.mirror
+        with leases.held(mirror, f"masks-{self.path(each).stem}", wait_s):
+            mirror.pull(self.path(each), self._record(each))
+            if self._is_whole(each):
+                return False
+            self._segment(each)
+            mirror.push([self.path(each), self._record(each)])
+        return True
 
     @cached_property
     def _ready(self) -> VideoModel:

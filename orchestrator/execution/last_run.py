@@ -36,7 +36,9 @@ def save(
         "config": config.model_dump(mode="json"),
         "trials": {job.key: job.name for job in trials},
     }
-    write_json(storage.sweeps / f"{sweep}.json", settings)
+    path = storage.sweeps / f"{sweep}.json"
+    write_json(path, settings)
+    storage.mirror.push([path])
 
 
 def new_trials(plan: Plan, config: SweepConfig, storage: Storage) -> str | None:
@@ -48,7 +50,7 @@ def new_trials(plan: Plan, config: SweepConfig, storage: Storage) -> str | None:
     last = _last(plan.sweep, config.name, storage)
     if last is None or config.sweep.search == "optuna":
         return None
-    ledger, known = Ledger(storage.root), last.get("trials")
+    ledger, known = Ledger.of(storage), last.get("trials")
     new = [job for job in plan.trials if ledger.job(job.key).state == "new"]
     new = [job for job in new if job.key not in (known or {})]
     changes = _changes(last, config, plan.trials[0].threads)

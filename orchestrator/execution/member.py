@@ -194,11 +194,15 @@ class Member:
         if progress.checkpoint:
             if watched:
                 jf = recorder.checkpoint(model, step)
-            self.state.save(self._storage.resume(job.key))
+            self._save(self.record)
         elif progress.evaluate and watched:
             jf = recorder.evaluate(model, step)
-            self.state.save(self._storage.resume(job.key))
+            self._save(self.record)
         return jf if job.role == "trial" else None
+
+    def _save(self, record: JobRecord) -> None:
+        self.state.save(self._storage.resume(self.job.key))
+        record.push_state(self.state.done)
 
     def finish(self, shared_s: float, used: Measured | None) -> None:
         """Draw the attentions and record the end.

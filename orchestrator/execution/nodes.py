@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 from vosmodels.support.grid import Grid, screen
 
@@ -67,19 +68,19 @@ def reachable(address: str) -> Iterator[None]:
         raise InputError(f"cluster.address: {address}: {error}; {remedy}") from error
 
 
-def check_nodes(storage: Path | None) -> None:
+def check_nodes(storage: Storage | None) -> None:
     """Compare all nodes of the attached cluster with this process, and look for the storage there.
 
-    storage: a folder that every node must see at this path, made where it is missing; None: not
-    looked for. Prints a table of the packages that differ. Raises InputError where some do, where
-    a node does not see the folder, or does not answer.
+    storage: whose folder every node must see, made where it is missing, or whose store, beside a
+    folder of its own; None: not looked for. Prints a table of the packages that differ. Raises
+    InputError where some do, where a node does not see folder or store, or does not answer.
     """
     names = _names()
     if storage is None:
-        answers, problems = _ask(names, None)
+        answers, problems = _ask(names, None, None)
     else:
-        with locked_file(storage) as token:
-            answers, problems = _ask(names, token)
+        with object_of(storage) if storage.mirror else locked_file(storage.root) as token:
+            answers, problems = _ask(names, storage, token)
     grid = differences(versions(), {names[node]: answers[node].versions for node in answers})
     if grid.rows:
         screen(stderr=True, columns=100).print(grid.terminal())
@@ -90,10 +91,16 @@ def check_nodes(storage: Path | None) -> None:
             "from constraints.txt, or run all of them in one container image"
         )
     unseen = [f"{names[node]}: {a.storage}" for node, a in answers.items() if a.storage]
-    if unseen:
+    if unseen and storage and storage.mirror:
         problems.append(
-            f"storage: {storage} cannot be used on {'; '.join(unseen)}; give a folder that every "
-            "node sees at the same path, e.g. storage=/mnt/shared/results"
+            f"cluster.storage: {storage.remote} cannot be used on {'; '.join(unseen)}; give every "
+            "node the network, the credentials and the extra for it, and room for its own storage"
+        )
+    elif unseen and storage:
+        problems.append(
+            f"storage: {storage.root} cannot be used on {'; '.join(unseen)}; give a folder that "
+            "every node sees at the same path, e.g. storage=/mnt/shared/results, or a "
+            "cluster.storage"
         )
     if problems:
         raise InputError("; ".join(problems))
@@ -128,9 +135,28 @@ def differences(here: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]])
     return Grid(("node", "package", "there", "here"), rows, left=(0, 1))
 
 
-def look(token: str | None) -> Answer:
-    """Describe the machine of this process. token: a locked file in the storage, or None."""
-    return Answer(versions(), "" if token is None else _storage_problem(Path(token)))
+def look(token: str | None, storage: Storage | None = None) -> Answer:
+    """Describe the machine of this process.
+
+    token: a locked file in the storage, or an object in its store; None: not looked for.
+    """
+    if token is None:
+        return Answer(versions())
+    if storage and storage.mirror:
+        return Answer(versions(), _store_problem(storage, Path(token)))
+    return Answer(versions(), _storage_problem(Path(token)))
+
+
+def _store_problem(storage: Storage, token: Path) -> str:
+    """Say why the store in which the driver has put an object cannot be used here."""
+    try:
+        storage.check()
+        if storage.mirror.get(token) is None:
+            return "what the driver puts there is not seen"
+        storage.mirror.check()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _storage_problem(token: Path) -> str:
@@ -145,6 +171,17 @@ def _storage_problem(token: Path) -> str:
         return ""
     except OSError as error:
         return f"cannot be written ({os.strerror(error.errno or errno.EIO)})"
+
+
+@contextmanager
+def object_of(storage: Storage) -> Iterator[str]:
+    """Put an object of a name that no other store has."""
+    path = storage.leases / f"seen-by-nodes-{uuid.uuid4().hex}"
+    storage.mirror.put(path, b"")
+    try:
+        yield str(path)
+    finally:
+        storage.mirror.drop([path])
 
 
 @contextmanager
@@ -179,7 +216,9 @@ def _names() -> dict[str, str]:
     }
 
 
-def _ask(names: Mapping[str, str], token: str | None) -> tuple[dict[str, Answer], list[str]]:
+def _ask(
+    names: Mapping[str, str], storage: Storage | None, token: str | None
+) -> tuple[dict[str, Answer], list[str]]:
     """Let every node look at itself; return the answers, and which nodes gave none, and why."""
     import ray
     from ray.exceptions import RayError
@@ -188,7 +227,7 @@ def _ask(names: Mapping[str, str], token: str | None) -> tuple[dict[str, Answer]
     task = ray.remote(num_cpus=0, max_retries=0)(look)
     asked: dict[Any, str] = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            token
+            token, storage
         ): node
         for node in names
     }

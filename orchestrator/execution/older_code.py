@@ -65,7 +65,7 @@ class OlderCode:
 
 def older_code(plan: Plan, storage: Storage) -> OlderCode:
     """Compare the code that trained a plan's finished jobs with the code that runs here."""
-    ledger, here = Ledger(storage.root), code_from(0)
+    ledger, here = Ledger.of(storage), code_from(0)
     records = {job.key: ledger.job(job.key) for job in plan.jobs}
     finished = [job for job in plan.jobs if records[job.key].state in FINISHED]
     differs = defaultdict[str, list[str]](list)
@@ -112,15 +112,15 @@ def set_aside(jobs: Sequence[Job], sweep: str, storage: Storage) -> None:
     """
     date = time.strftime(DATE)
     for job in reversed(jobs):
-        record = Ledger(storage.root).job(job.key)
+        record = Ledger.of(storage).job(job.key)
         with record.claim():
             for path in (storage.resume(job.key), storage.pictures(job.key), storage.log(job.key)):
-                _date(path, date)
-            _date(record.path, date)
+                _date(path, date, storage)
+            _date(record.path, date, storage)
     results = sorted(storage.sweeps.glob(f"{sweep}-*")) if jobs else []
     for path in results:
         if path.suffix in RESULTS:
-            _date(path, date)
+            _date(path, date, storage)
 
 
 def keep_dated(path: Path) -> None:
@@ -128,9 +128,10 @@ def keep_dated(path: Path) -> None:
     shutil.copy2(path, _dated(path, time.strftime(DATE)))
 
 
-def _date(path: Path, date: str) -> None:
+def _date(path: Path, date: str, storage: Storage) -> None:
     if path.exists():
         path.rename(_dated(path, date))
+    storage.mirror.rename(path, _dated(path, date))
 
 
 def _dated(path: Path, date: str) -> Path:

@@ -67,7 +67,7 @@ class Crowding:
 
         Waits until no process holds any of the jobs. Raises InputError where one does for long.
         """
-        said, ledger = str(error), Ledger(self._storage.root)
+        said, ledger = str(error), Ledger.of(self._storage)
         states = {job.key: ledger.job(job.key).state for job in jobs}
         running = [job for job in jobs if states[job.key] == "running"]
         self._failed |= {job.key for job in jobs if states[job.key] == "failed"}

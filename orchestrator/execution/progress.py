@@ -29,6 +29,7 @@ from orchestrator.execution.usage import memory_bytes
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord, Ledger
+from vosmodels.errors import InputError
 from vosmodels.support.grid import Grid, screen
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,15 @@ class ProgressWatcher:
             self._print_warnings()
             live.update(self._table())
 
+    def _pull(self) -> None:
+        """Take from a store what jobs on other nodes have recorded."""
+        try:
+            self._ledger.pull([pace.job.key for pace in self._paces.values() if not pace.before])
+        except InputError as error:  # the driver stops by it where it needs the store itself
+            logger.warning("%s", error)
+
     def _poll(self) -> None:
+        self._pull()
         now, paces = time.monotonic(), list(self._paces.values())
         for pace in paces:
             if pace.state != "done":

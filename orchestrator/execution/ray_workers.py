@@ -156,12 +156,12 @@ def run_round(
         halving.on_stop = lambda job, step: source.stop(job, step, ASHA)
     if placement.workers == 1:
         task = tune.with_resources(
-            tune.with_parameters(_run_in_process, root=storage.root), placement.resources
+            tune.with_parameters(_run_in_process, storage=storage), placement.resources
         )
     else:
         # The trial reserves no CPU, else the reservation of its workers would never fit.
         task = tune.with_resources(
-            tune.with_parameters(_run_worker_group, root=storage.root, placement=placement),
+            tune.with_parameters(_run_worker_group, storage=storage, placement=placement),
             {"CPU": 0, "memory": 1024},
         )
     tuner = tune.Tuner(
@@ -193,7 +193,7 @@ def run_round(
         source.settle(LET_GO_S)
 
 
-def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
+def _run_in_process(config: Mapping[str, Any], *, storage: Storage) -> None:
     """Run a Tune trial that trains in its own process."""
     from ray import tune
 
@@ -205,11 +205,11 @@ def _run_in_process(config: Mapping[str, Any], *, root: Path) -> None:
     def report(step: int, jf: float) -> None:
         tune.report({STEP: step, SCORE: jf})  # does not return where the trial is stopped
 
-    _run(jobs, Storage(root), Workers(device=device), _trial_id(), report)
+    _run(jobs, storage, Workers(device=device), _trial_id(), report)
     tune.report({"ended": 1})
 
 
-def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Placement) -> None:
+def _run_worker_group(config: Mapping[str, Any], *, storage: Storage, placement: Placement) -> None:
     """Run a Tune trial that starts a group of train workers and waits for them."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
@@ -221,7 +221,7 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
     jobs: Sequence[Job] = config[TASK].jobs
     TorchTrainer(
         _train_worker,
-        train_loop_config={"jobs": jobs, "root": root, "task": _trial_id()},
+        train_loop_config={"jobs": jobs, "storage": storage, "task": _trial_id()},
         torch_config=ByFile() if jobs[0].config.cluster.address is None else None,
         scaling_config=train.ScalingConfig(
             num_workers=placement.workers,
@@ -231,7 +231,7 @@ def _run_worker_group(config: Mapping[str, Any], *, root: Path, placement: Place
         run_config=train.RunConfig(
             # A new name each time: a known name would resume Train's own snapshot, not our state.
             name=f"{jobs[0].key}-{time.time_ns()}",
-            storage_path=str(Storage(root).train),
+            storage_path=str(storage.train),
             callbacks=[TuneReportCallback()],
             failure_config=train.FailureConfig(
                 max_failures=jobs[0].config.cluster.retries, controller_failure_limit=3
@@ -246,7 +246,7 @@ def _train_worker(config: Mapping[str, Any]) -> None:
     import ray.train.torch
 
     workers = Workers.of_process_group(ray.train.torch.get_device())
-    _run(config["jobs"], Storage(config["root"]), workers, config["task"])
+    _run(config["jobs"], config["storage"], workers, config["task"])
 
 
 def _trial_id() -> str:
@@ -273,6 +273,7 @@ def _run(
     if workers.rank:  # each rank above 0 has its own files
         paths = {k: path.with_suffix(f".rank{workers.rank}.log") for k, path in paths.items()}
     cluster = jobs[0].config.cluster
+    storage.mirror.pull(*paths.values())
     with job_log.written_to(paths) as first:
         if len(jobs) > 1:
             names = ", ".join(job.name for job in jobs)

@@ -120,7 +120,7 @@ class Scorer:
 
     def save(self, sha256: str, scores: Scores) -> None:
         """Save scores of a checkpoint where `checkpoint` and `known` look for them."""
-        write_json(self._path(sha256), scores.as_dict())
+        self._write(sha256, scores.as_dict())
 
     def content(self, model: VideoModel) -> str:
         """Digest all that decides the bits of a model's scores, but for the protocol.
@@ -169,8 +169,12 @@ class Scorer:
         errors = BoundaryErrors() if self.errors else None
         scores = self._run(segmenters(), errors.add if errors else None, lambda *mask: on_frame())
         counts = {BOUNDARY: errors.as_dict()} if errors else {}
-        write_json(self._path(name), {**scores.as_dict(), **counts})
+        self._write(name, {**scores.as_dict(), **counts})
         return scores
+
+    def _write(self, name: str, scores: Mapping[str, Any]) -> None:
+        write_json(self._path(name), scores)
+        self.storage.mirror.push([self._path(name)])
 
     def _run(
         self,
@@ -194,6 +198,7 @@ class Scorer:
         one may lack the boundary errors that `errors` wants.
         """
         path = self._path(name)
+        self.storage.mirror.fetch(path)
         try:
             saved = read_json(path)
             if saved is None:

@@ -44,8 +44,10 @@ def last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:
     Raises InputError where there is none, or its file is lost or corrupt.
     """
     key = job.needs[role]
+    record = Ledger.of(storage).job(key)
     try:
-        last = Ledger(storage.root).job(key).last_file()
+        record.pull(last=True)
+        last = record.last_file()
     except InputError as error:
         raise InputError(f"the {role} of {job.name}: {error}") from error
     if last is None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from orchestrator.planning.plan import Job
+from orchestrator.tracking import leases
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 
@@ -50,10 +51,12 @@ class TrialSource:
         Those that a worker still holds wait for the next call, or until it lets go, up to `wait_s`.
         """
         ends = time.monotonic() + wait_s
+        if wait_s and self._ledger.mirror:
+            ends += leases.LEASE_S  # of a worker that was killed
         for key, stopped in list(self._stopped.items()):
             record = self._ledger.job(key)
             while (held := record.claimed) and time.monotonic() < ends:
-                time.sleep(POLL_S)
+                time.sleep(leases.LOOK_S if self._ledger.mirror else POLL_S)
             if held:
                 continue
             if record.state == "running":

@@ -50,7 +50,7 @@ class SweepTable:
         self.plan = plan
         self.config = config
         self.storage = storage
-        self.ledger = Ledger(storage.root)
+        self.ledger = Ledger.of(storage)
         self.select = Scorer(storage, ScoringProtocol.for_select(config.data))
         report = ScoringProtocol.for_report(config.data)
         self.report = Scorer(storage, report, errors=True) if report else None

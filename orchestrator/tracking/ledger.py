@@ -15,13 +15,14 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
+from orchestrator.tracking import leases
 from orchestrator.tracking.events import (
     KINDS,
     Checkpoint,
@@ -34,6 +35,9 @@ from orchestrator.tracking.events import (
     Stopped,
     Warned,
 )
+from orchestrator.tracking.leases import Lease
+from orchestrator.tracking.mirror import Mirror, best_effort
+from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
 from vosmodels.support.digests import check_file, check_sha256
 
@@ -52,28 +56,49 @@ class Claimed(InputError):
 class Ledger:
     """All jobs under a storage folder."""
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, mirror: Mirror | None = None) -> None:
+        """Take a storage folder, and the store whose working copy it is, which writers need."""
         self.storage = storage
         self.folder = storage / "ledger"
+        self.mirror = mirror or Mirror(storage, None)
+
+    @classmethod
+    def of(cls, storage: Storage) -> Ledger:
+        """Open the ledger of a storage folder for readers and writers."""
+        return cls(storage.root, storage.mirror)
 
     def job(self, key: str) -> JobRecord:
         """Return the record of a job, started or not. Raises ValueError on a bad key."""
         if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
             raise ValueError(f"key {key!r}; a job key is letters, digits, _ and -")
-        return JobRecord(self.storage, key)
+        return JobRecord(self.storage, key, self.mirror)
+
+    def pull(self, keys: Iterable[str], *, anew: bool = False) -> None:
+        """Take from the store what it has of jobs that run on other nodes, and the files of that.
+
+        anew: take it in place of what only the working copy has, as when a driver begins; else
+        that stays, as it tells why a job of this node could not write to the store.
+        """
+        sizes = self.mirror.names(self.folder) if self.mirror else {}
+        for record in [self.job(key) for key in keys] if self.mirror else []:
+            size = record.path.stat().st_size if record.path.exists() else 0
+            if anew or size != sizes.get(record.path.name, 0):
+                record.pull(anew=anew)
 
     def jobs(self) -> list[JobRecord]:
         """Return the records of all jobs ever started, sorted by key."""
-        return [JobRecord(self.storage, path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
+        return [self.job(path.stem) for path in sorted(self.folder.glob("*.jsonl"))]
 
 
 class JobRecord:
     """A job's file in the ledger. Only writing needs the claim."""
 
-    def __init__(self, storage: Path, key: str) -> None:
+    def __init__(self, storage: Path, key: str, mirror: Mirror | None = None) -> None:
         folder = storage / "ledger"
         self.key = key
         self.storage = storage
+        self.mirror = mirror or Mirror(storage, None)
+        self._lease: Lease | None = None
         self.path = folder / f"{key}.jsonl"
         self._lock = FileLock(folder / f"{key}.lock", thread_local=False)
         self._holder = folder / f"{key}.holder"
@@ -83,8 +108,9 @@ class JobRecord:
     def claim(self, wait_s: float = CLAIM_WAIT_S) -> Iterator[JobRecord]:
         """Hold the exclusive right to run and write this job.
 
-        The lock belongs to the operating system, which releases it however the process ends.
-        wait_s: how long to wait for another process to end.
+        The lock belongs to the operating system, which releases it however the process ends. In a
+        store it is a lease, which runs out and is waited for; record and resume states become what
+        is there. wait_s: how long to wait for another process to end that shares the folder.
         Raises Claimed, which names the process that holds the claim.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,11 +123,64 @@ class JobRecord:
             ) from None
         try:
             self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            self._cut_torn_line()
-            yield self
+            with ExitStack() as rights:
+                if self.mirror:
+                    try:
+                        self._lease = rights.enter_context(leases.held(self.mirror, self.key))
+                    except leases.Held as error:
+                        raise Claimed(str(error)) from None
+                    self.mirror.restore_record(self.path)
+                    self.mirror.pull_folder(self._files.resume(self.key))
+                    self._reset()
+                    rights.callback(self._push_log)
+                self._cut_torn_line()
+                yield self
         finally:
+            self._lease = None
             self._holder.unlink(missing_ok=True)
             self._lock.release()
+
+    @property
+    def _files(self) -> Storage:
+        return Storage(self.storage)
+
+    def _push_log(self) -> None:
+        with best_effort("log"):
+            self.mirror.push([self._files.log(self.key)])
+
+    def push_state(self, step: int) -> None:
+        """Put the resume state of a step into the store, with the log so far."""
+        if self._lease:
+            self._lease.check()
+            self.mirror.push_folder(self._files.resume(self.key), f"{step:07d}")
+            self._push_log()
+
+    def pull(self, *, anew: bool = False, last: bool = False) -> None:
+        """Take what the store has of this job where no process here writes it, as `Ledger.pull`.
+
+        last: of the files that the events name only the last checkpoint.
+        """
+        data = self.mirror.get(self.path) if self.mirror else None
+        here = self.path.read_bytes() if self.path.exists() else b""
+        if data is None and not (anew and here):
+            return
+        named = self._named(data or b"")
+        if last:
+            named = [path for path in named if path.parent == self._files.checkpoints][-1:]
+        self.mirror.fetch(*named)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not anew and here.startswith(data or b""):
+            return
+        with suppress(Timeout), FileLock(self._lock.lock_file).acquire(timeout=CLAIM_WAIT_S / 2):
+            if (self.path.read_bytes() if self.path.exists() else b"") == here:
+                self.mirror.restore_record(self.path)
+
+    def _named(self, data: bytes) -> list[Path]:
+        """List the files that the events of a record name."""
+        with suppress(ValueError, AttributeError):  # `events` names the line
+            lines = [json.loads(line) for line in data.splitlines()]
+            return [self.storage / line["path"] for line in lines if line.get("path")]
+        return []
 
     def _cut_torn_line(self) -> None:
         """Cut off what a crash left of an event after the last whole line, and say so."""
@@ -118,22 +197,22 @@ class JobRecord:
 
     @property
     def claimed(self) -> bool:
-        """True while any process, this one included, holds the claim."""
+        """True while any process holds the claim: this one, and on other nodes of a store too."""
         if self._lock.is_locked:
             return True
-        if not self.path.parent.exists():
-            return False
         try:
-            with self._lock.acquire(timeout=0):
-                return False
+            if self.path.parent.exists():
+                self._lock.acquire(timeout=0)
+                self._lock.release()
         except Timeout:
             return True
+        return bool(self.mirror) and Lease(self.mirror, self.key).is_held
 
     def write(self, event: Event) -> None:
-        """Append one event and sync it to disk.
+        """Append one event and sync it to disk; put it into the store, after the file it names.
 
-        Raises InputError where the file cannot be written, which leaves the file unchanged;
-        ValueError without the claim.
+        Raises InputError where the file cannot be written, which leaves the file unchanged, or
+        the store cannot be; ValueError without the claim.
         """
         if not self._lock.is_locked:
             raise ValueError(f"job {self.key}: write {event.kind!r} without its claim")
@@ -155,6 +234,10 @@ class JobRecord:
                     f"{self.path}: cannot be written ({error.strerror}); free space, and run the "
                     "same command again to continue"
                 ) from error
+        if self._lease:
+            self._lease.check()
+            self.mirror.push(self._named(data))
+            self.mirror.put_record(self.path)
 
     def events(self) -> list[Event]:
         """Return all events in order; of a repeated step the first event.

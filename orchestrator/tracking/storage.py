@@ -12,13 +12,18 @@ sweeps/ID.json        the resolved configuration of a sweep, with its thread cou
 NAME.YYYYMMDDTHHMMSS  of any of these: as it was before its job was trained again
 tune/, train/         files of Ray about its trials and workers, never read
 mlflow.db, artifacts/ the default MLflow store: a copy of the ledger
+remote.json           of which store the folder is a working copy (cluster.storage); there too, by
+                      the same names: all but tune/, train/ and MLflow's; leases/, who writes what
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from orchestrator.tracking.mirror import Mirror
 from vosmodels.support.paths import check_folder
 
 FOLDERS = (
@@ -29,9 +34,23 @@ FOLDERS = (
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage folder. root: absolute, the same path on every node of a cluster."""
+    """A storage folder. root: absolute, the same path on every node of a cluster.
+
+    remote: the store of which the folder is this node's working copy; None where all nodes share
+    the folder itself.
+    """
 
     root: Path
+    remote: str | None = None
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """The store that has the folder's files too; without one nothing is done there."""
+        return Mirror(self.root, self.remote)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the store anew."""
+        return (Storage, (self.root, self.remote))
 
     def check(self) -> None:
         """Check that a sweep can write here; create nothing. Raises InputError otherwise."""
@@ -64,6 +83,11 @@ class Storage:
     def sweeps(self) -> Path:
         """Folder of resolved sweeps and their results."""
         return self.root / "sweeps"
+
+    @property
+    def leases(self) -> Path:
+        """Folder of leases, which only a store has."""
+        return self.root / "leases"
 
     @property
     def tune(self) -> Path:

@@ -179,6 +179,7 @@ def test_configurations_are_frozen(tmp_path: Path):
         ("train: {clip_length: 5000}", "clip_length: 5000: must be less than or equal to 1024"),
         ("train: {steps: 10000000000}", "steps: 10000000000: must be less than or equal to"),
         ("cluster: {workers: 1000000}", "workers: 1000000: must be less than or equal to 4096"),
+        ("cluster: {storage: 's3://'}", "is no URL; give a shared path, s3://BUCKET/PREFIX or gs"),
         ("cluster: {loaders: 99999}", "loaders: 99999: must be less than or equal to 1024"),
         ("cluster: {stall_s: 1e30}", "stall_s: 1e+30: must be less than or equal to"),
         (
@@ -736,3 +737,11 @@ def test_lockstep_is_a_number_of_students_or_auto(tmp_path, value):
     lines = refused(write(tmp_path, GRID), f"cluster.lockstep={value}")
     assert all(line.startswith("command line: cluster.lockstep: ") for line in lines)
     assert any("'auto'" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "remote"),
+    [("null", None), ("s3://bucket/a/", "s3://bucket/a"), ("shared", f"{Path.cwd()}/shared")],
+)
+def test_a_store_is_a_url_or_an_absolute_path(tmp_path, given, remote):
+    assert load(write(tmp_path, GRID), [f"cluster.storage={given}"]).remote == remote

@@ -12,6 +12,8 @@ import torch
 from torch import distributed
 
 from orchestrator.execution import job as jobs
+from orchestrator.tracking import leases
+from orchestrator.tracking.ledger import JobRecord
 from orchestrator.tracking.storage import Storage
 from orchestrator.training.distributed import Workers
 from orchestrator.training.loop import Diverged
@@ -26,8 +28,20 @@ def alone(group, root, die_at=0):
     assert "ray" not in sys.modules
 
 
-def together(rank, world, group, root, meeting):
-    """Train as one of `world` processes that meet over a file."""
+def together(rank, world, group, root, meeting, store=None, die=False):
+    """Train as one of `world` processes that meet over a file.
+
+    store: of which each has a working copy; die: SIGKILL right after its first resume state.
+    """
+    leases.LEASE_S = -1.0  # those of killed processes run out at once
+    push = JobRecord.push_state
+
+    def push_and_die(record, step):
+        push(record, step)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if die:
+        JobRecord.push_state = push_and_die  # type: ignore[method-assign]
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{meeting}",
@@ -35,7 +49,7 @@ def together(rank, world, group, root, meeting):
         world_size=world,
         timeout=timedelta(seconds=60),
     )
-    jobs.run(group, Storage(root), Workers.of_process_group(torch.device("cpu")))
+    jobs.run(group, Storage(root, store), Workers.of_process_group(torch.device("cpu")))
     distributed.destroy_process_group()
     assert "ray" not in sys.modules
 

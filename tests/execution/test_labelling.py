@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from orchestrator.execution.labelling import MaskCache, labels_of_plan, left_to_
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep, videos_segmented
-from orchestrator.tracking import events
+from orchestrator.tracking import events, leases
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from tests.conftest import write_davis
@@ -308,3 +309,33 @@ def test_the_forecast_counts_the_pixels_of_the_videos_that_are_left(made, planne
     told = forecast.forecast(planned, config, Storage(made / "none"), place)
     assert told.seconds["labels"] == pytest.approx(1e-3 * 2 * 6 * 48 * 64)
     assert "labels" not in forecast.forecast(planned, config, Storage(made), place).seconds
+
+
+def test_nodes_that_share_a_store_alone_segment_each_video_once(
+    made, planned, teacher, tmp_path, monkeypatch
+):
+    """A third node is at the first video, and lets go of it without any masks."""
+    monkeypatch.setattr(labelling, "WAIT_S", 0.01)
+    videos = videos_of(planned)
+
+    def node(name):
+        storage = Storage(tmp_path / name, f"memory://{tmp_path}")
+        storage.mirror.begin()
+        return dataclasses.replace(cache_in(tmp_path / name, planned, teacher), storage=storage)
+
+    here, there, third = node("here"), node("there"), node("third")
+    third_is_at = ExitStack()
+    name = f"masks-{third.path(videos[0]).stem}"
+    third_is_at.enter_context(leases.held(third.storage.mirror, name))
+    done = []
+
+    def on_done(*at):
+        done.append(at)
+        third_is_at.close()
+
+    assert here.make(videos, on_done) == 2
+    assert done == [(1, 2), (2, 2)]
+    assert there.make(videos, on_done) == 0
+    for each in videos:
+        expected = (made / "masks" / here.path(each).name).read_bytes()
+        assert here.path(each).read_bytes() == there.path(each).read_bytes() == expected

@@ -48,16 +48,16 @@ def config_of(trials, folder):
     )
 
 
-def stub(config, *, root):
+def stub(config, *, storage):
     """Stand in for `ray_workers._run_in_process`."""
     from ray import tune
 
     from orchestrator.execution.tune_hooks import SCORE, STEP, TASK
 
     for job in config[TASK].jobs:
-        record = Ledger(root).job(job.key)
+        record = Ledger(storage.root).job(job.key)
         with record.claim():
-            write_lines(record, job, Storage(root))
+            write_lines(record, job, storage)
         tune.report({STEP: job.steps, SCORE: 0.5})
     tune.report({"ended": 1})
 
@@ -109,9 +109,9 @@ def measure(trials, folder):
             looks.append((time.monotonic(), done, mib, cpu.user + cpu.system, len(copied)))
 
     class Watch(ProgressWatcher):
-        def _poll(self, **options):
+        def _poll(self):
             began = time.thread_time()
-            super()._poll(**options)
+            super()._poll()
             polls.append((len(self._done), time.thread_time() - began))
 
     ray_workers._run_in_process = stub
