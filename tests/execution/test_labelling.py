@@ -330,11 +330,11 @@ def test_nodes_that_share_a_store_alone_segment_each_video_once(
     done = []
 
     def on_done(*at):
-        done.append(at)
+        done.append((*at, here.recorded(videos[0])))
         third_is_at.close()
 
     assert here.make(videos, on_done) == 2
-    assert done == [(1, 2), (2, 2)]
+    assert done == [(1, 2, False), (2, 2, True)], "the first video was not waited for"
     assert there.make(videos, on_done) == 0
     for each in videos:
         expected = (made / "masks" / here.path(each).name).read_bytes()
