@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vosmodels.support import cli
+from vosmodels.support.boxes import Box
 from vosmodels.support.outputs import check_output, is_film
 
 MODULE = "orchestrator.segment"
@@ -86,7 +87,6 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     _check_out(args, out, {"--checkpoint": source.path})
 
     from vosmodels.checkpoint import load_model
-    from vosmodels.inference.box_mask import Box
     from vosmodels.inference.film import keep_first, prepare, prepare_boxes, segment_video
     from vosmodels.support.memory import keep_freed_memory
 
@@ -135,8 +135,6 @@ def _check_first(args: argparse.Namespace) -> None:
     if bool(args.mask) == bool(args.box):
         cli.refuse("give the objects of the first frame by --mask or by --box, one of the two")
     for text in args.box:
-        from vosmodels.inference.box_mask import Box
-
         try:
             Box.of(text)
         except ValueError as error:

@@ -76,14 +76,16 @@ class AskedTrials(TrialSource):
                 self._answer(job)
 
     def next(self) -> tuple[Job, ...] | None:
-        """Return a trial to run, or None where none is left."""
-        if jobs := super().next():
+        """Return a trial to run, as `TrialSource.next`; then those that are asked for."""
+        jobs = super().next()
+        if jobs is not None:
             return jobs
         asked = None if self.time_is_up else self._ask()
         return None if asked is None else (asked,)
 
     def ended(self, jobs: tuple[Job, ...]) -> None:
         """Answer the study with what a trial scored."""
+        super().ended(jobs)
         for job in jobs:
             self._answer(job)
 

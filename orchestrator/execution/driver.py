@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
@@ -22,7 +23,7 @@ from orchestrator.planning.datasets import staged
 from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
-from orchestrator.planning.plan import Job, Plan
+from orchestrator.planning.plan import Job, Plan, rounds_of
 from orchestrator.tracking import leases
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
@@ -121,7 +122,7 @@ def execute(
     on_new: Callable[[Job], None] = lambda job: None,
     held: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run a plan's unfinished jobs, round by round; the ledger has what they did.
+    """Run a plan's unfinished jobs, each after those it needs; the ledger has what they did.
 
     Raises InputError before any job starts where the checkpoint that one needs is lost or corrupt.
     A failed job stops only those that need it, which are not started and do not count as failures.
@@ -133,17 +134,16 @@ def execute(
     if not (_to_run(plan.jobs, config, ledger, search)[0] or (search and search.left)):
         return Outcome((), "nothing was left to train")
     _check_needed(plan, storage)
-    rounds = [*plan.rounds, *([()] if search and not plan.trials else [])]  # the last: the trials'
     description, failed = "", list[Failure]()
     hours, threads = config.sweep.max_hours, plan.jobs[0].threads
     ends = None if hours is None else time.monotonic() + 3600 * hours
     address, dashboard = config.cluster.address, config.cluster.workers > 1
     nodes = ray_workers.start(address, dashboard=dashboard)
 
-    def run_round(number: int, jobs: list[Job], check: Callable[[], None]) -> set[str]:
-        """Run the jobs of a round, again with fewer at once for want of memory; return their keys.
+    def run_phase(jobs: list[Job], check: Callable[[], None], search: Search | None) -> set[str]:
+        """Run jobs, again with fewer at once for want of memory; return the keys of those begun.
 
-        The last round has what the search chooses, which joins the jobs.
+        What the search chooses joins them.
         """
         nonlocal nodes, description
         given, retries, students = set[str](), config.cluster.retries, config.students
@@ -156,18 +156,19 @@ def execute(
 
         while True:
             todo, halving = _to_run(jobs, config, ledger, search)
-            todo = [job for job in todo if crowding.goes_on(job)]
-            groups = groups_of(todo, config, nodes, threads, students)
-            source, most = TrialSource(groups, ledger, ends), len(groups)
-            if search and number == len(rounds) - 1 and not unfinished(plan.stems, storage):
+            todo = _startable([job for job in todo if crowding.goes_on(job)], ledger)
+            rounds = [groups_of(jobs, config, nodes, threads, students) for jobs in rounds_of(todo)]
+            groups, most = [*chain.from_iterable(rounds)], max(map(len, rounds), default=0)
+            source = TrialSource(groups, ledger, ends)
+            if search and not unfinished(plan.stems, storage):
                 source = AskedTrials(todo, search, ledger, ends, follow)
-                most += search.left
+                most = len(todo) + search.left
             if not most:
                 return given
             resources = crowding.place(placement(config, nodes, most, threads))
             largest = max(map(len, groups), default=1)
             description = describe(resources, largest)
-            name = f"{plan.sweep}-{number}-{todo[0].key if todo else 'asked'}"
+            name = f"{plan.sweep}-{todo[0].key if todo else 'asked'}"
             try:
                 ray_workers.run_round(source, storage, resources, name, check, retries, halving)
                 return given | source.given
@@ -187,9 +188,13 @@ def execute(
                 interrupted()
                 held()
 
-            for number, round_ in enumerate(rounds):
-                jobs = _startable(round_, ledger)
-                given = run_round(number, jobs, check)
+            # A search and ASHA decide about trials alone. Else all run in one go, in which a
+            # worker that has trained the teacher goes on with a stem and a trial.
+            apart = search is not None or config.sweep.scheduler != "fifo"
+            before = [job for job in plan.jobs if job.role != "trial"]
+            phases = [(before, None), ([*plan.trials], search)] if apart else [([*plan.jobs], None)]
+            for jobs, searched in phases:
+                given = run_phase(jobs, check, searched)
                 ledger.pull(given)
                 failed += failures([job for job in jobs if job.key in given], storage)
     finally:
@@ -329,10 +334,15 @@ def _check_needed(plan: Plan, storage: Storage) -> None:
 
 
 def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:
-    """Leave out the jobs that need one which is not done, and log which."""
-    startable = []
+    """Leave out the jobs that need one which is neither done nor before them, and log which."""
+    startable: list[Job] = []
     for job in jobs:
-        missing = [role for role, key in job.needs.items() if ledger.job(key).state != "done"]
+        coming = {other.key for other in startable}
+        missing = [
+            role
+            for role, key in job.needs.items()
+            if key not in coming and ledger.job(key).state != "done"
+        ]
         if missing:
             logger.warning(
                 "%s: not started, as its %s is not done", job.name, " and ".join(missing)

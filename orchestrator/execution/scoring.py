@@ -235,9 +235,10 @@ def segmenters_of(
     memory: in place of the model's own rule.
     """
     ready = for_inference(model)
+    options = {"memory": memory} if memory else {}
     if rows is None:
-        return lambda: VideoSegmenter(ready, memory=memory)
-    return lambda: ScaledSegmenter(VideoSegmenter(ready, memory=memory), rows)
+        return lambda: VideoSegmenter(ready, **options)
+    return lambda: ScaledSegmenter(VideoSegmenter(ready, **options), rows)
 
 
 @dataclass(frozen=True)

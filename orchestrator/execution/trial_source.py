@@ -1,7 +1,8 @@
-"""Give out the jobs of a round, group by group, and note which of them the sweep stops."""
+"""Give out jobs, group by group as those that they need are done, and note which are stopped."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
@@ -10,18 +11,25 @@ from orchestrator.tracking import leases
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 0.1
 ASHA, HOURS = "asha", "sweep.max_hours"  # what stops a job
 
 
 class TrialSource:
-    """Groups of jobs that train in lock-step, in a given order, until the time is up."""
+    """Groups of jobs that train in lock-step, in a given order, until the time is up.
+
+    A group waits for the jobs before it that its own need. Where one of those is not done in the
+    end, a line says so and the group is not given out.
+    """
 
     def __init__(
         self, groups: Iterable[tuple[Job, ...]], ledger: Ledger, ends: float | None = None
     ) -> None:
         """Take groups, the ledger, and when the time is up, by `time.monotonic`; None: never."""
-        self._groups = iter(groups)
+        self._waiting = list(groups)
+        self._running: set[str] = set()
         self._ends = ends
         self._ledger = ledger
         self._stopped: dict[str, Stopped] = {}
@@ -33,10 +41,24 @@ class TrialSource:
         return self._ends is not None and time.monotonic() >= self._ends
 
     def next(self) -> tuple[Job, ...] | None:
-        """Return jobs to run, or None where none is left."""
-        jobs = None if self.time_is_up else next(self._groups, None)
-        self.given |= {job.key for job in jobs or ()}
-        return jobs
+        """Return jobs to run: none for now where all wait for others, None where none is left."""
+        if self.time_is_up:
+            return None
+        for group in list(self._waiting):
+            waiting = {job.key for other in self._waiting for job in other}
+            needs = {key: role for job in group for role, key in job.needs.items()}
+            if needs.keys() & (self._running | waiting):
+                continue
+            self._waiting.remove(group)
+            if missing := [r for key, r in needs.items() if self._ledger.job(key).state != "done"]:
+                names, lacking = ", ".join(job.name for job in group), " and ".join(missing)
+                logger.warning("%s: not started, as its %s is not done", names, lacking)
+                continue
+            keys = {job.key for job in group}
+            self._running |= keys
+            self.given |= keys
+            return group
+        return () if self._waiting else None
 
     def stop(self, job: Job, step: int, why: str) -> None:
         """Note that a job is stopped; `settle` writes it when its worker has let go."""
@@ -44,6 +66,9 @@ class TrialSource:
 
     def ended(self, jobs: tuple[Job, ...]) -> None:
         """Take notice that jobs run no more."""
+        keys = [job.key for job in jobs]
+        self._ledger.pull(keys)
+        self._running -= set(keys)
 
     def settle(self, wait_s: float = 0.0) -> None:
         """Write which jobs were stopped.

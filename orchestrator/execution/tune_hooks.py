@@ -44,10 +44,12 @@ class Jobs(OfThisProcess, Searcher):  # type: ignore[misc]  # Ray has no types
         self.given: dict[str, tuple[Job, ...]] = {}  # by the trial's id in Ray
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of a further trial, or that there is none."""
+        """Return the configuration of a further trial, None for not now, or that there is none."""
         jobs = self._source.next()
         if jobs is None:
             return Searcher.FINISHED
+        if not jobs:
+            return None
         self.given[trial_id] = jobs
         return {TASK: Task(jobs)}
 

@@ -164,7 +164,10 @@ def sequences(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
 
 def _split(data: DataConfig, split: str) -> Sequence[ScoredVideo]:
     if data.generated:
-        return _generated(split, data.scene_objects, data.scene_scale)
+        videos = _generated(split, data.scene_objects, data.scene_scale)
+        if left := [video for video in videos if video.name not in data.leave_out]:
+            return left
+        raise InputError(f"data.root generated: no video of split {split!r} is left to use")
     folder = _folder(_own(data, split), data.leave_out)
     if isinstance(folder, DavisDataset):  # masks may be those of a benchmark's test set
         return folder.sequences(split, labels=None)
@@ -210,15 +213,21 @@ def check_left_out(config: RunConfig) -> None:
 def check_names(data: DataConfig, sources: Sequence[VideosConfig | ImagesConfig] = ()) -> None:
     """Raise InputError for names in data.leave_out that neither its root nor a source has."""
     folders: list[DavisDataset | YouTubeVosDataset | StaticImages] = []
+    drawn = set[str]()
     for own in (data, data.of_select):
-        if not own.generated:
+        if own.generated:
+            drawn |= {
+                v.name for split in get_args(generated.Split) for v in generated.sequences(split)
+            }
+        else:
             folders.append(_folder(_own(own, own.select), own.leave_out))
     for source in sources:
         if isinstance(source, VideosConfig):
             folders.append(_folder(source, data.leave_out))
         else:
             folders.append(_open_images(expanded(source.root), data.leave_out))
-    unknown = [n for n in data.leave_out if not any(folder.has(n) for folder in folders)]
+    named = [name for name in data.leave_out if name not in drawn]
+    unknown = [name for name in named if not any(folder.has(name) for folder in folders)]
     if unknown:
         roots = ", ".join(dict.fromkeys(str(folder.root) for folder in folders)) or data.root
         raise InputError(
@@ -234,7 +243,10 @@ def fingerprint(data: DataConfig, split: str) -> str:
     scenes = (data.scene_objects, data.scene_scale)
     as_ever = scenes == (generated.MAX_OBJECTS, 1.0)
     content = _generated_fingerprint(split, *scenes)
-    return content if as_ever else f"{content} {scenes[0]} objects, scale {scenes[1]:g}"
+    if not as_ever:
+        content += f" {scenes[0]} objects, scale {scenes[1]:g}"
+    names = {video.name for video in _generated(split, *scenes)}
+    return ", ".join([content, *(f"not {name}" for name in data.leave_out if name in names)])
 
 
 def unlabelled(stage: Stage, labels: Labels) -> list[Unlabelled]:

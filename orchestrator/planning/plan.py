@@ -114,20 +114,28 @@ class Plan:
     @property
     def rounds(self) -> tuple[tuple[Job, ...], ...]:
         """Group the jobs that can run side by side; a job's round follows those it needs."""
-        rounds: list[list[Job]] = []
-        place: dict[str, int] = {}
-        for job in self.jobs:  # those a job needs stand before it
-            place[job.key] = max((place[key] + 1 for key in job.needs.values()), default=0)
-            if place[job.key] == len(rounds):
-                rounds.append([])
-            rounds[place[job.key]].append(job)
-        return tuple(tuple(round_) for round_ in rounds)
+        return rounds_of(self.jobs)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """All jobs: teacher, stems, trials."""
         teacher = (self.teacher,) if self.teacher else ()
         return (*teacher, *self.stems, *self.trials)
+
+
+def rounds_of(jobs: Sequence[Job]) -> tuple[tuple[Job, ...], ...]:
+    """Group jobs that can run side by side; a job's round follows those of `jobs` that it needs.
+
+    jobs: each after those that it needs; others are taken for done.
+    """
+    rounds: list[list[Job]] = []
+    place: dict[str, int] = {}
+    for job in jobs:
+        place[job.key] = max((place.get(key, -1) + 1 for key in job.needs.values()), default=0)
+        if place[job.key] == len(rounds):
+            rounds.append([])
+        rounds[place[job.key]].append(job)
+    return tuple(tuple(round_) for round_ in rounds)
 
 
 def job_alone(plan: Plan, name: str) -> Plan:

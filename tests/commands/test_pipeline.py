@@ -95,7 +95,7 @@ def test_a_sweep_that_is_interrupted_while_it_scores_is_not_finished(tmp_path, m
     monkeypatch.setattr(pipeline, "Tracker", Quiet)
     monkeypatch.setattr(pipeline, "SweepTable", Unscored)
     monkeypatch.setattr(outcome, "publish", interrupted)
-    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), "none"))
+    monkeypatch.setattr(driver, "execute", lambda *a, **k: driver.Outcome((), "none"))
     monkeypatch.setattr(driver, "memory_of", quick_memory)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(sweep_config(tmp_path), text="", command="", tracking_uri=None, quiet=True)
@@ -112,7 +112,7 @@ def test_a_job_alone_of_which_the_store_lacks_something_fails_with_a_line(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = empty_store(tmp_path)
     monkeypatch.setattr(one_job, "copy_jobs", away)
-    monkeypatch.setattr(driver, "execute", lambda *a: driver.Outcome((), "none"))
+    monkeypatch.setattr(driver, "execute", lambda *a, **k: driver.Outcome((), "none"))
     monkeypatch.setattr(driver, "memory_of", quick_memory)
     with pytest.raises(cli.CommandFailed) as failed:
         one_job.run(sweep_config(tmp_path), "omega=0.0", tracking_uri=None, quiet=True)
@@ -129,7 +129,7 @@ def test_a_dry_run_tells_absent_data_and_fails_on_data_that_cannot_be_used(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep.yaml").write_text("sweep: {parameters: {loss.omega: [0.0]}}\n")
-    words = ["sweep.yaml", "--dry-run", "storage=st"]
+    words = ["sweep.yaml", "--dry-run", "storage=st", "student.options.aspp_rates=[2]"]
     assert sweep.main([*words, "data.root=/no/such [folder]"]) == 0
     out, err = capsys.readouterr()
     assert "missing here: data.select 'val': /no/such [folder]: no such folder" in out

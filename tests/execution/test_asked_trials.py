@@ -92,7 +92,8 @@ def test_trials_asked_for_before_are_given_out_first_and_not_asked_again(tmp_pat
     search, config = searching(tmp_path, most=3)
     plan = search.plan(plan_sweep(config, sweep_id(config), 1))
     assert [job.key for job in plan.trials] == [lost.key]
-    assert len(plan.stems) == 1
+    (stem,) = plan.stems
+    ran(ledger, stem, Done(1.0))
     source = AskedTrials(plan.trials, search, ledger)
     keys = []
     while job := one(source):

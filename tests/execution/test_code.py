@@ -16,6 +16,7 @@ from tests.test_architecture import sources
 # What a job imports and what shapes no weight: by room, or file by file.
 APART = (
     *("orchestrator.execution.failures", "orchestrator.execution.job_log"),
+    "orchestrator.execution.usage",
     "orchestrator.config",
     "orchestrator.execution.code",
     "orchestrator.planning.paths",  # makes paths absolute

@@ -42,7 +42,7 @@ def plan():
 
 @pytest.fixture
 def rounds(monkeypatch):
-    """The rounds that were run, by the names of their jobs; `fails` are those that fail."""
+    """What Ray was given at a time, by the names of the jobs; `fails` are those that fail."""
     ran: list[list[str]] = []
     fails: set[str] = set()
 
@@ -56,11 +56,17 @@ def rounds(monkeypatch):
                 record.write(Started(role=job.role, name=job.name, sweep="s", config={}))
                 ended = Failed("boom", "a log") if job.name in fails else Done(1.0)
                 record.write(ended)
+            source.ended(group)
 
     monkeypatch.setattr(ray_workers, "start", lambda *a, **k: [{"CPU": 4.0, "GPU": 0.0}])
     monkeypatch.setattr(ray_workers, "stop", lambda: None)
     monkeypatch.setattr(ray_workers, "run_round", run_round)
     return ran, fails
+
+
+def of_trials(plan, ran):
+    trials = [job.name for job in plan.trials]
+    return [name for names in ran for name in names if name in trials]
 
 
 def test_a_failed_stem_stops_only_the_trials_that_start_from_it(plan, rounds, tmp_path, caplog):
@@ -69,7 +75,7 @@ def test_a_failed_stem_stops_only_the_trials_that_start_from_it(plan, rounds, tm
     with caplog.at_level(logging.WARNING, "orchestrator"):
         outcome = driver.execute(jobs, config, Storage(tmp_path))
     assert [failure.job.name for failure in outcome.failures] == list(fails)
-    assert sorted(ran[-1]) == ["aspp", "labels"]
+    assert sorted(of_trials(jobs, ran)) == ["aspp", "labels"]
     assert "none: not started, as its stem is not done" in caplog.text
 
 
@@ -78,7 +84,7 @@ def test_a_failed_teacher_leaves_the_trial_that_has_none(plan, rounds, tmp_path)
     fails.add(jobs.teacher.name)
     outcome = driver.execute(jobs, config, Storage(tmp_path))
     assert [failure.job.name for failure in outcome.failures] == list(fails)
-    assert ran[-1] == ["labels"]
+    assert of_trials(jobs, ran) == ["labels"]
 
 
 def test_the_same_command_starts_what_failed_and_what_waited_for_it(plan, rounds, tmp_path):
@@ -88,7 +94,7 @@ def test_the_same_command_starts_what_failed_and_what_waited_for_it(plan, rounds
     fails.clear()
     ran.clear()
     outcome = driver.execute(jobs, config, Storage(tmp_path))
-    assert ran == [["stem mobilevos_mobilenetv2_noaspp"], ["none"]]
+    assert ran == [["stem mobilevos_mobilenetv2_noaspp", "none"]]
     assert not outcome.failures
 
 
@@ -164,6 +170,7 @@ def run(monkeypatch, jobs, config, storage):
             (job,) = group
             given.append(job.name)
             scored(storage, job, [], Done(1.0))
+            source.ended(group)
 
     monkeypatch.setattr(ray_workers, "start", lambda *a, **k: [{"CPU": 4.0, "GPU": 0.0}])
     monkeypatch.setattr(ray_workers, "stop", lambda: None)
@@ -269,3 +276,24 @@ def test_what_ended_by_itself_is_not_stopped(interrupted):
     source.stop(jobs.trials[0], 40, "sweep.max_hours")
     source.settle()
     assert state_of(storage, jobs.trials[0]) == "done"
+
+
+def test_a_job_is_given_out_when_those_that_it_needs_are_done_and_not_before(plan, tmp_path):
+    jobs, _ = plan
+    ledger = Ledger(tmp_path)
+    source = TrialSource([(job,) for job in jobs.jobs], ledger)
+    begun = [source.next() for _ in range(3)]
+    assert begun == [(job,) for job in (jobs.teacher, *jobs.stems)]
+    assert source.next() == ()
+    storage = Storage(tmp_path)
+    for job in jobs.stems:
+        scored(storage, job, [], Done(1.0))
+        source.ended((job,))
+    given = source.next()
+    assert given is not None
+    assert [job.name for job in given] == ["labels"]  # which needs no teacher
+    assert source.next() == ()
+    scored(storage, jobs.teacher, [], Failed("boom"))
+    source.ended((jobs.teacher,))
+    assert source.next() is None
+    assert jobs.teacher.key in source.given

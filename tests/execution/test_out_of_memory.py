@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from itertools import takewhile
 
 import pytest
 
@@ -66,21 +67,24 @@ class Machine:
         self.stopped += 1
 
     def run_round(self, source, storage, resources, name, check, retries, halving):
-        groups = []
-        while group := source.next():
-            groups.append(group)
-        jobs = [job for group in groups for job in group]
-        self.students.append(max(map(len, groups)))
-        if jobs[0].role == "trial":
-            self.rounds.append((resources.at_once, [job.name for job in jobs]))
-        for job in jobs:
-            if self.ends.get(job.name, 0):
-                self.ends[job.name] -= 1
-                raise OutOfMemory(said(killed(storage, job)))
-            record = Ledger(storage.root).job(job.key)
-            with record.claim():
-                record.write(Started(role=job.role, name=job.name, sweep="s", config={}))
-                record.write(Failed("boom") if job.name in self.fails else Done(1.0))
+        while groups := [*takewhile(bool, iter(source.next, None))]:  # all that can begin now
+            jobs = [job for group in groups for job in group]
+            self.students.append(max(map(len, groups)))
+            if jobs[0].role == "trial":
+                self.rounds.append((resources.at_once, [job.name for job in jobs]))
+            for job in jobs:
+                self.run(storage, job)
+            for group in groups:
+                source.ended(group)
+
+    def run(self, storage, job):
+        if self.ends.get(job.name, 0):
+            self.ends[job.name] -= 1
+            raise OutOfMemory(said(killed(storage, job)))
+        record = Ledger(storage.root).job(job.key)
+        with record.claim():
+            record.write(Started(role=job.role, name=job.name, sweep="s", config={}))
+            record.write(Failed("boom") if job.name in self.fails else Done(1.0))
 
 
 @pytest.fixture

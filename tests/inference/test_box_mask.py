@@ -7,7 +7,8 @@ import pytest
 from vosmodels.data.generated import sequences
 from vosmodels.errors import InputError
 from vosmodels.evaluation.metrics import jaccard
-from vosmodels.inference.box_mask import Box, mask_of_boxes
+from vosmodels.inference.box_mask import mask_of_boxes
+from vosmodels.support.boxes import Box
 
 
 def drawn(height=240, width=320):

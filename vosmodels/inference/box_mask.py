@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
 from vosmodels.errors import InputError
+from vosmodels.support.boxes import Box
 from vosmodels.types import U8
 
 MARGIN = 0.5  # of a box's sides, on every side: what is seen there is taken for the background
@@ -17,31 +17,6 @@ EDGE = 400  # px, the longest edge at which the cut is made; larger ones only ta
 ROUNDS = 5  # of GrabCut
 SPECK = 0.05  # of the largest piece; smaller pieces are dropped
 LEAST = 0.02  # of the box; an object that fills less was not found
-SMALLEST = 4  # px, a box's shorter side
-
-
-class Box(NamedTuple):
-    """A box in pixels of the first frame: columns x0..x1 - 1, rows y0..y1 - 1."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    @classmethod
-    def of(cls, text: str) -> Box:
-        """Read `x0,y0,x1,y1`. Raises ValueError on anything else, or on an empty box."""
-        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
-        box = cls(*(int(part[:9]) for part in match.groups())) if match else cls(0, 0, 0, 0)
-        if min(box.x1 - box.x0, box.y1 - box.y0) < SMALLEST:
-            raise ValueError(
-                f"{text!r}: pixels of the first frame, left,top,right,bottom, such as "
-                f"40,60,200,180; at least {SMALLEST} apart"
-            )
-        return box
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self))
 
 
 def mask_of_boxes(frame: U8, boxes: Sequence[Box]) -> U8:

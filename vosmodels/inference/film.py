@@ -17,7 +17,7 @@ from vosmodels.data.frames import frame_tensor
 from vosmodels.data.listing import IMAGE_SUFFIXES
 from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.errors import InputError
-from vosmodels.inference.box_mask import Box, mask_of_boxes
+from vosmodels.inference.box_mask import mask_of_boxes
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
 from vosmodels.inference.segmenter import VideoSegmenter
@@ -25,6 +25,7 @@ from vosmodels.inference.sinks import Sink, open_sink
 from vosmodels.inference.video import Video, open_video
 from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import VideoModel
+from vosmodels.support.boxes import Box
 from vosmodels.types import U8, Segmenter
 
 
@@ -100,7 +101,8 @@ def segment_video(
     of the model's own rule. Raises InputError on a frame that cannot be read or has another size,
     and if `out` cannot be written.
     """
-    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model), memory=memory), rows)
+    options = {"memory": memory} if memory else {}
+    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model), **options), rows)
     with open_sink(out, task.video.rate, task.video.size) as sink:
         frames, seconds = follow(segmenter, task.video.frames, task.first, sink)
     return Followed(frames, seconds, sink.notes, task.video.shortage(frames))
