@@ -15,7 +15,7 @@ import torch
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
-from tests.integration.conftest import answer, command, make_sweep
+from tests.integration.conftest import KEPT, answer, command, make_sweep
 from tests.stores import WARNING
 from vosmodels import checkpoint
 from vosmodels.data.generated import sequences
@@ -62,9 +62,9 @@ def test_every_row_that_can_be_chosen_has_report_scores(finished):
     results = answer(finished[1], code=1)
     for row in results["rows"]:
         assert 0 <= row["select"]["jf"] <= 1
-        assert len(row["select"]["sequences"]) == 12
+        assert len(row["select"]["sequences"]) == KEPT
         if row["role"] != "teacher":
-            assert len(row["report"]["sequences"]) == 24
+            assert len(row["report"]["sequences"]) == KEPT
 
 
 def test_the_log_of_a_failed_trial_has_its_traceback(finished):

@@ -14,6 +14,7 @@ from orchestrator.planning import datasets
 from orchestrator.planning.datasets import (
     Stage,
     _open_images,
+    check_names,
     clips_fingerprint,
     fingerprint,
     sequences,
@@ -298,3 +299,17 @@ def test_a_late_object_counts_where_masks_give_objects_alone(davis17_root):
     for number in (1, 2, 4, 5):
         (masks / f"{number:05d}.png").unlink()
     assert begins() == {1: 0, 2: 0, 5: 3}
+
+
+def test_generated_videos_that_are_left_out_are_in_no_split_and_in_the_fingerprint():
+    one, two = "generated-val-01", "generated-test-03"
+    whole, fewer = DataConfig(), DataConfig(leave_out=(one, two))
+    names = [video.name for video in sequences(whole, "val")]
+    assert [video.name for video in sequences(fewer, "val")] == [n for n in names if n != one]
+    assert fingerprint(fewer, "val") == f"{fingerprint(whole, 'val')}, not {one}"
+    assert fingerprint(fewer, "train") == fingerprint(whole, "train")
+    check_names(fewer)
+    with pytest.raises(InputError, match="'generated-val-99', to be left out: no such video"):
+        check_names(DataConfig(leave_out=("generated-val-99",)))
+    with pytest.raises(InputError, match="no video of split 'val' is left"):
+        sequences(DataConfig(leave_out=tuple(names)), "val")
