@@ -36,7 +36,7 @@ def words(tmp_path_factory):
     out = sweep.file.with_name("t.json")
     data = write_davis(sweep.file.with_name("davis"), 2016)
     (data / "ImageSets" / "2016" / "test.txt").write_text("ant\nbee\n")
-    given = [f"storage={sweep.storage}", f"data.root={data}", POINTS, *SHORT]
+    given = [f"storage={sweep.storage}", f"data.root={data}", "data.leave_out=[]", POINTS, *SHORT]
     return sweep, out, [str(sweep.file), *given, "--out", str(out)]
 
 
