@@ -1,4 +1,4 @@
-"""Run a plan's unfinished jobs on Ray, round by round, and collect the failures."""
+"""Run a plan's unfinished jobs on Ray, each after those it needs, and collect the failures."""
 
 from __future__ import annotations
 
