@@ -3,6 +3,7 @@
 import os
 from contextlib import contextmanager
 from unittest import mock
+from urllib.request import Request, urlopen
 
 import fsspec
 
@@ -25,6 +26,8 @@ def served():
     }
     try:
         with mock.patch.dict(os.environ, found):
+            with urlopen(Request(f"{found['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")):
+                pass  # what this process served before
             fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
             yield BUCKET
     finally:

@@ -1,10 +1,13 @@
 """Test what a sweep tells of a trial that failed, and that others' memory does not end a sweep."""
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -77,6 +80,9 @@ def test_a_trial_that_ends_as_another_program_takes_the_memory_is_marked_and_goe
     record = Ledger(sweep.storage).job(expected.key)
     with sweep.started(ONE_TRIAL, "cluster.retries=2") as process:
         wait_for_a_checkpoint(record)
+        holder = record.holder
+        assert holder is not None
+        os.kill(holder, signal.SIGSTOP)  # so that it does not end before memory does
         taker = subprocess.Popen([sys.executable, "-c", TAKES])
         try:
             while not record.of(Failed) and taker.poll() is None:
@@ -84,6 +90,8 @@ def test_a_trial_that_ends_as_another_program_takes_the_memory_is_marked_and_goe
         finally:
             taker.kill()
             taker.wait()
+            with suppress(ProcessLookupError):
+                os.kill(holder, signal.SIGCONT)
         assert process.wait(timeout=600) == 0, sweep.told.read_text()
     (mark,) = record.of(Failed)
     assert mark.error.startswith("out of memory: Ray ended its process when the machine was full (")
