@@ -23,7 +23,8 @@ student: {name: mobilevos_mobilenetv2_noaspp}
 teacher: {steps: 4}
 loss: {dice: 1.0}
 stem: {steps: 4}
-train: {steps: 20, checkpoint_every: 10, batch_size: 2, clip_length: 3, crop: 64, lr: 1.0e-6, amp: "off"}
+train:
+  {steps: 20, checkpoint_every: 10, batch_size: 2, clip_length: 3, crop: 64, lr: 1.0e-6, amp: "off"}
 sweep: {parameters: {train.lr: [1.0e-6, 1.0e+30]}}
 cluster: {retries: 0, threads: 1}
 """
