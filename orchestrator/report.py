@@ -35,12 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         if args.source.startswith(EXPERIMENT):
-            from orchestrator.outcome import deliver_waiting
             from orchestrator.reporting.experiment import results_in
             from orchestrator.tracking.checkpoint_refs import open_reader
 
             reader = open_reader(args.tracking_uri)
             experiment, sweep = reader.resolve(args.source.removeprefix(EXPERIMENT))
+            from orchestrator.outcome import deliver_waiting  # loads torch
+
             deliver_waiting(reader, experiment, sweep)
             results = results_in(reader, experiment, sweep, args.out)
             if not args.json:
