@@ -38,12 +38,12 @@ class Copier:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the jobs that are copied."""
+        """Return the keys of the jobs that are copied."""
         return list(self._records)
 
     @property
     def thread(self) -> threading.Thread:
-        """The thread that copies."""
+        """Return the thread that copies."""
         return self._thread
 
     def follow(self, key: str) -> None:

@@ -82,7 +82,7 @@ class ProgressWatcher:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all jobs that are copied."""
+        """Return the keys of all jobs that are copied."""
         return self._copier.keys
 
     def follow(self, job: Job) -> None:
