@@ -8,7 +8,7 @@ BENCHMARKS := aot correlation jf local_attention lockstep memory_read overhead s
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep check format test test-all docs-check bench hooks ui
+.PHONY: help install sweep check format test test-all test-soak docs-check bench hooks ui
 
 help:
 	@echo "make install      .venv with the versions of constraints.txt; every target below does it first"
@@ -16,6 +16,7 @@ help:
 	@echo "make ui           look at it: MLflow on http://127.0.0.1:$(PORT); PORT=N for another"
 	@echo "make test         ruff, mypy and the fast tests"
 	@echo "make test-all     the slow tests too: Ray, kills, a browser"
+	@echo "make test-soak    the slow tests that take minutes each: stores, a server that stays away, many trials"
 	@echo "make check        ruff and mypy alone"
 	@echo "make format       lay the code out as make check wants it"
 	@echo "make docs-check   the commands, keys, links and tables of every README"
@@ -51,8 +52,11 @@ test: check
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
 test-all: test
-	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu" --ignore=tests/integration
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu" tests/integration
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu and not soak" --ignore=tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu and not soak" tests/integration
+
+test-soak: install
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak and not gpu"
 
 docs-check: install
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_reference.py

@@ -147,6 +147,7 @@ def test_a_job_killed_beside_its_resume_state_goes_on_elsewhere_with_equal_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_killed_between_any_two_puts_goes_on_elsewhere_with_equal_bits(
     begun, unbroken, kills, tmp_path
 ):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.conftest import answer, command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 TRIALS = 60  # 200 were measured by the same program: 0.2 MiB each
 BEGUN = 20  # trials after which all libraries are loaded

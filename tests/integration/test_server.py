@@ -97,6 +97,7 @@ def test_a_server_killed_and_started_again_has_at_the_end_all_that_an_unbroken_r
                 assert run["history"][metric] == other["history"][metric], (name, metric)
 
 
+@pytest.mark.soak
 def test_what_a_server_that_stays_away_lacks_is_told_and_delivered_by_report_and_soup(
     server, tmp_path
 ):

@@ -44,6 +44,7 @@ def test_a_killed_sweep_whose_folder_is_lost_goes_on_from_s3_to_the_same_checkpo
     same(sweep, unbroken)
 
 
+@pytest.mark.soak
 def test_nodes_without_a_common_folder_make_the_checkpoints_of_one_machine(
     finished, bucket, tmp_path, monkeypatch
 ):
