@@ -18,7 +18,7 @@ from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.failures import Failure, failures
 from orchestrator.execution.nodes import check_nodes
 from orchestrator.execution.out_of_memory import Crowding, OutOfMemory
-from orchestrator.execution.trial_source import ASHA, TrialSource
+from orchestrator.execution.trial_source import ASHA, TrialSource, can_start
 from orchestrator.planning.datasets import staged
 from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
@@ -335,18 +335,8 @@ def _check_needed(plan: Plan, storage: Storage) -> None:
 
 def _startable(jobs: Sequence[Job], ledger: Ledger) -> list[Job]:
     """Leave out the jobs that need one which is neither done nor before them, and log which."""
-    startable: list[Job] = []
+    startable: dict[str, Job] = {}
     for job in jobs:
-        coming = {other.key for other in startable}
-        missing = [
-            role
-            for role, key in job.needs.items()
-            if key not in coming and ledger.job(key).state != "done"
-        ]
-        if missing:
-            logger.warning(
-                "%s: not started, as its %s is not done", job.name, " and ".join(missing)
-            )
-        else:
-            startable.append(job)
-    return startable
+        if can_start(job, ledger, startable):
+            startable[job.key] = job
+    return list(startable.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import leases
@@ -15,6 +15,18 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
 ASHA, HOURS = "asha", "sweep.max_hours"  # what stops a job
+
+
+def can_start(job: Job, ledger: Ledger, coming: Collection[str] = ()) -> bool:
+    """Tell whether all that a job needs is done or, by its key, coming; log what is not."""
+    missing = [
+        role
+        for role, key in job.needs.items()
+        if key not in coming and ledger.job(key).state != "done"
+    ]
+    if missing:
+        logger.warning("%s: not started, as its %s is not done", job.name, " and ".join(missing))
+    return not missing
 
 
 class TrialSource:
@@ -44,17 +56,15 @@ class TrialSource:
         """Return jobs to run: none for now where all wait for others, None where none is left."""
         if self.time_is_up:
             return None
+        coming = self._running | {job.key for group in self._waiting for job in group}
         for group in list(self._waiting):
-            waiting = {job.key for other in self._waiting for job in other}
-            needs = {key: role for job in group for role, key in job.needs.items()}
-            if needs.keys() & (self._running | waiting):
+            if any(key in coming for job in group for key in job.needs.values()):
                 continue
             self._waiting.remove(group)
-            if missing := [r for key, r in needs.items() if self._ledger.job(key).state != "done"]:
-                names, lacking = ", ".join(job.name for job in group), " and ".join(missing)
-                logger.warning("%s: not started, as its %s is not done", names, lacking)
-                continue
             keys = {job.key for job in group}
+            if [job for job in group if not can_start(job, self._ledger)]:
+                coming -= keys
+                continue
             self._running |= keys
             self.given |= keys
             return group

@@ -23,7 +23,7 @@ MB = 10**6
 
 @dataclass(frozen=True)
 class Measured:
-    """What the processes took until `time`, in seconds since 1970. values: by MLflow's names."""
+    """Hold what the processes took until `time`, in seconds since 1970, by MLflow's names."""
 
     time: float
     values: Mapping[str, float]
