@@ -13,6 +13,8 @@ Width = Annotated[int, Field(ge=1, le=8192)]  # channels
 Rates = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=16)]
 Frames = Annotated[int, Field(ge=1, le=10**6)]
 Gain = Annotated[float, Field(gt=0, le=10**6)]
+# A switch that configs written before it lack; so do those written since where it is off.
+OffUnlessSaid = Annotated[bool, Field(exclude_if=lambda on: not on)]
 
 # Start values and rules of running: weights trained with one value load into a model of another.
 FREE = frozenset(
@@ -59,6 +61,7 @@ class MobileVOSConfig(BaseModel, frozen=True, extra="forbid"):
     key_gain: Gain = 1.0  # gain of the key projection's orthogonal initialisation
     queue: Frames = 2  # frames in the memory: the first and the latest
     memory: RuleOption = None  # in place of queue, such as first,last,2x5
+    single_object: OffUnlessSaid = False  # value encoder without the others' mask, as of STCN
     detach_feedback: bool = False  # training: no gradient through predicted masks fed back
 
     @property

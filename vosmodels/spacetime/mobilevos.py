@@ -42,7 +42,9 @@ class MobileVOS(SpaceTimeNetwork):
             key_encoder=key_encoder,
             key_proj=KeyProjection(s16, config.key_channels, config.key_gain),
             key_comp=nn.Conv2d(s16, config.value_channels, 3, padding=1),
-            value_encoder=MobileNetV2ValueEncoder(fuser, sees_frame=False),
+            value_encoder=MobileNetV2ValueEncoder(
+                fuser, sees_frame=False, sees_others=not config.single_object
+            ),
             decoder=Decoder(width, (s4, s8), config.decoder_channels, pred_kernel=1, aspp=aspp),
             memory=config.rule,
             detach_feedback=config.detach_feedback,
