@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         MODULE,
         "Run a sweep, or continue it from its finished jobs and last checkpoints.",
         "SWEEP.yaml",
-        "sweeps/omega.yaml data.root=/data/DAVIS",
+        "sweeps/davis16.yaml data.root=/data/DAVIS",
     )
     typed = list(sys.argv[1:] if argv is None else argv)
     resume = "run the same command again to continue"

@@ -35,13 +35,16 @@ class DataConfig(Section):
     """
 
     section = "data"
-    added = frozenset({"leave_out", "labels", "composites", "select_root", "memory", *SCENES})
+    added = frozenset(
+        {"leave_out", "labels", "composites", "select_root", "memory", "labelled", *SCENES}
+    )
     root: Place = "generated"
     layout: Literal["auto", "davis", "youtubevos", "generated"] = "auto"
     year: Literal["auto", 2016, 2017] = "auto"
     train: Place | Videos = "train"
     # teacher, none: of a video of `train` only the masks that give its objects are read
     labels: Labels = "truth"
+    labelled: Positive | None = None  # generated clips that have true labels; null: all
     select_root: Place | None = None  # folder of `select`; null: root
     select: Place = "val"
     report: Place | None = None
@@ -102,6 +105,17 @@ class DataConfig(Section):
                 )
         return value
 
+    @field_validator("labelled")
+    @classmethod
+    def _counted_clips_are_generated(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not cls.draws(info.data.get("root"), info.data.get("layout")):
+            raise errors.broken_rule(
+                "counts generated clips; with a folder set data.labelled=null data.labels=truth "
+                "teacher.labelled=null, or say of each folder of data.train what labels it has",
+                prefix="{value} ",
+            )
+        return value
+
     @field_validator(*SCENES)
     @classmethod
     def _scenes_are_generated(cls, value: float, info: ValidationInfo) -> float:
@@ -136,6 +150,11 @@ class DataConfig(Section):
     def generated(self) -> bool:
         """True where clips are generated, not read from a folder."""
         return self.draws(self.root, self.layout)
+
+    @property
+    def drawn(self) -> bool:
+        """True where training clips are generated, not cut from videos."""
+        return self.generated and isinstance(self.train, str)
 
     @staticmethod
     def draws(root: str | None, layout: str | None) -> bool:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.config.errors import broken_rule
-from orchestrator.config.fields import CROP_MULTIPLE, Count, Place, Rows, Section, Unit
+from orchestrator.config.fields import (
+    CROP_MULTIPLE,
+    Count,
+    Place,
+    Positive,
+    Rows,
+    Section,
+    Unit,
+)
 from vosmodels import registry
 from vosmodels.errors import InputError
 from vosmodels.support import watching
@@ -82,9 +90,11 @@ class TeacherConfig(ModelConfig):
     """
 
     section = "teacher"
-    added = frozenset({"masks", "segments", "rows", "targets", "threshold"})
+    added = frozenset({"masks", "segments", "rows", "targets", "threshold", "labelled"})
     name: str = "stcn_mobilenetv2"
     steps: Count = 200
+    # generated clips whose true labels it is trained on here; null: as data.labelled
+    labelled: Positive | Literal["all"] | None = None
     masks: Place | None = None  # DIR/VIDEO/FRAME.png of another tracker, in place of a network
     # video: each video once, before training; clip: each clip, in its step
     segments: TeacherView = "video"

@@ -170,7 +170,7 @@ class RunConfig(Section):
     @classmethod
     def _drawn_clips_are_as_drawn(cls, value: TrainConfig, info: ValidationInfo) -> TrainConfig:
         data = info.data.get("data")
-        drawn = data and data.generated and isinstance(data.train, str) and data.static is None
+        drawn = data and data.drawn and data.static is None
         if drawn and value.augmentation != "light":
             raise errors.broken_rule(
                 f"augmentation {value.augmentation}: generated clips are learnt from as they are "
@@ -226,18 +226,38 @@ class RunConfig(Section):
         data, teacher = info.data.get("data"), info.data.get("teacher")
         if data is None or teacher is None:
             return value
-        if data.generated and isinstance(data.train, str) and data.labels != "truth":
+        if data.drawn and data.labels != "truth" and data.labelled is None:
             raise errors.broken_rule(
-                f"labels {data.labels}: generated clips are drawn with their labels; give "
-                "data.root a folder, or leave data.labels out",
+                f"labels {data.labels}: generated clips are drawn with their labels; say by "
+                "data.labelled how many have them, give data.root a folder, or leave data.labels "
+                "out",
                 prefix="",
-                keys=("data.labels",),
+                keys=("data.labels", "data.labelled"),
+            )
+        if teacher.labelled is not None and data.labelled is None:
+            raise errors.broken_rule(
+                f"labelled {teacher.labelled}: the teacher learns from the clips that the student "
+                "has; say by data.labelled how many of generated clips have labels, or leave it "
+                "out",
+                prefix="",
+                keys=("teacher.labelled", "data.labelled"),
+                at="teacher.labelled",
+            )
+        if data.drawn and data.labels == "teacher" and teacher.segments == "video":
+            raise errors.broken_rule(
+                "labels teacher: generated clips are of no video that a teacher could segment "
+                "once; set teacher.segments=clip",
+                prefix="",
+                keys=("data.labels", "teacher.segments"),
+                at="teacher.segments",
             )
         loss = info.data.get("loss")
         taught = loss is not None and loss.needs_teacher
         lists = [data.train] if value is None else [s.data for s in value if s.name != "static"]
         for sources in lists:
             labels = data.labels_of(data.train if sources is None else sources)
+            if data.drawn and sources in (None, data.train):
+                continue  # every second clip has true labels
             if teacher.segments == "clip" and {"teacher", "none"} <= {*labels}:
                 raise errors.broken_rule(
                     "labels none beside labels teacher: with teacher.segments clip every clip "

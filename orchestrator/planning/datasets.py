@@ -64,10 +64,18 @@ class Stage:
         """Return the kinds of labels that the folders have; still images have true ones."""
         if self.name == "static":
             return frozenset({"truth"})
-        return frozenset(self.data.labels_of(self.data.train))
+        drawn: frozenset[Labels] = frozenset({"truth"} if self.data.drawn else ())
+        return drawn | frozenset(self.data.labels_of(self.data.train))
 
-    def labelled(self) -> Stage:
-        """Return the stage without the folders that have no true labels, unless all are such."""
+    def labelled(self, clips: int | Literal["all"] | None = None) -> Stage:
+        """Return the stage without the folders that have no true labels, unless all are such.
+
+        clips: of generated clips, how many have labels; None: as many as the stage says.
+        """
+        if self.data.drawn:
+            count = self.data.labelled if clips is None else None if clips == "all" else clips
+            own = {"labels": "truth", "labelled": count}
+            return replace(self, data=self.data.model_copy(update=own))
         if isinstance(self.data.train, str) or "truth" not in self.labels:
             return self
         kinds = self.data.labels_of(self.data.train)
@@ -132,12 +140,14 @@ def _clips(stage: Stage, seed: int, labels: bool, teach: Teach | None) -> ClipSo
         ]
         slots = data.max_objects if train.paste else 1
         return StaticClips(images, **size, max_objects=slots, augmentation=train.augmentation)
-    if isinstance(data.train, str) and data.generated:
+    if data.drawn:
         return generated.GeneratedClips(
             **size,
             max_objects=data.max_objects,
             scene_objects=data.scene_objects,
             scene_scale=data.scene_scale,
+            labelled=data.labelled,
+            unlabelled=data.labels != "truth",
         )
     return SequenceClips(
         [
@@ -254,7 +264,7 @@ def unlabelled(stage: Stage, labels: Labels) -> list[Unlabelled]:
 
     A video in several folders is there once. Raises InputError as `training_clips`.
     """
-    if labels not in stage.labels:
+    if labels not in stage.labels or stage.data.drawn:
         return []
     found = {
         video.key: video
@@ -291,6 +301,11 @@ def clips_fingerprint(stage: Stage) -> str | list[list[str | int]]:
             [_open_images(expanded(s.root), data.leave_out).fingerprint(), s.repeat]
             for s in data.static or ()
         ]
+    if data.drawn:
+        assert isinstance(data.train, str)
+        few = "" if data.labelled is None else f", {data.labelled} labelled"
+        rest = "" if data.labels == "truth" else f", others {data.labels}"
+        return fingerprint(data, data.train) + few + rest
     if isinstance(data.train, str) and data.labels == "truth":
         return fingerprint(data, data.train)
     return [[*_source_fingerprint(s, data.leave_out), s.repeat] for s in _sources(data)]

@@ -221,16 +221,21 @@ class Planner:
             *first, last = staged(config)
             last = replace(last, train=last.train.model_copy(update={"steps": steps}))
             stages = [*first, last]
-        stages = [stage.labelled() for stage in stages]
+        stages = [stage.labelled(config.teacher.labelled) for stage in stages]
         return self._start("teacher", config, stages, self._supervised(config), None)
 
     def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
-        """Plan a stem from the point's student, data and stem; train and loss are as written."""
+        """Plan a stem from the point's student, data and stem; train and loss are as written.
+
+        Of generated clips it sees those with labels alone, unless it learns from the teacher.
+        """
         if point.stages is None:
             stages: Sequence[Stage] = [self._started_with(point, point.stem.steps)]
         else:
             train = self._decided(self.written).train
             stages = staged(point.model_copy(update={"train": train}))[:-1]
+        if point.data.drawn and point.stem.loss != "distill":
+            stages = [stage.labelled() for stage in stages]
         return self._start("stem", point, stages, self._stem_loss(point), teacher)
 
     def _decided(self, run: RunConfig) -> RunConfig:
@@ -353,7 +358,8 @@ class Planner:
             if loss.needs_labels and steps
             for video in unlabelled(stage, "teacher")
         }
-        if not videos:
+        clips = any(stage.data.drawn and "teacher" in stage.labels for stage in stages)
+        if not videos and not (clips and loss.needs_labels and steps):
             return None
         source = config.teacher
         if source.masks is not None:

@@ -177,7 +177,8 @@ class Tracker(SweepRuns):
             run = self._client.create_run(experiment_id, start, tags=tags, run_name=first.name)
         there = run.data.params
         if first.role == "trial" or not there:  # the copy may have been cut off right before
-            params = mlflow_names.flatten(first.config)
+            # a teacher's configuration is the whole file's: names of points are no parameters
+            params = mlflow_names.flatten({k: v for k, v in first.config.items() if k != "sweep"})
             if first.role != "trial":  # a chart of a swept key shows no job that does not vary it
                 params = {k: v for k, v in params.items() if k not in self.varied}
             self._log_params(run.info.run_id, {k: v for k, v in params.items() if k not in there})

@@ -86,6 +86,7 @@ def test_a_minimal_file_has_the_defaults_of_the_contract(tmp_path: Path):
         "rows": None,
         "targets": "hard",
         "threshold": 0.0,
+        "labelled": None,
     }
     assert (config.loss.omega, config.loss.tau, config.loss.max_pixels) == (0.95, 0.1, 1024)
     assert (config.train.steps, config.train.lr, config.train.clip_length) == (200, 1e-4, 5)
@@ -657,6 +658,18 @@ SUPERVISED = "loss: {logit: 0, representation: 0}\n"
         (
             SUPERVISED + "data: {labels: teacher}",
             "stages: labels teacher: generated clips are drawn",
+        ),
+        (
+            SUPERVISED + "data: {labels: teacher, labelled: 8}",
+            "teacher.segments: labels teacher: generated clips are of no video",
+        ),
+        (
+            SUPERVISED + "teacher: {labelled: 8}",
+            "teacher.labelled: labelled 8: the teacher learns from the clips that the student has",
+        ),
+        (
+            SUPERVISED + "data: {root: /data/DAVIS, labelled: 8}",
+            "data.labelled: 8 counts generated clips; with a folder set data.labelled=null",
         ),
         (
             f"{SUPERVISED}data: {{root: /data/DAVIS, train: [{UNLABELLED}]}}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,11 +22,12 @@ from vosmodels.data.generated import (
     sequences,
 )
 from vosmodels.support.seeding import numpy_generator
+from vosmodels.types import IGNORED
 
 
-def clips(**changes: int) -> GeneratedClips:
-    settings = {"seed": 0, "clip_length": 3, "crop": 64, "max_objects": 2} | changes
-    return GeneratedClips(**settings)
+def clips(**changes: Any) -> GeneratedClips:
+    settings: dict[str, Any] = {"seed": 0, "clip_length": 3, "crop": 64, "max_objects": 2}
+    return GeneratedClips(**settings | changes)
 
 
 def copy_first_mask_j(split: generated.Split, seed: int = 0) -> float:
@@ -38,6 +40,26 @@ def copy_first_mask_j(split: generated.Split, seed: int = 0) -> float:
             union = (truth | copy).sum((1, 2))
             scores.append(((truth & copy).sum((1, 2)) / union).mean())
     return float(np.mean(scores))
+
+
+def test_a_few_labelled_clips_come_again_and_again() -> None:
+    few, all_of_them = clips(labelled=3), clips()
+    for index in range(7):
+        clip, same = few.sample(index), all_of_them.sample(index % 3)
+        assert torch.equal(clip.frames, same.frames)
+        assert torch.equal(clip.masks, same.masks)
+        assert (clip.samples, clip.labelled) == ((index,), True)
+
+
+def test_every_second_clip_beside_a_few_labelled_ones_has_a_first_mask_alone() -> None:
+    mixed, all_of_them = clips(labelled=3, unlabelled=True), clips()
+    numbers = [0, 3, 1, 4, 2, 5, 0, 6]
+    for index, number in enumerate(numbers):
+        clip, same = mixed.sample(index), all_of_them.sample(number)
+        assert torch.equal(clip.frames, same.frames)
+        assert torch.equal(clip.masks[:, 0], same.masks[:, 0])
+        assert clip.labelled is (number < 3)
+        assert torch.equal(clip.masks[:, 1:] == IGNORED, torch.full((1, 2, 64, 64), number >= 3))
 
 
 @pytest.mark.parametrize("max_objects", [1, 2])

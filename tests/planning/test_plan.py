@@ -315,6 +315,39 @@ def test_the_key_of_a_trial_holds_how_its_labels_are_made(davis_root):
     assert taught(davis_root, teacher=clip).trials[0].key == found["clip"]
 
 
+def few_clips(labels="teacher", *, teacher=None, **data):
+    """A plan whose generated clips are labelled in part; the rows: without a teacher, and with."""
+    alone = {"data.labels": "truth", "loss.logit": 0.0, "loss.representation": 0.0}
+    return plan(
+        data={"labels": labels, "labelled": 8} | data,
+        teacher={"segments": "clip"} | (teacher or {}),
+        sweep={"points": {"labelled only": alone, "taught": {}}},
+    )
+
+
+def test_beside_few_labelled_clips_the_trials_alone_learn_from_others():
+    made = few_clips(teacher={"labelled": "all"})
+    assert made.teacher is not None
+    (stem,), (alone, taught) = made.stems, made.trials
+    seen = {job.name: job.stages[-1].data for job in (made.teacher, stem, alone, taught)}
+    assert [(data.labelled, data.labels) for data in seen.values()] == [
+        (None, "truth"),
+        (8, "truth"),
+        (8, "truth"),
+        (8, "teacher"),
+    ]
+    assert (alone.teaches, taught.teaches, taught.labels_clips) == (False, True, True)
+    assert not stem.needs
+    assert few_clips().teacher.stages[-1].data.labelled == 8
+
+
+def test_the_keys_of_jobs_hold_how_many_clips_are_labelled_and_how_the_others_are():
+    made = [few_clips(), few_clips(labelled=9), few_clips("none"), few_clips(teacher={"steps": 9})]
+    made += [few_clips(teacher={"threshold": 0.5}), few_clips(teacher={"labelled": "all"})]
+    assert len({each.trials[1].key for each in made}) == len(made)
+    assert len({each.stems[0].key for each in made}) == 2  # with 8 and with 9 clips
+
+
 def test_a_loss_that_reads_no_labels_needs_no_labels_of_a_teacher(davis_root):
     free = {"ce": 0.0, "logit": 1.0, "sampling": "all"}
     made = [

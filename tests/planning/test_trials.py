@@ -70,12 +70,13 @@ def test_every_shipped_sweep_loads_and_has_the_trials_it_promises():
     whole = [path for path in SWEEPS.rglob("*.yaml") if path.parent.name != "overlays"]
     names = {path: path.relative_to(SWEEPS).with_suffix("").as_posix() for path in whole}
     counts = {name: len(trials(load(path))) for path, name in names.items()}
-    promised = {"omega": 4, "tau": 4, "sampling": 3, "full": 48}
+    promised = {"omega": 5, "tau": 4, "sampling": 3, "full": 48}
     promised |= {"table5": 3, "table6": 10, "figure5": 4, "few_labels": 3, "adapt": 1}
     promised |= {name: len(rows) for name, rows in ATTENTION_ROWS.items()}
     assert promised.items() <= counts.items()
     omega = trials(load(SWEEPS / "omega.yaml"))
-    assert [trial.values["loss.omega"] for trial in omega] == [0.0, 0.2, 0.8, 1.0]
+    assert [t.values.get("loss.omega") for t in omega] == [None, 0.0, 0.2, 0.8, 1.0]
+    assert [t.baseline for t in omega] == [None, *["cross-entropy"] * 4]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import resolve
+from orchestrator.config.sections import SweepSection
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import (
     Attention,
@@ -23,6 +25,7 @@ from orchestrator.tracking.events import (
     Gradients,
     Losses,
     Picture,
+    Started,
     Usage,
     Warned,
 )
@@ -114,6 +117,24 @@ def test_a_teacher_and_a_stem_have_no_point_in_a_chart_of_what_the_trials_vary(
     params = contents(tracker)["stem"]["params"]
     assert "loss.omega" not in params
     assert params["loss.tau"] == "0.1"
+
+
+def test_a_teachers_page_has_no_parameter_of_the_sweep_whatever_its_points_are_named(
+    tracker: Tracker, ledger: Ledger
+):
+    run = RunConfig(name="omega", storage=str(ledger.storage))
+    config = SweepConfig(
+        **dict(run), sweep=SweepSection(points={"omega=0.0 & all": {"loss.omega": 0.0}})
+    )
+    tracker.open_sweep(config, sweep_id(config))
+    record = ledger.job("teacher-key")
+    whole = config.model_dump(mode="json")
+    with record.claim():
+        record.write(Started("teacher", "teacher", sweep_id(config), whole, experiment="omega"))
+    tracker.project(record)
+    params = contents(tracker)["teacher"]["params"]
+    assert params["loss.tau"] == "0.1"
+    assert not [key for key in params if key.startswith("sweep")]
 
 
 def test_projecting_again_changes_nothing_in_this_process_or_another(

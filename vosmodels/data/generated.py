@@ -11,7 +11,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vosmodels.support.seeding import numpy_generator
-from vosmodels.types import U8, Clip
+from vosmodels.types import IGNORED, U8, Clip
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -336,6 +336,10 @@ class GeneratedClips:
     A clip has clip_length frames of crop x crop pixels, 1..MAX_SKIP scene frames apart. At most
     max_objects of the scene's objects, drawn at random, are labelled 1..n; the others are
     distractors. scene_objects and scene_scale: `objects` and `scale` of the scenes.
+
+    labelled: how many clips carry labels, the first ones, which then come again and again; None:
+    every clip. unlabelled: every second sample is a further clip, of which the first mask alone
+    is given.
     """
 
     seed: int
@@ -344,10 +348,26 @@ class GeneratedClips:
     max_objects: int
     scene_objects: int = MAX_OBJECTS
     scene_scale: float = 1.0
+    labelled: int | None = None
+    unlabelled: bool = False
 
     def sample(self, index: int) -> Clip:
-        """Draw clip `index`, B = 1."""
-        rng = numpy_generator(self.seed, "generated-train-clip", index)
+        """Draw the clip of sample `index`, B = 1."""
+        if self.labelled is None:
+            return self._draw(index, index)
+        if not self.unlabelled:
+            return self._draw(index % self.labelled, index)
+        half, other = divmod(index, 2)
+        if not other:
+            return self._draw(half % self.labelled, index)
+        clip = self._draw(self.labelled + half, index)
+        masks = clip.masks.clone()
+        masks[:, 1:] = IGNORED
+        return replace(clip, masks=masks, labelled=False)
+
+    def _draw(self, number: int, sample: int) -> Clip:
+        """Draw clip `number` for a sample."""
+        rng = numpy_generator(self.seed, "generated-train-clip", number)
         scene = Scene(rng, self.crop, self.crop, objects=self.scene_objects, scale=self.scene_scale)
         skip = int(rng.integers(1, MAX_SKIP + 1))
         chosen = rng.permutation(len(scene.shapes))[: self.max_objects]
@@ -358,7 +378,7 @@ class GeneratedClips:
             frames=torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[None].float() / 255.0,
             masks=torch.from_numpy(slots[np.stack(ids)])[None],
             present=(torch.arange(self.max_objects) < len(chosen))[None],
-            samples=(index,),
+            samples=(sample,),
         )
 
 
