@@ -48,6 +48,10 @@ def test_shipped_sweeps_take_a_davis_folder_by_data_root_alone():
         if load(path).data.scene_objects != DataConfig().scene_objects:  # of drawn scenes alone
             assert "data.scene_objects: 5 is for generated clips" in refused(path, *words)[0]
             words.append(f"data.scene_objects={DataConfig().scene_objects}")
+        if load(path).data.labelled is not None:
+            (line,) = refused(path, *words)
+            assert line.startswith("data.labelled: 16 counts generated clips; with a folder set ")
+            words += [word.rstrip(",") for word in line.split() if "=" in word]
         assert not load(path, words).data.generated
     for trial in trials(load(SWEEPS / "few_labels.yaml", ["data.root=/data/DAVIS"])):
         assert {(f.root, f.year) for f in folders(trial.config)} == {("/data/DAVIS", 2016)}
