@@ -1,4 +1,4 @@
-"""Draw a seed table: scores, their course in training, and boundary errors.
+"""Draw a seed table: J&F over a key, scores, their course in training, and boundary errors.
 
 The course and the errors are what Figures 5 and 2 of MobileVOS (arXiv:2303.07815) show.
 """
@@ -13,7 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from orchestrator.reporting.results import COPY
+from orchestrator.config import SweepConfig
+from orchestrator.planning.trials import trials as expand
+from orchestrator.reporting.response_figures import Measured, draw_curve, numbered_key
+from orchestrator.reporting.results import BASELINE, COPY
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import ErrorCounts
 from vosmodels.evaluation.boundary_errors import DISTANCES
@@ -33,7 +36,8 @@ def draw(table: SeedTable, path: Path) -> None:
     trials = {row.mean.name: row for row in table.rows() if row.mean.role == "trial"}
     if not trials:
         raise ValueError(f"{table.name}: no trial to draw")
-    panels: list[Panel] = [_scores]
+    panels: list[Panel] = [_response] if _numbered(table) else []
+    panels.append(_scores)
     if any(row.curve for run in table.runs.values() for row in run.rows):
         panels.append(_course)
     if any(_error_counts(row) for row in trials.values()):
@@ -43,6 +47,40 @@ def draw(table: SeedTable, path: Path) -> None:
         panel(figure.add_subplot(1, len(panels), number), table, trials)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _numbered(table: SeedTable) -> str | None:
+    """Return the key that the trials set to several numbers; None without a single one."""
+    sweep = table.runs[max(table.runs)].config.get("sweep", {})
+    parameters, points = sweep.get("parameters", {}), sweep.get("points", {})
+    if points and not parameters:
+        return numbered_key(points)
+    lists = {key: values for key, values in parameters.items() if isinstance(values, list)}
+    grid = {f"{key}={v}": {key: v} for key, values in lists.items() for v in values}
+    return numbered_key(grid) if len(parameters) == 1 and not points else None
+
+
+def _response(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+    """Plot J&F over the key that the trials number, with its spread over the seeds.
+
+    Dashed are the means of the last stem, the teacher and the trials that do not set the key.
+    """
+    key, split = _numbered(table), table.split
+    assert key is not None
+    config = SweepConfig.model_validate(table.runs[max(table.runs)].config)
+    values = {trial.name: trial.values[key] for trial in expand(config) if key in trial.values}
+    short = key.rpartition(".")[2]
+    measured = [
+        Measured({short: values[row.name]}, seed, row.scores[split].jf)
+        for seed, run in table.runs.items()
+        for row in run.rows
+        if row.name in values and split in row.scores
+    ]
+    rows = [row.mean for row in table.rows()]
+    stems = [row for row in rows if row.role == BASELINE and row.name.startswith("stem")]
+    others = [row for row in rows if row.role == "teacher" or row.name in trials.keys() - values]
+    levels = {r.name: r.scores[split].jf for r in [*stems[-1:], *others] if split in r.scores}
+    draw_curve(axes, measured, short, levels, f"{split} J&F")
 
 
 def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:

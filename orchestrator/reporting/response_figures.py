@@ -49,7 +49,7 @@ def draw_response(
     size = (max(PANEL[0] * columns, 6.0), PANEL[1] * rows + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     for number, key in enumerate(keys, 1):
-        _curve(figure.add_subplot(rows, columns, number), trials, key, levels)
+        draw_curve(figure.add_subplot(rows, columns, number), trials, key, levels)
     if len(numeric) == 2:
         _surface(figure, figure.add_subplot(rows, columns, panels), trials, numeric)
     figure.suptitle(title, wrap=True)
@@ -91,13 +91,34 @@ def draw_parallel(trials: Sequence[Measured], path: Path, *, title: str) -> bool
     return True
 
 
+def numbered_key(points: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the one key that points of a sweep set to several numbers, such as loss.omega.
+
+    points: name -> {dotted key: value}. None where there is no such key, or several.
+    """
+    values: dict[str, set[float]] = {}
+    for changes in points.values():
+        for key, value in changes.items():
+            if _all_numbers([value]):
+                values.setdefault(key, set()).add(value)
+    several = [key for key, found in values.items() if len(found) > 1]
+    return several[0] if len(several) == 1 else None
+
+
 def keys_of(trials: Sequence[Measured]) -> list[str]:
     """List the keys of which there are several values, in the order of the file."""
     keys = dict.fromkeys(key for trial in trials for key in trial.values)
     return [key for key in keys if len(_values(trials, key)) > 1]
 
 
-def _curve(axes: Axes, trials: Sequence[Measured], key: str, levels: Mapping[str, float]) -> None:
+def draw_curve(
+    axes: Axes,
+    trials: Sequence[Measured],
+    key: str,
+    levels: Mapping[str, float],
+    label: str = "select J&F",
+) -> None:
+    """Draw J&F over one key, as `draw_response` does. label: of the vertical axis."""
     values = _values(trials, key)
     numeric = _numeric(trials, key)
     means, spreads = [], []
@@ -119,7 +140,15 @@ def _curve(axes: Axes, trials: Sequence[Measured], key: str, levels: Mapping[str
     axes.annotate(said, (places[top], at_top), (0, 8), textcoords="offset points", ha="center")
     for name, jf in levels.items():
         axes.axhline(jf, color="grey", linestyle="--", linewidth=1)
-        axes.text(0.0, jf, f" {name}", color="grey", fontsize="small", transform=_across(axes))
+        axes.text(
+            0.0,
+            jf,
+            f" {name}",
+            color="grey",
+            fontsize="small",
+            va="bottom",
+            transform=_across(axes),
+        )
     if numeric and _wide(values):
         axes.set_xscale("log")
     if not numeric or len(values) <= TICKS:
@@ -127,7 +156,7 @@ def _curve(axes: Axes, trials: Sequence[Measured], key: str, levels: Mapping[str
         axes.minorticks_off()
     axes.margins(y=0.2)
     axes.set_xlabel(key)
-    axes.set_ylabel("select J&F")
+    axes.set_ylabel(label)
 
 
 def _surface(figure: Figure, axes: Axes, trials: Sequence[Measured], keys: list[str]) -> None:

@@ -9,9 +9,15 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer
+from orchestrator.planning.plan import Job
 from orchestrator.planning.trials import Trial, short_names
 from orchestrator.reporting.best import best_of
-from orchestrator.reporting.response_figures import Measured, draw_parallel, draw_response
+from orchestrator.reporting.response_figures import (
+    Measured,
+    draw_parallel,
+    draw_response,
+    numbered_key,
+)
 from orchestrator.reporting.results import BASELINE, COPY, Row
 from orchestrator.reporting.split_scores import Split
 from orchestrator.reporting.sweep_figures import Cost, draw_costs, draw_losses, draw_masks
@@ -42,10 +48,12 @@ def write_files(table: SweepTable, rows: Sequence[Row], folder: Path) -> dict[st
     paths["strata"] = folder / f"{sweep}-strata.csv"
     records = ((job.name, table.ledger.job(job.key)) for job in table.plan.trials)
     trials, title = measured(table, rows), f"best {best}"
+    placed = {job.name for job, _ in _placed(table)}
     levels = {
         row.name: row.scores["select"].jf
         for row in [r for r in rows if r.role == BASELINE and r.sha256][-1:]
         + [r for r in rows if r.role == "teacher"]
+        + [r for r in rows if r.role == "trial" and r.name not in placed]
         if "select" in row.scores
     }
     there = {
@@ -64,19 +72,33 @@ def write_files(table: SweepTable, rows: Sequence[Row], folder: Path) -> dict[st
 
 
 def measured(table: SweepTable, rows: Sequence[Row]) -> list[Measured]:
-    """Return the scored trials with the values that they vary, by the short names of the keys."""
+    """Return the scored trials with the values that they vary, by the short names of the keys.
+
+    Points that set one key to several numbers stand over that key, and those that do not set it
+    are none of these trials; other points stand side by side.
+    """
     scored = {row.name: row.scores["select"].jf for row in rows if "select" in row.scores}
     keys = dict.fromkeys(key for trial in table.plan.points for key in trial.values)
     names = short_names(keys)
     found = []
-    for job, trial in zip(table.plan.trials, table.plan.points, strict=True):
+    points, numbered = table.config.sweep.points, numbered_key(table.config.sweep.points)
+    for job, trial in _placed(table):
         if job.name in scored:
             values = {names[key]: value for key, value in trial.values.items()}
-            if points := table.config.sweep.points:
-                ours = {names[key]: trial.values[key] for key in table.config.sweep.parameters}
-                values = {POINT: _point(trial, list(points)), **ours}
+            if points:
+                own = [*([numbered] if numbered else []), *table.config.sweep.parameters]
+                values = {names[key]: trial.values[key] for key in own}
+                if not numbered:
+                    values = {POINT: _point(trial, list(points)), **values}
             found.append(Measured(values, trial.seed_index, scored[job.name]))
     return found
+
+
+def _placed(table: SweepTable) -> list[tuple[Job, Trial]]:
+    """Pair the trials with their places, without points that do not set what the others number."""
+    numbered = numbered_key(table.config.sweep.points)
+    pairs = zip(table.plan.trials, table.plan.points, strict=True)
+    return [(job, trial) for job, trial in pairs if not numbered or numbered in trial.values]
 
 
 def _point(trial: Trial, points: Sequence[str]) -> str:

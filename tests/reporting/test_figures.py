@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from orchestrator.reporting import figures
+from orchestrator.reporting.results import Row
 from orchestrator.reporting.seeds import SeedTable
-from tests.tables import run, unreported
+from tests.tables import both, config, run, unreported
 
 
 @pytest.fixture
@@ -60,3 +61,29 @@ def test_without_a_trial_there_is_nothing_to_draw(drawn):
     one = run(0)
     with pytest.raises(ValueError, match="t: no trial"):
         drawn(replace(one, rows=one.rows[:1]))
+
+
+def test_points_that_number_a_key_stand_over_it_with_the_spread_of_the_seeds(drawn):
+    points = {"plain": {"loss.logit": 0.0}, "a": {"loss.omega": 0.2}, "b": {"loss.omega": 1.0}}
+    made = config(sweep={"points": points}).model_dump(mode="json")
+    jfs = {0: {"plain": 0.3, "a": 0.5, "b": 0.6}, 1: {"plain": 0.5, "a": 0.7, "b": 0.6}}
+    runs = [
+        run(
+            seed,
+            config=made | {"seed": seed},
+            rows=[
+                Row("stem: cross-entropy only", "anchor", both(0.2, 0.2, 0.2)),
+                *(Row(name, "trial", both(jf, jf, jf)) for name, jf in of_seed.items()),
+            ],
+        )
+        for seed, of_seed in jfs.items()
+    ]
+    response = drawn(*runs)[0][0]
+    (curve,) = response.containers
+    line, _, (bars,) = curve
+    assert line.get_xydata().tolist() == [pytest.approx(p) for p in ([0.2, 0.6], [1.0, 0.6])]
+    halves = [(top - bottom) / 2 for (_, bottom), (_, top) in bars.get_segments()]
+    assert halves == pytest.approx([0.2 / 2**0.5, 0.0])
+    levels = {t.get_text().strip(): t.get_position()[1] for t in response.texts[1:]}
+    assert levels == {"stem: cross-entropy only": 0.2, "plain": 0.4}
+    assert (response.get_xlabel(), response.get_ylabel()) == ("omega", "report J&F")

@@ -7,7 +7,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from orchestrator.reporting.response_figures import Measured, draw_parallel, draw_response
+from orchestrator.reporting.response_figures import (
+    Measured,
+    draw_parallel,
+    draw_response,
+    numbered_key,
+)
 
 OMEGA = {0.8: (0.68, 0.72), 0.0: (0.5, 0.6), 0.2: (0.6, 0.6)}  # two repeats each
 TRIALS = [
@@ -109,3 +114,20 @@ def test_nothing_is_drawn_of_what_does_not_vary(tmp_path):
     assert not draw_response(same, tmp_path / "r.png", title="", levels={})
     assert not draw_parallel(TRIALS, tmp_path / "p.png", title="")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("points", "key"),
+    [
+        (
+            {"ce": {"loss.logit": 0.0}, "a": {"loss.omega": 0.2}, "b": {"loss.omega": 1}},
+            "loss.omega",
+        ),
+        ({"a": {"loss.omega": 0.2}, "b": {"loss.omega": 0.2}}, None),
+        ({"a": {"loss.omega": 0.2, "loss.tau": 1}, "b": {"loss.omega": 1, "loss.tau": 2}}, None),
+        ({"a": {"teacher.targets": "soft"}, "b": {"teacher.targets": "hard"}}, None),
+        ({}, None),
+    ],
+)
+def test_the_key_of_a_curve_is_the_only_one_that_points_set_to_several_numbers(points, key):
+    assert numbered_key(points) == key

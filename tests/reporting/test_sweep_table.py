@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -13,7 +14,9 @@ from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
 from orchestrator.planning.plan import plan_sweep
+from orchestrator.planning.trials import trials
 from orchestrator.reporting import sweep_files
+from orchestrator.reporting.results import Row
 from orchestrator.reporting.sweep_table import SweepTable, _stem_name
 from orchestrator.tracking.events import (
     Attention,
@@ -228,3 +231,18 @@ def test_a_sweep_has_a_table_of_its_strata(sweep, tmp_path, monkeypatch):
     assert float(chosen["f"]) == pytest.approx(sum(seconds) / len(seconds))
     assert int(chosen["videos"]) == len(known.sequences)
     assert known != table.report.known(trial.sha256)
+
+
+def test_a_point_that_sets_no_number_is_a_level_and_no_place_of_the_curve():
+    points = {"plain": {"loss.logit": 0.0}, "a": {"loss.omega": 0.2}, "b": {"loss.omega": 1.0}}
+    config = SweepConfig(name="t", sweep={"points": points})
+    places = trials(config)
+    jobs = [SimpleNamespace(name=place.name) for place in places]
+    table = SimpleNamespace(config=config, plan=SimpleNamespace(trials=jobs, points=places))
+    scores = {name: {"select": SimpleNamespace(jf=jf)} for name, jf in {"a": 0.5, "b": 0.6}.items()}
+    rows = [Row(name, "trial", scores.get(name, scores["a"])) for name in ("plain", "a", "b")]
+    found = sweep_files.measured(table, rows)
+    assert [(each.values, each.jf) for each in found] == [
+        ({"omega": 0.2}, 0.5),
+        ({"omega": 1.0}, 0.6),
+    ]
