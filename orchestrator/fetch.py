@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="file to write, with a name that ends in .safetensors; of the sample a folder, for "
         "frames/ and first.png. Folders are created",
     )
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="round the weights to float16: half the bytes; they are read as float32 again",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
@@ -55,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda: sources.append(find(args.reference, args.tracking_uri)),
         )
         (source,) = sources
-        copy(source, file)
+        copy(source, file, half=args.half)
         if not args.json:
-            print(f"{source.origin}\nwritten to {file}")
-        return {"file": str(file), "source": source.origin}
+            print(f"{source.origin}\nwritten to {file}{', in float16' if args.half else ''}")
+        return {"file": str(file), "source": source.origin, "half": args.half}
 
     return cli.run(parser, argv, work)
 
@@ -66,8 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
     """Write the sample clip into the folder FILE, and say what to do with it."""
     folder = args.file
+
+    def check_whole() -> None:
+        if args.half:
+            cli.refuse(f"--half: rounds the weights of a checkpoint, and {SAMPLE} has none")
+
     cli.check_all(
-        lambda: check_output(folder, {}, folder=True, overwrite=args.overwrite, name="FILE")
+        check_whole,
+        lambda: check_output(folder, {}, folder=True, overwrite=args.overwrite, name="FILE"),
     )
     from vosmodels.data.sample import write_sample
 

@@ -166,6 +166,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
     "orchestrator.fetch": {
         "no file named": "nonsense",
         "unknown flag": "x y --nosuch",
+        "half a sample": "sample clip --half",
         "missing checkpoint (exit 1)": "nonsense x.safetensors",
         "missing store (exit 1)": "mlflow:omega x.safetensors",
         "server away (exit 1)": "mlflow:omega x.safetensors --tracking-uri http://127.0.0.1:9",

@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from vosmodels.errors import InputError
 from vosmodels.model import VideoModel
 from vosmodels.support.atomic_files import write_whole
 from vosmodels.support.digests import check_file, check_sha256, sha256_of
+from vosmodels.support.messages import together
 from vosmodels.support.tensors import (
     COUNTER,
     check_values,
@@ -142,6 +144,28 @@ def content_of(model: VideoModel) -> str:
     return sha256_of(_written(model.state_dict(), info))
 
 
+def halved(path: Path) -> bytes:
+    """Return the bytes of a checkpoint with its floating weights rounded to float16.
+
+    Its description, scores included, and its other tensors stay. Raises InputError as
+    `read_tensors`, and where float16 has no such large value.
+    """
+    tensors = read_tensors(path)
+    rounded = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    beyond = [
+        f"{name!r} has values up to {float(tensors[name].abs().max()):.1e}"
+        for name, value in rounded.items()
+        if not value.isfinite().all()
+    ]
+    if beyond:
+        head = f"{path}: {len(beyond)} of {len(tensors)} tensors have no float16 values"
+        most = torch.finfo(torch.float16).max
+        raise InputError(
+            f"{together(head, beyond)}; float16 ends at {most:.0f}: take it whole, without --half"
+        )
+    return _written(rounded, read_info(path))
+
+
 def _written(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> bytes:
     """Return the bytes of a checkpoint's file."""
     text = json.dumps(asdict(info), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -167,17 +191,19 @@ def read_info(path: Path) -> CheckpointInfo:
 def read_layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Read the type and shape of each tensor of a checkpoint by name, without its numbers.
 
-    Raises InputError as `read_info`.
+    The type is that of `read_tensors`. Raises InputError as `read_info`.
     """
     read_info(path)  # refuses a file that is no checkpoint
     with safetensors.safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+        layout = {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+    return {n: ("F32" if dtype == "F16" else dtype, shape) for n, (dtype, shape) in layout.items()}
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """Read the weights of a checkpoint; a file named by a sha256 must match its name.
 
+    Weights stored as float16 are returned as float32, in which networks and soups compute.
     sha256: the one recorded of this checkpoint, which the file must match, whatever its name.
     Raises InputError as `read_info` and `read_weights_file`, and for a file that does not match.
     Weights files of other projects are read by `load_weights`.
@@ -186,7 +212,8 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         check_file(path, _REMEDY)
         check_sha256(path, sha256)
     read_info(path)  # refuses a file that is no checkpoint
-    return read_weights_file(path)
+    tensors = read_weights_file(path)
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
 
 
 def load_model(path: Path | str, sha256: str | None = None) -> VideoModel:

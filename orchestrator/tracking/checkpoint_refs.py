@@ -61,17 +61,21 @@ def check_name(file: Path) -> None:
         raise UsageError(f"FILE {file}: a checkpoint's name ends in {SUFFIX}; give such as {name}")
 
 
-def copy(source: CheckpointFile, file: Path) -> None:
+def copy(source: CheckpointFile, file: Path, *, half: bool = False) -> None:
     """Copy a checkpoint to `file`, which is replaced, unless it is the checkpoint itself.
 
-    Raises InputError where the checkpoint is not whole or `file` cannot be written; nothing is
-    written then. Raises UsageError as `check_output`.
+    half: its weights are rounded to float16, as `checkpoint.halved` does. Raises InputError where
+    the checkpoint is not whole or `file` cannot be written, and as `halved`; nothing is written
+    then. Raises UsageError as `check_output`.
     """
     from vosmodels import checkpoint  # here, because it loads torch
 
     check_output(file, {"the file of REF": source.path}, folder=False, overwrite=True, name="FILE")
-    checkpoint.read_tensors(source.path)
-    data = source.path.read_bytes()
+    if half:
+        data = checkpoint.halved(source.path)
+    else:
+        checkpoint.read_tensors(source.path)
+        data = source.path.read_bytes()
     if SHA256.fullmatch(file.stem) and file.stem != sha256_of(data):
         raise InputError(
             f"FILE {file}: named by a sha256 that is not this checkpoint's; give another name"

@@ -13,9 +13,11 @@ from torch import Tensor
 from tests.model_tools import network, textured_clip
 from vosmodels.checkpoint import (
     CheckpointInfo,
+    halved,
     load_model,
     load_weights,
     read_info,
+    read_layout,
     read_tensors,
     write,
 )
@@ -109,6 +111,40 @@ def test_scores_that_are_not_numbers_are_refused(tmp_path: Path, model: VideoMod
     info = CheckpointInfo.of(model, ancestor=None, step=0, scores={"jf": float("nan")})
     with pytest.raises(ValueError, match="nan"):
         write(tmp_path, model.state_dict(), info)
+
+
+def test_a_half_has_half_the_bytes_and_reads_as_the_rounded_weights_in_float32(
+    tmp_path: Path, written: Path, model: VideoModel, info: CheckpointInfo
+):
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(halved(written))
+    assert 0.49 < path.stat().st_size / written.stat().st_size < 0.55  # names and counters stay
+    assert read_info(path) == info
+    expected = {
+        key: value.half().float() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    other = network(STUDENT, seed=9)
+    load_weights(other, path)
+    for tensors in (read_tensors(path), load_model(path).state_dict(), other.state_dict()):
+        for key, value in expected.items():
+            assert tensors[key].dtype == value.dtype
+            assert torch.equal(tensors[key], value)
+    assert halved(path) == path.read_bytes()
+    assert read_layout(path) == read_layout(written)
+
+
+def test_a_half_of_values_beyond_float16_is_refused_by_their_names(
+    tmp_path: Path, model: VideoModel, info: CheckpointInfo
+):
+    state = {**model.state_dict(), "key_comp.bias": torch.full((64,), -65520.0)}
+    path, _ = write(tmp_path, state, info)
+    with pytest.raises(
+        InputError, match=rf"{path}: 1 of \d+ tensors have no float16 values: 'key_"
+    ):
+        halved(path)
+    state["key_comp.bias"].fill_(-65519.0)  # rounds to the largest
+    path.write_bytes(halved(write(tmp_path, state, info)[0]))
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

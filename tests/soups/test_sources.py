@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
+from soups.average import average
 from soups.sources import Pool, Student, config_of_folder, from_experiment, from_folder, from_ledger
 from tests.stores import (
     WARNING,
@@ -276,7 +278,7 @@ def test_a_folder_of_checkpoints_that_cannot_be_averaged_names_file_and_tensor(t
     first = save(tmp_path, 1.0)
     info = checkpoint.read_info(first)
     for other, says in (
-        ({"w": torch.tensor([2.0]).bfloat16()}, "BF16 [1]"),
+        ({"w": torch.tensor([2.0]).double()}, "F64 [1]"),
         ({"w": torch.tensor([2.0, 3.0])}, "F32 [2]"),
         ({"v": torch.tensor([2.0])}, "not there"),
     ):
@@ -285,6 +287,16 @@ def test_a_folder_of_checkpoints_that_cannot_be_averaged_names_file_and_tensor(t
             from_folder(tmp_path)
         assert all(part in str(caught.value) for part in (path.name, first.name, says))
         path.unlink()
+
+
+def test_halves_and_fulls_of_a_folder_are_averaged_in_float32(tmp_path: Path):
+    full = save(tmp_path, 1 / 3)
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(checkpoint.halved(save(tmp_path / "other", 0.1)))
+    loaded = [ingredient.load() for ingredient in from_folder(tmp_path).ingredients]
+    expected = (np.float64(np.float32(1 / 3)) + np.float64(np.float16(0.1))) / 2
+    assert average(loaded)["w"].item() == np.float32(expected)
+    assert full.stem in {ingredient.sha256 for ingredient in from_folder(tmp_path).ingredients}
 
 
 def test_hidden_files_in_a_folder_are_no_checkpoints(tmp_path: Path):
