@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="rows the network sees, 16 or more; scores and masks stay at full size; default: all",
     )
     cli.add_memory(parser)
+    cli.add_device(parser)
     parser.add_argument(
         "--leave-out",
         metavar="NAME",
@@ -76,6 +77,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
         source = find(args.checkpoint, args.tracking_uri)
         origin = source.origin
+    told = {"source": origin, **({} if args.masks else {"device": args.device})}
     from orchestrator.reporting.score_table import show_scores
     from vosmodels.evaluation.scores import ON_THE_SERVER, PartialScores
     from vosmodels.evaluation.strata import as_dict
@@ -95,20 +97,21 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
                 args.split or SPLIT,
                 rows=args.height,
                 memory=args.memory,
+                device=args.device,
                 out=args.out,
             )
     except PartialScores as partial:
         if partial.scores.sequences and not args.json:
-            show_scores(partial.scores, origin, wanted=partial.wanted)
+            show_scores(partial.scores, origin, wanted=partial.wanted, device=args.device)
         print(f"error: {' '.join(str(partial).split())}", file=sys.stderr)
-        rest = {"mean": None, "partial": str(partial), "wanted": partial.wanted, "source": origin}
+        rest = {"mean": None, "partial": str(partial), "wanted": partial.wanted, **told}
         result = partial.scores.as_dict() | rest
         result.pop("seen_unseen", None)
         raise cli.CommandFailed(result) from None
     if not args.json:
-        show_scores(scores, origin)
+        show_scores(scores, origin, device=args.device)
     note = {} if scores.sequences else {"note": ON_THE_SERVER}
-    return {**scores.as_dict(), "strata": as_dict(scores), "source": origin, **note}
+    return {**scores.as_dict(), "strata": as_dict(scores), **told, **note}
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -130,10 +133,13 @@ def _check(args: argparse.Namespace) -> None:
             for name in ("height", "memory", "out", "leave_out")
             if (value := getattr(args, name))
         ]
+        if args.device != cli.CPU:
+            usage.append(f"--device {args.device}: only with --checkpoint, as the masks are there")
     if args.overwrite and args.out is None:
         usage.append("--overwrite: replaces what lies in --out; give that folder")
     checks = [partial(cli.refuse, problem) for problem in usage]
     checks.append(partial(cli.check_rows, args.height))
+    checks.append(partial(cli.check_device, args.device))
     for folder in filter(None, (args.masks, args.annotations)):
         remedy = "give one with a folder of PNG for each video"
         checks.append(partial(cli.check_exists, folder, "folder", remedy))

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="rows the network sees, 16 or more; default 480; never more than the video has",
     )
     cli.add_memory(parser)
+    cli.add_device(parser)
     return cli.run(
         parser, argv, _work, resume="run the same command again with --overwrite to start over"
     )
@@ -77,6 +78,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     cli.check_all(
         lambda: _check_first(args),
         lambda: cli.check_rows(args.height),
+        lambda: cli.check_device(args.device),
         lambda: cli.check_exists(video, "file or folder", "give a film or a folder of pictures"),
         *_checks_of_mask(args, mask),
         lambda: _check_out(args, out, {"--video": video, "--mask": args.mask or video}),
@@ -97,7 +99,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         task = prepare(video, mask)
     early = [*task.report.warnings, *task.video.notes]
     _say(f"{mask}: {task.report}", *early)
-    model = load_model(source.path)
+    model = load_model(source.path).to(args.device)
     if args.memory:
         model.check_memory(args.memory)
     if args.box:
@@ -111,7 +113,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         seen = f"all {rows} rows" if rows == task.video.size[0] else f"{rows} rows"
         print(source.origin)
         count = f"{frames} frame{'s' if frames > 1 else ''}"
-        print(f"{count} to {out}: {speed:.1f} frames a second at {seen}, on the CPU")
+        where = cli.place_of(args.device)
+        print(f"{count} to {out}: {speed:.1f} frames a second at {seen}, on {where}")
     result = {
         "out": str(out),
         "frames": frames,
@@ -119,7 +122,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "height": rows,
         "first_mask": str(mask),
         "memory": str(args.memory or model.memory),
-        "device": "cpu",
+        "device": args.device,
         "checkpoint": source.origin,
         "objects": {str(i): share for i, share in task.report.shares.items()},
         "notes": [*early, *followed.notes],

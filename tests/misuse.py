@@ -129,6 +129,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "too few rows": "--checkpoint x.safetensors --data generated --height 5",
         "rows no number": "--checkpoint x.safetensors --data generated --height many",
         "no memory rule": "--checkpoint x.safetensors --data generated --memory last",
+        "unknown device": "--checkpoint x.safetensors --data generated --device tpu",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors --data generated",
         "missing data (exit 1)": "--checkpoint other.json --data nosuch",
         "missing masks (exit 1)": "--masks nosuch --annotations empty",
@@ -144,6 +145,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
             "--checkpoint x.safetensors --video other.json --mask other.json"
         ),
         "no memory rule": "--checkpoint x --video other.json --mask other.json --memory 2x5",
+        "unknown device": "--checkpoint x --video other.json --mask other.json --device tpu",
         "no mask and no box": "--checkpoint x --video other.json",
         "a mask and a box": "--checkpoint x --video other.json --mask other.json --box 1,1,9,9",
         "no box": "--checkpoint x --video other.json --box 9,9,1,1",

@@ -28,14 +28,15 @@ def score_checkpoint(
     *,
     rows: int | None = None,
     memory: MemoryRule | None = None,
+    device: str = "cpu",
     out: Path | None = None,
 ) -> Scores:
     """Score the checkpoint at `path` on a split, every frame at full size.
 
-    rows: rows the network sees, None for all; memory: in place of the model's own rule; out: folder
-    for the masks as palette PNG, in the layout of the benchmark. Raises InputError that names what
-    is wrong with checkpoint, folder and split; PartialScores where videos fail while they are run,
-    whose masks are then not in `out`.
+    rows: rows the network sees, None for all; memory: in place of the model's own rule; device:
+    of torch, where the network runs; out: folder for the masks as palette PNG, in the layout of the
+    benchmark. Raises InputError that names what is wrong with checkpoint, folder and split;
+    PartialScores where videos fail while they are run, whose masks are then not in `out`.
     """
     keep_freed_memory()
     model, videos = _opened(path, data, split)
@@ -44,7 +45,9 @@ def score_checkpoint(
     answers = None if out is None else _Answers(out, videos)
     try:
         return evaluate(
-            segmenters_of(model, rows, memory), videos, on_mask=answers.write if answers else None
+            segmenters_of(model.to(device), rows, memory),
+            videos,
+            on_mask=answers.write if answers else None,
         )
     except PartialScores as partial:
         if answers is not None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from vosmodels.evaluation.scores import ON_THE_SERVER, Scores
 from vosmodels.evaluation.strata import strata
+from vosmodels.support.cli import CPU, place_of
 from vosmodels.support.grid import Grid, screen
 
 
-def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> None:
+def show_scores(
+    scores: Scores, source: str, *, wanted: int | None = None, device: str = CPU
+) -> None:
     """Print the scores of objects and their means, or why there are none.
 
     source: what was scored, in words. The rate is printed where frames
     were segmented rather than masks read. wanted: number of videos to score, of which `scores`
-    has a part, so that their means are left out as no result; None where all were scored.
+    has a part, so that their means are left out as no result; None where all were scored. device:
+    where the network ran.
     """
     out = screen()
     out.print(source)
@@ -23,7 +27,8 @@ def show_scores(scores: Scores, source: str, *, wanted: int | None = None) -> No
     elif wanted is None:
         out.print(ON_THE_SERVER)
     if scores.fps is not None:
-        out.print(f"{scores.fps:.1f} frames a second, one video at a time, on this machine's CPU")
+        rate = f"{scores.fps:.1f} frames a second, one video at a time"
+        out.print(f"{rate}, on {place_of(device)}")
 
 
 def _grid(scores: Scores, *, means: bool) -> Grid:

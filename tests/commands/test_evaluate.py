@@ -3,13 +3,18 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from orchestrator import evaluate
 from tests import youtubevos
 from tests.conftest import FRAMES
 from vosmodels import checkpoint, registry
+from vosmodels.data.masks import read_mask
+from vosmodels.evaluation.runner import FirstFrameCopy
+from vosmodels.spacetime.network import SpaceTimeNetwork
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,58 @@ def test_of_fewer_rows_masks_are_written_and_scored_at_full_size(
     assert fewer["mean"] != told(*words)["mean"]
     masks = ("--masks", tmp_path / "out", "--annotations", davis17_root / "Annotations" / "480p")
     assert told(*masks)["mean"] == fewer["mean"]
+
+
+def test_a_half_gives_nearly_the_masks_of_the_whole_weights(told, student, davis17_root, tmp_path):
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(checkpoint.halved(student))
+    for path, out in ((student, "whole"), (half, "half")):
+        answer = told("--checkpoint", path, "--data", davis17_root, "--out", tmp_path / out)
+        assert answer["device"] == "cpu"
+    masks = [
+        np.stack([read_mask(tmp_path / out / name) for name in written(tmp_path / "whole")])
+        for out in ("whole", "half")
+    ]
+    assert len(np.unique(masks[0])) == 3
+    assert np.mean(masks[0] == masks[1]) > 0.99
+
+
+def test_the_network_runs_where_it_is_told_and_the_answer_says_so(
+    student, davis17_root, monkeypatch, capsys
+):
+    """There is no other device here: what moves a model notes where, and leaves it."""
+    places: list[str] = []
+
+    def stay(model, place):
+        places.append(place)
+        return model
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(SpaceTimeNetwork, "to", stay, raising=False)
+    monkeypatch.setattr("orchestrator.execution.folder_scores.segmenters_of", at_rest)
+    words = ["--checkpoint", str(student), "--data", str(davis17_root), "--device", "cuda:1"]
+    assert evaluate.main(words) == 0
+    assert "frames a second, one video at a time, on cuda:1" in capsys.readouterr().out
+    assert evaluate.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["device"] == "cuda:1"
+    assert places == ["cuda:1", "cuda:1"]
+
+
+def at_rest(model, rows, memory):
+    """Make segmenters that follow nothing: the network has stayed where it was."""
+    return FirstFrameCopy
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_nearly_the_scores_of_the_cpu(told, student, davis17_root):
+    words = ("--checkpoint", student, "--data", davis17_root, "--height", 32)
+    there = told(*words, "--device", "cuda")
+    assert there["mean"]["jf"] == pytest.approx(told(*words)["mean"]["jf"], abs=0.02)
+
+
+def test_a_device_is_none_of_masks_on_disk(failed, davis17_root, tmp_path):
+    words = ("--masks", tmp_path, "--annotations", davis17_root, "--device", "mps")
+    assert "--device mps: only with --checkpoint" in failed(*words)[2]
 
 
 def test_a_file_of_names_is_a_split(told, student, davis17_root, tmp_path):

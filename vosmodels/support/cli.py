@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OURS = ("orchestrator", "vosmodels", "soups")
 # Libraries whose messages at INFO and WARNING are of no use to the person running a command.
 QUIET = ("mlflow", "alembic")
+CPU = "cpu"
+DEVICES = {CPU: CPU, "cuda": "cuda(:(0|[1-9][0-9]*))?", "mps": "mps"}  # how each kind is written
 EXISTS = {"file": Path.is_file, "folder": Path.is_dir, "file or folder": Path.exists}
 
 Result = Mapping[str, Any] | None
@@ -89,6 +92,46 @@ def _memory_rule(text: str) -> MemoryRule:
         return MemoryRule.of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_device(parser: argparse.ArgumentParser, kinds: Sequence[str] = tuple(DEVICES)) -> None:
+    """Add --device, where the network runs; kinds: those of DEVICES that the command can use."""
+    parser.add_argument(
+        "--device",
+        default=CPU,
+        help=f"where the network runs: {_devices_text(kinds)}; default {CPU}",
+    )
+
+
+def check_device(device: str, kinds: Sequence[str] = tuple(DEVICES)) -> None:
+    """Raise UsageError on a --device that is none of `kinds`, InputError on one not here.
+
+    Loads torch, which knows the devices, unless it is the CPU.
+    """
+    if not any(re.fullmatch(DEVICES[kind], device) for kind in kinds):
+        raise UsageError(f"--device {device}: {_devices_text(kinds)}")
+    if device == CPU:
+        return
+    import torch
+
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("--device mps: torch finds no Metal device here; use --device cpu")
+    elif int(device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(
+            f"--device {device}: torch finds {count or 'no'} CUDA device{'s' * (count != 1)} here; "
+            f"use --device {f'cuda:{count - 1}' if count else CPU}"
+        )
+
+
+def _devices_text(kinds: Sequence[str]) -> str:
+    words = [word for kind in kinds for word in (["cuda", "cuda:N"] if kind == "cuda" else [kind])]
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def place_of(device: str) -> str:
+    """Say where a network ran, in words that follow `on`."""
+    return "the CPU" if device == CPU else device
 
 
 def check_rows(rows: int | None) -> None:
