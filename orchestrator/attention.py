@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.config.arguments import add_checkpoint
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 
@@ -25,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--frame 20 --query 310,120 --out attention",
         tracking=True,
     )
-    parser.add_argument(
-        "--checkpoint", metavar="REF", required=True, help="a file, models:/ID, mlflow:EXPERIMENT"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--video",
         metavar="FILE|DIR",

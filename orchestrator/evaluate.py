@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from orchestrator.config.arguments import add_checkpoint
 from orchestrator.config.data import DataConfig
-from orchestrator.config.sections import EXPERIMENT, MODEL
+from orchestrator.config.sections import EXPERIMENT, MODEL, REFERENCES
+from vosmodels import demo
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"python -m {MODULE} --checkpoint mlflow:omega --data /data/DAVIS --split val --out masks",
         tracking=True,
     )
-    parser.add_argument("--checkpoint", metavar="REF", help="a file, models:/ID, mlflow:EXPERIMENT")
+    add_checkpoint(parser, required=False)
     parser.add_argument(
         "--data", metavar="ROOT", help="a DAVIS or YouTube-VOS folder, or: generated"
     )
@@ -149,8 +151,8 @@ def _check(args: argparse.Namespace) -> None:
         remedy = "give the root of a dataset, or: generated"
         checks.append(partial(cli.check_exists, inputs["--data"], "folder", remedy))
     if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
-        inputs["--checkpoint"] = expanded(args.checkpoint)
-        remedy = "give a .safetensors file, models:/ID or mlflow:EXPERIMENT"
+        inputs["--checkpoint"] = demo.file_of(args.checkpoint)
+        remedy = f"give {REFERENCES}"
         checks.append(partial(cli.check_exists, inputs["--checkpoint"], "file", remedy))
     if args.out is not None and of_model:
         checks.append(

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.config.sections import EXPERIMENT, MODEL
+from orchestrator.config.sections import REFERENCES
+from vosmodels import demo
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
-from vosmodels.support.paths import expanded
 
 MODULE = "orchestrator.fetch"
 SAMPLE = "sample"
@@ -21,16 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Copy the checkpoint behind models:/ID or mlflow:EXPERIMENT (its best) to a file, or write "
-        "a generated clip with its first mask into a folder.",
+        "Copy a checkpoint of any name to a file, or write a generated clip with its first mask "
+        "into a folder.",
         f"python -m {MODULE} mlflow:omega best.safetensors",
         tracking=True,
     )
     parser.add_argument(
         "reference",
         metavar="REF",
-        help=f"{EXPERIMENT}EXPERIMENT (its best by select J&F), {MODEL}ID or a checkpoint file; or "
-        f"{SAMPLE}: a clip to try",
+        help=f"{REFERENCES} (its best by select J&F); or {SAMPLE}: a clip to try",
     )
     parser.add_argument(
         "file",
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from orchestrator.tracking.checkpoint_refs import check_name, copy, find
 
         file = args.file
-        inputs = {"REF": expanded(args.reference)}
+        inputs = {"REF": demo.file_of(args.reference)}
         overwrite, sources = args.overwrite, []
         cli.check_all(
             lambda: check_name(file),
@@ -86,7 +85,7 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
     if not args.json:
         print(f"{frames}: {objects} objects; their first mask: {mask}")
         print(
-            "next: python -m orchestrator.segment --checkpoint REF "
+            f"next: python -m orchestrator.segment --checkpoint {demo.DEMO} "
             f"--video {shlex.quote(str(frames))} --mask {shlex.quote(str(mask))} "
             f"--out {shlex.quote(str(folder / 'out.mp4'))}"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.arguments import add_checkpoint
 from vosmodels.support import cli
 from vosmodels.support.boxes import Box
 from vosmodels.support.outputs import check_output, is_film
@@ -24,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out clip-masked.mp4",
         tracking=True,
     )
-    parser.add_argument(
-        "--checkpoint", metavar="REF", required=True, help="a file, models:/ID, mlflow:EXPERIMENT"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--video",
         metavar="FILE|DIR",

@@ -24,7 +24,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"checkpoint"},
         {"inference", "registry", "calibration", "terms", "training_kernels"},
         {"spacetime", "aot", "distillation", "losses", "data"},
-        {"backbones"},
+        {"backbones", "demo"},
         {"support"},
         {"model"},
         {"types", "memory_rule"},

@@ -1,9 +1,10 @@
-"""Define the command-line arguments that say which configuration: a YAML file and overrides."""
+"""Define command-line arguments: a configuration, as a YAML file with overrides; a checkpoint."""
 
 from __future__ import annotations
 
 import argparse
 
+from orchestrator.config.sections import REFERENCES
 from vosmodels.support import cli
 
 
@@ -30,6 +31,11 @@ def config_parser(module: str, does: str, file: str, example: str) -> argparse.A
         help="train again what other code trained; what there was is kept under a dated name",
     )
     return parser
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add --checkpoint, which `tracking.checkpoint_refs.find` finds."""
+    parser.add_argument("--checkpoint", metavar="REF", required=required, help=REFERENCES)
 
 
 def words_of(args: argparse.Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -17,7 +18,7 @@ from orchestrator.config.fields import (
     Section,
     Unit,
 )
-from vosmodels import registry
+from vosmodels import demo, registry
 from vosmodels.errors import InputError
 from vosmodels.support import watching
 from vosmodels.types import REFERENCE_LOGITS, AttentionPair, Targets, TeacherView
@@ -32,9 +33,14 @@ class ModelConfig(Section):
     """A model by registry name; the config class of the model checks `options`."""
 
     name: str
-    weights: Place | None = None  # a whole model: a file or models:/ID
+    weights: Place | None = None  # a whole model: a file, demo or models:/ID
     backbone: Place | None = None  # encoder weights to start from: imagenet or a file
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of `weights`, which may be `demo`; models:/ID is replaced by a file before."""
+        return None if self.weights is None else demo.file_of(self.weights)
 
     @field_validator("name")
     @classmethod

@@ -26,6 +26,7 @@ from orchestrator.config.loss import LossConfig
 from orchestrator.config.models import ModelConfig, StudentConfig, TeacherConfig
 from orchestrator.config.stages import StageConfig
 from orchestrator.config.train import StemConfig, TrainConfig
+from vosmodels import demo
 from vosmodels.support import paths
 from vosmodels.types import Labels
 
@@ -41,6 +42,8 @@ STORAGE = "results"  # in the working directory
 EXPERIMENT = "mlflow:"  # before the name of an experiment, which stands for its best checkpoint
 PORT = 5000  # where `make ui` serves MLflow's pages
 MODEL = "models:/"  # before the id of a checkpoint in MLflow
+# What a command takes as a checkpoint, for its help and its messages.
+REFERENCES = f"a .safetensors file, {demo.WORDS}, {MODEL}ID or {EXPERIMENT}EXPERIMENT"
 
 
 class SoupConfig(Section):

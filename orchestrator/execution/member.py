@@ -228,8 +228,8 @@ def _starting_model(job: Job, storage: Storage, teach: Teach | None) -> VideoMod
         return student_of(job.config.student, checkpoint.read_tensors(path))
     config = job.model
     model = registry.build(config.name, seed=seed_of(job.seed, job.role), **config.options)
-    if config.weights is not None:
-        checkpoint.load_weights(model, expanded(config.weights))
+    if config.weights_file is not None:
+        checkpoint.load_weights(model, config.weights_file)
         return model.eval()
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
     clips = training_clips(job.stages[0], job.seed, labels=job.labels, teach=teach)

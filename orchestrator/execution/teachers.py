@@ -11,7 +11,6 @@ from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
 from vosmodels.model import VideoModel
 from vosmodels.support.digests import sha256_of
-from vosmodels.support.paths import expanded
 
 
 def load_teacher(job: Job, storage: Storage) -> tuple[VideoModel, str]:
@@ -33,9 +32,9 @@ def teacher_file(job: Job, storage: Storage) -> tuple[str, Path]:
     """Return sha256 and file of the weights of a job's teacher. Raises as `load_teacher`."""
     if "teacher" in job.needs:
         return last_checkpoint(job, "teacher", storage)
-    weights = job.config.teacher.weights
+    weights = job.config.teacher.weights_file
     assert weights is not None  # the plan has made a teacher job otherwise
-    return sha256_of(expanded(weights)), expanded(weights)
+    return sha256_of(weights), weights
 
 
 def last_checkpoint(job: Job, role: Role, storage: Storage) -> tuple[str, Path]:

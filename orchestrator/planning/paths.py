@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.config.models import ModelConfig
 from orchestrator.config.sections import MODEL, Config
 from orchestrator.config.stages import ImagesConfig, VideosConfig
+from vosmodels import demo
 from vosmodels.data import split_file
 from vosmodels.support import paths
 
 
 def located(config: Config) -> Config:
-    """Return the configuration with absolute paths, and with models:/ID unchanged.
+    """Return the configuration with absolute paths, and with models:/ID and `demo` unchanged.
 
-    Workers, and later commands that read the configuration, have other working directories.
+    Workers, and later commands that read the configuration, have other working directories; each
+    has the student that ships where its own package lies.
     """
     models = {
-        section: getattr(config, section).model_copy(
-            update={
-                key: _absolute(getattr(getattr(config, section), key))
-                for key in ("weights", "backbone", "masks")
-                if hasattr(getattr(config, section), key)
-            }
-        )
-        for section in ("student", "teacher")
+        section: _placed_model(getattr(config, section)) for section in ("student", "teacher")
     }
     data = config.data
     root = data.root if data.generated else _absolute(data.root)
@@ -42,6 +38,14 @@ def located(config: Config) -> Config:
     return config.model_copy(
         update={**models, "stages": stages, "data": data.model_copy(update=here)}
     )
+
+
+def _placed_model(model: ModelConfig) -> ModelConfig:
+    keys = [key for key in ("weights", "backbone", "masks") if hasattr(model, key)]
+    places = {key: _absolute(getattr(model, key)) for key in keys}
+    if model.weights == demo.DEMO:
+        places["weights"] = demo.DEMO
+    return model.model_copy(update=places)
 
 
 def _placed(sources: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig, SweepConfig
@@ -383,7 +384,8 @@ class Planner:
 
 
 def _model(model: ModelConfig) -> dict[str, Any]:
-    files = {key: _content(getattr(model, key)) for key in ("weights", "backbone")}
+    given = {"weights": model.weights_file, "backbone": _source(model.backbone)}
+    files = {key: _content(source) for key, source in given.items()}
     return {"name": model.name, "options": model.options, **files}
 
 
@@ -392,10 +394,14 @@ def _shape(train: TrainConfig) -> dict[str, Any]:
     return content(train, {"eval_every", "checkpoint_every", "keep"})
 
 
-def _content(path: str | None) -> str | None:
-    """Return a file's sha256; `imagenet` and null stand for themselves."""
-    if path is None or path == "imagenet":
-        return path
-    file = expanded(path)
-    check_file(file, "give the path of a weights file that exists")
-    return sha256_of(file)
+def _source(backbone: str | None) -> Path | str | None:
+    """Return a backbone's file; `imagenet` and null stand for themselves."""
+    return backbone if backbone is None or backbone == "imagenet" else expanded(backbone)
+
+
+def _content(source: Path | str | None) -> str | None:
+    """Return a file's sha256; a word and null stand for themselves."""
+    if not isinstance(source, Path):
+        return source
+    check_file(source, "give the path of a weights file that exists")
+    return sha256_of(source)

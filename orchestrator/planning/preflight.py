@@ -130,20 +130,21 @@ def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
 
 def _load(section: str, model: ModelConfig, key: str) -> None:
     """Load a file of a section into its model. Raises InputError that says what to set instead."""
-    source = getattr(model, key)
     network = registry.build(model.name, seed=0, **model.options)
     if key == "weights":
+        assert model.weights_file is not None  # `_models` lists those with a file
         try:
-            load_weights(network, expanded(source))
+            load_weights(network, model.weights_file)
         except OtherModel as error:
             if error.name is None or error.name not in registry.REGISTRY:
                 raise
             overrides = " ".join(_overrides(section, model, error.name, error.config))
             raise InputError(f"{error.problem}; to use them set {overrides}") from error
-    elif source == "imagenet":
+    elif model.backbone == "imagenet":
         check_imagenet(network)
     else:
-        load_backbone(network, expanded(source))
+        assert model.backbone is not None
+        load_backbone(network, expanded(model.backbone))
 
 
 def _overrides(

@@ -1,18 +1,18 @@
-"""Find the checkpoint file behind a path, models:/ID or mlflow:EXPERIMENT."""
+"""Find the checkpoint file behind a path, demo, models:/ID or mlflow:EXPERIMENT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config.sections import EXPERIMENT, MODEL, STORAGE
+from orchestrator.config.sections import EXPERIMENT, MODEL, REFERENCES, STORAGE
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
+from vosmodels import demo
 from vosmodels.errors import InputError, UsageError
 from vosmodels.support.atomic_files import write_whole
 from vosmodels.support.digests import SHA256, check_file, sha256_of
 from vosmodels.support.outputs import check_output
-from vosmodels.support.paths import expanded
 
 SUFFIX = ".safetensors"
 
@@ -28,17 +28,14 @@ class CheckpointFile:
 def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)) -> CheckpointFile:
     """Find the checkpoint file behind a reference.
 
-    `mlflow:X` means the best checkpoint of experiment X by select J&F, among trials, soups and
-    stems of its newest sweep, `mlflow:X@SWEEP` of that one.
+    `demo` means the student that ships, `mlflow:X` the best checkpoint of experiment X by select
+    J&F, among trials, soups and stems of its newest sweep, `mlflow:X@SWEEP` of that one.
     storage: folder of the default store, for a reference into MLflow without a tracking URI.
     Raises InputError where the file or model is missing, naming the store and its contents;
     UsageError on a reference that names nothing.
     """
     if reference.strip("/ ") in ("", EXPERIMENT, MODEL.rstrip("/")):
-        raise UsageError(
-            f"reference {reference!r}: names nothing; give a .safetensors file, {MODEL}ID or "
-            f"{EXPERIMENT}EXPERIMENT"
-        )
+        raise UsageError(f"reference {reference!r}: names nothing; give {REFERENCES}")
     if reference.startswith(EXPERIMENT):
         reader = open_reader(tracking_uri, storage)
         best = reader.best_checkpoint(*reader.resolve(reference.removeprefix(EXPERIMENT)))
@@ -49,8 +46,10 @@ def find(reference: str, tracking_uri: str | None, storage: Path = Path(STORAGE)
         reader = open_reader(tracking_uri, storage)
         record = reader.model(reference.removeprefix(MODEL).rstrip("/"))
         return CheckpointFile(reader.download(record), f"{reference} is {record.name}")
-    path = expanded(reference)
-    check_file(path, f"give a .safetensors file, {MODEL}ID or {EXPERIMENT}EXPERIMENT")
+    path = demo.file_of(reference)
+    check_file(path, f"give {REFERENCES}")
+    if reference == demo.DEMO:
+        return CheckpointFile(path, f"{demo.WORDS}, sha256 {sha256_of(path)[:12]}")
     return CheckpointFile(path, str(path))
 
 

@@ -22,6 +22,8 @@ from vosmodels import checkpoint, registry
 from vosmodels.data.check import __main__ as check
 from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.evaluation.speed import __main__ as speed
+from vosmodels.inference import film as films
+from vosmodels.spacetime.network import SpaceTimeNetwork
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
@@ -273,7 +275,7 @@ def test_evaluate_wants_one_of_its_two_ways(refused):
 
 def test_a_reference_to_no_file_says_what_references_are(refused):
     told = refused(evaluate.main, "--checkpoint", "no.safetensors", "--data", "generated")
-    assert "models:/ID or mlflow:EXPERIMENT" in told
+    assert "demo (the student that ships), models:/ID or mlflow:EXPERIMENT" in told
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +288,7 @@ def student(tmp_path_factory):
 def test_fetch_tells_all_that_is_wrong_at_once(refused, tmp_path):
     told = refused(fetch.main, "nowhere.safetensors", tmp_path / "best.pth", code=2)
     assert f"FILE {tmp_path / 'best.pth'}: a checkpoint's name ends in .safetensors" in told
-    assert "nowhere.safetensors: no such file; give a .safetensors file, models:/ID" in told
+    assert "nowhere.safetensors: no such file; give a .safetensors file, demo (the" in told
     assert len(told.splitlines()) == 1
     for reference in ("", "mlflow:", "models:/", "models://"):
         told = refused(fetch.main, reference, "best.safetensors", code=2)
@@ -348,6 +350,90 @@ def test_fetch_leaves_nothing_where_the_disk_is_full(refused, student, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     told = refused(fetch.main, student, "best.safetensors")
     assert "FILE best.safetensors: cannot be written (No space left on device)" in told
+
+
+def test_fetch_rounds_the_weights_where_half_is_asked_for_and_nothing_else(
+    refused, student, tmp_path, capsys
+):
+    target = tmp_path / "half.safetensors"
+    assert fetch.main([str(student), str(target), "--half", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["half"] is True
+    assert target.read_bytes() == checkpoint.halved(student)
+    named = tmp_path / student.name  # by the sha256 of the whole weights
+    told = refused(fetch.main, student, named, "--half")
+    assert "named by a sha256 that is not this checkpoint's" in told
+    told = refused(fetch.main, "sample", "clip", "--half", code=2)
+    assert "--half: rounds the weights of a checkpoint, and sample has none" in told
+
+
+def test_fetch_writes_no_half_of_a_weight_that_float16_has_no_room_for(refused, tmp_path):
+    model = registry.build("mobilevos_mobilenetv2_noaspp", seed=0)
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    state = {**model.state_dict(), "key_comp.bias": torch.full((64,), 7e4)}
+    path, _ = checkpoint.write(tmp_path, state, info)
+    told = refused(fetch.main, path, "half.safetensors", "--half")
+    assert "'key_comp.bias' has values up to 7.0e+04; float16 ends at 65504: take it" in told
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Let torch find so many CUDA devices, and no Metal."""
+
+    def there(count):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return there
+
+
+def test_a_device_that_is_not_there_is_told_with_all_else_before_anything_starts(
+    refused, student, gpus
+):
+    clip = ("--video", "nofilm", "--mask", "nomask")
+    for main, words, missing in (
+        (segment.main, clip, "nofilm: no such file"),
+        (evaluate.main, ("--data", "nodata"), "nodata: no such folder"),
+        (speed.main, ("--size", "32x48"), "--device"),
+    ):
+        words = ("--checkpoint", student, *words)
+        gpus(0)
+        told = refused(main, *words, "--device", "cuda")
+        assert "--device cuda: torch finds no CUDA devices here; use --device cpu" in told
+        assert missing in told
+        gpus(2)
+        told = refused(main, *words, "--device", "cuda:2")
+        assert "--device cuda:2: torch finds 2 CUDA devices here; use --device cuda:1" in told
+        told = refused(main, *words, "--device", "tpu", code=2)
+        assert "--device tpu: cpu, cuda" in told
+        if main is not speed.main:
+            told = refused(main, *words, "--device", "mps")
+            assert "--device mps: torch finds no Metal device here; use --device cpu" in told
+            assert missing in told
+    told = refused(speed.main, "--checkpoint", student, "--device", "mps", code=2)
+    assert "--device mps: cpu, cuda or cuda:N" in told
+
+
+def test_segment_follows_on_the_device_it_is_told_and_says_so(
+    student, clip, gpus, monkeypatch, tmp_path, capsys
+):
+    """There is no other device here: what moves a model notes where, and leaves it."""
+    places: list[str] = []
+
+    def stay(model, place):
+        places.append(place)
+        return model
+
+    gpus(1)
+    monkeypatch.setattr(SpaceTimeNetwork, "to", stay, raising=False)
+    monkeypatch.setattr(films, "segment_video", lambda *_: films.Followed(3, 1.0, (), None))
+    words = ["--checkpoint", str(student), "--video", str(clip[0]), "--mask", str(clip[2])]
+    assert segment.main([*words, "--device", "cuda:0"]) == 0
+    assert "3.0 frames a second at all 48 rows, on cuda:0\n" in capsys.readouterr().out
+    assert segment.main([*words, "--device", "cuda:0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["device"] == "cuda:0"
+    assert segment.main(words) == 0
+    assert ", on the CPU\n" in capsys.readouterr().out
+    assert places == ["cuda:0", "cuda:0", "cpu"]
 
 
 def test_a_mask_that_does_not_fit_the_video_is_told_both_sizes(

@@ -16,6 +16,7 @@ def test_the_sample_is_a_video_whose_first_mask_can_be_followed(tmp_path, capsys
     assert len(task.report.shares) == 2
     assert len(list(task.video.frames)) == 48
     told = capsys.readouterr().out
+    assert "python -m orchestrator.segment --checkpoint demo --video " in told
     assert f"--video {frames} --mask {mask} --out {tmp_path / 'mine' / 'out.mp4'}" in told
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vosmodels import registry
+from vosmodels import demo, registry
 from vosmodels.errors import InputError, UsageError
 from vosmodels.evaluation.speed.tables import (
     LONG,
@@ -25,12 +25,12 @@ from vosmodels.evaluation.speed.tables import (
 )
 from vosmodels.memory_rule import MemoryRule
 from vosmodels.support import cli
-from vosmodels.support.paths import expanded
 
 if TYPE_CHECKING:
     from vosmodels.model import VideoModel
 
 MODULE = "vosmodels.evaluation.speed"
+DEVICES = ("cpu", "cuda")  # whose steps can be waited for and whose memory has a peak
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="NAME", help="random weights of a registered model")
-    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint (.safetensors)")
+    which.add_argument("--checkpoint", metavar="FILE", help=demo.FILE_OR_DEMO)
     parser.add_argument("--size", default="480x910", help="HEIGHTxWIDTH; default 480x910")
     parser.add_argument("--frames", metavar="N", type=int, help="frames to time; default 50")
     parser.add_argument(
         "--objects", metavar="N", type=int, help="default 1; with --durations 1 to 5, or only N"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
+    cli.add_device(parser, DEVICES)
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="of the model; default fp32"
     )
@@ -80,11 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if args.threads:
             torch.set_num_threads(args.threads)
-        number = int(args.device.partition(":")[2] or 0)
-        if args.device != "cpu" and number >= torch.cuda.device_count():
-            raise InputError(
-                f"--device {args.device}: no CUDA device of that number here; use --device cpu"
-            )
         network = _model(args)
         memory: MemoryRule | None = args.memory
         if memory:
@@ -160,9 +155,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         problems.append(f"--frames {args.frames}: --durations has {SHORT} and {LONG}")
     if args.out and not (args.durations or args.queues):
         problems.append(f"--out {args.out}: keeps a table; give --durations or --queues")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", args.device):
-        problems.append(f"--device {args.device}: cpu, cuda or cuda:N")
-    if args.graph and (args.device == "cpu" or args.queues):
+    if args.graph and (args.device == cli.CPU or args.queues):
         problems.append("--graph: wants --device cuda, and no --queues: one of them has no end")
     if args.memory and args.queues:
         problems.append(f"--memory {args.memory}: --queues times memories of its own")
@@ -177,15 +170,22 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
             registry.config(args.model)
         except InputError as error:
             problems.append(f"--model: {error}")
-    elif not stored:
+    checks: list[Callable[[], None]] = [partial(cli.check_device, args.device, DEVICES)]
+    if not args.model and not stored:
+        file, remedy = demo.file_of(args.checkpoint), f"give {demo.FILE_OR_DEMO}"
+        checks.append(partial(cli.check_exists, file, "file", remedy))
+    absent = []
+    for check in checks:
         try:
-            cli.check_exists(expanded(args.checkpoint), "file", "give a checkpoint (.safetensors)")
-        except InputError as error:
-            if not problems:
-                raise
+            check()
+        except UsageError as error:
             problems.append(str(error))
+        except InputError as error:
+            absent.append(str(error))
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError("\n".join(problems + absent))
+    if absent:
+        raise InputError("; ".join(absent))
     return size
 
 
@@ -207,7 +207,7 @@ def _check_memory(
     pixels = size[0] * size[1]
     pictures = 4 * 3 * PICTURES * pixels
     video = video_need(network, objects, memory).of(*size, frames)
-    on_gpu = args.device != "cpu"
+    on_gpu = args.device != cli.CPU
     if on_gpu:
         there = float(torch.cuda.get_device_properties(args.device).total_memory)
     else:
@@ -226,7 +226,7 @@ def _model(args: argparse.Namespace) -> VideoModel:
         return registry.build(args.model, seed=0)
     from vosmodels.checkpoint import load_model
 
-    return load_model(expanded(args.checkpoint))
+    return load_model(demo.file_of(args.checkpoint))
 
 
 if __name__ == "__main__":
