@@ -267,8 +267,7 @@ def run_seeds(
         write_json(out, table.as_dict())
         files = [out]
         if any(row.mean.role == "trial" for row in table.rows()):
-            files.append(out.with_suffix(".png"))
-            draw(table, files[-1])
+            files += draw(table, out)
         with waiting_for_mlflow("the table of all seeds") as errors:
             Tracker(Connection(store_of(config, tracking_uri))).log_files(
                 config.name, results["sweep"], files

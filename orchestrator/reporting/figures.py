@@ -14,61 +14,58 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from orchestrator.config import SweepConfig
-from orchestrator.planning.trials import trials as expand
+from orchestrator.config.sections import SweepSection
+from orchestrator.planning.trials import trials
 from orchestrator.reporting.response_figures import Measured, draw_curve, numbered_key
 from orchestrator.reporting.results import BASELINE, COPY
+from orchestrator.reporting.seed_tables import figures_beside
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import ErrorCounts
 from vosmodels.evaluation.boundary_errors import DISTANCES
 
-PANEL = (5.0, 3.8)  # inches
+PANEL, OVER_KEY = (5.0, 3.8), (6.4, 4.0)  # inches
 DPI = 110
 
 Panel = Callable[[Axes, SeedTable, "Mapping[str, SeedRow]"], None]
 
 
-def draw(table: SeedTable, path: Path) -> None:
-    """Write the panels for which there are numbers, side by side, as one PNG.
+def draw(table: SeedTable, results: Path) -> list[Path]:
+    """Write the figures of a table beside its file; return those that there are.
 
-    The file holds no date, so the same results make the same bytes. Raises ValueError where the
-    table has no trial yet.
+    They hold no date, so the same results make the same bytes. Raises ValueError where the table
+    has no trial yet.
     """
-    trials = {row.mean.name: row for row in table.rows() if row.mean.role == "trial"}
-    if not trials:
+    panels, over_key = figures_beside(results)
+    draw_panels(table, panels)
+    return [panels, over_key] if draw_over_key(table, over_key) else [panels]
+
+
+def draw_panels(table: SeedTable, path: Path) -> None:
+    """Write the panels for which there are numbers, side by side. Raises as `draw`."""
+    shown = {row.mean.name: row for row in table.rows() if row.mean.role == "trial"}
+    if not shown:
         raise ValueError(f"{table.name}: no trial to draw")
-    panels: list[Panel] = [_response] if _numbered(table) else []
-    panels.append(_scores)
+    panels: list[Panel] = [_scores]
     if any(row.curve for run in table.runs.values() for row in run.rows):
         panels.append(_course)
-    if any(_error_counts(row) for row in trials.values()):
+    if any(_error_counts(row) for row in shown.values()):
         panels.append(_errors)
     figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
     for number, panel in enumerate(panels, 1):
-        panel(figure.add_subplot(1, len(panels), number), table, trials)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+        panel(figure.add_subplot(1, len(panels), number), table, shown)
+    _save(figure, path)
 
 
-def _numbered(table: SeedTable) -> str | None:
-    """Return the key that the trials set to several numbers; None without a single one."""
-    sweep = table.runs[max(table.runs)].config.get("sweep", {})
-    parameters, points = sweep.get("parameters", {}), sweep.get("points", {})
-    if points and not parameters:
-        return numbered_key(points)
-    lists = {key: values for key, values in parameters.items() if isinstance(values, list)}
-    grid = {f"{key}={v}": {key: v} for key, values in lists.items() for v in values}
-    return numbered_key(grid) if len(parameters) == 1 and not points else None
-
-
-def _response(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
-    """Plot J&F over the key that the trials number, with its spread over the seeds.
+def draw_over_key(table: SeedTable, path: Path) -> bool:
+    """Write J&F over the key that the trials number, with its spread over the seeds; tell whether.
 
     Dashed are the means of the last stem, the teacher and the trials that do not set the key.
     """
-    key, split = _numbered(table), table.split
-    assert key is not None
     config = SweepConfig.model_validate(table.runs[max(table.runs)].config)
-    values = {trial.name: trial.values[key] for trial in expand(config) if key in trial.values}
+    key, split = _numbered(config.sweep), table.split
+    if key is None:
+        return False
+    values = {trial.name: trial.values[key] for trial in trials(config) if key in trial.values}
     short = key.rpartition(".")[2]
     measured = [
         Measured({short: values[row.name]}, seed, row.scores[split].jf)
@@ -78,15 +75,37 @@ def _response(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> No
     ]
     rows = [row.mean for row in table.rows()]
     stems = [row for row in rows if row.role == BASELINE and row.name.startswith("stem")]
-    others = [row for row in rows if row.role == "teacher" or row.name in trials.keys() - values]
+    others = [r for r in rows if r.role == "teacher"]
+    others += [r for r in rows if r.role == "trial" and r.name not in values]
     levels = {r.name: r.scores[split].jf for r in [*stems[-1:], *others] if split in r.scores}
-    draw_curve(axes, measured, short, levels, f"{split} J&F")
+    figure = Figure(figsize=OVER_KEY, layout="constrained")
+    seeds = ", ".join(map(str, sorted(table.runs)))
+    draw_curve(figure.add_subplot(), measured, short, levels, f"{split} J&F")
+    figure.suptitle(
+        f"{table.name}: mean and standard deviation of seeds {seeds}", fontsize="medium"
+    )
+    _save(figure, path)
+    return True
 
 
-def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+def _numbered(sweep: SweepSection) -> str | None:
+    """Return the only key that the trials set to several numbers; None without such a one."""
+    if sweep.points:
+        return None if sweep.parameters else numbered_key(sweep.points)
+    lists = {key: values for key, values in sweep.parameters.items() if isinstance(values, list)}
+    grid = {f"{key}={v}": {key: v} for key, values in lists.items() for v in values}
+    return numbered_key(grid) if len(sweep.parameters) == 1 else None
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _scores(axes: Axes, table: SeedTable, shown: Mapping[str, SeedRow]) -> None:
     """Plot J of every seed as a dot, their mean as a line, the copy's as dashes."""
     split = table.split
-    for place, (name, trial) in enumerate(trials.items()):
+    for place, (name, trial) in enumerate(shown.items()):
         scores = [
             row.scores[split].j
             for run in table.runs.values()
@@ -101,20 +120,20 @@ def _scores(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None
         if row.mean.name == COPY and split in row.mean.scores:
             j = row.mean.scores[split].j
             axes.axvline(j, color="grey", linestyle="--", linewidth=1)
-            axes.text(j, len(trials) - 0.45, f" {COPY}", color="grey", fontsize="small")
-    axes.set_yticks(range(len(trials)), list(trials))
+            axes.text(j, len(shown) - 0.45, f" {COPY}", color="grey", fontsize="small")
+    axes.set_yticks(range(len(shown)), list(shown))
     for place, label in enumerate(axes.get_yticklabels()):  # the legend of all panels
         label.set_color(_colour(place))
-    axes.set_ylim(len(trials) - 0.3, -0.5)
+    axes.set_ylim(len(shown) - 0.3, -0.5)
     axes.set_xlabel(f"{split} J, a dot for each seed")
 
 
-def _course(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+def _course(axes: Axes, table: SeedTable, shown: Mapping[str, SeedRow]) -> None:
     """Plot select J of every checkpoint over the seconds of its trial.
 
     Seconds are spread evenly over the steps.
     """
-    for place, name in enumerate(trials):
+    for place, name in enumerate(shown):
         for run in table.runs.values():
             for row in run.rows:
                 if row.name == name and row.curve and row.seconds:
@@ -126,14 +145,14 @@ def _course(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None
     axes.set_ylabel("select J")
 
 
-def _errors(axes: Axes, table: SeedTable, trials: Mapping[str, SeedRow]) -> None:
+def _errors(axes: Axes, table: SeedTable, shown: Mapping[str, SeedRow]) -> None:
     """Draw the shares of wrong pixels within each distance as bars."""
-    counts = {name: errors for name, row in trials.items() if (errors := _error_counts(row))}
+    counts = {name: errors for name, row in shown.items() if (errors := _error_counts(row))}
     width = 0.8 / len(counts)
     for place, (name, errors) in enumerate(counts.items()):
         shares = [errors.within[distance] / max(errors.wrong, 1) for distance in DISTANCES]
         places = [x + (place - (len(counts) - 1) / 2) * width for x in range(len(DISTANCES))]
-        axes.bar(places, shares, width, color=_colour(list(trials).index(name)))
+        axes.bar(places, shares, width, color=_colour(list(shown).index(name)))
     axes.set_xticks(range(len(DISTANCES)), [f"{d} px" for d in DISTANCES])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distance from the true boundary, at most")

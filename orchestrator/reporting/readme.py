@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.reporting import benchmarks
 from orchestrator.reporting.results import Results
-from orchestrator.reporting.seed_tables import markdown, sweep_markdown
+from orchestrator.reporting.seed_tables import figures_beside, markdown, sweep_markdown
 from orchestrator.reporting.seeds import SeedTable
 from vosmodels.errors import InputError
 from vosmodels.evaluation.speed import tables
@@ -57,6 +57,5 @@ def _section(path: Path, readme: Path) -> str:
             f"{path}: not the results of a sweep ({error}); "
             f"write it with: python -m orchestrator.report mlflow:EXPERIMENT --out {path}"
         ) from None
-    figure = path.with_suffix(".png")
-    picture = os.path.relpath(figure, readme.parent) if figure.exists() else None
-    return markdown(SeedTable.read(path), picture)
+    figures = [os.path.relpath(f, readme.parent) for f in figures_beside(path) if f.exists()]
+    return markdown(SeedTable.read(path), figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from orchestrator.reporting.results import Results, shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
@@ -55,10 +56,15 @@ def show(table: SeedTable) -> None:
             out.print(grid.terminal())
 
 
-def markdown(table: SeedTable, picture: str | None = None) -> str:
+def figures_beside(results: Path) -> tuple[Path, Path]:
+    """Return the figures beside a table's file: its panels, and J&F over a key."""
+    return results.with_suffix(".png"), results.with_name(f"{results.stem}-response.png")
+
+
+def markdown(table: SeedTable, pictures: Sequence[str] = ()) -> str:
     """Return all tables, every difference by video, and the provenance of each run.
 
-    picture: path of the figure, relative to the README.
+    pictures: paths of the figures, relative to the README.
     """
     rows = table.rows()
     scores = _scores(table, rows)
@@ -67,8 +73,7 @@ def markdown(table: SeedTable, picture: str | None = None) -> str:
     for grid in (_by_objects(table, rows), _errors(rows)):
         if grid:
             parts.append(grid.markdown())
-    if picture:
-        parts.append(f"![{table.name}]({picture})")
+    parts += [f"![{table.name}]({picture})" for picture in pictures]
     if videos := _differences_by_video(rows):
         parts.append("<details><summary>Differences by video</summary>")
         parts += [videos.markdown(), "</details>"]

@@ -56,6 +56,13 @@ class Kept:
         self.files.append((experiment, sweep, [file.name for file in files]))
 
 
+def drawn(made, out):
+    """A figure that holds the table's name."""
+    picture = out.with_suffix(".png")
+    picture.write_text(made.name)
+    return [picture]
+
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -65,7 +72,7 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "Connection", lambda store: store)
     monkeypatch.setattr(pipeline, "Tracker", Kept)
     monkeypatch.setattr(Kept, "files", [])
-    monkeypatch.setattr(pipeline, "draw", lambda made, path: path.write_text(made.name))
+    monkeypatch.setattr(pipeline, "draw", drawn)
     return made
 
 

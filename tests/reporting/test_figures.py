@@ -26,9 +26,11 @@ def drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", savefig)
 
     def draw(*runs):
-        path = tmp_path / "t.png"
-        figures.draw(SeedTable("t", {one.config["seed"]: one for one in runs}), path)
-        return kept[-1].axes, path
+        kept.clear()
+        table = SeedTable("t", {one.config["seed"]: one for one in runs})
+        path, *over_key = figures.draw(table, tmp_path / "t.json")
+        assert [file.is_file() for file in (path, *over_key)] == [True] * len(kept)
+        return kept[-1 if over_key else 0].axes, path
 
     return draw
 
