@@ -118,7 +118,10 @@ def draw_curve(
     levels: Mapping[str, float],
     label: str = "select J&F",
 ) -> None:
-    """Draw J&F over one key, as `draw_response` does. label: of the vertical axis."""
+    """Draw J&F over one key, as `draw_response` does, a thin line for each repeat.
+
+    label: of the vertical axis.
+    """
     values = _values(trials, key)
     numeric = _numeric(trials, key)
     means, spreads = [], []
@@ -132,6 +135,11 @@ def draw_curve(
     if len(keys_of(trials)) > 1 or not any(spreads):
         shown = [(at[_hashable(t.values[key])], t.jf) for t in trials if key in t.values]
         axes.plot(*zip(*shown, strict=True), ".", color="grey", alpha=0.5)
+    elif len(trials) > len(values):
+        for number in sorted({trial.repeat for trial in trials}):
+            ours = [t for t in trials if t.repeat == number and key in t.values]
+            own = [(at[_hashable(t.values[key])], t.jf) for t in ours]
+            axes.plot(*zip(*sorted(own), strict=True), "-", color="grey", alpha=0.4, linewidth=1)
     bars = spreads if any(spreads) else None
     axes.errorbar(places, means, yerr=bars, fmt="o-", capsize=3, label=f"mean by {key}")
     top = means.index(max(means))

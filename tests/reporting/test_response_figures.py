@@ -51,6 +51,8 @@ def test_the_curve_of_a_key_has_the_mean_and_spread_of_its_repeats(drawn, tmp_pa
     points, half = bars_of(axes)
     assert points == [pytest.approx(p) for p in ([0.0, 0.55], [0.2, 0.6], [0.8, 0.7])]
     assert half == pytest.approx([stdev(OMEGA[0.0]), 0.0, stdev(OMEGA[0.8])])
+    thin = [line for line in axes.lines if line.get_linewidth() == 1 and len(line.get_xdata()) == 3]
+    assert [line.get_ydata().tolist() for line in thin] == [[0.5, 0.6, 0.68], [0.6, 0.6, 0.72]]
     (star,) = [line for line in axes.lines if line.get_marker() == "*"]
     assert star.get_xydata().tolist() == [pytest.approx([0.8, 0.7])]
     texts = [text.get_text() for text in axes.texts]
