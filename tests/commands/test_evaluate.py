@@ -11,6 +11,7 @@ from PIL import Image
 from orchestrator import evaluate
 from tests import youtubevos
 from tests.conftest import FRAMES
+from tests.model_tools import any_filled
 from vosmodels import checkpoint, registry
 from vosmodels.data.masks import read_mask
 from vosmodels.evaluation.runner import FirstFrameCopy
@@ -53,17 +54,19 @@ def test_of_fewer_rows_masks_are_written_and_scored_at_full_size(
     assert told(*masks)["mean"] == fewer["mean"]
 
 
-def test_a_half_gives_nearly_the_masks_of_the_whole_weights(told, student, davis17_root, tmp_path):
+def test_a_half_gives_nearly_the_masks_of_the_whole_weights(told, davis17_root, tmp_path):
+    """Of weights whose objects share the frames: in float8 a tenth of the pixels changes."""
+    model = any_filled("mobilevos_mobilenetv2_noaspp")
+    info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
+    whole, _ = checkpoint.write(tmp_path, model.state_dict(), info)
     half = tmp_path / "half.safetensors"
-    half.write_bytes(checkpoint.halved(student))
-    for path, out in ((student, "whole"), (half, "half")):
+    half.write_bytes(checkpoint.halved(whole))
+    for path, out in ((whole, "whole"), (half, "half")):
         answer = told("--checkpoint", path, "--data", davis17_root, "--out", tmp_path / out)
         assert answer["device"] == "cpu"
-    masks = [
-        np.stack([read_mask(tmp_path / out / name) for name in written(tmp_path / "whole")])
-        for out in ("whole", "half")
-    ]
-    assert len(np.unique(masks[0])) == 3
+    names = written(tmp_path / "whole")[1:]  # the first is given
+    masks = [np.stack([read_mask(tmp_path / out / n) for n in names]) for out in ("whole", "half")]
+    assert all(np.mean(masks[0] == i) > 0.05 for i in (1, 2))
     assert np.mean(masks[0] == masks[1]) > 0.99
 
 
