@@ -11,8 +11,8 @@ from typing import Any
 from orchestrator.config import SweepConfig
 from orchestrator.config.sections import EXPERIMENT, PORT, STORAGE
 from orchestrator.reporting import sweep_page
-from orchestrator.reporting.best import best_of
-from orchestrator.reporting.results import BASELINE, Results, Row
+from orchestrator.reporting.best import best_of, best_stem, comparison
+from orchestrator.reporting.results import Results, Row
 from orchestrator.reporting.seed_tables import show_sweep
 from orchestrator.reporting.sweep_files import write_files
 from orchestrator.reporting.sweep_table import SweepTable
@@ -172,17 +172,15 @@ def show(results: Results, config: SweepConfig, tracker: Tracker) -> None:
 
 
 def best_line(rows: Sequence[Row], config: SweepConfig) -> str:
-    """Name the best row; where a stem scores higher, name that and its file too."""
-    best = best_of(rows)
+    """Name the best row and what it is better than; a stem that no trial beat by its file too."""
+    best, stem = best_of(rows), best_stem(rows)
     if best is None:
         return ""
-    said = f"best on {split_file.label(config.data.select)}: {best}"
-    stems = [row for row in rows if row.role == BASELINE and row.sha256 is not None]
-    stem = max(stems, key=lambda row: row.scores["select"].jf, default=None)
+    than = comparison(rows)
+    said = f"best on {split_file.label(config.data.select)}: {best}" + (f"; {than}" if than else "")
     if stem is None or stem.scores["select"].jf <= best.row.scores["select"].jf:
         return said
-    path = Storage(config.storage_root).checkpoint(str(stem.sha256))
-    return f"{said}; {stem.name!r} scores higher: --checkpoint {path}"
+    return f"{said}: --checkpoint {Storage(config.storage_root).checkpoint(str(stem.sha256))}"
 
 
 def following(experiment: str, store: Store, page: str = "") -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from orchestrator.reporting.results import REPEAT, Row
+from orchestrator.reporting.results import BASELINE, REPEAT, Row
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,31 @@ def best_of(rows: Sequence[Row]) -> Best | None:
     soups = [row for row in rows if row.role == "soup" and "select" in row.scores]
     higher = [row for row in soups if row.scores["select"].jf > top]
     return Best(ranked[0], max(higher, key=lambda row: row.scores["select"].jf, default=None))
+
+
+def best_stem(rows: Sequence[Row]) -> Row | None:
+    """Return the stem, trained or given, with the highest select J&F; None without one."""
+    stems = [r for r in rows if r.role == BASELINE and r.sha256 and "select" in r.scores]
+    return max(stems, key=lambda row: row.scores["select"].jf, default=None)
+
+
+def comparison(rows: Sequence[Row]) -> str:
+    """Say how far the best row is above the stem and above the trial that it is compared with.
+
+    By select J&F, a point by the mean of its repeats: `+.151 over the stem, +.126 over
+    cross-entropy`, or that no trial beat the stem. Empty where there is nothing to compare.
+    """
+    best, stem = best_of(rows), best_stem(rows)
+    if best is None:
+        return ""
+    jf = best.soup.scores["select"].jf if best.soup else best.point.jf
+    if stem is not None and jf <= stem.scores["select"].jf:
+        return f"no trial beat {stem.name!r}, J&F {short(stem.scores['select'].jf)}"
+    others = [] if stem is None else [("the stem", stem.scores["select"].jf)]
+    found = REPEAT.fullmatch(best.point.best.baseline or "")
+    baseline = found[1] if found else best.point.best.baseline
+    others += [(p.name, p.jf) for p in points(rows) if p.name == baseline]
+    return ", ".join(f"+{short(jf - other)} over {name}" for name, other in others if jf > other)
 
 
 def short(score: float) -> str:

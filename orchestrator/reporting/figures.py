@@ -17,7 +17,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.config.sections import SweepSection
 from orchestrator.planning.trials import trials
 from orchestrator.reporting.response_figures import Measured, draw_curve, numbered_key
-from orchestrator.reporting.results import BASELINE, COPY
+from orchestrator.reporting.results import BASELINE, COPY, STEM
 from orchestrator.reporting.seed_tables import figures_beside
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import ErrorCounts
@@ -74,7 +74,7 @@ def draw_over_key(table: SeedTable, path: Path) -> bool:
         if row.name in values and split in row.scores
     ]
     rows = [row.mean for row in table.rows()]
-    stems = [row for row in rows if row.role == BASELINE and row.name.startswith("stem")]
+    stems = [row for row in rows if row.role == BASELINE and row.name.startswith(STEM)]
     others = [r for r in rows if r.role == "teacher"]
     others += [r for r in rows if r.role == "trial" and r.name not in values]
     levels = {r.name: r.scores[split].jf for r in [*stems[-1:], *others] if split in r.scores}

@@ -13,6 +13,7 @@ from vosmodels.support import provenance
 from vosmodels.support.grid import Grid
 
 BASELINE = "anchor"  # the role of a baseline row, by the word that files have for it
+STEM = "stem"  # how the name of a stem's row begins
 ROLES = (BASELINE, "teacher", "trial", "soup")
 COPY = "first-frame copy"  # the name of that baseline row
 REPEAT = re.compile(r"(.+) repeat=(\d+)")  # name of a trial that is repeated

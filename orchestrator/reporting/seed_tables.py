@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.reporting.results import Results, shortfall
+from orchestrator.reporting.results import BASELINE, STEM, Results, shortfall
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import MEASURES, SPLITS, Measure, Split, SplitScores
 from orchestrator.reporting.strata import by_objects
@@ -124,6 +124,7 @@ def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
     """Explain spread and differences, and say where they cannot carry a conclusion."""
     failure = shortfall([row.mean for row in rows])
     notes = [failure] if failure else []
+    notes += _findings(table, rows)
     compared = [(row.mean.baseline, row.difference) for row in rows if row.difference]
     if not compared:
         return notes
@@ -144,6 +145,21 @@ def _notes(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
     if seeds < MIN_SEEDS:
         text += f" {seeds} of {MIN_SEEDS} {unit}s: what another {unit} would change is not known."
     return [*notes, text]
+
+
+def _findings(table: SeedTable, rows: Sequence[SeedRow]) -> list[str]:
+    """Say which trials are above their stem, and above their baseline, from every seed."""
+    trials = [row.mean for row in rows if row.mean.role == "trial"]
+    stems = [r.mean.name for r in rows if r.mean.role == BASELINE and r.mean.name.startswith(STEM)]
+    pairs = [(stem, [trial.name for trial in trials]) for stem in stems if len(stems) == 1]
+    for baseline in dict.fromkeys(trial.baseline for trial in trials if trial.baseline):
+        pairs.append((baseline, [trial.name for trial in trials if trial.baseline == baseline]))
+    found = []
+    for other, names in pairs if len(table.runs) >= MIN_SEEDS else ():
+        ahead = table.ahead(names, other)
+        said = f"{', '.join(ahead)} {'are' if len(ahead) > 1 else 'is'}" if ahead else "no trial is"
+        found.append(f"From every {table.unit} {said} above {other!r} by {table.split} J&F.")
+    return found
 
 
 def _by_objects(table: SeedTable, rows: Sequence[SeedRow]) -> Grid | None:

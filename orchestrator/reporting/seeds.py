@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -171,6 +171,20 @@ class SeedTable:
                 by_name.setdefault(row.name, {})[seed] = row
         rows = [self._row(by_seed, by_name) for by_seed in by_name.values()]
         return sorted(rows, key=lambda row: ROLES.index(row.mean.role))
+
+    def ahead(self, names: Sequence[str], of: str) -> list[str]:
+        """Return those of the rows that are above another by J&F on `split` from every seed.
+
+        A row or the other that lacks a seed's scores is not ahead.
+        """
+        runs = [{row.name: row for row in run.rows} for run in self.runs.values()]
+
+        def above(name: str, rows: Mapping[str, Row]) -> bool:
+            pair = [rows[n].scores.get(self.split) for n in (name, of) if n in rows]
+            ours, theirs = pair if len(pair) == 2 else (None, None)
+            return ours is not None and theirs is not None and ours.jf > theirs.jf
+
+        return [name for name in names if all(above(name, rows) for rows in runs)]
 
     def _row(self, by_seed: Mapping[int, Row], by_name: Mapping[str, Mapping[int, Row]]) -> SeedRow:
         rows = list(by_seed.values())

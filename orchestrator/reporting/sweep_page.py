@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.reporting.best import Point, best_of, points, short
+from orchestrator.reporting.best import Point, best_of, comparison, points, short
 from orchestrator.reporting.results import REPEAT, Results, Row, ordered, shortfall
 from vosmodels.support.grid import Grid
 
@@ -28,6 +28,8 @@ def describe(
     """
     best = best_of(results.rows)
     above = [f"**Best: {best}**, by J&F on {results.protocol}"] if best else [results.protocol]
+    if than := comparison(results.rows):
+        above.append(f"{than[0].upper()}{than[1:]}.")
     if failure := shortfall(results.rows):
         above.append(f"**{failure}**")
     above += [f"![{name}]({figures[name]})" for name in SHOWN if name in figures]

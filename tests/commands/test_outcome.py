@@ -17,9 +17,11 @@ def test_a_stem_that_scores_higher_than_every_trial_is_named_with_its_file(tmp_p
     config = sweep_config(tmp_path)
     trial, copy = row("omega=1.0", "trial", 0.5, "t"), row("first-frame copy", "anchor", 0.9)
     lower, higher = (row("stem: distilled", "anchor", jf, "s") for jf in (0.4, 0.6))
-    assert outcome.best_line([copy, lower, trial], config) == "best on val: omega=1.0 J&F .500"
-    assert outcome.best_line([copy, higher, trial], config).endswith(
-        f"'stem: distilled' scores higher: --checkpoint {Storage(tmp_path).checkpoint('s')}"
+    best = "best on val: omega=1.0 J&F .500; "
+    assert outcome.best_line([copy, lower, trial], config) == best + "+.100 over the stem"
+    assert outcome.best_line([copy, higher, trial], config) == (
+        f"{best}no trial beat 'stem: distilled', J&F .600: "
+        f"--checkpoint {Storage(tmp_path).checkpoint('s')}"
     )
     assert outcome.best_line([copy, higher], config) == ""
 

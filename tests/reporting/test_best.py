@@ -2,13 +2,14 @@
 
 import pytest
 
-from orchestrator.reporting.best import best_of, points
+from orchestrator.reporting.best import best_of, comparison, points
 from orchestrator.reporting.results import Row
 from orchestrator.reporting.split_scores import SplitScores
 
 
-def row(name, jf, role="trial"):
-    return Row(name, role, {"select": SplitScores(jf, jf, jf)})
+def row(name, jf, role="trial", baseline=None):
+    scores = {"select": SplitScores(jf, jf, jf)}
+    return Row(name, role, scores, sha256=f"sha of {name}", baseline=baseline)
 
 
 def test_the_best_trial_is_named_also_where_a_soup_is_better():
@@ -45,3 +46,30 @@ def test_a_point_counts_by_the_mean_of_its_repeats():
 
 def test_without_a_scored_trial_nothing_is_best():
     assert best_of([row("stem", 0.9, "anchor"), Row("omega=0.8", "trial")]) is None
+
+
+def test_the_best_row_is_compared_with_the_stem_and_with_its_baseline():
+    rows = [
+        row("stem", 0.4, "anchor"),
+        row("cross-entropy", 0.45),
+        row("omega=0.8", 0.57, baseline="cross-entropy"),
+    ]
+    assert comparison(rows) == "+.170 over the stem, +.120 over cross-entropy"
+    rows.append(row("greedy soup", 0.58, "soup"))
+    assert comparison(rows) == "+.180 over the stem, +.130 over cross-entropy"
+    assert comparison(rows[1:3]) == "+.120 over cross-entropy"
+
+
+def test_a_stem_that_no_trial_beat_is_named_with_its_score():
+    rows = [row("stem", 0.6, "anchor"), row("omega=0.8", 0.57), row("omega=1.0", 0.6)]
+    assert comparison(rows) == "no trial beat 'stem', J&F .600"
+    assert comparison(rows[1:]) == comparison([]) == ""
+
+
+def test_repeats_are_compared_by_their_means():
+    rows = [
+        row("stem", 0.5, "anchor"),
+        *(row(f"plain repeat={n}", jf) for n, jf in enumerate((0.5, 0.6))),
+        *(row(f"b repeat={n}", 0.65, baseline=f"plain repeat={n}") for n in range(2)),
+    ]
+    assert comparison(rows) == "+.150 over the stem, +.100 over plain"

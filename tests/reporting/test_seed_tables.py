@@ -8,10 +8,10 @@ import pytest
 
 from orchestrator import report
 from orchestrator.reporting import readme as readme_results
-from orchestrator.reporting.results import Results
+from orchestrator.reporting.results import Results, Row
 from orchestrator.reporting.seed_tables import markdown, show, show_sweep, sweep_markdown
 from orchestrator.reporting.seeds import SeedTable
-from tests.tables import run
+from tests.tables import both, run
 
 
 def table(*runs):
@@ -110,7 +110,7 @@ def test_shares_of_wrong_pixels_near_the_boundary_stand_below():
 
 
 def test_every_run_has_its_address_and_every_video_its_difference():
-    text = markdown(THREE, "figures/t.png")
+    text = markdown(THREE, ["figures/t.png"])
     for seed in (0, 1, 2):
         assert f"seed {seed}: `python -m orchestrator.table t.yaml` · commit {seed}234567" in text
     assert "![t](figures/t.png)" in text
@@ -140,3 +140,15 @@ def test_a_table_goes_into_the_readme_with_its_figure_and_prints_by_itself(tmp_p
     told = {line["name"]: line for line in json.loads(capsys.readouterr().out)["rows"]}
     assert told["taught"]["difference"]["plus"] == 1
     assert told["taught"]["difference"]["per_sequence"]["cat"] == pytest.approx(-0.1)
+
+
+def test_a_table_says_which_rows_are_above_from_every_seed():
+    stem = Row("stem: cross-entropy only", "anchor", both(0.55, 0.55, 0.55))
+    runs = [run(seed, taught=(jf, jf, jf)) for seed, jf in enumerate((0.65, 0.7, 0.75))]
+    ahead = table(*(replace(one, rows=[stem, *one.rows]) for one in runs))
+    said = markdown(ahead)
+    assert "From every seed plain, taught are above 'stem: cross-entropy only' by report" in said
+    assert "From every seed taught is above 'plain' by report J&F." in said
+    behind = replace(runs[2], rows=run(2, taught=(0.1, 0.1, 0.1)).rows)
+    assert "From every seed no trial is above 'plain'" in markdown(table(*runs[:2], behind))
+    assert "From every seed" not in markdown(table(*runs[:2]))
