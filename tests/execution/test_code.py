@@ -23,6 +23,7 @@ APART = (
     "orchestrator.planning.protocol",  # enters keys
     "orchestrator.tracking",
     "vosmodels.data.overlay",
+    "vosmodels.demo",  # names a file, whose content enters keys
     "vosmodels.errors",
     "vosmodels.evaluation",
     "vosmodels.inference.edit_list",
