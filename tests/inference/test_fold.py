@@ -78,3 +78,18 @@ def test_bfloat16_answers_nearly_the_same(name: str):
     difference = (_answers(half) - _answers(model)).abs()
     assert difference.mean() < 0.02
     assert difference.max() > 0  # and it did run in half precision
+
+
+def test_weights_that_a_processor_is_slow_with_are_0_and_change_no_bit():
+    model = _model("mobilevos_mobilenetv2_noaspp")
+    whole = _answers(for_inference(model))
+    weight = model.decoder.compress.conv1.weight
+    with torch.no_grad():
+        weight[:2] = 0
+        cleared = _answers(for_inference(model))
+        weight[0], weight[1] = 1e-39, -1e-21  # a denormal, and one whose products are
+        network = for_inference(model)
+    assert not network.decoder.compress.conv1.weight[:2].any()
+    assert torch.equal(_answers(network), cleared)
+    assert not torch.equal(cleared, whole)
+    assert weight[0].all()

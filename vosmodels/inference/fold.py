@@ -23,15 +23,20 @@ from vosmodels.model import VideoModel
 
 Model = TypeVar("Model", bound=VideoModel)
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
+# Weight decay takes what learns nothing towards 0, and never there. Below 1e-38 a float32 has fewer
+# digits, and an x86 processor takes many times as long for it: a student of 2,800 steps had 44,244
+# such weights of 2.6 M, and a frame of 240x432 took 0.76 s instead of 0.11 s. Weights below this
+# bound are 0 in an inference network: beside values of any use they change no sum.
+SMALLEST = 1e-20
 
 
 def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
     """Return a faster copy of `model` for inference, equal up to rounding.
 
     A frozen BatchNorm is a scale and a shift per channel, so both are folded into the weights of
-    the convolution before it. The copy cannot be trained. dtype: type of weights and features; keys
-    are matched and objects aggregated in float32 for every dtype. Raises ValueError if a BatchNorm
-    follows no convolution.
+    the convolution before it; weights below SMALLEST are 0. The copy cannot be trained. dtype:
+    type of weights and features; keys are matched and objects aggregated in float32 for every
+    dtype. Raises ValueError if a BatchNorm follows no convolution.
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in network.modules():
@@ -54,6 +59,8 @@ def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
     constants = _constants(model)
     network.to(dtype)
     network.to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        parameter.masked_fill_(parameter.abs() < SMALLEST, 0)
     for name, value in constants.items():
         owner, _, buffer = name.rpartition(".")
         setattr(network.get_submodule(owner), buffer, value)
