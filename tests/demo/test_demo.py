@@ -31,8 +31,8 @@ from vosmodels.support.digests import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = "mobilevos_mobilenetv2_noaspp"
-MOST_BYTES = 5e6
-LEAST_JF = 0.6  # of the sample, on which a copy of the first mask has about 0.1
+MOST_BYTES = 5 * 2**20
+LEAST_JF = 0.9  # of the sample, on which a copy of the first mask has about 0.1
 
 
 @pytest.fixture
@@ -70,8 +70,6 @@ def test_a_wheel_has_the_student_and_its_card():
 
 
 def test_the_student_that_ships_is_small_and_follows_the_sample():
-    if not student_file().is_file():
-        pytest.skip(f"{student_file()} is not added yet")
     assert student_file().stat().st_size <= MOST_BYTES
     with safetensors.safe_open(student_file(), framework="pt") as file:
         stored = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
