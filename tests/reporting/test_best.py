@@ -8,8 +8,8 @@ from orchestrator.reporting.split_scores import SplitScores
 
 
 def row(name, jf, role="trial", baseline=None):
-    scores = {"select": SplitScores(jf, jf, jf)}
-    return Row(name, role, scores, sha256=f"sha of {name}", baseline=baseline)
+    own = {"sha256": f"sha of {name}", "baseline": baseline}
+    return Row(name, role, {"select": SplitScores(jf, jf, jf)}, **own)
 
 
 def test_the_best_trial_is_named_also_where_a_soup_is_better():

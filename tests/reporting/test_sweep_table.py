@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loss import LossConfig
+from orchestrator.config.sections import SweepSection
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import cores
@@ -235,11 +237,13 @@ def test_a_sweep_has_a_table_of_its_strata(sweep, tmp_path, monkeypatch):
 
 def test_a_point_that_sets_no_number_is_a_level_and_no_place_of_the_curve():
     points = {"plain": {"loss.logit": 0.0}, "a": {"loss.omega": 0.2}, "b": {"loss.omega": 1.0}}
-    config = SweepConfig(name="t", sweep={"points": points})
+    config = SweepConfig(name="t", sweep=SweepSection(points=points))
     places = trials(config)
     jobs = [SimpleNamespace(name=place.name) for place in places]
-    table = SimpleNamespace(config=config, plan=SimpleNamespace(trials=jobs, points=places))
-    scores = {name: {"select": SimpleNamespace(jf=jf)} for name, jf in {"a": 0.5, "b": 0.6}.items()}
+    plan = SimpleNamespace(trials=jobs, points=places)
+    table: Any = SimpleNamespace(config=config, plan=plan)
+    jfs = {"a": 0.5, "b": 0.6}
+    scores: Any = {name: {"select": SimpleNamespace(jf=jf)} for name, jf in jfs.items()}
     rows = [Row(name, "trial", scores.get(name, scores["a"])) for name in ("plain", "a", "b")]
     found = sweep_files.measured(table, rows)
     assert [(each.values, each.jf) for each in found] == [
