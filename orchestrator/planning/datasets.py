@@ -73,8 +73,8 @@ class Stage:
         clips: of generated clips, how many have labels; None: as many as the stage says.
         """
         if self.data.drawn:
-            count = self.data.labelled if clips is None else None if clips == "all" else clips
-            own = {"labels": "truth", "labelled": count}
+            count = self.data.labelled if clips is None else clips
+            own = {"labels": "truth", "labelled": None if count == "all" else count}
             return replace(self, data=self.data.model_copy(update=own))
         if isinstance(self.data.train, str) or "truth" not in self.labels:
             return self

@@ -21,10 +21,10 @@ from orchestrator.reporting.results import BASELINE, COPY, STEM
 from orchestrator.reporting.seed_tables import figures_beside
 from orchestrator.reporting.seeds import SeedRow, SeedTable
 from orchestrator.reporting.split_scores import ErrorCounts
+from orchestrator.reporting.sweep_figures import save
 from vosmodels.evaluation.boundary_errors import DISTANCES
 
 PANEL, OVER_KEY = (5.0, 3.8), (6.4, 4.0)  # inches
-DPI = 110
 
 Panel = Callable[[Axes, SeedTable, "Mapping[str, SeedRow]"], None]
 
@@ -53,7 +53,7 @@ def draw_panels(table: SeedTable, path: Path) -> None:
     figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
     for number, panel in enumerate(panels, 1):
         panel(figure.add_subplot(1, len(panels), number), table, shown)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_over_key(table: SeedTable, path: Path) -> bool:
@@ -84,7 +84,7 @@ def draw_over_key(table: SeedTable, path: Path) -> bool:
     figure.suptitle(
         f"{table.name}: mean and standard deviation of seeds {seeds}", fontsize="medium"
     )
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -95,11 +95,6 @@ def _numbered(sweep: SweepSection) -> str | None:
     lists = {key: values for key, values in sweep.parameters.items() if isinstance(values, list)}
     grid = {f"{key}={v}": {key: v} for key, values in lists.items() for v in values}
     return numbered_key(grid) if len(sweep.parameters) == 1 else None
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _scores(axes: Axes, table: SeedTable, shown: Mapping[str, SeedRow]) -> None:
