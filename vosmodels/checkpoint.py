@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,15 @@ def content_of(model: VideoModel) -> str:
     """
     info = CheckpointInfo.of(model, ancestor=None, step=0)
     return sha256_of(_written(model.state_dict(), info))
+
+
+def content_in(path: Path) -> str:
+    """Return what `content_of` returns of the model in a checkpoint, without building it.
+
+    Raises InputError as `read_tensors`.
+    """
+    info = replace(read_info(path), ancestor=None, step=0, scores={})
+    return sha256_of(_written(read_tensors(path), info))
 
 
 def halved(path: Path) -> bytes:

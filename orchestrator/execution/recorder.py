@@ -80,6 +80,7 @@ class CheckpointRecorder:
             return None
         content, strip = self.scorer.content(model), self.scorer.strip()
         twin = self.scorer.twin(content)
+        twin = twin if twin and twin.picture else None
         scores = twin.scores if twin else self.scorer.score(model, on_mask=strip.add)
         info = checkpoint.CheckpointInfo.of(
             model, ancestor=self.ancestor, step=step, scores=summary(scores)
@@ -103,7 +104,7 @@ class CheckpointRecorder:
         if twin is None:
             strip.save(picture)
             self.scorer.save_twin(content, sha256, picture)
-        elif twin.picture != picture:
+        elif twin.picture and twin.picture != picture:
             picture.parent.mkdir(parents=True, exist_ok=True)
             write_whole(picture, twin.picture.read_bytes())
         self.record.write(

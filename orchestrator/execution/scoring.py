@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import partial
@@ -91,9 +91,21 @@ class Scorer:
     ) -> Scores:
         """Score a checkpoint, or read its saved scores; `load` is called only to score.
 
-        on_frame: called after each frame.
+        One that equals another in content takes that one's scores. on_frame: called after each
+        frame, and for each that this saves.
         """
-        return self._once(sha256, lambda: segmenters_of(load(), self.protocol.rows), on_frame)
+        if known := self.known(sha256):
+            return known
+        model = load()
+        content = self.content(model)
+        if twin := self.twin(content):
+            self._write(sha256, twin.scores.as_dict() | _counts(twin.boundary))
+            for _ in range(self.frames):
+                on_frame()
+            return twin.scores
+        scores = self._once(sha256, lambda: segmenters_of(model, self.protocol.rows), on_frame)
+        self.save_twin(content, sha256)
+        return scores
 
     def boundary(self, name: str) -> Mapping[str, int]:
         """Read the counts of `BoundaryErrors` saved under a name; empty where there are none."""
@@ -135,18 +147,21 @@ class Scorer:
         """Read what a checkpoint of the same `content` was given, None without one."""
         path = self._path(content)
         try:
-            saved = read_json(path)
-            if saved is None:
+            named = read_json(path)
+            if named is None:
                 return None
-            scores, picture = self.known(saved["sha256"]), self.storage.root / saved["picture"]
+            saved = self._saved(named["sha256"])
+            picture = self.storage.root / named["picture"] if named["picture"] else None
         except (InputError, KeyError, TypeError) as error:
             logger.warning("%s: names no checkpoint (%s); scoring anew", path, error)
             return None
-        return Twin(scores, picture) if scores and picture.is_file() else None
+        if saved is None or (picture and not picture.is_file()):
+            return None
+        return Twin(*saved, picture)
 
-    def save_twin(self, content: str, sha256: str, picture: Path) -> None:
+    def save_twin(self, content: str, sha256: str, picture: Path | None = None) -> None:
         """Save which checkpoint has a content, for `twin`; picture: a file in the storage."""
-        inside = picture.relative_to(self.storage.root).as_posix()
+        inside = picture.relative_to(self.storage.root).as_posix() if picture else None
         write_json(self._path(content), {"sha256": sha256, "picture": inside})
 
     def task(self, sha256: str, model: ModelConfig) -> Task:
@@ -168,8 +183,7 @@ class Scorer:
             return known
         errors = BoundaryErrors() if self.errors else None
         scores = self._run(segmenters(), errors.add if errors else None, lambda *mask: on_frame())
-        counts = {BOUNDARY: errors.as_dict()} if errors else {}
-        self._write(name, {**scores.as_dict(), **counts})
+        self._write(name, scores.as_dict() | _counts(errors.as_dict() if errors else {}))
         return scores
 
     def _write(self, name: str, scores: Mapping[str, Any]) -> None:
@@ -221,10 +235,16 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Twin:
-    """The scores, and the picture of masks, of a checkpoint that equals another in content."""
+    """What a checkpoint that equals another in content was given; the picture if there is one."""
 
     scores: Scores
-    picture: Path
+    boundary: Mapping[str, int]
+    picture: Path | None
+
+
+def _counts(boundary: Mapping[str, int]) -> dict[str, Any]:
+    """Return boundary errors as they are saved beside scores, if there are any."""
+    return {BOUNDARY: dict(boundary)} if boundary else {}
 
 
 def segmenters_of(
@@ -251,6 +271,12 @@ class Task:
     protocol: ScoringProtocol
     errors: bool
     frames: int
+
+    @property
+    def content(self) -> Hashable:
+        """Tell tasks apart whose scores may differ: by the model's content and the protocol."""
+        path = self.storage.checkpoint(self.sha256)
+        return checkpoint.content_in(path), *protocol_key(self.protocol), self.errors
 
     def run(self, threads: int, on_frame: Callable[[], None]) -> None:
         """Score the checkpoint on so many CPU threads and save the scores."""
@@ -282,8 +308,19 @@ def score_all(
     threads: int,
     on_frames: OnFrames = lambda done, of: None,
 ) -> None:
-    """Run the tasks in `at_once` processes; one task, or one at once, runs in this process."""
+    """Run the tasks in `at_once` processes; one task, or one at once, runs in this process.
+
+    Tasks of one content are one task: the others take its scores when it is done.
+    """
     count = FrameCount(sum(task.frames for task in tasks), on_frames)
+    first: dict[Hashable, Task] = {}
+    for task in tasks:
+        first.setdefault(task.content, task)
+    _run(list(first.values()), at_once, threads, count)
+    _run([task for task in tasks if task not in first.values()], 1, threads, count)
+
+
+def _run(tasks: Sequence[Task], at_once: int, threads: int, count: FrameCount) -> None:
     if len(tasks) < 2 or at_once < 2:
         for task in tasks:
             task.run(threads, count)

@@ -183,6 +183,26 @@ def test_a_checkpoint_of_the_content_of_another_takes_its_scores_and_its_picture
     assert known.sequences == score(scorer, checkpoint.load_model(path)).sequences
 
 
+def test_a_report_of_equal_contents_is_scored_once_and_counted_twice(tmp_path, data, monkeypatch):
+    storage, config = Storage(tmp_path), StudentConfig(name="mobilevos_mobilenetv2_noaspp")
+    scorer, tasks, told = reporting(storage, data), [], []
+    model = registry.build(config.name, seed=0)
+    for step in (1, 2):
+        info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=step, scores={})
+        _, sha256 = checkpoint.write(storage.checkpoints, model.state_dict(), info)
+        tasks.append(scorer.task(sha256, config))
+    run, runs = Scorer._run, []
+    monkeypatch.setattr(Scorer, "_run", lambda *args: runs.append(1) or run(*args))
+    score_all(tasks, at_once=2, threads=1, on_frames=lambda *said: told.append(said))
+    assert len(runs) == 1
+    assert told[-1] == (2 * scorer.frames, 2 * scorer.frames)
+    one, other = (scorer.known(task.sha256) for task in tasks)
+    assert one is not None and other is not None
+    assert one.sequences == other.sequences
+    assert scorer.boundary(tasks[0].sha256) == scorer.boundary(tasks[1].sha256)
+    assert scorer.boundary(tasks[0].sha256)
+
+
 def test_a_twin_without_its_picture_or_its_scores_is_none(tmp_path, data, caplog):
     storage = Storage(tmp_path)
     scorer, picture = choosing_by(storage, data), tmp_path / "a.png"

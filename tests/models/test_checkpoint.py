@@ -13,6 +13,8 @@ from torch import Tensor
 from tests.model_tools import network, textured_clip
 from vosmodels.checkpoint import (
     CheckpointInfo,
+    content_in,
+    content_of,
     halved,
     load_model,
     load_weights,
@@ -70,6 +72,15 @@ def test_a_checkpoint_builds_its_own_model(written: Path, model: VideoModel):
     with torch.no_grad():
         clip = textured_clip(clips=1, size=32)
         assert torch.equal(loaded(clip).logits, model(clip).logits)
+
+
+def test_the_content_in_a_file_is_that_of_its_model_whatever_its_step_and_scores(
+    written: Path, tmp_path: Path, model: VideoModel
+):
+    other = CheckpointInfo.of(model, ancestor=None, step=1)
+    again = write(tmp_path / "other", model.state_dict(), other)[0]
+    assert content_in(written) == content_in(again) == content_of(model)
+    assert content_of(network(STUDENT, seed=4)) != content_of(model)
 
 
 def test_the_file_is_named_by_its_sha256_and_carries_canonical_json(written: Path):
