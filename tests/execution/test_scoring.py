@@ -192,7 +192,12 @@ def test_a_report_of_equal_contents_is_scored_once_and_counted_twice(tmp_path, d
         _, sha256 = checkpoint.write(storage.checkpoints, model.state_dict(), info)
         tasks.append(scorer.task(sha256, config))
     run, runs = Scorer._run, []
-    monkeypatch.setattr(Scorer, "_run", lambda *args: runs.append(1) or run(*args))
+
+    def counted(*args):
+        runs.append(1)
+        return run(*args)
+
+    monkeypatch.setattr(Scorer, "_run", counted)
     score_all(tasks, at_once=2, threads=1, on_frames=lambda *said: told.append(said))
     assert len(runs) == 1
     assert told[-1] == (2 * scorer.frames, 2 * scorer.frames)

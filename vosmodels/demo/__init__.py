@@ -9,6 +9,11 @@ from vosmodels.support.paths import expanded
 DEMO = "demo"
 WORDS = f"{DEMO} (the student that ships)"  # how a message lists it among what may be given
 FILE_OR_DEMO = f"a checkpoint (.safetensors) or {WORDS}"
+LICENCES = (  # of the data and weights that the student was made from, as its card says
+    "DAVIS-2016: CC BY-NC 4.0",
+    "ECSSD: for research",
+    "ImageNet weights of MobileNetV2: Apache-2.0",
+)
 _STUDENT = Path(__file__).with_name("student.safetensors")
 
 

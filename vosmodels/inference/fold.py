@@ -30,13 +30,16 @@ NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 SMALLEST = 1e-20
 
 
-def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
+def for_inference(
+    model: Model, *, dtype: torch.dtype = torch.float32, stripes: bool = True
+) -> Model:
     """Return a faster copy of `model` for inference, equal up to rounding.
 
     A frozen BatchNorm is a scale and a shift per channel, so both are folded into the weights of
     the convolution before it; weights below SMALLEST are 0. The copy cannot be trained. dtype:
     type of weights and features; keys are matched and objects aggregated in float32 for every
-    dtype. Raises ValueError if a BatchNorm follows no convolution.
+    dtype. stripes: run wide maps a few rows at a time, which suits a CPU and no exported graph.
+    Raises ValueError if a BatchNorm follows no convolution.
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in network.modules():
@@ -44,7 +47,7 @@ def for_inference(model: Model, *, dtype: torch.dtype = torch.float32) -> Model:
             if isinstance(layer, nn.Conv2d) and isinstance(norm, NORMS):
                 setattr(module, name, _fused(layer, norm))
                 setattr(module, norm_name, nn.Identity())
-    for encoder in list(network.modules()):
+    for encoder in list(network.modules()) if stripes else []:
         if isinstance(encoder, MobileNetV2Encoder | MobileNetV2ValueEncoder):
             encoder.features = in_stripes(encoder.features)
         if isinstance(encoder, DilatedMobileNetV2):

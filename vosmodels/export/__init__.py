@@ -1,0 +1,1 @@
+"""Export a student as two graphs of fixed shape, and run them without torch."""

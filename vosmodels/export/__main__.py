@@ -1,0 +1,127 @@
+"""Run `python -m vosmodels.export`: write a student as graphs for phones and browsers."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vosmodels import demo
+from vosmodels.errors import UsageError
+from vosmodels.support import cli
+from vosmodels.support.outputs import check_output
+from vosmodels.types import FEWEST_ROWS
+
+MODULE = "vosmodels.export"
+FORMATS = ("onnx",)
+PRECISIONS = ("fp32", "fp16", "int8")
+MOST_OBJECTS = 255
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = cli.parser(
+        MODULE,
+        "Export a student as graphs of fixed shape, with a runner and a clip to check them by.",
+        f"python -m {MODULE} demo --format onnx --size 240x432 --objects 2 --out exported",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help=demo.FILE_OR_DEMO)
+    parser.add_argument("--format", choices=FORMATS, help="of the graphs")
+    parser.add_argument("--size", help="HEIGHTxWIDTH of the frames, such as 240x432")
+    parser.add_argument(
+        "--objects", metavar="N", type=int, default=1, help="slots for objects; default 1"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="in which weights are stored; they are computed with in float32; default fp32",
+    )
+    parser.add_argument(
+        "--licence",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="of the data that the weights were trained on, for the description; repeatable",
+    )
+    cli.add_memory(parser)
+    parser.add_argument("--out", metavar="DIR", type=cli.path, help="a new folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument(
+        "--check", metavar="DIR", type=cli.path, help="run an exported folder on its own clip"
+    )
+    return cli.run(parser, argv, _work)
+
+
+def _work(args: argparse.Namespace) -> Mapping[str, Any]:
+    if args.check:
+        return _check(args)
+    height, width = _checked(args)
+    file = demo.file_of(args.file)
+    out = args.out or Path(f"{file.stem if args.file != demo.DEMO else demo.DEMO}-{args.format}")
+    cli.check_all(
+        partial(cli.check_exists, file, "file", f"give {demo.FILE_OR_DEMO}"),
+        partial(check_output, out, {"FILE": file}, folder=True, overwrite=args.overwrite),
+    )
+    from vosmodels.export.onnx_format import check_installed
+
+    check_installed()
+    from vosmodels.export.folder import Request, export
+
+    licences = args.licence or (demo.LICENCES if args.file == demo.DEMO else ())
+    request = Request(height, width, args.objects, args.memory, args.precision, licences)
+    sidecar = export(file, request, out, lambda line: print(line, file=sys.stderr))
+    if not args.json:
+        sizes = ", ".join(f"{g.file} {g.bytes / 2**20:.1f} MiB" for g in sidecar.graphs.values())
+        print(f"{out}: {sizes}; {sidecar.memory.frames} frames of memory ({sidecar.memory.rule})")
+        print(f"next:\n  python -m {MODULE} --check {out}")
+    return sidecar.model_dump(mode="json")
+
+
+def _check(args: argparse.Namespace) -> Mapping[str, Any]:
+    if args.file:
+        raise UsageError(f"{args.file}: --check takes an exported folder, and no FILE beside it")
+    from vosmodels.export.check import LIMIT, check
+
+    found = check(args.check)
+    verdict = "as the model" if found.passed else f"NOT as the model; at most {LIMIT:.2%} may"
+    line = f"{args.check}: {found.frames} frames, {found.differing:.4%} of pixels differ, {verdict}"
+    if not args.json:
+        print(f"{line}; {found.median_ms:.0f} ms a frame")
+    result = {**asdict(found), "passed": found.passed}
+    if not found.passed:
+        print(f"error: {line}", file=sys.stderr)
+        raise cli.CommandFailed(result)
+    return result
+
+
+def _checked(args: argparse.Namespace) -> tuple[int, int]:
+    """Return --size as (H, W). Raises UsageError listing all problems of the options."""
+    problems = []
+    if not args.file:
+        problems.append(f"FILE: give {demo.FILE_OR_DEMO}, or --check DIR")
+    if not args.format:
+        problems.append(f"--format: one of {', '.join(FORMATS)}")
+    match = re.fullmatch(r"(\d+)x(\d+)", args.size or "")
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < FEWEST_ROWS:
+        problems.append(f"--size {args.size or ''}: HEIGHTxWIDTH, {FEWEST_ROWS} or more each")
+    if not 1 <= args.objects <= MOST_OBJECTS:
+        problems.append(f"--objects {args.objects}: 1 to {MOST_OBJECTS}")
+    if args.file and args.file.startswith(("models:/", "mlflow:")):
+        problems.append(
+            f"{args.file}: a file is wanted; get it with: "
+            f"python -m orchestrator.fetch {args.file} student.safetensors"
+        )
+    if problems:
+        raise UsageError("\n".join(problems))
+    return size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Write an exported folder: graphs, `student.json`, the runner, and a clip to check them by."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vosmodels import checkpoint
+from vosmodels.data.masks import write_palette
+from vosmodels.errors import InputError, UsageError
+from vosmodels.export import runner
+from vosmodels.export.clip import ParityClip, parity_clip
+from vosmodels.export.onnx_format import write_onnx
+from vosmodels.export.sidecar import (
+    Checkpoint,
+    Clip,
+    Frame,
+    Graph,
+    MemoryPlan,
+    Name,
+    Precision,
+    Sidecar,
+)
+from vosmodels.export.step_graph import HIDDEN, BeginGraph, FrameGraph, StepGraph
+from vosmodels.inference.fold import for_inference
+from vosmodels.memory_rule import MemoryRule
+from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.propagator import STRIDE
+from vosmodels.support.digests import sha256_of
+
+CLIP = "clip"  # the folder of the clip inside an exported one
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of an export. memory: None for the model's own rule."""
+
+    height: int
+    width: int
+    objects: int = 1
+    memory: MemoryRule | None = None
+    precision: Precision = "fp32"
+    licences: Sequence[str] = ()
+
+
+def export(file: Path, request: Request, out: Path, say: Say = lambda line: None) -> Sidecar:
+    """Export the checkpoint `file` as ONNX graphs into the folder `out`; return its description.
+
+    `out` appears when all of it is written; files of an earlier export there are replaced.
+    say: is told what is done next, as a step takes seconds. Raises InputError on a checkpoint that
+    cannot be read or is of another family, UsageError on a memory that grows.
+    """
+    model = checkpoint.load_model(file)
+    if not isinstance(model, SpaceTimeNetwork):
+        raise InputError(
+            f"{file}: {model.name} keeps its memory in another way than STCN and MobileVOS, whose "
+            "step alone is exported; give a student of these"
+        )
+    rule = request.memory or model.memory
+    if rule.frames is None:
+        raise UsageError(
+            f"memory {rule}: it grows with the video, and a graph has room for a fixed number of "
+            "frames; give --memory, such as first,last or first,last,4x5"
+        )
+    network = for_inference(model, stripes=False)
+    graphs: dict[Name, FrameGraph] = {
+        "begin": BeginGraph(network, height=request.height, width=request.width),
+        "step": StepGraph(network, height=request.height, width=request.width),
+    }
+    examples = example_inputs(model, request, rule.frames)
+    scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        scratch.mkdir(parents=True)
+        described: dict[Name, Graph] = {}
+        for name, graph in graphs.items():
+            say(f"{name}: {request.precision}, {request.height}x{request.width}")
+            inputs = {key: examples[key] for key in graph.inputs}
+            data = write_onnx(graph, list(inputs.values()), request.precision)
+            (scratch / f"{name}.onnx").write_bytes(data)
+            with torch.inference_mode():
+                outputs = graph(*inputs.values())
+            described[name] = Graph(
+                file=f"{name}.onnx",
+                sha256=sha256_of(data),
+                bytes=len(data),
+                inputs={key: list(x.shape) for key, x in inputs.items()},
+                outputs={k: list(x.shape) for k, x in zip(graph.outputs, outputs, strict=True)},
+            )
+        say("clip: frames, and what the model answers")
+        size = {"height": request.height, "width": request.width, "objects": request.objects}
+        _write_clip(scratch / CLIP, parity_clip(model, rule, **size))
+        info = checkpoint.read_info(file)
+        sidecar = Sidecar(
+            name=info.name,
+            runtime="onnx",
+            precision=request.precision,
+            frame=Frame(
+                height=request.height,
+                width=request.width,
+                mean=_three(model.mean),
+                std=_three(model.std),
+            ),
+            objects=request.objects,
+            memory=MemoryPlan(
+                rule=str(rule),
+                frames=rule.frames,
+                every=rule.every,
+                last=rule.last and rule.every > 1,
+                positions=_positions(request),
+                hidden=HIDDEN,
+            ),
+            graphs=described,
+            checkpoint=Checkpoint(
+                model=info.name,
+                sha256=sha256_of(file),
+                step=info.step,
+                scores=dict(info.scores),
+            ),
+            licences=list(request.licences),
+            clip=Clip(frames=f"{CLIP}/frames", given=f"{CLIP}/given", expected=f"{CLIP}/expected"),
+            versions={"python": platform.python_version(), "torch": torch.__version__},
+        )
+        shutil.copy(Path(runner.__file__), scratch / "runner.py")
+        (scratch / runner.SIDECAR).write_text(sidecar.model_dump_json(indent=1) + "\n")
+        _move(scratch, out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sidecar
+
+
+def example_inputs(model: SpaceTimeNetwork, request: Request, frames: int) -> dict[str, Tensor]:
+    """Make inputs of the graphs' shapes, by name."""
+    n, size, p = request.objects, (request.height, request.width), _positions(request)
+    key, value = model.key_proj.key_proj.out_channels, model.key_comp.out_channels
+    return {
+        "frame": torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)),
+        "masks": torch.zeros(1, n, *size),
+        "memory_key": torch.zeros(n, frames, p, key),
+        "memory_value": torch.zeros(n, frames, p, value),
+        "memory_bias": torch.zeros(n, frames),
+        "present": torch.ones(n),
+    }
+
+
+def _positions(request: Request) -> int:
+    return -(-request.height // STRIDE) * -(-request.width // STRIDE)
+
+
+def _three(buffer: Tensor) -> tuple[float, float, float]:
+    red, green, blue = (round(float(x), 6) for x in buffer.flatten())
+    return red, green, blue
+
+
+def _write_clip(folder: Path, clip: ParityClip) -> None:
+    for name in ("frames", "given", "expected"):
+        (folder / name).mkdir(parents=True)
+    for number, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(folder / "frames" / f"{number:05d}.png")
+        write_palette(folder / "expected" / f"{number:05d}.png", clip.expected[number])
+    for number, mask in clip.given.items():
+        write_palette(folder / "given" / f"{number:05d}.png", mask)
+
+
+def _move(scratch: Path, out: Path) -> None:
+    """Put a finished folder in its place, file by file where an earlier one stands there."""
+    if not out.exists():
+        scratch.rename(out)
+        return
+    for path in sorted(scratch.rglob("*")):
+        place = out / path.relative_to(scratch)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            path.replace(place)

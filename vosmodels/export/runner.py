@@ -1,0 +1,302 @@
+"""Follow objects with exported graphs: numpy and a runtime, no torch.
+
+This file stands alone: a copy of it lies beside the graphs, and it reads nothing but their folder.
+
+    runner = Runner("exported")
+    ids = runner.step(frame, mask)  # the first frame (3, H, W) in [0, 1], mask (H, W) of ids
+    ids = runner.step(frame)        # every later frame
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+F32 = np.ndarray[Any, np.dtype[np.float32]]
+I64 = np.ndarray[Any, np.dtype[np.int64]]
+Run = Callable[[Mapping[str, F32]], Mapping[str, F32]]  # named inputs to named outputs
+
+SIDECAR = "student.json"
+VERSION = 1
+MAX_ID = 255
+RANGE_SLACK = 0.1  # accepted overshoot of [0, 1], as resampling overshoots a little
+
+
+class RunnerError(ValueError):
+    """A folder that cannot be run."""
+
+
+class Memory:
+    """The frames that each slot remembers, as the step graph takes them.
+
+    key (N, T, P, C_k), value (N, T, P, C_v), bias (N, T): 0 for a frame that the slot remembers,
+    `hidden` for a place without one. The first frame of a slot stays. Every `every`-th later frame
+    stays too, the oldest of them making room; with `last` the latest frame stands beside them until
+    the next.
+    """
+
+    def __init__(
+        self,
+        key: Sequence[int],
+        value: Sequence[int],
+        *,
+        every: int,
+        last: bool,
+        hidden: float,
+    ) -> None:
+        self.key = np.zeros(key, np.float32)
+        self.value = np.zeros(value, np.float32)
+        self.bias = np.full(key[:2], hidden, np.float32)
+        self._every, self._last, self._hidden = every, last, hidden
+        self._places: list[list[int]] = [[] for _ in range(key[0])]  # of a slot, oldest first
+        self._age = 0  # frames since the last that stays
+        self._passing = False  # the newest frame of every slot goes when the next comes
+
+    def forget(self, slot: int) -> None:
+        """Empty a slot."""
+        self._places[slot] = []
+        self.bias[slot] = self._hidden
+
+    def given(self, key: F32, value: F32, slots: Sequence[int]) -> None:
+        """Keep a frame whose masks were given: key (P, C_k), value (N, P, C_v)."""
+        self._put(key, value, slots)
+        self._age, self._passing = 0, False
+
+    def predicted(self, key: F32, value: F32, slots: Sequence[int]) -> None:
+        """Keep a frame whose masks were predicted, if it is due."""
+        passing = self._age + 1 < self._every
+        if (passing and not self._last) or self.key.shape[1] == 1:
+            self._age += 1
+            return
+        self._put(key, value, slots)
+        self._age, self._passing = (self._age + 1 if passing else 0), passing
+
+    def _put(self, key: F32, value: F32, slots: Sequence[int]) -> None:
+        most = self.key.shape[1]
+        for slot in slots:
+            staying = self._places[slot][:-1] if self._passing else self._places[slot]
+            if len(staying) == most:  # the first stays, the second makes room
+                staying = staying[:1] * (most > 1) + staying[2:]
+            place = next(p for p in range(most) if p not in staying)
+            self._places[slot] = [*staying, place]
+            self.key[slot, place] = key
+            self.value[slot, place] = value[slot]
+            self.bias[slot] = self._hidden
+            self.bias[slot, self._places[slot]] = 0
+
+
+class Runner:
+    """A segmenter of one video at a time, as `VideoSegmenter`, on the graphs of a folder.
+
+    Ids are any of 1..255. A step that raises ValueError changes nothing. threads: of the CPU, None
+    for the runtime's own choice. Raises RunnerError on a folder that cannot be run.
+    """
+
+    def __init__(self, folder: Path | str, *, threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.sidecar = read_sidecar(self.folder)
+        frame, memory = self.sidecar["frame"], self.sidecar["memory"]
+        self.size: tuple[int, int] = (frame["height"], frame["width"])
+        self.objects: int = self.sidecar["objects"]
+        self._shapes = {
+            name: [*graph["inputs"].items()] for name, graph in self.sidecar["graphs"].items()
+        }
+        self._memory_shapes = [dict(self._shapes["step"])[f"memory_{x}"] for x in ("key", "value")]
+        self._rule = {"every": memory["every"], "last": memory["last"], "hidden": memory["hidden"]}
+        self._begin = open_graph(self.folder, self.sidecar, "begin", threads)
+        self._step = open_graph(self.folder, self.sidecar, "step", threads)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the video: the next frame is the first of another video."""
+        self._memory = Memory(*self._memory_shapes, **self._rule)
+        self._slots: dict[int, int] = {}  # id -> slot from 0
+        self._used: list[int] = []  # slots that the network follows, those of removed objects too
+        self._probabilities: F32 | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the ids of the objects, in the order of `probabilities`' channels."""
+        return tuple(self._slots)
+
+    @property
+    def probabilities(self) -> F32:
+        """Return the latest frame's probabilities (1 + len(ids), H, W), background first.
+
+        They sum to 1 over channels. Raises ValueError before the first step.
+        """
+        if self._probabilities is None:
+            raise ValueError("no frame yet: call step first")
+        return self._probabilities
+
+    def remove(self, object_id: int) -> None:
+        """Remove an object: its pixels are background from the next frame on.
+
+        The same id in a later mask is a new object. Raises ValueError on an id that is not
+        followed.
+        """
+        if object_id not in self._slots:
+            raise ValueError(f"object {object_id} is not followed; there are {list(self.ids)}")
+        del self._slots[object_id]
+
+    def step(self, frame: Array, mask: Array | None = None) -> I64:
+        """Segment a frame (3, H, W) in [0, 1], float, and return its ids (H, W) int64.
+
+        mask (H, W) integer ids: needed on the first frame, allowed on any frame in which objects
+        appear or are corrected. The objects of the mask get exactly the mask's pixels; the other
+        pixels keep the prediction of the other objects.
+        Raises ValueError on a first frame without a mask, a mask without objects, more objects than
+        the graphs have slots, a frame of another size than the graphs', NaN or values outside
+        [0, 1], ids out of range.
+        """
+        picture = self._checked_frame(frame)
+        if mask is not None:
+            return self._given(picture, self._checked_mask(mask))
+        if not self._used:
+            raise ValueError("the first frame needs a mask: step(frame, mask)")
+        probabilities, key, value = self._predicted(picture)
+        self._memory.predicted(key, value, self._used)
+        return self._accept(probabilities)
+
+    def _given(self, picture: F32, mask: I64) -> I64:
+        ids = [int(i) for i in np.unique(mask) if i]
+        if not ids:
+            raise ValueError("mask without objects: every pixel is 0")
+        slots, used = dict(self._slots), list(self._used)
+        for new in (i for i in ids if i not in slots):
+            slots[new] = self._free_slot(slots, used)
+            used = [*used, slots[new]] if slots[new] not in used else used
+        maps = np.zeros((self.objects + 1, *self.size), np.float32)
+        for i in ids:
+            maps[slots[i] + 1] = mask == i
+        maps[0] = mask == 0
+        if self._used:
+            predicted, _, _ = self._predicted(picture)
+            others = [slot for i, slot in self._slots.items() if i not in ids]
+            maps = np.where(mask > 0, maps, _only(predicted, others))
+        best = maps.argmax(0)
+        masks = best == np.arange(1, self.objects + 1)[:, None, None]
+        out = self._begin({"frame": picture, "masks": masks[None].astype(np.float32)})
+        for slot in set(slots.values()) - set(self._slots.values()):
+            self._memory.forget(slot)
+        self._slots, self._used = slots, used
+        self._memory.given(out["key"], out["value"], used)
+        return self._accept(maps)
+
+    def _free_slot(self, slots: Mapping[int, int], used: Sequence[int]) -> int:
+        """Return a slot for a new object: a fresh one, else that of a removed object."""
+        taken = set(slots.values())
+        places = [s for s in range(self.objects) if s not in used and s not in taken]
+        places += [s for s in used if s not in taken]
+        if not places:
+            raise ValueError(
+                f"more than {self.objects} objects: the graphs have no slot for another; "
+                "remove one, or export with more --objects"
+            )
+        return places[0]
+
+    def _predicted(self, picture: F32) -> tuple[F32, F32, F32]:
+        present = np.zeros(self.objects, np.float32)
+        present[self._used] = 1
+        memory = self._memory
+        out = self._step(
+            {
+                "frame": picture,
+                "memory_key": memory.key,
+                "memory_value": memory.value,
+                "memory_bias": memory.bias,
+                "present": present,
+            }
+        )
+        return out["probabilities"], out["key"], out["value"]
+
+    def _accept(self, probabilities: F32) -> I64:
+        """Keep the followed objects' probabilities; return the ids of the likeliest."""
+        slots = list(self._slots.values())
+        kept = _only(probabilities, slots)[[0, *(slot + 1 for slot in slots)]]
+        self._probabilities = kept
+        ids: I64 = np.array([0, *self._slots], np.int64)[kept.argmax(0)]
+        return ids
+
+    def _checked_frame(self, frame: Array) -> F32:
+        frame = np.asarray(frame)
+        if frame.shape != (3, *self.size) or not np.issubdtype(frame.dtype, np.floating):
+            raise ValueError(
+                f"frame of shape {frame.shape}, {frame.dtype}: these graphs take "
+                f"(3, {self.size[0]}, {self.size[1]}) float"
+            )
+        low, high = float(frame.min()), float(frame.max())
+        if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # NaN fails both
+            raise ValueError(f"frame with values {low:g}..{high:g}: frames are finite, in [0, 1]")
+        return np.ascontiguousarray(frame[None], np.float32)
+
+    def _checked_mask(self, mask: Array) -> I64:
+        mask = np.asarray(mask)
+        if mask.shape != self.size:
+            raise ValueError(f"mask of shape {mask.shape}, the frame is {self.size}")
+        if not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(f"mask of {mask.dtype}: ids are integers, 0 = background")
+        low, high = int(mask.min()), int(mask.max())
+        if low < 0 or high > MAX_ID:
+            raise ValueError(f"mask with ids {low}..{high}: ids are 0..{MAX_ID}")
+        return mask.astype(np.int64)
+
+
+def _only(probabilities: F32, slots: Sequence[int]) -> F32:
+    """Keep the probabilities of `slots`; those of other slots go to the background."""
+    rest = np.zeros_like(probabilities)
+    for slot in slots:
+        rest[slot + 1] = probabilities[slot + 1]
+    rest[0] = 1 - rest.sum(0)
+    return rest
+
+
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """Read what the graphs of a folder are. Raises RunnerError on a file that cannot be used."""
+    path = folder / SIDECAR
+    try:
+        sidecar: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = sidecar["version"]
+    except FileNotFoundError:
+        raise RunnerError(f"{path}: no such file; give a folder of vosmodels.export") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunnerError(f"{path}: not the description of an export ({error})") from error
+    if version != VERSION:
+        raise RunnerError(f"{path}: format version {version}; this runner reads {VERSION}")
+    return sidecar
+
+
+def open_graph(folder: Path, sidecar: Mapping[str, Any], name: str, threads: int | None) -> Run:
+    """Load a graph into its runtime. Raises RunnerError on a missing or changed file."""
+    graph = sidecar["graphs"][name]
+    path = folder / graph["file"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunnerError(f"{path}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != graph["sha256"]:
+        raise RunnerError(f"{path}: its sha256 is not that of {SIDECAR}; export again")
+    return RUNTIMES[sidecar["runtime"]](data, list(graph["outputs"]), threads)
+
+
+def _onnx(data: bytes, outputs: Sequence[str], threads: int | None) -> Run:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise RunnerError(
+            "these graphs need ONNX Runtime: pip install onnxruntime, or 'vos-distill[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: dict(zip(outputs, session.run(outputs, dict(inputs)), strict=True))
+
+
+RUNTIMES: Mapping[str, Callable[[bytes, Sequence[str], int | None], Run]] = {"onnx": _onnx}

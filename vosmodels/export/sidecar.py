@@ -1,0 +1,85 @@
+"""Describe an exported folder: the schema of `student.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1)]
+Shape = list[Size]
+Name = Literal["begin", "step"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Graph(_Closed):
+    """A graph's file, and the shapes of its named inputs and outputs, all float32."""
+
+    file: str
+    sha256: Sha256
+    bytes: Size
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
+
+
+class Frame(_Closed):
+    """How a frame is given; normalised: by mean and std inside the graphs."""
+
+    height: Size
+    width: Size
+    layout: Literal["NCHW"] = "NCHW"
+    colour: Literal["RGB"] = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    normalised: Literal["in the graphs"] = "in the graphs"
+
+
+class MemoryPlan(_Closed):
+    """Which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame."""
+
+    rule: str
+    frames: Size
+    every: Size
+    last: bool
+    positions: Size
+    hidden: float
+
+
+class Checkpoint(_Closed):
+    """The weights that were exported, and their scores where the checkpoint tells them."""
+
+    model: str
+    sha256: Sha256
+    step: int
+    scores: dict[str, float]
+
+
+class Clip(_Closed):
+    """A generated clip with what the graphs must answer; masks are given in `given`'s frames."""
+
+    frames: str
+    given: str
+    expected: str
+
+
+class Sidecar(_Closed):
+    """All that a caller of the graphs must know."""
+
+    version: Literal[1] = 1
+    name: str
+    runtime: Literal["onnx"]
+    precision: Precision
+    frame: Frame
+    objects: Size
+    memory: MemoryPlan
+    graphs: dict[Name, Graph]
+    checkpoint: Checkpoint
+    licences: list[str]
+    clip: Clip
+    versions: dict[str, str]
