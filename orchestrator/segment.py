@@ -6,14 +6,22 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.arguments import add_checkpoint
 from vosmodels.support import cli
 from vosmodels.support.boxes import Box
 from vosmodels.support.outputs import check_output, is_film
 
+if TYPE_CHECKING:
+    from orchestrator.tracking.checkpoint_refs import CheckpointFile
+    from vosmodels.types import Segmenter
+
+    Opener = Callable[[tuple[int, int]], tuple[Segmenter, int, str]]
+
 MODULE = "orchestrator.segment"
+ROWS = 480
+RUNTIMES = ("torch", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,8 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--height",
         metavar="ROWS",
         type=int,
-        default=480,
-        help="rows the network sees, 16 or more; default 480; never more than the video has",
+        help=f"rows the network sees, 16 or more; default {ROWS}; never more than the video has",
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=RUNTIMES[0],
+        help="onnx: run the graphs that vosmodels.export wrote, whose folder --checkpoint names; "
+        f"default {RUNTIMES[0]}",
     )
     cli.add_memory(parser)
     cli.add_device(parser)
@@ -76,18 +90,16 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     mask = args.mask if args.mask else out.with_name(f"{out.stem}-first-mask.png")
     cli.check_all(
         lambda: _check_first(args),
+        lambda: _check_runtime(args),
         lambda: cli.check_rows(args.height),
         lambda: cli.check_device(args.device),
         lambda: cli.check_exists(video, "file or folder", "give a film or a folder of pictures"),
         *_checks_of_mask(args, mask),
         lambda: _check_out(args, out, {"--video": video, "--mask": args.mask or video}),
     )
-    from orchestrator.tracking.checkpoint_refs import find
-
-    source = find(args.checkpoint, args.tracking_uri)
+    source, opened = _opener(args)
     _check_out(args, out, {"--checkpoint": source.path})
 
-    from vosmodels.checkpoint import load_model
     from vosmodels.inference.film import keep_first, prepare, prepare_boxes, segment_video
     from vosmodels.support.memory import keep_freed_memory
 
@@ -98,15 +110,12 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         task = prepare(video, mask)
     early = [*task.report.warnings, *task.video.notes]
     _say(f"{mask}: {task.report}", *early)
-    model = load_model(source.path).to(args.device)
-    if args.memory:
-        model.check_memory(args.memory)
+    segmenter, rows, memory = opened(task.video.size)
     if args.box:
         keep_first(task, mask)
         _say(f"{mask}: made of --box; where it is wrong, correct it and give it as --mask")
-    followed = segment_video(model, task, out, args.height, args.memory)
+    followed = segment_video(segmenter, task, out)
     frames, speed = followed.frames, followed.frames / followed.seconds
-    rows = min(args.height, task.video.size[0])
     _say(*followed.notes)
     if not args.json:
         seen = f"all {rows} rows" if rows == task.video.size[0] else f"{rows} rows"
@@ -120,7 +129,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "fps": speed,
         "height": rows,
         "first_mask": str(mask),
-        "memory": str(args.memory or model.memory),
+        "memory": memory,
+        "runtime": args.runtime,
         "device": args.device,
         "checkpoint": source.origin,
         "objects": {str(i): share for i, share in task.report.shares.items()},
@@ -130,6 +140,54 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         print(f"error: {followed.shortage}; {out} holds what could be read", file=sys.stderr)
         raise cli.CommandFailed({**result, "error": followed.shortage})
     return result
+
+
+def _opener(args: argparse.Namespace) -> tuple[CheckpointFile, Opener]:
+    """Find the network: where it lies, and what opens it for a video of a size (H, W).
+
+    The opener returns the segmenter, the rows that the network sees, and its memory rule.
+    """
+    from orchestrator.tracking.checkpoint_refs import CheckpointFile, find
+
+    if args.runtime == "onnx":
+        from vosmodels.export.fitted import open_fitted
+        from vosmodels.export.sidecar import open_folder
+
+        folder = Path(args.checkpoint)
+        sidecar, runner = open_folder(folder)
+        origin = f"{folder}: graphs of {sidecar.name}, by ONNX Runtime"
+        rule = sidecar.memory.rule
+        return CheckpointFile(folder, origin), lambda size: (*open_fitted(runner, size), rule)
+    source = find(args.checkpoint, args.tracking_uri)
+
+    def opened(size: tuple[int, int]) -> tuple[Segmenter, int, str]:
+        from vosmodels.checkpoint import load_model
+        from vosmodels.inference.film import scaled_segmenter
+
+        model = load_model(source.path).to(args.device)
+        if args.memory:
+            model.check_memory(args.memory)
+        rows = min(args.height or ROWS, size[0])
+        return scaled_segmenter(model, rows, args.memory), rows, str(args.memory or model.memory)
+
+    return source, opened
+
+
+def _check_runtime(args: argparse.Namespace) -> None:
+    """Raise an error unless --checkpoint and the options suit the runtime."""
+    if args.runtime == "torch":
+        return
+    taken = {"--memory": args.memory, "--height": args.height, "--device": args.device != cli.CPU}
+    given = [option for option, value in taken.items() if value]
+    if given:
+        cli.refuse(
+            f"{', '.join(given)} with --runtime onnx: the graphs have their own; export "
+            "again for others"
+        )
+    remedy = (
+        "give the folder of: python -m vosmodels.export FILE --format onnx --size 240x432 --out DIR"
+    )
+    cli.check_exists(Path(args.checkpoint), "folder", remedy)
 
 
 def _check_first(args: argparse.Namespace) -> None:

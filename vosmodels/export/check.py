@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import ValidationError
 
 from vosmodels.errors import InputError
-from vosmodels.export.runner import SIDECAR, Runner, RunnerError
-from vosmodels.export.sidecar import Sidecar
+from vosmodels.export.sidecar import open_folder
 
 LIMIT = 1e-3  # share of pixels that may differ: ties, and what rounding makes of them
 
@@ -33,11 +31,7 @@ class Checked:
 
 def check(folder: Path, *, threads: int | None = None) -> Checked:
     """Run the clip of a folder. Raises InputError on a folder that is not a whole export."""
-    sidecar = read(folder)
-    try:
-        runner = Runner(folder, threads=threads)
-    except RunnerError as error:
-        raise InputError(str(error)) from error
+    sidecar, runner = open_folder(folder, threads=threads)
     names = sorted(path.name for path in (folder / sidecar.clip.frames).glob("*.png"))
     if not names:
         raise InputError(f"{folder / sidecar.clip.frames}: no frame; export again")
@@ -52,22 +46,6 @@ def check(folder: Path, *, threads: int | None = None) -> Checked:
         wrong += int((ids != _picture(folder / sidecar.clip.expected / name)).sum())
     pixels = len(names) * sidecar.frame.height * sidecar.frame.width
     return Checked(len(names), wrong / pixels, 1000 * float(np.median(seconds)))
-
-
-def read(folder: Path) -> Sidecar:
-    """Read and check the description of a folder. Raises InputError naming what is wrong."""
-    path = folder / SIDECAR
-    try:
-        return Sidecar.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a folder of vosmodels.export") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
-        )
-        raise InputError(f"{path}: {found}; export again") from error
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -1,10 +1,14 @@
-"""Describe an exported folder: the schema of `student.json`."""
+"""Describe an exported folder by the schema of `student.json`, and open one that keeps to it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vosmodels.errors import InputError
+from vosmodels.export.runner import SIDECAR, Runner, RunnerError
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
@@ -83,3 +87,31 @@ class Sidecar(_Closed):
     licences: list[str]
     clip: Clip
     versions: dict[str, str]
+
+
+def open_folder(folder: Path, *, threads: int | None = None) -> tuple[Sidecar, Runner]:
+    """Read an exported folder and load its graphs; threads: as `Runner` takes them.
+
+    Raises InputError naming what is wrong with the folder, or the package that is missing.
+    """
+    sidecar = read(folder)
+    try:
+        return sidecar, Runner(folder, threads=threads)
+    except RunnerError as error:
+        raise InputError(str(error)) from error
+
+
+def read(folder: Path) -> Sidecar:
+    """Read and check the description of a folder. Raises InputError naming what is wrong."""
+    path = folder / SIDECAR
+    try:
+        return Sidecar.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give a folder of vosmodels.export") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
+        )
+        raise InputError(f"{path}: {found}; export again") from error

@@ -92,17 +92,23 @@ def prepare(video: Path, mask: Path) -> Task:
     return Task(opened, first, report)
 
 
-def segment_video(
-    model: VideoModel, task: Task, out: Path, rows: int, memory: MemoryRule | None = None
-) -> Followed:
-    """Follow the objects of a first mask through a video and write what is found to `out`.
+def scaled_segmenter(
+    model: VideoModel, rows: int, memory: MemoryRule | None = None
+) -> ScaledSegmenter:
+    """Make a segmenter that shows the model `rows` rows of a frame.
 
-    out: a folder for palette PNG, or an overlay film; rows: rows the network sees; memory: in place
-    of the model's own rule. Raises InputError on a frame that cannot be read or has another size,
-    and if `out` cannot be written.
+    memory: in place of the model's own rule.
     """
     options = {"memory": memory} if memory else {}
-    segmenter = ScaledSegmenter(VideoSegmenter(for_inference(model), **options), rows)
+    return ScaledSegmenter(VideoSegmenter(for_inference(model), **options), rows)
+
+
+def segment_video(segmenter: Segmenter, task: Task, out: Path) -> Followed:
+    """Follow the objects of a first mask through a video and write what is found to `out`.
+
+    out: a folder for palette PNG, or an overlay film. Raises InputError on a frame that cannot be
+    read or has another size, and if `out` cannot be written.
+    """
     with open_sink(out, task.video.rate, task.video.size) as sink:
         frames, seconds = follow(segmenter, task.video.frames, task.first, sink)
     return Followed(frames, seconds, sink.notes, task.video.shortage(frames))

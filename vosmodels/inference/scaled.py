@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vosmodels.data.shrink import keep_objects, lost_ids
 from vosmodels.errors import InputError, UsageError
-from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.support.channels import best
-from vosmodels.types import FEWEST_ROWS
+from vosmodels.types import FEWEST_ROWS, Segmenter
+
+
+class WithProbabilities(Segmenter, Protocol):
+    """A Segmenter that says what it follows and how sure it is, as a VideoSegmenter."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the ids of the objects, in the order of `probabilities`' channels."""
+        ...
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Return the latest frame's probabilities (1 + len(ids), H, W)."""
+        ...
 
 
 class ScaledSegmenter:
-    """A Segmenter that runs a VideoSegmenter at a height of at most `rows` rows.
+    """A Segmenter that runs another, such as a VideoSegmenter, at a height of at most `rows` rows.
 
     The aspect ratio is kept. Frames are scaled down bilinearly with antialiasing, masks by
     nearest neighbour, so that no object vanishes; probabilities are scaled up bilinearly before the
@@ -22,7 +37,7 @@ class ScaledSegmenter:
     full size. Raises UsageError if rows < FEWEST_ROWS.
     """
 
-    def __init__(self, segmenter: VideoSegmenter, rows: int) -> None:
+    def __init__(self, segmenter: WithProbabilities, rows: int) -> None:
         if rows < FEWEST_ROWS:
             raise UsageError(f"{rows} rows for the network to see: {FEWEST_ROWS} or more")
         self._segmenter = segmenter

@@ -1,0 +1,99 @@
+"""Test the graphs in ONNX Runtime: against the model, on a real video, and without torch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.export.graphs import saved
+from tests.model_tools import SHARED, any_filled
+from vosmodels import checkpoint, demo
+from vosmodels.data.davis import DavisDataset
+from vosmodels.data.frames import frame_tensor, scaled_frame, scaled_mask
+from vosmodels.export.check import check
+from vosmodels.export.folder import Request, export
+from vosmodels.export.runner import Runner
+from vosmodels.inference import VideoSegmenter, for_inference
+from vosmodels.memory_rule import MemoryRule
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+
+STUDENTS = ("mobilevos_mobilenetv2_noaspp", "mobilevos_mobilenetv2", "mobilevos_resnet18")
+DAVIS = SHARED / "data" / "davis16"
+ROWS, FRAMES = 240, 20
+LATE = 6  # the frame in which the last of three parts is given
+WITHOUT_TORCH = """
+import json, sys
+for name in ("torch", "vosmodels", "pydantic"):
+    sys.modules[name] = None  # an import of it fails
+import numpy as np
+from runner import Runner
+runner = Runner(".")
+frame = np.random.default_rng(0).random((3, 48, 80), np.float32)
+mask = np.zeros((48, 80), np.int64)
+mask[8:30, 8:40] = 5
+first, then = runner.step(frame, mask), runner.step(frame)
+print(json.dumps([first.sum().item(), then.shape, runner.ids]))
+"""
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_student_s_graphs_do_what_it_does(tmp_path, name):
+    file = saved(any_filled(name), tmp_path)
+    export(file, Request(41, 80, objects=2), tmp_path / "out")
+    assert check(tmp_path / "out", threads=1).passed
+
+
+def test_a_folder_alone_segments_without_torch_and_without_this_package(tmp_path):
+    file = saved(any_filled(STUDENTS[0]), tmp_path)
+    out = tmp_path / "out"
+    export(file, Request(48, 80, objects=2), out)
+    words = [sys.executable, "-c", WITHOUT_TORCH]
+    answer = subprocess.run(words, cwd=out, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == [5 * 22 * 32, [48, 80], [5]]
+
+
+def test_smaller_weights_take_fewer_bytes_and_change_few_pixels(tmp_path):
+    sizes = {}
+    for precision in ("fp32", "fp16", "int8"):
+        out = tmp_path / precision
+        sidecar = export(demo.student_file(), Request(96, 160, 1, precision=precision), out)
+        sizes[precision] = sum(graph.bytes for graph in sidecar.graphs.values())
+        assert check(out, threads=1).differing < 0.02
+    assert sizes["fp16"] < 0.56 * sizes["fp32"]
+    assert sizes["int8"] < 0.34 * sizes["fp32"]
+
+
+@pytest.mark.skipif(not DAVIS.is_dir(), reason="no real video beside this checkout")
+def test_the_graphs_follow_a_real_video_as_the_model_does_with_a_late_object_too(tmp_path):
+    video = next(v for v in DavisDataset(DAVIS).sequences("train") if v.name == "swing")
+    frames = [frame_tensor(scaled_frame(video, number, ROWS)) for number in range(FRAMES)]
+    size = (frames[0].shape[1], frames[0].shape[2])
+    given = {0: parts(scaled_mask(video, 0, ROWS), (1, 2, 0))}
+    given[LATE] = parts(scaled_mask(video, LATE, ROWS), (0, 0, 3))
+    model, rule = checkpoint.load_model(demo.student_file()), MemoryRule.of("first,last,2x3")
+    export(demo.student_file(), Request(*size, objects=3, memory=rule), tmp_path / "out")
+    runner = Runner(tmp_path / "out", threads=1)
+    segmenter = VideoSegmenter(for_inference(model), memory=rule, top_k=None)
+    for number, frame in enumerate(frames):
+        mask = given.get(number)
+        ids = runner.step(frame.numpy(), mask)
+        wanted = segmenter.step(frame, None if mask is None else torch.from_numpy(mask)).numpy()
+        expected = segmenter.probabilities.numpy()
+        assert np.abs(runner.probabilities - expected).max() < 1e-3
+        ranked = np.sort(expected, 0)
+        assert (ids == wanted)[ranked[-1] - ranked[-2] > 2e-3].all()
+    assert set(np.unique(ids)) >= {0, 1, 3}  # it loses the middle part, with graphs or without
+
+
+def parts(mask, ids):
+    """Name the upper, middle and lower third of an object's pixels."""
+    rows = np.nonzero(mask)[0]
+    cuts = np.quantile(rows, (1 / 3, 2 / 3))
+    third = np.searchsorted(cuts, np.arange(len(mask)))
+    return np.where(mask > 0, np.array(ids)[third][:, None], 0)
