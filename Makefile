@@ -4,7 +4,7 @@ BIN := .venv/bin
 DONE := .venv/.installed
 STORE := results/mlflow.db
 PORT ?= 5000
-BENCHMARKS := aot correlation jf local_attention lockstep memory_read overhead step training upload
+BENCHMARKS := aot correlation exported jf local_attention lockstep memory_read overhead step training upload
 OUT ?=
 
 .DEFAULT_GOAL := help

@@ -20,7 +20,8 @@ LAYERS: Mapping[str, list[set[str]]] = {
     ],
     "soups": [{"commands"}, {"recipe"}, {"sources"}, {"search"}, {"average"}],
     "vosmodels": [
-        {"evaluation", "export"},
+        {"evaluation"},
+        {"export"},
         {"checkpoint"},
         {"inference", "registry", "calibration", "terms", "training_kernels"},
         {"spacetime", "aot", "distillation", "losses", "data"},

@@ -22,6 +22,7 @@ COMMANDS = (
     "soups.greedy",
     "vosmodels.data.check",
     "vosmodels.evaluation.speed",
+    "vosmodels.export",
     "orchestrator.config.reference",
 )
 
@@ -147,6 +148,12 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "no memory rule": "--checkpoint x --video other.json --mask other.json --memory 2x5",
         "unknown device": "--checkpoint x --video other.json --mask other.json --device tpu",
         "no mask and no box": "--checkpoint x --video other.json",
+        "memory with graphs": (
+            "--checkpoint empty --runtime onnx --video other.json --mask other.json --memory all"
+        ),
+        "missing graphs (exit 1)": (
+            "--checkpoint empty --runtime onnx --video other.json --mask other.json"
+        ),
         "a mask and a box": "--checkpoint x --video other.json --mask other.json --box 1,1,9,9",
         "no box": "--checkpoint x --video other.json --box 9,9,1,1",
         "missing video (exit 1)": "--checkpoint other.json --video x.mp4 --mask other.json",
@@ -206,7 +213,19 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "workers no number": "empty --workers many",
         "missing root (exit 1)": "nosuch",
     },
+    "vosmodels.export": {
+        "nothing to export": "--format onnx --size 240x432",
+        "unknown flag": "x --format onnx --size 240x432 --nosuch",
+        "no size": "x --format onnx",
+        "unknown format": "x --format flat --size 240x432",
+        "a stored model": "models:/m-1 --format onnx --size 240x432",
+        "two tasks": "x --check empty",
+        "missing checkpoint (exit 1)": "x.safetensors --format onnx --size 240x432",
+        "no export (exit 1)": "--check empty",
+    },
     "vosmodels.evaluation.speed": {
+        "a size with graphs": "--exported empty --size 240x432",
+        "missing graphs (exit 1)": "--exported empty",
         "no model": "",
         "unknown flag": "--model stcn --nosuch",
         "two models": "--model stcn --checkpoint x.safetensors",

@@ -425,6 +425,7 @@ def test_segment_follows_on_the_device_it_is_told_and_says_so(
 
     gpus(1)
     monkeypatch.setattr(SpaceTimeNetwork, "to", stay, raising=False)
+    monkeypatch.setattr(films, "scaled_segmenter", lambda *_: None)
     monkeypatch.setattr(films, "segment_video", lambda *_: films.Followed(3, 1.0, (), None))
     words = ["--checkpoint", str(student), "--video", str(clip[0]), "--mask", str(clip[2])]
     assert segment.main([*words, "--device", "cuda:0"]) == 0

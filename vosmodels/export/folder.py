@@ -122,6 +122,7 @@ def export(file: Path, request: Request, out: Path, say: Say = lambda line: None
             checkpoint=Checkpoint(
                 model=info.name,
                 sha256=sha256_of(file),
+                parameters=sum(p.numel() for p in model.parameters()),
                 step=info.step,
                 scores=dict(info.scores),
             ),

@@ -180,7 +180,7 @@ class Runner:
             predicted, _, _ = self._predicted(picture)
             others = [slot for i, slot in self._slots.items() if i not in ids]
             maps = np.where(mask > 0, maps, _only(predicted, others))
-        best = maps.argmax(0)
+        best = _best(maps)
         masks = best == np.arange(1, self.objects + 1)[:, None, None]
         out = self._begin({"frame": picture, "masks": masks[None].astype(np.float32)})
         for slot in set(slots.values()) - set(self._slots.values()):
@@ -219,9 +219,11 @@ class Runner:
     def _accept(self, probabilities: F32) -> I64:
         """Keep the followed objects' probabilities; return the ids of the likeliest."""
         slots = list(self._slots.values())
-        kept = _only(probabilities, slots)[[0, *(slot + 1 for slot in slots)]]
+        if len(slots) < len(self._used):  # removed objects
+            probabilities = _only(probabilities, slots)
+        kept = probabilities[[0, *(slot + 1 for slot in slots)]]
         self._probabilities = kept
-        ids: I64 = np.array([0, *self._slots], np.int64)[kept.argmax(0)]
+        ids: I64 = np.array([0, *self._slots], np.int64)[_best(kept)]
         return ids
 
     def _checked_frame(self, frame: Array) -> F32:
@@ -246,6 +248,15 @@ class Runner:
         if low < 0 or high > MAX_ID:
             raise ValueError(f"mask with ids {low}..{high}: ids are 0..{MAX_ID}")
         return mask.astype(np.int64)
+
+
+def _best(probabilities: F32) -> I64:
+    """Return argmax over the first axis, which takes many times as long; ties go to the first."""
+    highest, channel = probabilities[0], np.zeros(probabilities.shape[1:], np.int64)
+    for k in range(1, len(probabilities)):
+        channel[probabilities[k] > highest] = k
+        highest = np.maximum(highest, probabilities[k])
+    return channel
 
 
 def _only(probabilities: F32, slots: Sequence[int]) -> F32:

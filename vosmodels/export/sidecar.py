@@ -60,6 +60,7 @@ class Checkpoint(_Closed):
 
     model: str
     sha256: Sha256
+    parameters: Size
     step: int
     scores: dict[str, float]
 

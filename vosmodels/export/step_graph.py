@@ -134,8 +134,12 @@ def competing(logits: Tensor) -> Tensor:
     -> (1, N+1, H, W).
     """
     own = logits.clamp(-LIMIT, LIMIT)
-    if own.shape[1] == 1:
-        return torch.cat([-own, own], 1).softmax(1)
+    if own.shape[1] == 1:  # the background's are -l
+        object_map = (2 * own).sigmoid()
+        return torch.cat([1 - object_map, object_map], 1)
     s = functional.softplus(own).sum(1, keepdim=True)
     background = -(s + torch.log1p(-torch.exp(-s.clamp_min(PROBABILITY_FLOOR))))
-    return torch.cat([background.clamp(-LIMIT, LIMIT), own], 1).softmax(1)
+    all_of_them = torch.cat([background.clamp(-LIMIT, LIMIT), own], 1)
+    # Written out: ONNX Runtime transposes the maps for a softmax that is not over the last axis.
+    powers = (all_of_them - all_of_them.amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)

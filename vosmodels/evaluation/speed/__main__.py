@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="NAME", help="random weights of a registered model")
     which.add_argument("--checkpoint", metavar="FILE", help=demo.FILE_OR_DEMO)
+    which.add_argument(
+        "--exported", metavar="DIR", type=cli.path, help="graphs that vosmodels.export wrote"
+    )
     parser.add_argument("--size", default="480x910", help="HEIGHTxWIDTH; default 480x910")
     parser.add_argument("--frames", metavar="N", type=int, help="frames to time; default 50")
     parser.add_argument(
@@ -70,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
+        if args.exported:
+            return _exported(args, parser)
         size = _checked(args)
         import torch
 
@@ -110,6 +115,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return {**table, "rows": rows(table)}
 
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
+
+
+def _exported(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Mapping[str, Any]:
+    """Time exported graphs, whose size, memory and precision are their own."""
+    own = ("size", "device", "precision", "graph", "memory", "durations", "queues", "out")
+    given = [f"--{name}" for name in own if getattr(args, name) != parser.get_default(name)]
+    if given:
+        raise UsageError(f"{', '.join(given)} with --exported: graphs have their own; export again")
+    low = [name for name in ("frames", "objects", "threads") if (getattr(args, name) or 1) < 1]
+    if low:
+        raise UsageError("\n".join(f"--{name} {getattr(args, name)}: 1 or more" for name in low))
+    cli.check_exists(args.exported, "folder", "give a folder of python -m vosmodels.export")
+    import torch
+
+    from vosmodels.evaluation.speed import timing
+
+    timing.warn_of_other_work(args.threads or torch.get_num_threads())
+    args.json = True
+    speed = timing.measure_exported(
+        args.exported,
+        frames=args.frames or SHORT,
+        objects=args.objects or 1,
+        threads=args.threads,
+    )
+    return asdict(speed)
 
 
 def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -> Mapping[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +16,8 @@ import psutil
 import torch
 from torch import Tensor
 
+from vosmodels.errors import InputError
+from vosmodels.export.sidecar import open_folder
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.model import VideoModel
@@ -51,6 +55,10 @@ class Speed:
     precision: str
 
 
+def _nothing() -> None:
+    """Wait for nothing: a call on a CPU returns when its work is done."""
+
+
 def random_video(height: int, width: int, objects: int) -> tuple[list[Tensor], Tensor]:
     """Draw PICTURES frames (3, H, W) and ids (H, W) of one vertical stripe per object."""
     rng = generator(0, "speed")
@@ -83,26 +91,19 @@ def measure(
     pictures = [picture.to(device) for picture in pictures]
     segmenter = VideoSegmenter(ready, **options)
     on_gpu = device.startswith("cuda")
-    wait = partial(torch.cuda.synchronize, device) if on_gpu else _nothing
-    memory = DevicePeak(device) if on_gpu else ProcessPeak()
     rule = options.get("memory") or model.memory
     queue = options.get("queue") or (rule.frames and rule.frames * rule.every)
-    warm_up = max(WARM_UP, queue) if isinstance(queue, int) else WARM_UP
-    seconds = []
-    with memory:
-        segmenter.step(pictures[0], ids)
-        for index in range(1, warm_up + frames + 1):
-            wait()
-            start = time.perf_counter()
-            segmenter.step(pictures[index % PICTURES])
-            wait()
-            if index > warm_up:
-                seconds.append(time.perf_counter() - start)
+    seconds, peak = _timed(
+        segmenter.step,
+        (pictures, ids),
+        frames=frames,
+        warm_up=max(WARM_UP, queue) if isinstance(queue, int) else WARM_UP,
+        wait=partial(torch.cuda.synchronize, device) if on_gpu else _nothing,
+        memory=DevicePeak(device) if on_gpu else ProcessPeak(),
+    )
     return Speed(
-        median_ms=1000 * float(np.median(seconds)),
-        p95_ms=1000 * float(np.percentile(seconds, 95)),
-        fps=frames / sum(seconds),
-        peak_mib=memory.peak / 2**20,
+        **_summed(seconds),
+        peak_mib=peak / 2**20,
         parameters=parameters(model),
         device=device_name(device),
         size=f"{size[0]}x{size[1]}",
@@ -110,6 +111,70 @@ def measure(
         objects=objects,
         precision=precision,
     )
+
+
+def measure_exported(
+    folder: Path, *, frames: int, objects: int = 1, threads: int | None = None
+) -> Speed:
+    """Time predicted frames of the graphs in an exported folder, as `measure` times a model.
+
+    threads: as `Runner` takes them. Raises InputError as `open_folder`, and on more objects than
+    the graphs have slots.
+    """
+    sidecar, runner = open_folder(folder, threads=threads)
+    if objects > sidecar.objects:
+        raise InputError(f"objects {objects}: the graphs of {folder} have {sidecar.objects} slots")
+    pictures, ids = random_video(*runner.size, objects)
+    seconds, peak = _timed(
+        runner.step,
+        ([picture.numpy() for picture in pictures], ids.numpy()),
+        frames=frames,
+        warm_up=max(WARM_UP, sidecar.memory.frames * sidecar.memory.every),
+    )
+    processor, many = provenance.processor(), threads or psutil.cpu_count() or 1
+    return Speed(
+        **_summed(seconds),
+        peak_mib=peak / 2**20,
+        parameters=sidecar.checkpoint.parameters,
+        device=f"{processor}, {many} thread{'s' * (many > 1)}, {sidecar.runtime}",
+        size="{}x{}".format(*runner.size),
+        frames=frames,
+        objects=objects,
+        precision=sidecar.precision,
+    )
+
+
+def _timed(
+    step: Callable[..., object],
+    video: tuple[Sequence[Any], Any],
+    *,
+    frames: int,
+    warm_up: int,
+    wait: Callable[[], object] = _nothing,
+    memory: ProcessPeak | DevicePeak | None = None,
+) -> tuple[list[float], int]:
+    """Return the seconds of each step after the warm-up, and the peak of memory in bytes."""
+    (pictures, ids), seconds = video, []
+    memory = memory or ProcessPeak()
+    with memory:
+        step(pictures[0], ids)
+        for index in range(1, warm_up + frames + 1):
+            wait()
+            start = time.perf_counter()
+            step(pictures[index % PICTURES])
+            wait()
+            if index > warm_up:
+                seconds.append(time.perf_counter() - start)
+    return seconds, memory.peak
+
+
+def _summed(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the figures of `Speed` that come from seconds."""
+    return {
+        "median_ms": 1000 * float(np.median(seconds)),
+        "p95_ms": 1000 * float(np.percentile(seconds, 95)),
+        "fps": len(seconds) / sum(seconds),
+    }
 
 
 def parameters(model: VideoModel) -> int:
@@ -179,7 +244,3 @@ class DevicePeak:
 
     def __exit__(self, *_: object) -> None:
         self.peak = torch.cuda.max_memory_allocated(self._device) - self._start
-
-
-def _nothing() -> None:
-    """Wait for nothing: a call on a CPU returns when its work is done."""
