@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from orchestrator.config.arguments import add_checkpoint
+from orchestrator.config.arguments import GRAPHS, add_checkpoint, add_runtime, check_runtime
 from orchestrator.config.data import DataConfig
 from orchestrator.config.sections import EXPERIMENT, MODEL, REFERENCES
 from vosmodels import demo
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_memory(parser)
     cli.add_device(parser)
+    add_runtime(parser)
     parser.add_argument(
         "--leave-out",
         metavar="NAME",
@@ -74,6 +76,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
         masks = within if within.is_dir() else args.masks
         origin = str(masks)
+    elif args.runtime == GRAPHS:
+        origin = f"{args.checkpoint}, by ONNX Runtime"
     else:
         from orchestrator.tracking.checkpoint_refs import find
 
@@ -90,24 +94,26 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
             scores = score_folders(masks, args.annotations, split=args.split)
         else:
-            from orchestrator.execution.folder_scores import score_checkpoint
+            from orchestrator.execution import folder_scores
 
+            if args.runtime == GRAPHS:
+                network = partial(folder_scores.exported_segmenters, Path(args.checkpoint))
+            else:
+                network = partial(
+                    folder_scores.checkpoint_segmenters,
+                    source.path,
+                    rows=args.height,
+                    memory=args.memory,
+                    device=args.device,
+                )
             data = DataConfig(root=args.data, leave_out=tuple(args.leave_out))
-            scores = score_checkpoint(
-                source.path,
-                data,
-                args.split or SPLIT,
-                rows=args.height,
-                memory=args.memory,
-                device=args.device,
-                out=args.out,
-            )
-    except PartialScores as partial:
-        if partial.scores.sequences and not args.json:
-            show_scores(partial.scores, origin, wanted=partial.wanted, device=args.device)
-        print(f"error: {' '.join(str(partial).split())}", file=sys.stderr)
-        rest = {"mean": None, "partial": str(partial), "wanted": partial.wanted, **told}
-        result = partial.scores.as_dict() | rest
+            scores = folder_scores.score_videos(network, data, args.split or SPLIT, out=args.out)
+    except PartialScores as some:
+        if some.scores.sequences and not args.json:
+            show_scores(some.scores, origin, wanted=some.wanted, device=args.device)
+        print(f"error: {' '.join(str(some).split())}", file=sys.stderr)
+        rest = {"mean": None, "partial": str(some), "wanted": some.wanted, **told}
+        result = some.scores.as_dict() | rest
         result.pop("seen_unseen", None)
         raise cli.CommandFailed(result) from None
     if not args.json:
@@ -137,6 +143,8 @@ def _check(args: argparse.Namespace) -> None:
         ]
         if args.device != cli.CPU:
             usage.append(f"--device {args.device}: only with --checkpoint, as the masks are there")
+        if args.runtime == GRAPHS:
+            usage.append(f"--runtime {GRAPHS}: only with --checkpoint, as the masks are there")
     if args.overwrite and args.out is None:
         usage.append("--overwrite: replaces what lies in --out; give that folder")
     checks = [partial(cli.refuse, problem) for problem in usage]
@@ -150,7 +158,10 @@ def _check(args: argparse.Namespace) -> None:
         inputs["--data"] = expanded(args.data)
         remedy = "give the root of a dataset, or: generated"
         checks.append(partial(cli.check_exists, inputs["--data"], "folder", remedy))
-    if args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
+    if args.checkpoint and args.runtime == GRAPHS:
+        inputs["--checkpoint"] = expanded(args.checkpoint)
+        checks.append(partial(check_runtime, args))
+    elif args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):
         inputs["--checkpoint"] = demo.file_of(args.checkpoint)
         remedy = f"give {REFERENCES}"
         checks.append(partial(cli.check_exists, inputs["--checkpoint"], "file", remedy))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.arguments import add_checkpoint
+from orchestrator.config.arguments import GRAPHS, add_checkpoint, add_runtime, check_runtime
 from vosmodels.support import cli
 from vosmodels.support.boxes import Box
 from vosmodels.support.outputs import check_output, is_film
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MODULE = "orchestrator.segment"
 ROWS = 480
-RUNTIMES = ("torch", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,13 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         help=f"rows the network sees, 16 or more; default {ROWS}; never more than the video has",
     )
-    parser.add_argument(
-        "--runtime",
-        choices=RUNTIMES,
-        default=RUNTIMES[0],
-        help="onnx: run the graphs that vosmodels.export wrote, whose folder --checkpoint names; "
-        f"default {RUNTIMES[0]}",
-    )
+    add_runtime(parser)
     cli.add_memory(parser)
     cli.add_device(parser)
     return cli.run(
@@ -90,7 +83,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     mask = args.mask if args.mask else out.with_name(f"{out.stem}-first-mask.png")
     cli.check_all(
         lambda: _check_first(args),
-        lambda: _check_runtime(args),
+        lambda: check_runtime(args),
         lambda: cli.check_rows(args.height),
         lambda: cli.check_device(args.device),
         lambda: cli.check_exists(video, "file or folder", "give a film or a folder of pictures"),
@@ -149,15 +142,16 @@ def _opener(args: argparse.Namespace) -> tuple[CheckpointFile, Opener]:
     """
     from orchestrator.tracking.checkpoint_refs import CheckpointFile, find
 
-    if args.runtime == "onnx":
-        from vosmodels.export.fitted import open_fitted
+    if args.runtime == GRAPHS:
+        from vosmodels.export.fitted import FittedSegmenter, rows_seen
         from vosmodels.export.sidecar import open_folder
 
         folder = Path(args.checkpoint)
         sidecar, runner = open_folder(folder)
         origin = f"{folder}: graphs of {sidecar.name}, by ONNX Runtime"
         rule = sidecar.memory.rule
-        return CheckpointFile(folder, origin), lambda size: (*open_fitted(runner, size), rule)
+        graphs = FittedSegmenter(runner)
+        return CheckpointFile(folder, origin), lambda size: (graphs, rows_seen(runner, size), rule)
     source = find(args.checkpoint, args.tracking_uri)
 
     def opened(size: tuple[int, int]) -> tuple[Segmenter, int, str]:
@@ -171,23 +165,6 @@ def _opener(args: argparse.Namespace) -> tuple[CheckpointFile, Opener]:
         return scaled_segmenter(model, rows, args.memory), rows, str(args.memory or model.memory)
 
     return source, opened
-
-
-def _check_runtime(args: argparse.Namespace) -> None:
-    """Raise an error unless --checkpoint and the options suit the runtime."""
-    if args.runtime == "torch":
-        return
-    taken = {"--memory": args.memory, "--height": args.height, "--device": args.device != cli.CPU}
-    given = [option for option, value in taken.items() if value]
-    if given:
-        cli.refuse(
-            f"{', '.join(given)} with --runtime onnx: the graphs have their own; export "
-            "again for others"
-        )
-    remedy = (
-        "give the folder of: python -m vosmodels.export FILE --format onnx --size 240x432 --out DIR"
-    )
-    cli.check_exists(Path(args.checkpoint), "folder", remedy)
 
 
 def _check_first(args: argparse.Namespace) -> None:

@@ -213,16 +213,6 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "workers no number": "empty --workers many",
         "missing root (exit 1)": "nosuch",
     },
-    "vosmodels.export": {
-        "nothing to export": "--format onnx --size 240x432",
-        "unknown flag": "x --format onnx --size 240x432 --nosuch",
-        "no size": "x --format onnx",
-        "unknown format": "x --format flat --size 240x432",
-        "a stored model": "models:/m-1 --format onnx --size 240x432",
-        "two tasks": "x --check empty",
-        "missing checkpoint (exit 1)": "x.safetensors --format onnx --size 240x432",
-        "no export (exit 1)": "--check empty",
-    },
     "vosmodels.evaluation.speed": {
         "a size with graphs": "--exported empty --size 240x432",
         "missing graphs (exit 1)": "--exported empty",
@@ -239,6 +229,16 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "reference to a store": "--checkpoint mlflow:omega",
         "graph on a CPU": "--model stcn --graph",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors",
+    },
+    "vosmodels.export": {
+        "nothing to export": "--format onnx --size 240x432",
+        "unknown flag": "x --format onnx --size 240x432 --nosuch",
+        "no size": "x --format onnx",
+        "unknown format": "x --format flat --size 240x432",
+        "a stored model": "models:/m-1 --format onnx --size 240x432",
+        "two tasks": "x --check empty",
+        "missing checkpoint (exit 1)": "x.safetensors --format onnx --size 240x432",
+        "no export (exit 1)": "--check empty",
     },
     "orchestrator.config.reference": {
         "no page": "",

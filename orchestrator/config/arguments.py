@@ -1,11 +1,16 @@
-"""Define command-line arguments: a configuration, as a YAML file with overrides; a checkpoint."""
+"""Define command-line arguments: a configuration with overrides; a checkpoint; a runtime."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from orchestrator.config.sections import REFERENCES
+from vosmodels.errors import UsageError
 from vosmodels.support import cli
+
+GRAPHS = "onnx"
+RUNTIMES = ("torch", GRAPHS)
 
 
 def config_parser(module: str, does: str, file: str, example: str) -> argparse.ArgumentParser:
@@ -36,6 +41,31 @@ def config_parser(module: str, does: str, file: str, example: str) -> argparse.A
 def add_checkpoint(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add --checkpoint, which `tracking.checkpoint_refs.find` finds."""
     parser.add_argument("--checkpoint", metavar="REF", required=required, help=REFERENCES)
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add --runtime, which `check_runtime` checks."""
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=RUNTIMES[0],
+        help=f"{GRAPHS}: run the graphs that vosmodels.export wrote, whose folder --checkpoint "
+        f"names; default {RUNTIMES[0]}",
+    )
+
+
+def check_runtime(args: argparse.Namespace) -> None:
+    """Raise an error unless --checkpoint, --memory, --height and --device suit the runtime."""
+    if args.runtime != GRAPHS:
+        return
+    taken = {"--memory": args.memory, "--height": args.height, "--device": args.device != cli.CPU}
+    if given := [option for option, value in taken.items() if value]:
+        raise UsageError(
+            f"{', '.join(given)} with --runtime {GRAPHS}: the graphs have their own; export again "
+            "for others"
+        )
+    remedy = "give one of: python -m vosmodels.export FILE --format onnx --size 240x432 --out DIR"
+    cli.check_exists(Path(args.checkpoint or ""), "folder", remedy)
 
 
 def words_of(args: argparse.Namespace) -> list[str]:

@@ -1,13 +1,13 @@
-"""Score a checkpoint on the videos of a folder, and write its masks."""
+"""Score a network on the videos of a folder, and write its masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.config.data import DataConfig
-from orchestrator.execution.scoring import segmenters_of
+from orchestrator.execution.scoring import Segmenters, segmenters_of
 from orchestrator.planning.datasets import check_names, sequences, unscorable_videos
 from vosmodels.checkpoint import load_model
 from vosmodels.data.files import unusable
@@ -15,48 +15,62 @@ from vosmodels.data.masks import write_palette
 from vosmodels.errors import InputError
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.evaluation.scores import PartialScores, Scores
+from vosmodels.export.fitted import FittedSegmenter
+from vosmodels.export.sidecar import open_folder
 from vosmodels.memory_rule import MemoryRule
-from vosmodels.model import VideoModel
 from vosmodels.support.memory import keep_freed_memory
 from vosmodels.types import U8, ScoredVideo
 
 
-def score_checkpoint(
-    path: Path,
-    data: DataConfig,
-    split: str,
-    *,
-    rows: int | None = None,
-    memory: MemoryRule | None = None,
-    device: str = "cpu",
-    out: Path | None = None,
+def score_videos(
+    network: Callable[[], Segmenters], data: DataConfig, split: str, *, out: Path | None = None
 ) -> Scores:
-    """Score the checkpoint at `path` on a split, every frame at full size.
+    """Score a network on a split, every frame at full size.
 
-    rows: rows the network sees, None for all; memory: in place of the model's own rule; device:
-    of torch, where the network runs; out: folder for the masks as palette PNG, in the layout of the
-    benchmark. Raises InputError that names what is wrong with checkpoint, folder and split;
-    PartialScores where videos fail while they are run, whose masks are then not in `out`.
+    network: `checkpoint_segmenters` or `exported_segmenters` of it; out: folder for the masks as
+    palette PNG, in the layout of the benchmark. Raises InputError that names what is wrong with
+    network, folder and split; PartialScores where videos fail while they are run, whose masks are
+    then not in `out`.
     """
     keep_freed_memory()
-    model, videos = _opened(path, data, split)
-    if memory:
-        model.check_memory(memory)
+    segmenters, videos = _opened(network, data, split)
     answers = None if out is None else _Answers(out, videos)
     try:
-        return evaluate(
-            segmenters_of(model.to(device), rows, memory),
-            videos,
-            on_mask=answers.write if answers else None,
-        )
+        return evaluate(segmenters, videos, on_mask=answers.write if answers else None)
     except PartialScores as partial:
         if answers is not None:
             answers.remove(partial.failed)
         raise
 
 
-def _opened(path: Path, data: DataConfig, split: str) -> tuple[VideoModel, Sequence[ScoredVideo]]:
-    """Load the checkpoint and open the videos. Raises InputError with the problems of both."""
+def checkpoint_segmenters(
+    path: Path, *, rows: int | None, memory: MemoryRule | None, device: str
+) -> Segmenters:
+    """Return a maker of segmenters that run the checkpoint at `path`.
+
+    rows: rows the network sees, None for all; memory: in place of the model's own rule; device:
+    of torch. Raises InputError on a checkpoint that cannot be read, UsageError on a memory that
+    the model does not take.
+    """
+    model = load_model(path)
+    if memory:
+        model.check_memory(memory)
+    return segmenters_of(model.to(device), rows, memory)
+
+
+def exported_segmenters(folder: Path) -> Segmenters:
+    """Return a maker of segmenters that run the graphs of an exported folder.
+
+    Raises InputError on a folder that is not a whole export.
+    """
+    _, runner = open_folder(folder)
+    return lambda: FittedSegmenter(runner)
+
+
+def _opened(
+    network: Callable[[], Segmenters], data: DataConfig, split: str
+) -> tuple[Segmenters, Sequence[ScoredVideo]]:
+    """Load the network and open the videos. Raises InputError with the problems of both."""
     problems = []
     try:
         check_names(data)
@@ -66,12 +80,12 @@ def _opened(path: Path, data: DataConfig, split: str) -> tuple[VideoModel, Seque
     except InputError as error:
         problems.append(str(error))
     try:
-        model = load_model(path)
+        segmenters = network()
     except InputError as error:
         problems.append(str(error))
     if problems:
         raise InputError("; ".join(problems))
-    return model, videos
+    return segmenters, videos
 
 
 class _Answers:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator import segment
+from orchestrator import evaluate, segment
 from tests.export.graphs import exported, frames_of, run_in_torch
 from tests.model_tools import any_filled
 from vosmodels.data.masks import write_palette
 from vosmodels.errors import InputError
-from vosmodels.export.fitted import open_fitted
+from vosmodels.export.fitted import FittedSegmenter, rows_seen
 from vosmodels.export.runner import Runner
 from vosmodels.inference import VideoSegmenter, for_inference
 from vosmodels.inference.scaled import ScaledSegmenter
@@ -41,9 +41,10 @@ def ids_on(size, objects=1):
 def test_a_larger_video_of_the_same_aspect_is_seen_as_by_a_scaled_segmenter(
     tmp_path, model, size, rows
 ):
-    fitted, seen = open_fitted(Runner(exported(model, tmp_path, (32, 48))), size)
+    runner = Runner(exported(model, tmp_path, (32, 48)))
+    fitted = FittedSegmenter(runner)
     scaled = ScaledSegmenter(VideoSegmenter(for_inference(model), top_k=None), rows)
-    assert seen == rows
+    assert rows_seen(runner, size) == rows
     for number, frame in enumerate(frames_of(4, size)):
         mask = None if number else ids_on(size)
         fitted.step(frame, mask)
@@ -51,18 +52,48 @@ def test_a_larger_video_of_the_same_aspect_is_seen_as_by_a_scaled_segmenter(
         assert torch.allclose(fitted.probabilities, scaled.probabilities, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("size", "rows"), [((20, 30), 20), ((48, 32), 32), ((30, 200), 7), ((33, 48), 32)]
-)
+@pytest.mark.parametrize(("size", "rows"), [((20, 30), 20), ((48, 32), 32), ((33, 48), 32)])
 def test_every_size_fits_and_comes_back_as_it_was(tmp_path, model, size, rows):
-    if rows < 16:
-        with pytest.raises(InputError, match="30x200 video in graphs of 32x48: 7 rows would be"):
-            open_fitted(Runner(exported(model, tmp_path, (32, 48))), size)
-        return
-    fitted, seen = open_fitted(Runner(exported(model, tmp_path, (32, 48))), size)
-    assert seen == rows
+    runner = Runner(exported(model, tmp_path, (32, 48)))
+    assert rows_seen(runner, size) == rows
+    fitted = FittedSegmenter(runner)
     for number, frame in enumerate(frames_of(2, size)):
         assert fitted.step(frame, None if number else ids_on(size)).shape == size
+
+
+def test_a_video_of_which_too_few_rows_would_be_left_is_refused(tmp_path, model):
+    runner = Runner(exported(model, tmp_path, (32, 48)))
+    with pytest.raises(InputError, match="30x200 video in graphs of 32x48: 7 rows would be"):
+        FittedSegmenter(runner).step(frames_of(1, (30, 200))[0], ids_on((30, 200)))
+
+
+def test_a_second_segmenter_starts_another_video(tmp_path, model):
+    runner = Runner(exported(model, tmp_path, (32, 48)))
+    frames = frames_of(3, (32, 48))
+    answers = []
+    for _ in range(2):
+        fitted = FittedSegmenter(runner)
+        answers.append(
+            [fitted.step(f, None if n else ids_on((32, 48))) for n, f in enumerate(frames)]
+        )
+    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+
+
+def test_evaluate_scores_the_graphs_as_the_checkpoint(tmp_path, model, davis17_root, capsys):
+    out = exported(model, tmp_path, (48, 64), objects=2)
+    words = ["--data", str(davis17_root), "--json"]
+    assert evaluate.main(["--checkpoint", str(out), "--runtime", "onnx", *words]) == 0
+    by_graphs = json.loads(capsys.readouterr().out)
+    file = next((tmp_path / "checkpoints").iterdir())
+    assert evaluate.main(["--checkpoint", str(file), *words]) == 0
+    by_torch = json.loads(capsys.readouterr().out)
+    assert by_graphs["mean"]["jf"] == pytest.approx(by_torch["mean"]["jf"], abs=0.02)
+    assert by_graphs["source"] == f"{out}, by ONNX Runtime"
+    assert (
+        evaluate.main(["--checkpoint", str(out), "--runtime", "onnx", "--height", "16", *words])
+        == 2
+    )
+    assert "--height with --runtime onnx: the graphs have their own" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -100,7 +131,7 @@ def test_segment_with_graphs_refuses_what_they_do_not_take(tmp_path, model, vide
     assert f"2 objects in the mask, and the graphs of {out} have 1 slots: export with" in told
     words[1] = str(tmp_path / "absent")
     assert segment.main(words) == 1
-    assert "absent: no such folder; give the folder of: python -m" in capsys.readouterr().err
+    assert "absent: no such folder; give one of: python -m" in capsys.readouterr().err
     words[1] = str(tmp_path)
     assert segment.main(words) == 1
     assert "student.json: no such file; give a folder of vosmodels" in capsys.readouterr().err

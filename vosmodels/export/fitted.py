@@ -13,9 +13,37 @@ from vosmodels.types import FEWEST_ROWS
 
 
 class FittedSegmenter:
-    """A runner on frames (3, h, w) that are no larger than the graphs'.
+    """A Segmenter of one video of any size, by a runner that it resets.
 
-    Raises InputError on a mask of more objects than the graphs have slots.
+    Frames larger than the graphs' are scaled down, keeping the aspect. Raises InputError at the
+    first frame where too few rows would be left, and on more objects than the graphs have slots.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._scaled: ScaledSegmenter | None = None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Return the latest frame's probabilities (1 + objects, H, W), background first."""
+        if self._scaled is None:
+            raise ValueError("no frame yet: call step first")
+        return self._scaled.probabilities
+
+    def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Segment a frame (3, H, W) in [0, 1] and return its ids (H, W) int64.
+
+        mask: (H, W) integer ids, as `VideoSegmenter.step` takes them.
+        """
+        if self._scaled is None:
+            rows = rows_seen(self._runner, (frame.shape[1], frame.shape[2]))
+            self._runner.reset()
+            self._scaled = ScaledSegmenter(_Padded(self._runner), rows)
+        return self._scaled.step(frame, mask)
+
+
+class _Padded:
+    """A runner on frames (3, h, w) that are no larger than the graphs'.
 
     What lacks to the right and below is the mean colour, which the network takes for nothing.
     """
@@ -27,17 +55,14 @@ class FittedSegmenter:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Return the ids of the objects, in the order of `probabilities`' channels."""
         return self._runner.ids
 
     @property
     def probabilities(self) -> Tensor:
-        """Return the latest frame's probabilities (1 + len(ids), h, w)."""
         height, width = self._seen
         return torch.from_numpy(self._runner.probabilities[:, :height, :width])
 
     def step(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Segment a frame (3, h, w) in [0, 1]; mask (h, w) and errors as `Runner.step`."""
         height, width = frame.shape[1:]
         around = (0, self._runner.size[1] - width, 0, self._runner.size[0] - height)
         fitted = functional.pad(frame.cpu() - self._mean, around) + self._mean
@@ -53,11 +78,10 @@ class FittedSegmenter:
         return torch.from_numpy(ids[:height, :width])
 
 
-def open_fitted(runner: Runner, size: tuple[int, int]) -> tuple[ScaledSegmenter, int]:
-    """Return a segmenter of videos of `size` (H, W), and the rows that the network sees of them.
+def rows_seen(runner: Runner, size: tuple[int, int]) -> int:
+    """Return how many rows the network sees of a video of `size` (H, W).
 
-    Frames larger than the graphs' are scaled down, keeping the aspect. Raises InputError where too
-    few rows would be left.
+    Raises InputError where too few would be left.
     """
     height, width = size
     most = min(runner.size[0], height)
@@ -67,4 +91,4 @@ def open_fitted(runner: Runner, size: tuple[int, int]) -> tuple[ScaledSegmenter,
             f"a {height}x{width} video in graphs of {runner.size[0]}x{runner.size[1]}: {rows} rows "
             f"would be left, {FEWEST_ROWS} at least; export graphs of its shape"
         )
-    return ScaledSegmenter(FittedSegmenter(runner), rows), rows
+    return rows
