@@ -65,7 +65,11 @@ def check_runtime(args: argparse.Namespace) -> None:
             "for others"
         )
     remedy = "give one of: python -m vosmodels.export FILE --format onnx --size 240x432 --out DIR"
-    cli.check_exists(Path(args.checkpoint or ""), "folder", remedy)
+    folder = Path(args.checkpoint or "")
+    cli.check_exists(folder, "folder", remedy)
+    from vosmodels.export.sidecar import read
+
+    read(folder)
 
 
 def words_of(args: argparse.Namespace) -> list[str]:

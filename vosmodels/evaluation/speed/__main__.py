@@ -127,6 +127,9 @@ def _exported(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Mapp
     if low:
         raise UsageError("\n".join(f"--{name} {getattr(args, name)}: 1 or more" for name in low))
     cli.check_exists(args.exported, "folder", "give a folder of python -m vosmodels.export")
+    from vosmodels.export.sidecar import read
+
+    read(args.exported)
     import torch
 
     from vosmodels.evaluation.speed import timing
