@@ -60,7 +60,8 @@ def test_a_folder_says_all_that_a_caller_must_know(student, tmp_path, capsys):
     assert answer["checkpoint"]["sha256"] == sha256_of(student)
     assert answer["checkpoint"]["scores"] == {"jf": 0.5}
     assert answer["licences"] == ["mine"]
-    assert (out / "runner.py").read_bytes() == Path(runner.__file__).read_bytes()
+    own = Path(runner.__file__).read_text()
+    assert (out / "runner.py").read_text() == own + folder.RUN
     assert sorted(path.name for path in out.iterdir()) == [
         *("begin.onnx", "clip", "runner.py", "step.onnx", "student.json"),
     ]

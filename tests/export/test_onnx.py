@@ -1,6 +1,7 @@
 """Test the graphs in ONNX Runtime: against the model, on a real video, and without torch."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,11 @@ def test_a_folder_alone_segments_without_torch_and_without_this_package(tmp_path
     words = [sys.executable, "-c", WITHOUT_TORCH]
     answer = subprocess.run(words, cwd=out, capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == [5 * 22 * 32, [48, 80], [5]]
+    clip = ("clip/frames", "clip/expected/00000.png", str(tmp_path / "masks"))
+    words = [sys.executable, "-S", "-m", "runner", *clip]
+    places = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("site-packages"))}
+    subprocess.run(words, cwd=out, env=places, capture_output=True, check=True)
+    assert len(list((tmp_path / "masks").iterdir())) == 8
 
 
 def test_smaller_weights_take_fewer_bytes_and_change_few_pixels(tmp_path):

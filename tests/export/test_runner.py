@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.export.graphs import exported, frames_of, run_in_torch
 from tests.model_tools import any_filled
-from vosmodels.export.runner import SIDECAR, Runner, RunnerError
+from vosmodels.data.masks import write_palette
+from vosmodels.export.runner import SIDECAR, Runner, RunnerError, follow
 from vosmodels.inference import VideoSegmenter, for_inference
 from vosmodels.memory_rule import MemoryRule
 from vosmodels.support.seeding import numpy_generator
@@ -198,3 +200,43 @@ def test_a_folder_that_is_no_export_is_told(tmp_path, model):
     (out / SIDECAR).write_text("{")
     with pytest.raises(RunnerError, match="not the description of an export"):
         Runner(out)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, frame in enumerate(frames_of(3, (64, 96))):
+        array = (frame.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        Image.fromarray(array).save(folder / f"{number:05d}.png")
+    write_palette(tmp_path / "first.png", boxes(numpy_generator(0, "m"), (3,), (64, 96)))
+    return folder
+
+
+def opened(path):
+    with Image.open(path) as picture:
+        return picture.copy()
+
+
+def test_a_folder_of_pictures_becomes_masks_of_their_size(tmp_path, model, pictures):
+    runner, first, out = Runner(exported(model, tmp_path)), tmp_path / "first.png", tmp_path / "out"
+    assert follow(runner, pictures, first, out) == 3
+    masks = [opened(out / f"{number:05d}.png") for number in range(3)]
+    assert {mask.size for mask in masks} == {(96, 64)}
+    given = opened(first)
+    assert masks[0].getpalette() == given.getpalette()
+    assert np.mean(np.asarray(masks[0]) == np.asarray(given)) > 0.97  # halved and doubled
+    grey = Image.fromarray(np.asarray(given))
+    grey.save(tmp_path / "grey.png")
+    runner.reset()
+    follow(runner, pictures, tmp_path / "grey.png", out)
+    assert opened(out / "00000.png").getpalette() == given.getpalette()
+
+
+def test_a_folder_without_pictures_and_a_mask_of_another_size_are_told(tmp_path, model, pictures):
+    runner, first = Runner(exported(model, tmp_path)), tmp_path / "first.png"
+    with pytest.raises(ValueError, match=r"no \.jpg or \.png in it"):
+        follow(runner, tmp_path / "exported" / "clip", first, tmp_path / "out")
+    opened(first).resize((20, 30)).save(first)
+    with pytest.raises(ValueError, match=r"first.png: \(20, 30\), the first picture is \(96, 64\)"):
+        follow(runner, pictures, first, tmp_path / "out")

@@ -36,6 +36,11 @@ from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.spacetime.propagator import STRIDE
 from vosmodels.support.digests import sha256_of
 
+RUN = """
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
 CLIP = "clip"  # the folder of the clip inside an exported one
 Say = Callable[[str], None]
 
@@ -130,7 +135,7 @@ def export(file: Path, request: Request, out: Path, say: Say = lambda line: None
             clip=Clip(frames=f"{CLIP}/frames", given=f"{CLIP}/given", expected=f"{CLIP}/expected"),
             versions={"python": platform.python_version(), "torch": torch.__version__},
         )
-        shutil.copy(Path(runner.__file__), scratch / "runner.py")
+        (scratch / "runner.py").write_text(Path(runner.__file__).read_text() + RUN)
         (scratch / runner.SIDECAR).write_text(sidecar.model_dump_json(indent=1) + "\n")
         _move(scratch, out)
     except OSError as error:

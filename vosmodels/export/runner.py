@@ -2,6 +2,8 @@
 
 This file stands alone: a copy of it lies beside the graphs, and it reads nothing but their folder.
 
+    python runner.py FRAMES FIRST.png OUT   # a folder of pictures, the first one's mask; by pillow
+
     runner = Runner("exported")
     ids = runner.step(frame, mask)  # the first frame (3, H, W) in [0, 1], mask (H, W) of ids
     ids = runner.step(frame)        # every later frame
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -311,3 +314,63 @@ def _onnx(data: bytes, outputs: Sequence[str], threads: int | None) -> Run:
 
 
 RUNTIMES: Mapping[str, Callable[[bytes, Sequence[str], int | None], Run]] = {"onnx": _onnx}
+
+
+def main(words: Sequence[str]) -> int:
+    """Segment a folder of pictures with the graphs beside this file; return the exit code.
+
+    words: FRAMES FIRST.png OUT. Pictures are scaled to the graphs' size, and their masks back.
+    """
+    if len(words) != 3:
+        print("usage: python runner.py FRAMES FIRST.png OUT", file=sys.stderr)
+        return 2
+    try:
+        count = follow(Runner(Path(__file__).parent), *map(Path, words))
+    except (ImportError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{count} masks in {words[2]}")
+    return 0
+
+
+def follow(runner: Runner, frames: Path, first: Path, out: Path) -> int:
+    """Write a palette PNG into `out` for each picture of a folder; return how many.
+
+    frames: pictures in the order of their names; first: the ids of the first one's objects, a
+    palette or grey PNG of its size. Raises ValueError as `Runner.step`, and on no pictures or a
+    mask of another size; OSError on a file that cannot be read or written.
+    """
+    from PIL import Image
+
+    def read(path: Path) -> Image.Image:
+        with Image.open(path) as picture:
+            return picture.copy()
+
+    paths = sorted(p for p in frames.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not paths:
+        raise ValueError(f"{frames}: no .jpg or .png in it")
+    height, width = runner.size
+    given = read(first)
+    mask: Array | None = np.asarray(given.resize((width, height), Image.Resampling.NEAREST))
+    palette = given.getpalette() or [v for i in range(256) for v in _colour(i)]
+    out.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        picture = read(path).convert("RGB")
+        if mask is not None and picture.size != given.size:
+            raise ValueError(f"{first}: {given.size}, the first picture is {picture.size}")
+        small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        ids = runner.step(small.transpose(2, 0, 1) / np.float32(255), mask)
+        answer = Image.fromarray(ids.astype(np.uint8)).resize(
+            picture.size, Image.Resampling.NEAREST
+        )
+        answer.putpalette(palette)
+        answer.save(out / f"{path.stem}.png")
+        mask = None
+    return len(paths)
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """Return the colour that DAVIS gives an id: its bits, spread over red, green and blue."""
+    bits = [[number >> (3 * place + c) & 1 for place in range(3)] for c in range(3)]
+    red, green, blue = (sum(bit << (7 - k) for k, bit in enumerate(c)) for c in bits)
+    return red, green, blue
