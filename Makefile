@@ -6,14 +6,18 @@ STORE := results/mlflow.db
 PORT ?= 5000
 BENCHMARKS := aot correlation exported jf local_attention lockstep memory_read overhead step training upload
 OUT ?=
+FILE ?= demo
+PAGE := build/page
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep check format test test-all test-soak docs-check bench hooks ui
+.PHONY: help install sweep check format test test-all test-soak docs-check bench hooks ui install-web demo
 
 help:
 	@echo "make install      .venv with the versions of constraints.txt; every target below does it first"
 	@echo "make sweep        a whole sweep on generated clips, about six minutes on two cores"
 	@echo "make ui           look at it: MLflow on http://127.0.0.1:$(PORT); PORT=N for another"
+	@echo "make demo         a student in a web page on http://127.0.0.1:8000; FILE=student.safetensors for another than the one that ships"
+	@echo "make install-web  what the page needs: ONNX Runtime Web, by npm"
 	@echo "make test         ruff, mypy and the fast tests"
 	@echo "make test-all     the slow tests too: Ray, kills, a browser"
 	@echo "make test-soak    the slow tests that take minutes each: stores, a server that stays away, many trials"
@@ -76,3 +80,10 @@ hooks:
 
 ui: install
 	@$(BIN)/python -m orchestrator.ui --port $(PORT) --tracking-uri "sqlite:///$(CURDIR)/$(STORE)"
+
+install-web: install
+	@$(BIN)/python -m vosmodels.export.install_web
+
+demo: install-web
+	@$(BIN)/python -m vosmodels.export --web $(PAGE) --overwrite $(FILE)
+	@$(BIN)/python -m vosmodels.export.serve $(PAGE)

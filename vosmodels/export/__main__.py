@@ -1,4 +1,4 @@
-"""Run `python -m vosmodels.export`: write a student as graphs for phones and browsers."""
+"""Run `python -m vosmodels.export`: write a student as graphs for phones, or as a web page."""
 
 from __future__ import annotations
 
@@ -9,38 +9,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vosmodels import demo
 from vosmodels.errors import UsageError
+from vosmodels.export.web_runtime import check_runtime
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 from vosmodels.types import FEWEST_ROWS
+
+if TYPE_CHECKING:
+    from vosmodels.export.folder import Request
 
 MODULE = "vosmodels.export"
 FORMATS = ("onnx",)
 PRECISIONS = ("fp32", "fp16", "int8")
 MOST_OBJECTS = 255
+PLAIN = {"size": "", "objects": 1, "precision": "fp32"}  # of graphs alone
+OF_PAGE = {"size": "240x432", "objects": 3, "precision": "fp16"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Export a student as graphs of fixed shape, with a runner and a clip to check them by.",
-        f"python -m {MODULE} demo --format onnx --size 240x432 --objects 2 --out exported",
+        "Export a student as graphs of fixed shape, with a runner and a clip to check them by; "
+        "with --web also the page that runs them in a browser.",
+        f"python -m {MODULE} demo --format onnx --size 240x432 --objects 2 --out exported\n"
+        f"  python -m {MODULE} --web page demo",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help=demo.FILE_OR_DEMO)
     parser.add_argument("--format", choices=FORMATS, help="of the graphs")
-    parser.add_argument("--size", help="HEIGHTxWIDTH of the frames, such as 240x432")
     parser.add_argument(
-        "--objects", metavar="N", type=int, default=1, help="slots for objects; default 1"
+        "--web",
+        metavar="DIR",
+        type=cli.path,
+        help="write graphs and their web page into a new folder, for any static server",
+    )
+    parser.add_argument("--size", help="HEIGHTxWIDTH of the frames; of a page 240x432")
+    parser.add_argument(
+        "--objects", metavar="N", type=int, help="slots for objects; default 1, of a page 3"
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="fp32",
-        help="in which weights are stored; they are computed with in float32; default fp32",
+        help="in which weights are stored; they are computed with in float32; default fp32, "
+        "of a page fp16",
     )
     parser.add_argument(
         "--licence",
@@ -61,12 +75,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.check:
         return _check(args)
+    for name, value in (OF_PAGE if args.web else PLAIN).items():
+        setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
     height, width = _checked(args)
     file = demo.file_of(args.file)
-    out = args.out or Path(f"{file.stem if args.file != demo.DEMO else demo.DEMO}-{args.format}")
+    out = (
+        args.web
+        or args.out
+        or Path(f"{file.stem if args.file != demo.DEMO else demo.DEMO}-{args.format}")
+    )
     cli.check_all(
         partial(cli.check_exists, file, "file", f"give {demo.FILE_OR_DEMO}"),
-        partial(check_output, out, {"FILE": file}, folder=True, overwrite=args.overwrite),
+        partial(
+            check_output,
+            out,
+            {"FILE": file},
+            folder=True,
+            overwrite=args.overwrite,
+            name="--web" if args.web else "--out",
+        ),
+        *([check_runtime] if args.web else []),
     )
     from vosmodels.export.onnx_format import check_installed
 
@@ -75,7 +103,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
     licences = args.licence or (demo.LICENCES if args.file == demo.DEMO else ())
     request = Request(height, width, args.objects, args.memory, args.precision, licences)
-    sidecar = export(file, request, out, lambda line: print(line, file=sys.stderr))
+    if args.web:
+        return _page(args, file, request)
+    sidecar = export(file, request, out, _say)
     if not args.json:
         sizes = ", ".join(f"{g.file} {g.bytes / 2**20:.1f} MiB" for g in sidecar.graphs.values())
         print(f"{out}: {sizes}; {sidecar.memory.frames} frames of memory ({sidecar.memory.rule})")
@@ -83,9 +113,27 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     return sidecar.model_dump(mode="json")
 
 
+def _page(args: argparse.Namespace, file: Path, request: Request) -> Mapping[str, Any]:
+    from vosmodels.export.page import export_page
+
+    page = export_page(file, request, args.web, _say)
+    sizes = {"graphs": page.graphs, "runtime": page.runtime, "page": page.scripts}
+    if not args.json:
+        shown = ", ".join(f"{name} {size / 2**20:.2f} MiB" for name, size in sizes.items())
+        print(f"{args.web}: {shown}; {args.objects} objects, {args.size}")
+        print(f"next:\n  python -m vosmodels.export.serve {args.web}")
+    return {**page.sidecar.model_dump(mode="json"), "bytes": sizes}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def _check(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.file:
         raise UsageError(f"{args.file}: --check takes an exported folder, and no FILE beside it")
+    if args.web:
+        raise UsageError(f"--web {args.web}: --check runs a folder and writes none")
     from vosmodels.export.check import LIMIT, check
 
     found = check(args.check)
@@ -105,7 +153,11 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     problems = []
     if not args.file:
         problems.append(f"FILE: give {demo.FILE_OR_DEMO}, or --check DIR")
-    if not args.format:
+    if args.web and args.out:
+        problems.append(
+            f"--out {args.out}: the graphs of a page lie in its folder; give --web alone"
+        )
+    if not args.format and not args.web:
         problems.append(f"--format: one of {', '.join(FORMATS)}")
     match = re.fullmatch(r"(\d+)x(\d+)", args.size or "")
     size = (int(match[1]), int(match[2])) if match else (0, 0)

@@ -57,12 +57,20 @@ class Request:
     licences: Sequence[str] = ()
 
 
-def export(file: Path, request: Request, out: Path, say: Say = lambda line: None) -> Sidecar:
+def export(
+    file: Path,
+    request: Request,
+    out: Path,
+    say: Say = lambda line: None,
+    *,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Sidecar:
     """Export the checkpoint `file` as ONNX graphs into the folder `out`; return its description.
 
     `out` appears when all of it is written; files of an earlier export there are replaced.
-    say: is told what is done next, as a step takes seconds. Raises InputError on a checkpoint that
-    cannot be read or is of another family, UsageError on a memory that grows.
+    say: is told what is done next, as a step takes seconds; finish: adds files to the folder before
+    it appears. Raises InputError on a checkpoint that cannot be read or is of another family,
+    UsageError on a memory that grows.
     """
     model = checkpoint.load_model(file)
     if not isinstance(model, SpaceTimeNetwork):
@@ -137,6 +145,7 @@ def export(file: Path, request: Request, out: Path, say: Say = lambda line: None
         )
         (scratch / "runner.py").write_text(Path(runner.__file__).read_text() + RUN)
         (scratch / runner.SIDECAR).write_text(sidecar.model_dump_json(indent=1) + "\n")
+        finish(scratch)
         _move(scratch, out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,92 @@
+/** Run the graphs apart from the page: each message {id, call, ...} is answered by one with its id. */
+import { bytesOf, openGraph, readSidecar } from "./graphs.js";
+import { enlarge, fit, frameOf, impose, shrink } from "./fit.js";
+import { History } from "./history.js";
+import { Runner } from "./tracker.js";
+import { Told } from "./told.js";
+
+const BASE = new URL("../", import.meta.url);
+const RUNTIME = "runtime/ort.js";
+const WASM = "runtime/ort.wasm";
+
+const history = new History();
+let runner = null;
+let place = null; // where the video lies in the graphs' frame
+
+const CALLS = {
+  /** Load the runtime and the graphs; return their description. */
+  async open() {
+    const sidecar = await readSidecar(BASE);
+    const ort = await import(new URL(RUNTIME, BASE)).catch(() => {
+      throw new Told(`${RUNTIME} cannot be loaded: export the page again.`);
+    });
+    ort.env.wasm.numThreads = 1;
+    ort.env.wasm.wasmBinary = (await bytesOf(new URL(WASM, BASE), WASM)).buffer;
+    const begin = await openGraph(BASE, sidecar, "begin", ort);
+    const step = await openGraph(BASE, sidecar, "step", ort);
+    runner = new Runner(sidecar, begin, step);
+    return sidecar;
+  },
+
+  /** Begin a video of a size of its own. */
+  async video({ width, height }) {
+    const [rows, columns] = runner.size;
+    place = fit({ width, height }, { width: columns, height: rows });
+    history.clear();
+    runner.reset();
+    return place;
+  },
+
+  /** Forget what depends on frame `number`, as another mask is given there. */
+  async cut({ number }) {
+    history.cut(number);
+  },
+
+  /** Return to the latest state before frame `number` that is known; return its number, or null. */
+  async rewind({ number }) {
+    const found = history.before(number);
+    if (found) runner.restore(found[1]);
+    else runner.reset();
+    return found && found[0];
+  },
+
+  /** Segment frame `number`: rgba of the graphs' size; mask of the video's own, or null. */
+  async step({ number, rgba, mask, gone }) {
+    const start = performance.now();
+    if (runner.ids.length && history.wants(number)) {
+      const state = runner.snapshot();
+      history.add(number, state, runner.memory.bytes);
+    }
+    for (const id of gone) if (runner.ids.includes(id)) runner.remove(id);
+    await runner.step(frameOf(rgba), mask && shrink(mask, place));
+    const names = [0, ...runner.ids];
+    const channels = enlarge(runner.probabilities, names.length, place);
+    let ids = channels.map((channel) => names[channel]);
+    if (mask) ids = impose(ids, mask);
+    const { memory } = runner;
+    return {
+      ids,
+      ms: performance.now() - start,
+      frames: memory.frames,
+      most: memory.most,
+      bytes: memory.bytes + history.bytes,
+    };
+  },
+};
+
+let last = Promise.resolve();
+self.onmessage = ({ data }) => {
+  last = last.then(() => answer(data)); // one after the other
+};
+
+async function answer({ id, call, ...options }) {
+  try {
+    const result = await CALLS[call](options);
+    self.postMessage({ id, result });
+  } catch (error) {
+    const message = error instanceof Told
+      ? error.message
+      : `The runtime failed (${error?.message ?? error}). Reload the page and try again.`;
+    self.postMessage({ id, error: message });
+  }
+}
