@@ -89,7 +89,8 @@ async function choose(open, button = null) {
   }
   closeCamera();
   for (const other of at("sources").querySelectorAll("button, .button")) {
-    other.setAttribute("aria-pressed", String(other === button));
+    if (other.matches("button")) other.setAttribute("aria-pressed", String(other === button));
+    else other.classList.toggle("chosen", other === button);
   }
   await player.go(0);
 }
@@ -97,6 +98,7 @@ async function choose(open, button = null) {
 function begin(place) {
   const project = new Project(source.width * source.height);
   view.size(source.width, source.height);
+  at("stage").style.setProperty("--aspect", source.width / source.height);
   painting = new Painting({ source, project, view, most: sidecar.objects, changed: painted });
   painting.tool = document.querySelector("[name=tool]:checked").value;
   resize(Math.max(2, Math.round(Math.min(source.width, source.height) / 12)));
@@ -134,10 +136,10 @@ function refresh() {
   at("position").value = position;
   at("position").setAttribute("aria-valuetext", `frame ${position + 1} of ${last + 1}`);
   at("counter").textContent = source.live ? `${position + 1}` : `${position + 1} / ${last + 1}`;
-  at("ms").textContent = figures ? `${Math.round(figures.ms)} ms a frame` : "–";
-  at("rate").textContent = playing && rate ? `${rate.toFixed(1)} frames/s` : "–";
+  at("ms").textContent = figures ? `${Math.round(figures.ms)} ms` : "–";
+  at("rate").textContent = playing && rate ? rate.toFixed(1) : "–";
   at("memory").textContent = figures
-    ? `${figures.frames} of ${figures.most} frames, ${megabytes(figures.bytes)}`
+    ? `${megabytes(figures.bytes)}, ${figures.frames} of ${figures.most} frames`
     : "–";
   listObjects(at("objects"), painting, select);
 }
@@ -223,9 +225,11 @@ async function saveFilm() {
   });
 }
 
-function completed() {
+async function completed() {
   say("Following the objects to the end …");
-  return player.complete(player.last);
+  const done = await player.complete(player.last);
+  if (!done) say("");
+  return done;
 }
 
 async function camera() {

@@ -75,7 +75,7 @@ export class Player {
         const fresh = this.source.live && this.position === this.last;
         if (!fresh) await new Promise((done) => setTimeout(done, wait));
       }
-      if (turn === this._turn) this.pause();
+      if (turn === this._turn) this.playing = false;
     });
   }
 
@@ -98,7 +98,7 @@ export class Player {
     this.engine.call("cut", { number }).catch(this.failed);
   }
 
-  /** Do what a person wishes after what is being done, and tell errors. */
+  /** Do what a person wishes after what is being done; say whether it was done to its end. */
   _wish(work) {
     this._turn += 1;
     const turn = this._turn;
@@ -107,7 +107,7 @@ export class Player {
       this.busy = true;
       try {
         await work(turn);
-        return true;
+        return turn === this._turn;
       } catch (error) {
         this.playing = false;
         this.failed(error);
@@ -130,9 +130,10 @@ export class Player {
 
   async _draw(number, turn) {
     const picture = await this.source.frame(number);
+    if (turn === this._turn) this.show(number, picture);
+    picture.close?.(); // of a bitmap; a video has none
     if (turn !== this._turn) return;
     this.position = number;
-    this.show(number, picture);
     this.shown = [...this.shown.slice(1 - RECENT), performance.now()];
     this.changed();
   }
@@ -154,18 +155,20 @@ export class Player {
       if (this._next !== wanted) {
         this._next = (await this.engine.call("rewind", { number: wanted })) ?? first;
       }
-      while (this._next <= wanted && turn === this._turn) await this._step(this._next);
+      while (this._next <= wanted && turn === this._turn) await this._step(this._next, turn);
     }
   }
 
-  async _step(number) {
+  async _step(number, turn) {
     const { project } = this;
     const { version } = project;
     const picture = await this.source.frame(number);
+    if (turn !== this._turn) return; // the worker may have another video by now
     const { frame, left, top, width, height } = this.place;
     this._context.fillStyle = this._mean;
     this._context.fillRect(0, 0, frame.width, frame.height);
     this._context.drawImage(picture, left, top, width, height);
+    picture.close?.();
     const rgba = this._context.getImageData(0, 0, frame.width, frame.height).data;
     const given = project.given(number);
     const mask = given?.ids.some((id) => id) ? given.ids : null;

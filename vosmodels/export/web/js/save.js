@@ -42,7 +42,9 @@ export async function overlayFilm(project, source, kind, told) {
   });
   for (let number = 0; number < project.length; number += 1) {
     const due = performance.now() + 1000 / source.rate;
-    context.drawImage(await source.frame(number), 0, 0, source.width, source.height);
+    const picture = await source.frame(number);
+    context.drawImage(picture, 0, 0, source.width, source.height);
+    picture.close?.();
     const image = overlay(project.mask(number), source.width, source.height);
     layer.getContext("2d").putImageData(image, 0, 0);
     context.drawImage(layer, 0, 0);

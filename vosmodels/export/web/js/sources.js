@@ -19,14 +19,16 @@ export async function openClip(clip) {
   const ids = async (folder, number) => idsOf(pixelsOf(await picture(folder, number, "png")));
   const given = new Map();
   for (const number of clip.given_in) given.set(number, await ids(clip.given, number));
+  const { width, height } = first;
+  first.close();
   return {
     title: clip.name,
-    width: first.width,
-    height: first.height,
+    width,
+    height,
     rate: clip.rate,
     count: clip.count,
     given,
-    frame: (number) => (number ? picture(clip.frames, number, clip.suffix) : first),
+    frame: (number) => picture(clip.frames, number, clip.suffix),
     expected: clip.expected ? (number) => ids(clip.expected, number) : null,
     close() {},
   };
