@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 from vosmodels.errors import InputError, UsageError
@@ -43,7 +43,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
                 f"{args.folder}: holds no {name}; write a page there by: "
                 f"python -m vosmodels.export --web {args.folder} demo"
             )
-    with closing(page_server(args.folder, args.host, args.port)) as server:
+    with page_server(args.folder, args.host, args.port) as server:
         address = f"http://{args.host}:{server.server_address[1]}"
         if not is_local(args.host):
             print(

@@ -168,16 +168,19 @@ async function togglePlay() {
 
 /** Compare the masks of a clip with known answers, when all of them are there. */
 async function compare() {
-  const { project } = player;
-  if (!source.expected || painting.edited || project.length < source.count) return;
+  const { project, source: video } = player;
+  const { version } = project;
+  if (!video.expected || painting.edited || project.length < video.count) return;
   let wrong = 0;
-  for (let number = 0; number < source.count; number += 1) {
-    const expected = await source.expected(number);
+  for (let number = 0; number < video.count; number += 1) {
+    const expected = await video.expected(number);
+    if (version !== project.version) return; // painted meanwhile
     project.mask(number).forEach((id, p) => {
       wrong += id !== expected[p];
     });
   }
-  const share = (100 * wrong) / (source.count * project.pixels);
+  if (video !== source) return;
+  const share = (100 * wrong) / (video.count * project.pixels);
   const verdict = share <= 0.1 ? "this browser computes what the model does" : "NOT as the model";
   say(`${share.toFixed(4)} % of pixels differ from the known answers: ${verdict}.`);
 }
@@ -202,26 +205,29 @@ function tool(name) {
 
 /** Follow what is left and hand the masks over. */
 async function saveMasks() {
-  quiet();
-  if (!(await completed())) return;
-  await player.run(async () => {
-    const { project } = player;
-    download(await masksZip(project, source), `${source.title}-masks.zip`);
-    say(`Masks of ${project.length} frames are in ${source.title}-masks.zip.`);
-  });
+  await save("masks.zip", masksZip);
 }
 
+/** Follow what is left and hand the frames with their masks over. */
 async function saveFilm() {
+  const kind = filmKind();
+  await save(`overlay.${kind.includes("mp4") ? "mp4" : "webm"}`, (project, video) =>
+    overlayFilm(project, video, kind, (number) => {
+      say(`Recording frame ${number} of ${project.length} …`);
+    }));
+}
+
+/** Make a file of all masks and hand it over, unless they are changed meanwhile. */
+async function save(name, make) {
   quiet();
   if (!(await completed())) return;
-  const kind = filmKind();
+  const { project, source: video } = player;
+  const { version } = project;
   await player.run(async () => {
-    const film = await overlayFilm(player.project, source, kind, (number) => {
-      say(`Recording frame ${number} of ${player.project.length} …`);
-    });
-    const name = `${source.title}-overlay.${kind.includes("mp4") ? "mp4" : "webm"}`;
-    download(film, name);
-    say(`The film is ${name}.`);
+    const file = await make(project, video);
+    if (version !== project.version || video !== source) return;
+    download(file, `${video.title}-${name}`);
+    say(`${video.title}-${name}: ${project.length} frames.`);
   });
 }
 

@@ -43,15 +43,18 @@ export async function overlayFilm(project, source, kind, told) {
   for (let number = 0; number < project.length; number += 1) {
     const due = performance.now() + 1000 / source.rate;
     const picture = await source.frame(number);
+    const mask = project.mask(number);
+    if (!mask) break; // painted meanwhile
     context.drawImage(picture, 0, 0, source.width, source.height);
     picture.close?.();
-    const image = overlay(project.mask(number), source.width, source.height);
+    const image = overlay(mask, source.width, source.height);
     layer.getContext("2d").putImageData(image, 0, 0);
     context.drawImage(layer, 0, 0);
     if (!number) recorder.start();
     told(number + 1);
     await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
   }
+  if (recorder.state === "inactive") return null;
   recorder.stop();
   await ended;
   return new Blob(parts, { type: kind.split(";")[0] });
