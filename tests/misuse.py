@@ -23,6 +23,7 @@ COMMANDS = (
     "vosmodels.data.check",
     "vosmodels.evaluation.speed",
     "vosmodels.export",
+    "vosmodels.export.serve",
     "orchestrator.config.reference",
 )
 
@@ -239,6 +240,14 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "two tasks": "x --check empty",
         "missing checkpoint (exit 1)": "x.safetensors --format onnx --size 240x432",
         "no export (exit 1)": "--check empty",
+    },
+    "vosmodels.export.serve": {
+        "no folder named": "",
+        "unknown flag": "empty --nosuch",
+        "no port": "empty --port 70000",
+        "port no number": "empty --port many",
+        "missing folder (exit 1)": "nosuch",
+        "folder without a page (exit 1)": "empty",
     },
     "orchestrator.config.reference": {
         "no page": "",

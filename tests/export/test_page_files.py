@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import tomllib
 import urllib.error
 import urllib.request
 import zipfile
@@ -25,7 +26,8 @@ from vosmodels.export.page_server import is_local, page_server
 from vosmodels.export.runner import Memory
 from vosmodels.support.digests import sha256_of
 
-MODULES = Path(page.SOURCES) / "js"
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = page.SOURCES / "js"
 
 
 @pytest.fixture
@@ -118,7 +120,14 @@ def test_the_folder_holds_every_file_that_the_page_loads(written):
     assert (sidecar.objects, sidecar.precision, sidecar.frame.width) == (2, "fp16", 160)
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert {"index.html", "style.css", "js/app.js", "js/worker.js", "runtime/ort.js"} <= names
-    assert {"runtime/ort.wasm", "begin.onnx", "step.onnx", "student.json", "page.json"} <= names
+    assert {
+        "runtime/ort.wasm",
+        "runtime/LICENCE.txt",
+        "begin.onnx",
+        "step.onnx",
+        "student.json",
+        "page.json",
+    } <= names
     for clip in json.loads((out / "page.json").read_text())["clips"]:
         numbers = [f"{number:05d}" for number in range(clip["count"])]
         assert {f"{clip['frames']}/{n}.{clip['suffix']}" for n in numbers} <= names
@@ -140,6 +149,18 @@ def test_every_script_that_a_script_imports_is_there():
         text = path.read_text()
         imported = {part.split('"')[0] for part in text.split('from "./')[1:]}
         assert imported <= names, path
+
+
+def test_an_installed_package_holds_the_pages_files():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    kept = settings["tool"]["setuptools"]["package-data"]["vosmodels"]
+    installed = {path for pattern in kept for path in (ROOT / "vosmodels").glob(pattern)}
+    files = [page.SOURCES / page.LICENCE]
+    for name in page.PARTS:
+        place = page.SOURCES / name
+        files += [path for path in place.rglob("*") if path.is_file()] or [place]
+    assert len(files) > 10
+    assert set(files) <= installed
 
 
 def test_the_sample_has_no_more_objects_than_the_graphs(tmp_path):

@@ -22,6 +22,7 @@ from vosmodels.export.sidecar import Clip, Sidecar
 SOURCES = Path(__file__).parent / "web"
 PARTS = ("index.html", "style.css", "js")
 RUNTIME = "runtime"
+LICENCE = "runtime-licence.txt"
 LIST = "page.json"  # what the page cannot read off its folder: clips, the runtime's version
 SAMPLE = "sample"
 RATE = 24  # frames a second at which a clip is played
@@ -53,6 +54,7 @@ def export_page(file: Path, request: Request, out: Path, say: Say = lambda line:
         (folder / RUNTIME).mkdir()
         for name in web_runtime.MEMBERS:
             shutil.copy(web_runtime.FOLDER / name, folder / RUNTIME / name)
+        shutil.copy(SOURCES / LICENCE, folder / RUNTIME / "LICENCE.txt")
         clips = [_write_sample(folder / SAMPLE, request.objects), _check_clip(folder)]
         runtime = {"version": web_runtime.VERSION, "licence": web_runtime.LICENCE}
         text = json.dumps({"runtime": runtime, "clips": clips}, indent=1)

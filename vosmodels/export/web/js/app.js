@@ -162,8 +162,10 @@ async function togglePlay() {
     return;
   }
   quiet();
-  say("");
-  if (await player.play()) await compare();
+  say("Following the objects …");
+  if (!(await player.play())) return;
+  say("This is the end: download the masks, or go back to a frame and correct it.");
+  await compare();
 }
 
 /** Compare the masks of a clip with known answers, when all of them are there. */
@@ -238,24 +240,31 @@ async function completed() {
   return done;
 }
 
+/** Show what the camera sees until its first picture is taken or another video is chosen. */
 async function camera() {
   quiet();
   player?.pause();
+  closeCamera();
   try {
     stream = await openCamera(at("live"));
   } catch (error) {
     failed(error);
     return;
   }
-  at("live").hidden = false;
-  at("capture").hidden = false;
+  aim(true);
   at("capture").focus();
-  say("Point the camera at the object, then take the first picture.");
+  say("Point the camera at the object and take the first picture, or choose another video.");
+}
+
+/** Show the live camera in place of the video, or the video again. */
+function aim(live) {
+  at("live").hidden = !live;
+  at("capture").hidden = !live;
+  for (const id of ["transport", "paint", "results"]) at(id).inert = live;
 }
 
 function closeCamera() {
-  at("live").hidden = true;
-  at("capture").hidden = true;
+  aim(false);
   if (stream && !source?.live) {
     for (const track of stream.getTracks()) track.stop();
   }
@@ -333,13 +342,12 @@ const KEYS = {
 
 /** Do what a key means, unless the control in focus uses it itself. */
 function key(event) {
-  if (!player || event.altKey) return;
   const { target } = event;
+  if (!player || stream || event.altKey || target.matches("input[type=number]")) return;
   if (event.ctrlKey || event.metaKey) {
     if (event.key === "z" && painting.undo()) event.preventDefault();
     return;
   }
-  if (target.matches("input[type=number]")) return;
   if (event.key === " " && target.closest("button, summary, input:not([type=range])")) return;
   if (event.key.startsWith("Arrow") && target.matches("input")) return;
   const number = Number(event.key);
