@@ -464,6 +464,18 @@ def test_a_correction_changes_its_frame_and_later_ones_alone(page, tmp_path):
     assert (before[names[-1]] != after[names[-1]]).any()
 
 
+def test_painting_while_it_plays_stops_it(page):
+    page.get_by_role("button", name="Play").click()
+    page.get_by_role("button", name="Pause").wait_for()
+    page.locator("#counter", has_text="3 / 48").wait_for()
+    drag(page, (10, 10), (40, 40))
+    page.get_by_role("button", name="Play").wait_for()
+    page.locator("#status", has_text="Painted in frame").wait_for()
+    number = page.locator("#counter").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.locator("#counter", has_text=f"{int(number.split()[0]) + 1} / 48").wait_for()
+
+
 def test_a_removed_object_makes_room_for_another(page, tmp_path):
     open_check(page)
     play_to_end(page)

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import tomllib
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -208,15 +210,40 @@ def test_serve_refuses_a_port_that_is_none(refused, tmp_path):
     assert "--port 65536: 0 to 65535" in refused(serve.main, tmp_path, "--port", "65536", code=2)
 
 
-def test_serve_tells_of_a_port_in_use(refused, tmp_path):
-    shown = tmp_path / "shown"
-    shown.mkdir()
+@pytest.fixture
+def shown(tmp_path):
+    """A folder with the files that make it a page, empty."""
     for name in ("index.html", "student.json"):
-        (shown / name).write_text("")
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def test_serve_prints_its_address_and_ends_well_when_it_is_stopped(shown):
+    words = [sys.executable, "-m", "vosmodels.export.serve", str(shown), "--port", "0"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}/index.html") as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
+def test_serve_tells_of_a_port_in_use(refused, shown):
     taken = page_server(shown, "127.0.0.1", 0)
     port = taken.server_address[1]
     assert f"--port {port}: in use" in refused(serve.main, shown, "--port", port, code=1)
     taken.server_close()
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_serve_warns_where_other_machines_are_let_in(shown, monkeypatch, capsys, host, warned):
+    server = MagicMock()
+    server.__enter__.return_value.server_address = ("", 8000)
+    monkeypatch.setattr(serve, "page_server", lambda *_: server)
+    assert serve.main([str(shown), "--host", host]) == 0
+    assert (f"warning: --host {host}" in capsys.readouterr().err) == warned
 
 
 def test_only_addresses_of_this_machine_are_local():

@@ -44,11 +44,13 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
                 f"python -m vosmodels.export --web {args.folder} demo"
             )
     with page_server(args.folder, args.host, args.port) as server:
-        address = f"http://{args.host}:{server.server_address[1]}"
+        port = server.server_address[1]
+        address = f"http://{args.host}:{port}"
         if not is_local(args.host):
             print(
                 f"warning: --host {args.host}: every machine that reaches this one can load the "
-                "page; there a browser gives no camera without https",
+                f"page, a phone by http://NAME:{port} with this machine's name or address; "
+                "without https its browser gives no camera",
                 file=sys.stderr,
             )
         print(address, file=sys.stderr if args.json else sys.stdout, flush=True)
