@@ -1,4 +1,3 @@
-import { shown } from "./colours.js";
 import { Editor } from "./editor.js";
 import { tooMany } from "./tracker.js";
 import { Told } from "./told.js";
@@ -153,25 +152,4 @@ export class Painting {
     this.draw();
     this.changed();
   }
-}
-
-/** Fill an element with a choice of objects; chosen(id) is told. */
-export function listObjects(element, painting, chosen) {
-  const held = element.contains(document.activeElement);
-  element.replaceChildren(...painting.objects.map((id) => {
-    const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), {
-      type: "radio", name: "object", value: id, checked: id === painting.selected,
-    });
-    const text = document.createElement("span");
-    const dot = document.createElement("i");
-    dot.style.setProperty("--colour", `rgb(${shown(id).join(" ")})`);
-    text.append(dot, `${id}`);
-    label.append(input, text);
-    label.classList.toggle("ended", painting.ended(id));
-    input.setAttribute("aria-label", `Object ${id}`);
-    input.addEventListener("change", () => chosen(id));
-    return label;
-  }));
-  if (held) element.querySelector("input:checked")?.focus();
 }

@@ -4,8 +4,8 @@ import { pack, unpack } from "./runs.js";
  * A video's given masks and the masks that follow from them.
  *
  * given: by frame number the pixels of the objects that a person painted there, and the ids that
- * end there. Masks are kept for frames 0, 1, ... without a gap; a change of what is given in a frame
- * takes away those of this frame and of all later ones.
+ * end there. Masks are kept for frames 0, 1, ... without a gap; a change of what is given in a
+ * frame takes away those of this frame and of all later ones.
  */
 export class Project {
   constructor(pixels) {
@@ -15,7 +15,7 @@ export class Project {
     this._masks = [];
   }
 
-  /** Give masks in a frame: ids (Uint8Array), gone: ids that end there. Nothing of both: take back. */
+  /** Give masks in a frame: ids, and those that end there; nothing of both takes it back. */
   give(number, ids, gone = []) {
     if (ids.some((id) => id) || gone.length) {
       this._given.set(number, { runs: pack(ids), gone: [...gone] });

@@ -3,7 +3,9 @@ import { Told } from "./told.js";
 import { overlay } from "./view.js";
 import { zip } from "./zip.js";
 
-const KINDS = ["video/mp4;codecs=avc1", "video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
+const KINDS = [
+  "video/mp4;codecs=avc1", "video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm",
+];
 
 /** Return the kind of film that this browser records, or null. */
 export function filmKind() {

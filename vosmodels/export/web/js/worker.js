@@ -1,4 +1,4 @@
-/** Run the graphs apart from the page: each message {id, call, ...} is answered by one with its id. */
+/** Run the graphs apart from the page: a message {id, call, ...} is answered by one of its id. */
 import { bytesOf, openGraph, readSidecar } from "./graphs.js";
 import { enlarge, fit, frameOf, impose, shrink } from "./fit.js";
 import { History } from "./history.js";
