@@ -464,6 +464,44 @@ def test_a_correction_changes_its_frame_and_later_ones_alone(page, tmp_path):
     assert (before[names[-1]] != after[names[-1]]).any()
 
 
+def go_to(page, number):
+    page.locator("#position").fill(str(number - 1))
+    at_frame(page, number, FRAMES)
+
+
+def around(mask, by):
+    """Two corners of a box `by` pixels larger than what a mask shows."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (columns[0] - by, rows[0] - by), (columns[-1] + 1 + by, rows[-1] + 1 + by)
+
+
+def box_object(page, name, corners):
+    choose(page, name)
+    choose(page, "Box")
+    drag(page, *corners)
+
+
+def test_corrections_one_by_one_give_what_they_give_at_once(page, tmp_path):
+    """Each box holds all of its object, so that both ways the same masks are given."""
+    open_check(page)
+    play_to_end(page)
+    second = around(masks_of(page, tmp_path / "0")["check/00005.png"] == 2, 12)
+    go_to(page, 6)
+    box_object(page, "Object 2", second)
+    first = around(masks_of(page, tmp_path / "1")["check/00007.png"] == 1, 1)
+    go_to(page, 8)
+    box_object(page, "Object 1", first)
+    by_turns = masks_of(page, tmp_path / "2")
+    open_check(page)
+    go_to(page, 6)
+    box_object(page, "Object 2", second)
+    go_to(page, 8)
+    box_object(page, "Object 1", first)
+    at_once = masks_of(page, tmp_path / "3")
+    for name, mask in at_once.items():
+        np.testing.assert_array_equal(by_turns[name], mask, err_msg=name)
+
+
 def test_painting_while_it_plays_stops_it(page):
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Pause").wait_for()
@@ -486,8 +524,7 @@ def test_a_removed_object_makes_room_for_another(page, tmp_path):
     page.get_by_role("button", name="Remove from here on").click()
     page.get_by_role("button", name="Add an object").click()
     choose(page, "Box")
-    rows, columns = (np.flatnonzero(before.any(axis)) for axis in (1, 0))
-    drag(page, (columns[0] - 1, rows[0] - 1), (columns[-1] + 2, rows[-1] + 2))
+    drag(page, *around(before, 1))
     masks = masks_of(page, tmp_path / "after")
     assert (masks["check/00005.png"] == 1).any()
     assert {0, 3} <= set(np.unique(masks["check/00006.png"])) <= {0, 2, 3}
