@@ -52,6 +52,7 @@ def test_a_folder_says_all_that_a_caller_must_know(student, tmp_path, capsys):
         "every": 5,
         "last": True,
         "positions": 6,
+        "read": 20,
         "hidden": -1e4,
     }
     assert answer["graphs"]["step"]["inputs"]["memory_key"] == [2, 4, 6, 64]

@@ -43,7 +43,7 @@ def test_a_larger_video_of_the_same_aspect_is_seen_as_by_a_scaled_segmenter(
 ):
     runner = Runner(exported(model, tmp_path, (32, 48)))
     fitted = FittedSegmenter(runner)
-    scaled = ScaledSegmenter(VideoSegmenter(for_inference(model), top_k=None), rows)
+    scaled = ScaledSegmenter(VideoSegmenter(for_inference(model)), rows)
     assert rows_seen(runner, size) == rows
     for number, frame in enumerate(frames_of(4, size)):
         mask = None if number else ids_on(size)

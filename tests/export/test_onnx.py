@@ -85,7 +85,7 @@ def test_the_graphs_follow_a_real_video_as_the_model_does_with_a_late_object_too
     model, rule = checkpoint.load_model(demo.student_file()), MemoryRule.of("first,last,2x3")
     export(demo.student_file(), Request(*size, objects=3, memory=rule), tmp_path / "out")
     runner = Runner(tmp_path / "out", threads=1)
-    segmenter = VideoSegmenter(for_inference(model), memory=rule, top_k=None)
+    segmenter = VideoSegmenter(for_inference(model), memory=rule)
     for number, frame in enumerate(frames):
         mask = given.get(number)
         ids = runner.step(frame.numpy(), mask)

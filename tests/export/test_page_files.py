@@ -23,9 +23,9 @@ from vosmodels.data.masks import palette, read_mask
 from vosmodels.errors import InputError
 from vosmodels.export import __main__ as command
 from vosmodels.export import folder, install_web, page, serve, web_runtime
-from vosmodels.export.check import read
 from vosmodels.export.page_server import is_local, page_server
 from vosmodels.export.runner import Memory
+from vosmodels.export.sidecar import read
 from vosmodels.support.digests import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -60,7 +60,7 @@ def test_a_runner_segments_as_the_model_does(tmp_path, name, size):
     model = any_filled(name)
     rule = MemoryRule.of("first,last")
     runner = Runner(exported(model, tmp_path, size, objects=2, memory=rule))
-    segmenter = VideoSegmenter(for_inference(model), memory=rule, top_k=None)
+    segmenter = VideoSegmenter(for_inference(model), memory=rule)
     mask = boxes(numpy_generator(0, name), (4, 9), size)
     for number, frame in enumerate(frames_of(5, size)):
         both(runner, segmenter, frame, None if number else mask)
@@ -73,7 +73,7 @@ def test_a_runner_follows_what_is_given_removed_and_corrected_as_the_segmenter(
 ):
     memory, rng = MemoryRule.of(rule), numpy_generator(seed, "events")
     runner = Runner(exported(model, tmp_path, objects=6, memory=memory))
-    segmenter = VideoSegmenter(for_inference(model), memory=memory, top_k=None)
+    segmenter = VideoSegmenter(for_inference(model), memory=memory)
     fresh = iter(rng.permutation(np.arange(1, 256))[:5].tolist())
     for number, frame in enumerate(frames_of(11, SIZE)):
         mask, given = None, []

@@ -40,7 +40,8 @@ def test_no_number_of_the_competition_is_beyond_what_halves_hold(objects):
         )
 
 
-def test_each_slot_reads_the_frames_that_its_bias_leaves_and_no_others():
+@pytest.mark.parametrize("top_k", [None, 4, 9])
+def test_each_slot_reads_the_frames_that_its_bias_leaves_and_no_others(top_k):
     rng = generator(0, "memory")
     query = torch.randn(1, 8, 2, 3, generator=rng)
     keys = torch.randn(3, 4, 8, 2, 3, generator=rng)  # N, T, C_k, h, w
@@ -51,11 +52,12 @@ def test_each_slot_reads_the_frames_that_its_bias_leaves_and_no_others():
         keys.flatten(3).transpose(2, 3),
         values.flatten(3).transpose(2, 3),
         torch.where(heard, 0.0, HIDDEN),
+        top_k,
     )
     for slot, frames in enumerate(heard):
         key = keys[slot, frames].transpose(0, 1)[None]
         value = values[slot, frames].transpose(0, 1)[None, None]
-        expected = readout(affinity(key, query), value)[0, 0]
+        expected = readout(affinity(key, query, top_k), value)[0, 0]
         torch.testing.assert_close(read[slot], expected.flatten(1).T, atol=1e-5, rtol=1e-5)
 
 

@@ -35,7 +35,7 @@ def parity_clip(
 ) -> ParityClip:
     """Draw a clip of so many objects, three at most, and segment it with the model itself.
 
-    Of several objects the last is given in frame LATE. The model reads its whole memory.
+    Of several objects the last is given in frame LATE.
     """
     video = next(_videos(height, width, min(objects, MAX_OBJECTS)))
     frames = [video.frame(index) for index in range(FRAMES)]
@@ -44,7 +44,7 @@ def parity_clip(
     if len(video.ids) > 1:
         given = {0: np.where(first == late, 0, first)}
         given[LATE] = np.where(video.mask(LATE) == late, video.mask(LATE), 0)
-    segmenter = VideoSegmenter(for_inference(model), memory=memory, top_k=None)
+    segmenter = VideoSegmenter(for_inference(model), memory=memory)
     expected = []
     for number, frame in enumerate(frames):
         mask = given.get(number)

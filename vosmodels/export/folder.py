@@ -32,7 +32,7 @@ from vosmodels.export.sidecar import (
 from vosmodels.export.step_graph import HIDDEN, BeginGraph, FrameGraph, StepGraph
 from vosmodels.inference.fold import for_inference
 from vosmodels.memory_rule import MemoryRule
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.network import TOP_K, SpaceTimeNetwork
 from vosmodels.spacetime.propagator import STRIDE
 from vosmodels.support.digests import sha256_of
 
@@ -129,6 +129,7 @@ def export(
                 every=rule.every,
                 last=rule.last and rule.every > 1,
                 positions=_positions(request),
+                read=TOP_K,
                 hidden=HIDDEN,
             ),
             graphs=described,

@@ -45,13 +45,17 @@ class Frame(_Closed):
 
 
 class MemoryPlan(_Closed):
-    """Which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame."""
+    """Which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame.
+
+    read: entries of the memory that a query reads, inside the graph.
+    """
 
     rule: str
     frames: Size
     every: Size
     last: bool
     positions: Size
+    read: Size
     hidden: float
 
 

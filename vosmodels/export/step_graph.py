@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vosmodels.spacetime.memory import PROBABILITY_FLOOR
-from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.network import TOP_K, SpaceTimeNetwork
 from vosmodels.spacetime.propagator import KeyFeatures, padding
 
 HIDDEN = -1e4  # the memory_bias of what a slot may not read: e to this power is 0
@@ -79,7 +79,9 @@ class StepGraph(FrameGraph):
     slot with an object, else 0 -> probabilities (N+1, H, W), background first, which sum to 1; key
     (P, C_k), value (N, P, C_v).
 
-    A slot that may read nothing reads everything alike; its result is hidden by present.
+    A query reads `TOP_K` entries of a slot's memory, as `VideoSegmenter` does: a student that was
+    scored so loses where it reads all. A slot that may read nothing reads everything alike; its
+    result is hidden by present.
     """
 
     inputs = ("frame", "memory_key", "memory_value", "memory_bias", "present")
@@ -96,7 +98,7 @@ class StepGraph(FrameGraph):
         """Return probabilities, and the rows that the memory takes if the frame is due."""
         padded, keys = self.encoded(frame)
         query = rows_of(keys.key)[0]
-        read = read_slots(query, memory_key, memory_value, memory_bias)  # (N, P, C_v)
+        read = read_slots(query, memory_key, memory_value, memory_bias, TOP_K)  # (N, P, C_v)
         h16, w16 = keys.key.shape[2:]
         maps = read.transpose(1, 2).unflatten(2, (h16, w16)).unsqueeze(0)
         logits, _ = self.network.decode(keys, maps)
@@ -112,9 +114,12 @@ def rows_of(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
-def read_slots(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Read each slot's own memory: `memory.affinity` plus a bias per frame, without top_k.
+def read_slots(
+    query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, top_k: int | None = None
+) -> Tensor:
+    """Read each slot's own memory: `memory.read_memory` plus a bias per frame.
 
+    With top_k the softmax is over the top_k largest scores of a query, whose values are gathered.
     query (P, C_k), keys (N, T, P, C_k), values (N, T, P, C_v), bias (N, T) -> (N, P, C_v).
     """
     n, t, p, width = keys.shape
@@ -122,8 +127,13 @@ def read_slots(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Ten
     flat = keys.flatten(1, 2)  # (N, TP, C_k)
     dots = torch.matmul(query, flat.transpose(1, 2)) * (2 * scale)  # (N, P, TP)
     scores = dots - flat.square().sum(2).unsqueeze(1) * scale
-    heard = scores.view(n, p, t, p) + bias.view(n, 1, t, 1)
-    return torch.matmul(heard.view(n, p, t * p).softmax(2), values.flatten(1, 2))
+    heard = (scores.view(n, p, t, p) + bias.view(n, 1, t, 1)).view(n, p, t * p)
+    if top_k is None or top_k >= t * p:
+        return torch.matmul(heard.softmax(2), values.flatten(1, 2))
+    best, index = heard.topk(top_k, dim=2)  # (N, P, top_k)
+    starts = (torch.arange(n) * (t * p)).view(n, 1, 1)
+    picked = values.flatten(0, 2)[index + starts]  # (N, P, top_k, C_v)
+    return torch.matmul(best.softmax(2).unsqueeze(2), picked).squeeze(2)
 
 
 def competing(logits: Tensor) -> Tensor:
