@@ -162,7 +162,8 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", args.size or "")
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(size) < FEWEST_ROWS:
-        problems.append(f"--size {args.size or ''}: HEIGHTxWIDTH, {FEWEST_ROWS} or more each")
+        given = f" {args.size}" if args.size else ""
+        problems.append(f"--size{given}: HEIGHTxWIDTH, {FEWEST_ROWS} or more each")
     if not 1 <= args.objects <= MOST_OBJECTS:
         problems.append(f"--objects {args.objects}: 1 to {MOST_OBJECTS}")
     if args.file and args.file.startswith(("models:/", "mlflow:")):
