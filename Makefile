@@ -16,7 +16,7 @@ help:
 	@echo "make install      .venv with the versions of constraints.txt; every target below does it first"
 	@echo "make sweep        a whole sweep on generated clips, about six minutes on two cores"
 	@echo "make ui           look at it: MLflow on http://127.0.0.1:$(PORT); PORT=N for another"
-	@echo "make demo         a student in a web page on http://127.0.0.1:8000; FILE=student.safetensors for another than the one that ships"
+	@echo "make demo         a student in a web page on http://127.0.0.1:8000; FILE=student.safetensors or mlflow:omega for another than the one that ships"
 	@echo "make install-web  what the page needs: ONNX Runtime Web, by npm"
 	@echo "make test         ruff, mypy and the fast tests"
 	@echo "make test-all     the slow tests too: Ray, kills, a browser"
@@ -85,5 +85,7 @@ install-web: install
 	@$(BIN)/python -m vosmodels.export.install_web
 
 demo: install-web
-	@$(BIN)/python -m vosmodels.export --web $(PAGE) --overwrite $(FILE)
-	@$(BIN)/python -m vosmodels.export.serve $(PAGE)
+	@mkdir -p build; file="$(FILE)"; case "$$file" in mlflow:*|models:*) \
+	  $(BIN)/python -m orchestrator.fetch "$$file" build/student.safetensors --overwrite && file=build/student.safetensors;; esac && \
+	$(BIN)/python -m vosmodels.export --web $(PAGE) --overwrite "$$file" && \
+	$(BIN)/python -m vosmodels.export.serve $(PAGE)
