@@ -36,11 +36,8 @@ from vosmodels.spacetime.network import TOP_K, SpaceTimeNetwork
 from vosmodels.spacetime.propagator import STRIDE
 from vosmodels.support.digests import sha256_of
 
-RUN = """
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
+# Makes the copy of runner.py a command.
+RUN = '\n\nif __name__ == "__main__":\n    sys.exit(main(sys.argv[1:]))\n'
 CLIP = "clip"  # the folder of the clip inside an exported one
 Say = Callable[[str], None]
 
