@@ -235,7 +235,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Twin:
-    """What a checkpoint that equals another in content was given; the picture if there is one."""
+    """Hold what a checkpoint of equal content was given; the picture if there is one."""
 
     scores: Scores
     boundary: Mapping[str, int]

@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of an export. memory: None for the model's own rule."""
+    """Say what is asked of an export. memory: None for the model's own rule."""
 
     height: int
     width: int

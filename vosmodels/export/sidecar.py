@@ -32,7 +32,7 @@ class Graph(_Closed):
 
 
 class Frame(_Closed):
-    """How a frame is given; normalised: by mean and std inside the graphs."""
+    """Say how a frame is given; normalised: by mean and std inside the graphs."""
 
     height: Size
     width: Size
@@ -45,7 +45,7 @@ class Frame(_Closed):
 
 
 class MemoryPlan(_Closed):
-    """Which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame.
+    """Say which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame.
 
     read: entries of the memory that a query reads, inside the graph.
     """

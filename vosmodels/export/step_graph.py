@@ -25,7 +25,7 @@ LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 
 
 
 class FrameGraph(nn.Module):
-    """What both graphs share: encode a frame of one size, and the masks of its objects.
+    """Encode a frame of one size, and the masks of its objects: what both graphs share.
 
     network: prepared by `for_inference` without stripes. inputs, outputs: the names of `forward`'s.
     """
