@@ -17,7 +17,7 @@ LIMIT = 1e-3  # share of pixels that may differ: ties, and what rounding makes o
 
 @dataclass(frozen=True)
 class Checked:
-    """Hold what the check found: frames, the share of pixels that differ, and seconds of a frame."""
+    """Hold what the check found: frames, share of pixels that differ, time of a frame."""
 
     frames: int
     differing: float
