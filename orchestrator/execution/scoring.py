@@ -76,7 +76,7 @@ class Scorer:
 
     def copy(self) -> Scores:
         """Score the first frame's mask copied to every frame, or read the saved scores."""
-        return self._once(FIRST_FRAME_COPY, lambda: FirstFrameCopy)
+        return self.known(FIRST_FRAME_COPY) or self._scored(FIRST_FRAME_COPY, FirstFrameCopy)
 
     @property
     def frames(self) -> int:
@@ -103,7 +103,7 @@ class Scorer:
             for _ in range(self.frames):
                 on_frame()
             return twin.scores
-        scores = self._once(sha256, lambda: segmenters_of(model, self.protocol.rows), on_frame)
+        scores = self._scored(sha256, segmenters_of(model, self.protocol.rows), on_frame)
         self.save_twin(content, sha256)
         return scores
 
@@ -173,16 +173,12 @@ class Scorer:
         saved = self._saved(name)
         return None if saved is None else saved[0]
 
-    def _once(
-        self,
-        name: str,
-        segmenters: Callable[[], Segmenters],
-        on_frame: Callable[[], None] = lambda: None,
+    def _scored(
+        self, name: str, segmenters: Segmenters, on_frame: Callable[[], None] = lambda: None
     ) -> Scores:
-        if known := self.known(name):
-            return known
+        """Score and save, with where wrong pixels lie if that is asked for."""
         errors = BoundaryErrors() if self.errors else None
-        scores = self._run(segmenters(), errors.add if errors else None, lambda *mask: on_frame())
+        scores = self._run(segmenters, errors.add if errors else None, lambda *mask: on_frame())
         self._write(name, scores.as_dict() | _counts(errors.as_dict() if errors else {}))
         return scores
 
