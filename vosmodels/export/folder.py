@@ -38,7 +38,7 @@ from vosmodels.support.digests import sha256_of
 
 # Makes the copy of runner.py a command.
 RUN = '\n\nif __name__ == "__main__":\n    sys.exit(main(sys.argv[1:]))\n'
-CLIP = "clip"  # the folder of the clip inside an exported one
+CLIP = Clip(frames="clip/frames", given="clip/given", expected="clip/expected")
 Say = Callable[[str], None]
 
 
@@ -107,7 +107,7 @@ def export(
             )
         say("clip: frames, and what the model answers")
         size = {"height": request.height, "width": request.width, "objects": request.objects}
-        _write_clip(scratch / CLIP, parity_clip(model, rule, **size))
+        _write_clip(scratch, parity_clip(model, rule, **size))
         info = checkpoint.read_info(file)
         sidecar = Sidecar(
             name=info.name,
@@ -138,7 +138,7 @@ def export(
                 scores=dict(info.scores),
             ),
             licences=list(request.licences),
-            clip=Clip(frames=f"{CLIP}/frames", given=f"{CLIP}/given", expected=f"{CLIP}/expected"),
+            clip=CLIP,
             versions={"python": platform.python_version(), "torch": torch.__version__},
         )
         (scratch / "runner.py").write_text(Path(runner.__file__).read_text() + RUN)
@@ -176,13 +176,14 @@ def _three(buffer: Tensor) -> tuple[float, float, float]:
 
 
 def _write_clip(folder: Path, clip: ParityClip) -> None:
-    for name in ("frames", "given", "expected"):
-        (folder / name).mkdir(parents=True)
+    frames, given, expected = (folder / place for place in (CLIP.frames, CLIP.given, CLIP.expected))
+    for place in (frames, given, expected):
+        place.mkdir(parents=True)
     for number, frame in enumerate(clip.frames):
-        Image.fromarray(frame).save(folder / "frames" / f"{number:05d}.png")
-        write_palette(folder / "expected" / f"{number:05d}.png", clip.expected[number])
+        Image.fromarray(frame).save(frames / f"{number:05d}.png")
+        write_palette(expected / f"{number:05d}.png", clip.expected[number])
     for number, mask in clip.given.items():
-        write_palette(folder / "given" / f"{number:05d}.png", mask)
+        write_palette(given / f"{number:05d}.png", mask)
 
 
 def _move(scratch: Path, out: Path) -> None:

@@ -16,8 +16,8 @@ from vosmodels.data import sample
 from vosmodels.data.generated import GeneratedSequence
 from vosmodels.data.masks import write_palette
 from vosmodels.export import web_runtime
-from vosmodels.export.folder import Request, Say, export
-from vosmodels.export.sidecar import Clip, Sidecar
+from vosmodels.export.folder import CLIP, Request, Say, export
+from vosmodels.export.sidecar import Sidecar
 
 SOURCES = Path(__file__).parent / "web"
 PARTS = ("index.html", "style.css", "js")
@@ -94,17 +94,16 @@ def _write_sample(folder: Path, objects: int) -> Mapping[str, Any]:
 
 def _check_clip(folder: Path) -> Mapping[str, Any]:
     """Describe the clip of the export, whose masks are known."""
-    clip = Clip(frames="clip/frames", given="clip/given", expected="clip/expected")
     return {
         "name": "check",
         "title": "Check clip",
-        "frames": clip.frames,
+        "frames": CLIP.frames,
         "suffix": "png",
-        "count": len(list((folder / clip.frames).glob("*.png"))),
+        "count": len(list((folder / CLIP.frames).glob("*.png"))),
         "rate": RATE,
-        "given": clip.given,
-        "given_in": sorted(int(path.stem) for path in (folder / clip.given).glob("*.png")),
-        "expected": clip.expected,
+        "given": CLIP.given,
+        "given_in": sorted(int(path.stem) for path in (folder / CLIP.given).glob("*.png")),
+        "expected": CLIP.expected,
     }
 
 
