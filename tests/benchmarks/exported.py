@@ -25,11 +25,11 @@ from vosmodels import checkpoint, demo, registry
 from vosmodels.evaluation.speed.timing import random_video
 from vosmodels.export.folder import Request, example_inputs, export
 from vosmodels.export.runner import Runner
-from vosmodels.export.step_graph import StepGraph
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.memory_rule import MemoryRule
 from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.step_graph import StepGraph
 from vosmodels.support.memory import keep_freed_memory
 
 MODULE = "tests.benchmarks.exported"

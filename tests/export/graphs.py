@@ -15,8 +15,8 @@ from vosmodels.data.frames import frame_tensor
 from vosmodels.data.generated import GeneratedSequence
 from vosmodels.export import folder, runner
 from vosmodels.export.folder import Request
-from vosmodels.export.step_graph import FrameGraph
 from vosmodels.model import VideoModel
+from vosmodels.spacetime.step_graph import FrameGraph
 
 Export = Callable[..., Path]
 

@@ -29,11 +29,12 @@ from vosmodels.export.sidecar import (
     Precision,
     Sidecar,
 )
-from vosmodels.export.step_graph import HIDDEN, BeginGraph, FrameGraph, StepGraph
 from vosmodels.inference.fold import for_inference
 from vosmodels.memory_rule import MemoryRule
-from vosmodels.spacetime.network import TOP_K, SpaceTimeNetwork
+from vosmodels.spacetime.memory import TOP_K
+from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.spacetime.propagator import STRIDE
+from vosmodels.spacetime.step_graph import HIDDEN, BeginGraph, FrameGraph, StepGraph
 from vosmodels.support.digests import sha256_of
 
 # Makes the copy of runner.py a command.

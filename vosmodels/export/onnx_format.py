@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vosmodels.errors import InputError
-from vosmodels.export.step_graph import FrameGraph
+from vosmodels.spacetime.step_graph import FrameGraph
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -1,40 +1,29 @@
-"""Capture a constant-memory model's step as a CUDA graph.
+"""Capture the step of a model whose memory does not grow as a CUDA graph.
 
-A frame is then one kernel launch instead of some hundred. Once the queue is full, every step reads
-and writes tensors of the same shapes. `steady_step` is this step as a pure function of tensors;
-`GraphPropagator` captures the function once and replays the graph.
+A frame is then one kernel launch instead of some hundred. The step is `StepGraph`, whose tensors
+have the same shapes while the memory fills and when it is full; `GraphPropagator` captures it once
+for a size of frames and a number of objects, and replays it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from vosmodels.spacetime.propagator import SpaceTimePropagator, SpaceTimeState
+from vosmodels.spacetime.step_graph import HIDDEN, StepGraph
 from vosmodels.types import Prediction
+
+if TYPE_CHECKING:
+    from vosmodels.spacetime.network import SpaceTimeNetwork
 
 Function = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Function, Sequence[Tensor]], Function]
 WARM_UP = 3  # calls before the capture, during which libraries choose their kernels
-
-
-def steady_step(propagator: SpaceTimePropagator, like: SpaceTimeState) -> Function:
-    """Return one step, predict and commit, as a pure function of tensors and weights.
-
-    The function maps (frame, *state.tensors) to (probabilities, *next_state.tensors), for states
-    of the shapes of `like`.
-    """
-
-    def step(frame: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        state = like.holding(tensors)
-        prediction = propagator.predict(state, frame)
-        return prediction.probabilities, *propagator.commit(state, prediction).tensors
-
-    return step
 
 
 @torch.inference_mode()
@@ -66,30 +55,60 @@ def cuda_graph(function: Function, arguments: Sequence[Tensor]) -> Function:
     return replay
 
 
+def memory_tensors(state: SpaceTimeState, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay the banks of a state out as `StepGraph` takes a memory of `frames` frames.
+
+    Returns memory_key (N, T, P, C_k), memory_value (N, T, P, C_v), memory_bias (N, T).
+    """
+    first, n = state.banks[0], state.objects
+    (_, positions, width), depth = first.key.shape, first.value.shape[3]
+    key = first.key.new_zeros(n, frames, positions, width)
+    value = first.value.new_zeros(n, frames, positions, depth)
+    bias = first.key.new_full((n, frames), HIDDEN)
+    done = 0
+    for bank in state.banks:
+        held, slots = len(bank.key), slice(done, done + bank.value.shape[2])
+        key[slots, :held] = bank.key
+        value[slots, :held] = bank.value.permute(2, 0, 1, 3)
+        bias[slots, :held] = 0
+        done = slots.stop
+    return key, value, bias
+
+
 @dataclass(frozen=True)
 class Stepped:
-    """The features of a captured step's prediction: its frame, and the next state."""
+    """The features of a captured step's prediction: its frame (3, H, W), and what it encodes.
+
+    key (P, C_k), value (N, P, C_v): what the memory takes if the frame is due.
+    """
 
     frame: Tensor
-    state: SpaceTimeState
+    key: Tensor
+    value: Tensor
 
 
 class GraphPropagator:
-    """A types.Propagator that runs the steady steps of `propagator` as a CUDA graph.
+    """A types.Propagator that predicts as `propagator` does, by a CUDA graph of `StepGraph`.
 
-    Results equal those of `propagator`. Steps in which the memory still fills run uncaptured. A
-    change of shapes (frame size, number of objects) makes a new capture, which replaces the old
-    one. Raises ValueError for a propagator whose memory grows or is not written at every frame,
-    because its steps differ.
+    network: the model of `propagator`. Probabilities differ by rounding alone, as the two add in
+    another order. Another frame size or number of objects makes a new capture, which replaces the
+    old one. Raises ValueError for a propagator whose memory grows.
     """
 
-    def __init__(self, propagator: SpaceTimePropagator, capture: Capture = cuda_graph) -> None:
-        if propagator.queue is None or propagator.mem_every != 1:
+    def __init__(
+        self,
+        propagator: SpaceTimePropagator,
+        network: SpaceTimeNetwork,
+        capture: Capture = cuda_graph,
+    ) -> None:
+        if propagator.queue is None:
             raise ValueError(
-                f"graph with queue={propagator.queue or 'all'}, mem_every={propagator.mem_every}: "
-                "a graph needs a finite queue and mem_every=1, so that all steps have equal shapes"
+                "graph with queue=all: the memory grows, and a graph needs shapes that stay; give "
+                "a queue"
             )
         self._plain = propagator
+        self._network = network
+        self._frames = propagator.queue
         self._capture = capture
         self._of: tuple[Any, ...] = ()  # the sizes that `_step` was captured for
         self._step: Function
@@ -103,29 +122,29 @@ class GraphPropagator:
         return self._plain.add(state, frame, ids)
 
     def predict(self, state: SpaceTimeState, frame: Tensor) -> Prediction:
-        """Predict `frame` (3, H, W); a steady step also computes the next state.
+        """Predict `frame` (3, H, W), and encode it for the memory.
 
-        `commit` then returns that state without further work.
+        Raises ValueError on a frame of another size than the video's.
         """
-        if any(len(bank.key) != self._plain.queue for bank in state.banks):
-            return self._plain.predict(state, frame)
-        arguments = (frame, *state.tensors)
-        of = (state.size, *(x.shape for x in arguments))
+        self._plain.check_frame(state, frame)
+        present = frame.new_ones(state.objects, dtype=torch.float32)
+        arguments = (frame[None], *memory_tensors(state, self._frames), present)
+        of = (state.size, state.objects)
         if of != self._of:
-            self._step, self._of = self._capture(steady_step(self._plain, state), arguments), of
-        probabilities, *tensors = self._step(*arguments)
-        return Prediction(probabilities, Stepped(frame, state.holding(tensors)))
+            height, width = state.size
+            graph = StepGraph(self._network, height=height, width=width, top_k=self._plain.top_k)
+            self._step, self._of = self._capture(graph, arguments), of
+        probabilities, key, value = self._step(*arguments)
+        return Prediction(probabilities, Stepped(frame, key, value))
 
     def commit(
         self, state: SpaceTimeState, prediction: Prediction, mask: Tensor | None = None
     ) -> SpaceTimeState:
         """Return the state after the frame, as the plain propagator does.
 
-        A `mask` after a captured step makes the frame be encoded again.
+        A `mask` makes the frame be encoded again.
         """
-        stepped = prediction.features
-        if not isinstance(stepped, Stepped):
-            return self._plain.commit(state, prediction, mask)
+        stepped: Stepped = prediction.features
         if mask is None:
-            return stepped.state
+            return self._plain.keep(state, stepped.key, stepped.value)
         return self._plain.commit(state, self._plain.predict(state, stepped.frame), mask)

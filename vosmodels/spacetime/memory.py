@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 PROBABILITY_FLOOR = 1e-7
+TOP_K = 20  # memory entries read per query at inference, as in STCN's public code
 QUERY_CHUNK = 256  # queries whose scores are held at once
 
 

@@ -19,12 +19,11 @@ from vosmodels.memory_rule import MemoryRule
 from vosmodels.model import ParameterKind, VideoModel
 from vosmodels.spacetime.cuda_graph import GraphPropagator
 from vosmodels.spacetime.decoder import Decoder
-from vosmodels.spacetime.memory import affinity, aggregate, kept_frames, one_hot, readout
+from vosmodels.spacetime.memory import TOP_K, affinity, aggregate, kept_frames, one_hot, readout
 from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, SpaceTimePropagator
 from vosmodels.types import IGNORED, Clip, Features, StepOutput
 
 MASK_STEMS = ("value_encoder.conv1.weight", "value_encoder.features.0.0.weight")
-TOP_K = 20  # memory entries read per query at inference, as in STCN's public code
 
 
 class KeyProjection(nn.Module):
@@ -257,4 +256,4 @@ class SpaceTimeNetwork(VideoModel):
             top_k=top_k,
             queue=queue,
         )
-        return GraphPropagator(propagator) if graph else propagator
+        return GraphPropagator(propagator, self) if graph else propagator

@@ -5,7 +5,6 @@ The network is any implementation of `MemoryNetwork`; h, w = H/16, W/16.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -112,16 +111,6 @@ class SpaceTimeState:
         """Count the objects of all banks."""
         return sum(bank.value.shape[2] for bank in self.banks)
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the key, squares and value of each bank, in order."""
-        return tuple(x for bank in self.banks for x in (bank.key, bank.squares, bank.value))
-
-    def holding(self, tensors: Sequence[Tensor]) -> SpaceTimeState:
-        """Return this state with other tensors, ordered as `tensors` of this state."""
-        starts = range(0, len(tensors), 3)
-        return replace(self, banks=tuple(Bank(*tensors[i : i + 3]) for i in starts))
-
 
 @dataclass(frozen=True)
 class FrameFeatures:
@@ -202,16 +191,22 @@ class SpaceTimePropagator:
 
         A frame is due every `mem_every` frames, with `include_last` always.
         """
-        temporary = state.age + 1 < self.mem_every
-        if (temporary and not self.include_last) or self.queue == 1:
+        if not self._due(state):
             return replace(state, age=state.age + 1)
         coded: FrameFeatures = prediction.features
         masks = coded.probabilities[:, 1:]
         if mask is not None:
             masks = self._padded_masks(state, mask, state.objects)
-        return self._remember(
-            state, coded.frame, coded.keys, coded.query, masks, temporary=temporary
-        )
+        return self.keep(state, coded.query, self._value(coded.frame, masks, coded.keys))
+
+    def keep(self, state: SpaceTimeState, key: Tensor, value: Tensor) -> SpaceTimeState:
+        """Write the encodings of a predicted frame to the memory if it is due, as `commit` does.
+
+        key: rows (h*w, C_k) float32; value: rows (K, h*w, C_v) of the state's objects.
+        """
+        if not self._due(state):
+            return replace(state, age=state.age + 1)
+        return self._remember(state, key, value, temporary=state.age + 1 < self.mem_every)
 
     def add(self, state: SpaceTimeState, frame: Tensor, ids: Tensor) -> SpaceTimeState:
         """Write `frame` to the memory with all objects of `ids` (H, W), new ones included.
@@ -224,20 +219,27 @@ class SpaceTimePropagator:
         padded = self._padded_frame(state, frame)
         masks = self._padded_masks(state, ids, objects)
         keys = self.model.encode_key(padded)
-        return self._remember(state, padded, keys, _rows(keys.key), masks)
+        return self._remember(state, _rows(keys.key), self._value(padded, masks, keys))
+
+    def check_frame(self, state: SpaceTimeState, frame: Tensor) -> None:
+        """Raise ValueError unless `frame` has the size of the state's video."""
+        h, w = state.size
+        if frame.shape != (3, h, w):
+            raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
+
+    def _due(self, state: SpaceTimeState) -> bool:
+        """Tell whether the next predicted frame is written."""
+        return self.queue != 1 and (self.include_last or state.age + 1 >= self.mem_every)
+
+    def _value(self, frame: Tensor, masks: Tensor, keys: KeyFeatures) -> Tensor:
+        """Encode soft masks (1, K, H', W') of a padded frame to rows (K, h*w, C_v)."""
+        value = self.model.encode_value(frame, masks, keys.features.s16)[0]  # (K, C_v, h, w)
+        return value.flatten(2).transpose(1, 2)
 
     def _remember(
-        self,
-        state: SpaceTimeState,
-        frame: Tensor,
-        keys: KeyFeatures,
-        query: Tensor,
-        masks: Tensor,
-        *,
-        temporary: bool = False,
+        self, state: SpaceTimeState, query: Tensor, value: Tensor, *, temporary: bool = False
     ) -> SpaceTimeState:
-        value = self.model.encode_value(frame, masks, keys.features.s16)  # (1, K, C_v, h, w)
-        rows = value.permute(0, 3, 4, 1, 2).flatten(1, 2)  # (1, hw, K, C_v)
+        rows = value.transpose(0, 1).contiguous().unsqueeze(0)  # (1, hw, K, C_v)
         key = query.unsqueeze(0)
         squares = key.square().sum(2)
         banks: list[Bank] = []
@@ -248,16 +250,15 @@ class SpaceTimePropagator:
             latest = Bank(key, squares, rows[:, :, done : done + n])
             banks.append(bank.then(latest, frames))
             done += n
-        if done < masks.shape[1]:
+        if done < len(value):
             banks.append(Bank(key, squares, rows[:, :, done:].contiguous()))
         age = state.age + 1 if temporary else 0
         return SpaceTimeState(tuple(banks), age, state.size, temporary)
 
     def _padded_frame(self, state: SpaceTimeState, frame: Tensor) -> Tensor:
         """Pad a frame (3, H, W) -> (1, 3, H', W') with the mean colour, normalised zero."""
+        self.check_frame(state, frame)
         h, w = state.size
-        if frame.shape != (3, h, w):
-            raise ValueError(f"frame of shape {tuple(frame.shape)}; this video's are (3, {h}, {w})")
         mean = self.model.mean
         x0, right, y0, bottom = padding(h, w)
         padded = mean.expand(3, y0 + h + bottom, x0 + w + right).clone()

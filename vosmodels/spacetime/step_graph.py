@@ -2,7 +2,8 @@
 
 `BeginGraph` encodes a frame whose masks are given, `StepGraph` segments a frame and encodes it. The
 memory is the caller's: which frames it holds, and for which object, is told by `memory_bias`, so
-that one graph serves an empty, a filling and a full memory, and objects that begin late.
+that one graph serves an empty, a filling and a full memory, and objects that begin late. Exports
+write both to files; `cuda_graph.py` captures the step.
 
 Letters: N object slots, T frames of a slot's memory, P = (H/16)(W/16) positions of a frame, of H
 and W rounded up; C_k and C_v the widths of keys and values.
@@ -11,14 +12,17 @@ and W rounded up; C_k and C_v the widths of keys and values.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vosmodels.spacetime.memory import PROBABILITY_FLOOR
-from vosmodels.spacetime.network import TOP_K, SpaceTimeNetwork
+from vosmodels.spacetime.memory import PROBABILITY_FLOOR, TOP_K
 from vosmodels.spacetime.propagator import KeyFeatures, padding
+
+if TYPE_CHECKING:
+    from vosmodels.spacetime.network import SpaceTimeNetwork
 
 HIDDEN = -1e4  # the memory_bias of what a slot may not read: e to this power is 0
 LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 16.1
@@ -27,7 +31,8 @@ LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 
 class FrameGraph(nn.Module):
     """Encode a frame of one size, and the masks of its objects: what both graphs share.
 
-    network: prepared by `for_inference` without stripes. inputs, outputs: the names of `forward`'s.
+    network: prepared by `for_inference`, for an export without stripes. inputs, outputs: the names
+    of `forward`'s.
     """
 
     inputs: tuple[str, ...]
@@ -68,7 +73,7 @@ class BeginGraph(FrameGraph):
         """Return the rows that the memory takes."""
         padded, keys = self.encoded(frame)
         soft = competing(self.padded((2 * masks - 1) * LIMIT, -LIMIT))[:, 1:]
-        return rows_of(keys.key)[0], self.value(padded, soft, keys)
+        return rows_of(keys.key)[0].float(), self.value(padded, soft, keys)
 
 
 class StepGraph(FrameGraph):
@@ -77,15 +82,22 @@ class StepGraph(FrameGraph):
     frame (1, 3, H, W); memory_key (N, T, P, C_k), memory_value (N, T, P, C_v); memory_bias (N, T):
     0 where the slot may read the frame of memory, HIDDEN where it may not; present (N,): 1 for a
     slot with an object, else 0 -> probabilities (N+1, H, W), background first, which sum to 1; key
-    (P, C_k), value (N, P, C_v).
+    (P, C_k), value (N, P, C_v). Value and memory_value have the type of the weights, the others are
+    float32.
 
-    A query reads `TOP_K` entries of a slot's memory, as `VideoSegmenter` does: a student that was
+    A query reads `top_k` entries of a slot's memory, as `VideoSegmenter` does: a student that was
     scored so loses where it reads all. A slot that may read nothing reads everything alike; its
     result is hidden by present.
     """
 
     inputs = ("frame", "memory_key", "memory_value", "memory_bias", "present")
     outputs = ("probabilities", "key", "value")
+
+    def __init__(
+        self, network: SpaceTimeNetwork, *, height: int, width: int, top_k: int | None = TOP_K
+    ) -> None:
+        super().__init__(network, height=height, width=width)
+        self.top_k = top_k
 
     def forward(
         self,
@@ -97,13 +109,13 @@ class StepGraph(FrameGraph):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return probabilities, and the rows that the memory takes if the frame is due."""
         padded, keys = self.encoded(frame)
-        query = rows_of(keys.key)[0]
-        read = read_slots(query, memory_key, memory_value, memory_bias, TOP_K)  # (N, P, C_v)
+        query = rows_of(keys.key)[0].float()
+        read = read_slots(query, memory_key, memory_value, memory_bias, self.top_k)  # (N, P, C_v)
         h16, w16 = keys.key.shape[2:]
         maps = read.transpose(1, 2).unflatten(2, (h16, w16)).unsqueeze(0)
         logits, _ = self.network.decode(keys, maps)
         shown = present.view(1, -1, 1, 1)
-        probabilities = competing(logits * shown - LIMIT * (1 - shown))
+        probabilities = competing(logits.float() * shown - LIMIT * (1 - shown))
         x0, _, y0, _ = self.padding
         seen = probabilities[0, :, y0 : y0 + self.height, x0 : x0 + self.width]
         return seen, query, self.value(padded, probabilities[:, 1:], keys)
@@ -129,11 +141,11 @@ def read_slots(
     scores = dots - flat.square().sum(2).unsqueeze(1) * scale
     heard = (scores.view(n, p, t, p) + bias.view(n, 1, t, 1)).view(n, p, t * p)
     if top_k is None or top_k >= t * p:
-        return torch.matmul(heard.softmax(2), values.flatten(1, 2))
+        return torch.matmul(heard.softmax(2).to(values.dtype), values.flatten(1, 2))
     best, index = heard.topk(top_k, dim=2)  # (N, P, top_k)
-    starts = (torch.arange(n) * (t * p)).view(n, 1, 1)
+    starts = (torch.arange(n, device=index.device) * (t * p)).view(n, 1, 1)
     picked = values.flatten(0, 2)[index + starts]  # (N, P, top_k, C_v)
-    return torch.matmul(best.softmax(2).unsqueeze(2), picked).squeeze(2)
+    return torch.matmul(best.softmax(2).to(values.dtype).unsqueeze(2), picked).squeeze(2)
 
 
 def competing(logits: Tensor) -> Tensor:

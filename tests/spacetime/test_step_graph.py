@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.model_tools import textured_frames
-from vosmodels.export.step_graph import HIDDEN, LIMIT, competing, read_slots, rows_of
 from vosmodels.spacetime.memory import affinity, compete, readout
+from vosmodels.spacetime.step_graph import HIDDEN, LIMIT, competing, read_slots, rows_of
 from vosmodels.support.seeding import generator
 
 
