@@ -230,6 +230,8 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "out without a table": "--model stcn --out x.json",
         "reference to a store": "--checkpoint mlflow:omega",
         "graph on a CPU": "--model stcn --graph",
+        "one graph without a folder": "--checkpoint demo --runtime onnx",
+        "graphs in bfloat16": "--checkpoint demo --runtime onnx --queues --precision bf16",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors",
     },
     "vosmodels.export": {

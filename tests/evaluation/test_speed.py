@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vosmodels import checkpoint, registry
-from vosmodels.evaluation.speed import tables, timing
+from vosmodels.evaluation.speed import graphs, tables, timing
 from vosmodels.evaluation.speed.__main__ import main
 from vosmodels.model import VideoModel
 
@@ -44,7 +44,7 @@ def test_a_checkpoint_is_timed_as_its_model(
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of one and three frames, each cell run twice."""
-    for name, value in (("SHORT", 1), ("LONG", 3), ("RUNS", 2)):
+    for name, value in (("SHORT", 1), ("LONG", 3), ("RUNS", dict.fromkeys(tables.RUNS, 2))):
         monkeypatch.setattr(tables, name, value)
 
 
@@ -67,12 +67,59 @@ def test_the_durations_are_short_and_long_for_so_many_objects(
 def test_the_queues_go_to_all_and_the_table_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(tables, "RUNS", 1)
-    monkeypatch.setattr(tables, "QUEUES", (1, 2, "all"))
+    monkeypatch.setitem(tables.RUNS, "queues", 1)
+    monkeypatch.setattr(tables, "LENGTHS", (1, 2))
     assert main([*TABLE, "--queues", "--frames", "1"]) == 0
     told = capsys.readouterr().out
     assert "1.9 M parameters" in told
     assert re.findall(r"│ +(\w+) │ +1 │ +1 │", told) == ["1", "2", "all"]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 20])
+def test_a_queue_remembers_as_many_frames_as_it_is_long(student: VideoModel, frames: int):
+    rule = graphs.queue_rule(frames)
+    assert rule.frames == frames
+    by_rule, by_queue = student.propagator(memory=rule), student.propagator(queue=frames)
+    for name in ("queue", "mem_every", "include_last"):
+        assert getattr(by_rule, name) == getattr(by_queue, name)
+
+
+def test_graphs_are_timed_for_each_queue_and_number_of_objects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    asked = []
+
+    def quick(file: Path, **cell: Any) -> timing.Speed:
+        assert checkpoint.read_info(file).name == STUDENT
+        asked.append((cell["queue"], cell["objects"], cell["frames"], cell["size"]))
+        return timing.Speed(10.0, 12.0, 100.0, 3.5, 1, "x", "x", 7, cell["objects"], "fp32")
+
+    monkeypatch.setattr(graphs, "measure_graphs", quick)
+    monkeypatch.setattr("vosmodels.export.onnx_format.PACKAGES", ())
+    assert main([*TABLE, "--queues", "--runtime", "onnx", "--frames", "7", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert asked == [(q, k, 7, (32, 48)) for k in (1, 2, 3, 4, 5) for q in (1, 2, 5, 10, 20)]
+    assert made["rows"][0] == {
+        "queue": 1,
+        "objects": 1,
+        "frames": 7,
+        "median_ms": 10.0,
+        "p95_ms": 12.0,
+        "fps": 100.0,
+        "fps_runs": [100.0],
+        "peak_mib": 3.5,
+    }
+    assert made["device"].endswith(", onnx")
+
+
+@pytest.mark.slow
+def test_an_export_is_timed_in_a_process_of_its_own(student: VideoModel, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    info = checkpoint.CheckpointInfo.of(student, ancestor=None, step=0)
+    path, _ = checkpoint.write(tmp_path, student.state_dict(), info)
+    speed = graphs.measure_graphs(path, size=(32, 48), queue=2, objects=2, frames=3, threads=1)
+    assert (speed.size, speed.objects, speed.frames) == ("32x48", 2, 3)
+    assert 0 < speed.median_ms <= speed.p95_ms
 
 
 @pytest.mark.usefixtures("tiny")

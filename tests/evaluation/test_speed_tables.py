@@ -11,7 +11,14 @@ from orchestrator import report
 from orchestrator.reporting import readme as readme_results
 from vosmodels.errors import InputError
 from vosmodels.evaluation.speed import tables
-from vosmodels.evaluation.speed.tables import duration_cells, fill, markdown, queue_cells, rows
+from vosmodels.evaluation.speed.tables import (
+    duration_cells,
+    fill,
+    graph_cells,
+    markdown,
+    queue_cells,
+    rows,
+)
 from vosmodels.evaluation.speed.timing import Speed
 
 HEAD = {
@@ -97,6 +104,14 @@ def test_queues_stand_in_columns_and_models_of_one_device_under_each_other():
     times = "100 (120) | 125 (150) | 200 (240) | 250 (300) | 500 (600) | 1000 (1200) |"
     assert f"| mobilevos_resnet18 | {times}\n| mobilevos_resnet18, bf16, graph | {times}" in first
     assert second.count("| mobilevos_resnet18 |") == 1
+
+
+def test_graphs_stand_by_objects_and_memory_with_their_peak():
+    head = {**HEAD, "table": "graphs", "cells": graph_cells([1, 2], 100)}
+    text = markdown([measured(head, [10.0, 8.0, 5.0, 4.0, 2.0] * 2)])
+    assert "**Exported graphs, by memory and objects, of 480x910 on a processor" in text
+    assert "| model | objects | 1 | 2 | 5 | 10 | 20 |" in text
+    assert "| mobilevos_resnet18 | 2 | 100 (120), 0 | 125 (150), 0 | 200 (240), 0 |" in text
 
 
 def test_report_puts_whole_tables_into_the_readme_and_refuses_begun_ones(

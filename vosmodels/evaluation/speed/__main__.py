@@ -8,17 +8,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vosmodels import demo, registry
 from vosmodels.errors import InputError, UsageError
 from vosmodels.evaluation.speed.tables import (
+    GRAPH_FRAMES,
     LONG,
     OBJECTS,
     PRECISIONS,
     SHORT,
     duration_cells,
     fill,
+    graph_cells,
     grid,
     queue_cells,
     rows,
@@ -27,9 +30,11 @@ from vosmodels.memory_rule import MemoryRule
 from vosmodels.support import cli
 
 if TYPE_CHECKING:
+    from vosmodels.evaluation.speed.tables import Table
     from vosmodels.model import VideoModel
 
 MODULE = "vosmodels.evaluation.speed"
+GRAPHS = "onnx"
 DEVICES = ("cpu", "cuda")  # whose steps can be waited for and whose memory has a peak
 
 
@@ -49,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="480x910", help="HEIGHTxWIDTH; default 480x910")
     parser.add_argument("--frames", metavar="N", type=int, help="frames to time; default 50")
     parser.add_argument(
-        "--objects", metavar="N", type=int, help="default 1; with --durations 1 to 5, or only N"
+        "--objects",
+        metavar="N",
+        type=int,
+        help="default 1; with --durations or --runtime 1 to 5, or only N",
     )
     cli.add_device(parser, DEVICES)
     parser.add_argument(
@@ -57,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; default: torch's own")
     parser.add_argument("--graph", action="store_true", help="steps as a CUDA graph (students)")
+    parser.add_argument(
+        "--runtime",
+        choices=(GRAPHS,),
+        help="with --queues: time exported graphs in place of torch, an export for each queue and "
+        "number of objects",
+    )
     cli.add_memory(parser)
     tables = parser.add_mutually_exclusive_group()
     tables.add_argument(
@@ -76,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.exported:
             return _exported(args, parser)
         size = _checked(args)
+        if args.runtime:
+            return _graphs(args, size, sys.argv[1:] if argv is None else argv)
         import torch
 
         from vosmodels.evaluation.speed import timing
@@ -108,18 +124,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.queues:
             run = partial(run, mem_every=1)
         table = fill(_head(args, network, sys.argv[1:] if argv is None else argv), run, args.out)
-        if not args.json:
-            from vosmodels.support.grid import screen
-
-            screen(columns=100).print(grid(table).terminal(ruled=True))
-        return {**table, "rows": rows(table)}
+        return _shown(args, table)
 
     return cli.run(parser, argv, work, resume="with --out the same command goes on from there")
 
 
 def _exported(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Mapping[str, Any]:
     """Time exported graphs, whose size, memory and precision are their own."""
-    own = ("size", "device", "precision", "graph", "memory", "durations", "queues", "out")
+    own = (
+        "size",
+        "device",
+        "precision",
+        "graph",
+        "memory",
+        "durations",
+        "queues",
+        "out",
+        "runtime",
+    )
     given = [f"--{name}" for name in own if getattr(args, name) != parser.get_default(name)]
     if given:
         raise UsageError(f"{', '.join(given)} with --exported: graphs have their own; export again")
@@ -145,23 +167,69 @@ def _exported(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Mapp
     return asdict(speed)
 
 
+def _graphs(
+    args: argparse.Namespace, size: tuple[int, int], typed: Sequence[str]
+) -> Mapping[str, Any]:
+    """Export and time a table of graphs."""
+    from vosmodels.export.onnx_format import check_installed
+
+    check_installed()
+    import tempfile
+
+    import torch
+
+    from vosmodels.evaluation.speed import graphs, timing
+    from vosmodels.support.memory import keep_freed_memory
+
+    keep_freed_memory()
+    threads = args.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    network = _model(args)
+    timing.warn_of_other_work(threads)
+    with tempfile.TemporaryDirectory() as place:
+        file = demo.file_of(args.checkpoint) if args.checkpoint else _saved(network, Path(place))
+        run = partial(graphs.measure_graphs, file, size=size, threads=threads)
+        table = fill(_head(args, network, typed), run, args.out)
+    return _shown(args, table)
+
+
+def _saved(network: VideoModel, folder: Path) -> Path:
+    from vosmodels import checkpoint
+
+    info = checkpoint.CheckpointInfo.of(network, ancestor=None, step=0)
+    return checkpoint.write(folder, network.state_dict(), info)[0]
+
+
+def _shown(args: argparse.Namespace, table: Table) -> Mapping[str, Any]:
+    if not args.json:
+        from vosmodels.support.grid import screen
+
+        screen(columns=100).print(grid(table).terminal(ruled=True))
+    return {**table, "rows": rows(table)}
+
+
 def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -> Mapping[str, Any]:
     """Return a table's header: model, cells to time, command, commit, machine, date."""
     from vosmodels.evaluation.speed import timing
     from vosmodels.support import provenance
 
+    several = [args.objects] if args.objects else OBJECTS
+    device = timing.device_name(args.device)
     if args.durations:
-        cells = duration_cells([args.objects] if args.objects else OBJECTS)
+        cells = duration_cells(several)
+    elif args.runtime:
+        cells = graph_cells(several, args.frames or GRAPH_FRAMES)
+        device = f"{device}, {args.runtime}"
     else:
         cells = queue_cells(args.objects or 1, args.frames or SHORT)
     return {
-        "table": "durations" if args.durations else "queues",
+        "table": "durations" if args.durations else "graphs" if args.runtime else "queues",
         "model": args.model or args.checkpoint,
         "parameters": timing.parameters(network),
         "size": args.size,
         "precision": args.precision,
         "graph": args.graph,
-        "device": timing.device_name(args.device),
+        "device": device,
         "cells": cells,
         "command": provenance.command_line(MODULE, typed),
         "commit": provenance.commit(),
@@ -176,6 +244,8 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", args.size)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     objects = max(OBJECTS) if args.durations and args.objects is None else args.objects
+    if args.runtime and args.objects is None:
+        objects = max(OBJECTS)
     if min(size) < 16:
         problems.append(f"--size {args.size}: HEIGHTxWIDTH, 16 or more each, such as 480x910")
     for option in ("frames", "threads"):
@@ -192,6 +262,15 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         problems.append("--graph: wants --device cuda, and no --queues: one of them has no end")
     if args.memory and args.queues:
         problems.append(f"--memory {args.memory}: --queues times memories of its own")
+    if args.runtime and not args.queues:
+        problems.append(
+            f"--runtime {args.runtime}: give --queues, or --exported DIR for one export"
+        )
+    taken = {"device": args.device != cli.CPU, "precision": args.precision != PRECISIONS[0]}
+    if args.runtime and (given := [f"--{name}" for name, value in taken.items() if value]):
+        problems.append(
+            f"{', '.join(given)} with --runtime: graphs are of {PRECISIONS[0]} on a CPU"
+        )
     stored = bool(args.checkpoint) and args.checkpoint.startswith(("models:/", "mlflow:"))
     if stored:
         problems.append(

@@ -1,10 +1,10 @@
 """Fill, read and print the speed tables of MobileVOS (arXiv:2303.07815).
 
-Table 4 times short and long videos, Figure 4 lengths of the memory.
-A table is a plain mapping, the same in memory and in its file: the model, device and command, the
-`cells`, and `runs`. A run is a cell (frames, objects and, in `queues`, the queue) with its figures.
-Every cell is run three times, in three rounds over all cells, so that a slow spell of the machine
-affects all cells alike.
+Table 4 times short and long videos, Figure 4 lengths of the memory, by the model in torch or by its
+exported graphs. A table is a plain mapping, the same in memory and in its file: the model, device
+and command, the `cells`, and `runs`. A run is a cell (frames, objects and, but for `durations`, the
+queue) with its figures. In torch every cell is run three times, in three rounds over all cells, so
+that a slow spell of the machine affects all cells alike; graphs, one export a cell, run once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ logger = logging.getLogger(__name__)
 
 Table = Mapping[str, Any]
 Cell = Mapping[str, Any]
-SHORT, LONG, RUNS = 50, 500, 3  # Table 4: random videos of 50 and 500 frames
+SHORT, LONG = 50, 500  # Table 4: random videos of so many frames
+RUNS = {"durations": 3, "queues": 3, "graphs": 1}  # of a cell
 OBJECTS = (1, 2, 3, 4, 5)
-QUEUES: tuple[int | str, ...] = (1, 2, 5, 10, 20, "all")
+LENGTHS = (1, 2, 5, 10, 20)  # of Figure 4
+GRAPH_FRAMES = 100  # as many as Figure 4's averages are over
 PRECISIONS = ("fp32", "bf16")
 FIGURES = ("median_ms", "p95_ms", "fps")
-TITLES = {"durations": "Short and long videos", "queues": "Lengths of the memory"}
+PEAK = "peak_mib"  # a further figure of graphs
+TITLES = {
+    "durations": "Short and long videos",
+    "queues": "Lengths of the memory",
+    "graphs": "Exported graphs, by memory and objects,",
+}
 QUEUES_INTRO = "Milliseconds a frame, median (p95), by how many frames are remembered:"
+GRAPHS_INTRO = QUEUES_INTRO.replace(", by", ", and MiB above the loaded graphs, by")
 ADDRESS = ("command", "date")  # entries that may differ when a table is continued
 
 
@@ -48,7 +56,12 @@ def queue_cells(objects: int, frames: int) -> list[Cell]:
 
     A queue is full when the timing starts.
     """
-    return [{"queue": queue, "objects": objects, "frames": frames} for queue in QUEUES]
+    return [{"queue": q, "objects": objects, "frames": frames} for q in (*LENGTHS, "all")]
+
+
+def graph_cells(objects: Sequence[int], frames: int) -> list[Cell]:
+    """List the cells of exported graphs: queues of Figure 4 for each number of objects."""
+    return [{"queue": q, "objects": k, "frames": frames} for k in objects for q in LENGTHS]
 
 
 def fill(head: Table, run: Callable[..., Speed], out: Path | None = None) -> Table:
@@ -58,12 +71,13 @@ def fill(head: Table, run: Callable[..., Speed], out: Path | None = None) -> Tab
     written to as soon as the run is done. Raises InputError if `out` holds another table.
     """
     table = {**head, "runs": _begun(head, out)}
-    schedule = [cell for _ in range(RUNS) for cell in head["cells"]]
+    schedule = [cell for _ in range(RUNS[head["table"]]) for cell in head["cells"]]
+    figures = (*FIGURES, PEAK) if head["table"] == "graphs" else FIGURES
     for number, cell in enumerate(schedule):
         if number < len(table["runs"]):
             continue
         speed = run(**cell)
-        table["runs"].append({**cell, **{figure: getattr(speed, figure) for figure in FIGURES}})
+        table["runs"].append({**cell, **{figure: getattr(speed, figure) for figure in figures}})
         if out is not None:
             write_json(out, table)
         logger.info(
@@ -106,9 +120,8 @@ def read(path: Path, *, whole: bool = False) -> Table:
     """
     try:
         table: Table = json.loads(path.read_text())
-        done, total = len(table["runs"]), RUNS * len(table["cells"])
+        done, total = len(table["runs"]), RUNS[table["table"]] * len(table["cells"])
         command = table["command"]
-        TITLES[table["table"]]
         for run in table["runs"]:
             _ = {figure: float(run[figure]) for figure in FIGURES}
     except (OSError, ValueError, TypeError, KeyError):
@@ -129,8 +142,10 @@ def rows(table: Table) -> list[dict[str, Any]]:
     for cell in table["cells"]:
         runs = [run for run in table["runs"] if cell.items() <= run.items()]
         if runs:
-            values = {name: [run[name] for run in runs] for name in FIGURES}
-            middle = {name: median(values[name]) for name in ("median_ms", "p95_ms")}
+            values = {
+                name: [run[name] for run in runs] for name in (*FIGURES, PEAK) if name in runs[0]
+            }
+            middle = {name: median(values[name]) for name in values if name != "fps"}
             lines.append({**cell, **middle, "fps": fmean(values["fps"]), "fps_runs": values["fps"]})
     return lines
 
@@ -164,6 +179,8 @@ def markdown(tables: Sequence[Table]) -> str:
         sections.append(f"**{name}**")
         if group[0]["table"] == "durations":
             sections.append(_durations(group).markdown())
+        elif group[0]["table"] == "graphs":
+            sections += [GRAPHS_INTRO, _graphs(group).markdown()]
         else:
             sections += [QUEUES_INTRO, _queues(group).markdown()]
         sections += addresses
@@ -174,9 +191,10 @@ def grid(table: Table) -> Grid:
     """Lay out the figures of one table's cells, as its command prints them."""
     cells = rows(table)
     varied = [key for key in ("queue", "objects", "frames") if key in cells[0]]
+    figures = [figure for figure in (*FIGURES, PEAK) if figure in cells[0]]
     return Grid(
-        [*varied, *FIGURES],
-        [[str(c[key]) for key in varied] + [f"{c[key]:.1f}" for key in FIGURES] for c in cells],
+        [*varied, *figures],
+        [[str(c[key]) for key in varied] + [f"{c[key]:.1f}" for key in figures] for c in cells],
         title=f"{model(table)}: {table['parameters'] / 1e6:.1f} M parameters. {title(table)}",
         left=(),
     )
@@ -208,6 +226,21 @@ def _queues(tables: Sequence[Table]) -> Grid:
         for table in tables
     ]
     return Grid(["model", *queues], lines)
+
+
+def _graphs(tables: Sequence[Table]) -> Grid:
+    """Lay out models and numbers of objects, by the number of frames that are remembered."""
+    lines = []
+    for table in tables:
+        cells = rows(table)
+        for objects in dict.fromkeys(cell["objects"] for cell in cells):
+            line = [
+                f"{_ms(c['median_ms'])} ({_ms(c['p95_ms'])}), {c[PEAK]:.0f}"
+                for c in cells
+                if c["objects"] == objects
+            ]
+            lines.append([model(table), str(objects), *line])
+    return Grid(["model", "objects", *map(str, LENGTHS)], lines)
 
 
 def _ms(value: float) -> str:
