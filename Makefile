@@ -14,7 +14,7 @@ PAGE := build/page
 
 help:
 	@echo "make install      .venv with the versions of constraints.txt; every target below does it first"
-	@echo "make sweep        a whole sweep on generated clips, about six minutes on two cores"
+	@echo "make sweep        a whole sweep on generated clips, about a quarter of an hour on two cores"
 	@echo "make ui           look at it: MLflow on http://127.0.0.1:$(PORT); PORT=N for another"
 	@echo "make demo         a student in a web page on http://127.0.0.1:8000; FILE=student.safetensors or mlflow:omega for another than the one that ships"
 	@echo "make install-web  what the page needs: ONNX Runtime Web, by npm"

@@ -18,6 +18,7 @@ COMMANDS = (
     "orchestrator.attention",
     "orchestrator.fetch",
     "orchestrator.report",
+    "orchestrator.tradeoff",
     "orchestrator.ui",
     "soups.greedy",
     "vosmodels.data.check",
@@ -193,6 +194,20 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "folder without results (exit 1)": "results --readme other.json",
         "not a table (exit 1)": "other.json",
         "missing store (exit 1)": "mlflow:omega",
+    },
+    "orchestrator.tradeoff": {
+        "nothing": "",
+        "unknown flag": "--nosuch",
+        "too small and no frames": "--checkpoint demo --data generated --split val --size 3 "
+        "--frames 0 --out new",
+        "no memory rule": "--checkpoint demo --data generated --split val --size 96x96 "
+        "--memory last --out new",
+        "int8 with nothing to compare": "--checkpoint demo --data generated --split val "
+        "--size 96x96 --precision int8 --out new",
+        "missing data (exit 1)": "--checkpoint demo --data nosuch --split val --size 96x96 "
+        "--out new",
+        "missing checkpoint (exit 1)": "--checkpoint x.safetensors --data generated --split val "
+        "--size 96x96 --out new",
     },
     "orchestrator.ui": {
         "port no number": "--port many",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reporting import benchmarks
+from orchestrator.reporting import benchmarks, tradeoff
 from orchestrator.reporting.results import Results
 from orchestrator.reporting.seed_tables import figures_beside, markdown, sweep_markdown
 from orchestrator.reporting.seeds import SeedTable
@@ -17,14 +17,15 @@ from vosmodels.evaluation.speed import tables
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 SPEED = "speed-"  # prefix of files by vosmodels.evaluation.speed
-BENCHMARK = "benchmark-"  # prefix of files by tests/benchmarks; all other files hold sweeps
+BENCHMARK = "benchmark-"  # prefix of files by tests/benchmarks
+TRADEOFF = "tradeoff-"  # prefix of files by orchestrator.tradeoff; all other files hold sweeps
 
 
 def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     """Rewrite a README between BEGIN and END with the results in a folder.
 
-    Sweeps come first, then speed, then benchmarks, each by file name. Returns the README's path and
-    the names of the files. Raises InputError where the folder has no results, a file holds
+    Sweeps come first, then speed, tradeoffs, benchmarks, each by file name. Returns the README's
+    path and the names of the files. Raises InputError where the folder has no results, a file holds
     something else, or the README lacks the marks; then the README is left as it was.
     """
     files = sorted(folder.glob("*.json"))
@@ -37,10 +38,12 @@ def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     after = rest.split(END)[1]
     speeds = [path for path in files if path.name.startswith(SPEED)]
     benchmark_files = [path for path in files if path.name.startswith(BENCHMARK)]
-    sweeps = [path for path in files if path not in (*speeds, *benchmark_files)]
+    tradeoffs = [path for path in files if path.name.startswith(TRADEOFF)]
+    sweeps = [path for path in files if path not in (*speeds, *benchmark_files, *tradeoffs)]
     sections = [_section(path, readme) for path in sweeps]
     if speeds:
         sections.append(tables.markdown([tables.read(path, whole=True) for path in speeds]))
+    sections += [tradeoff.markdown(path, readme) for path in tradeoffs]
     sections += [benchmarks.markdown(path) for path in benchmark_files]
     readme.write_text(before + "\n\n".join([BEGIN, *sections, END]) + after)
     return {"readme": str(readme), "results": [path.name for path in files]}

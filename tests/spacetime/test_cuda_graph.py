@@ -59,7 +59,7 @@ def graphed(student: SpaceTimeNetwork, capture: Buffers, **options: Any) -> Vide
     segmenter = VideoSegmenter(student, **options)
     plain = student.propagator(**options)
     assert isinstance(plain, SpaceTimePropagator)
-    segmenter._propagator = GraphPropagator(plain, student, capture)
+    segmenter._propagator = GraphPropagator(plain, capture)
     return segmenter
 
 
@@ -150,7 +150,7 @@ def test_a_frame_that_is_not_of_the_video_is_refused_though_all_shapes_are_known
 ):
     plain = student.propagator(queue=1)
     assert isinstance(plain, SpaceTimePropagator)
-    propagator = GraphPropagator(plain, student, Buffers())
+    propagator = GraphPropagator(plain, Buffers())
     with torch.inference_mode():
         state = propagator.begin(FRAMES[0], band(1, 5, 20))
         propagator.predict(state, FRAMES[1])
@@ -163,7 +163,7 @@ def test_a_memory_that_grows_is_refused(student: SpaceTimeNetwork):
     plain = student.propagator(queue="all")
     assert isinstance(plain, SpaceTimePropagator)
     with pytest.raises(ValueError, match="queue=all"):
-        GraphPropagator(plain, student)
+        GraphPropagator(plain)
 
 
 def test_a_graph_wants_the_model_on_its_device(student: SpaceTimeNetwork):

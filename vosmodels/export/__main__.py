@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -159,8 +158,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         )
     if not args.format and not args.web:
         problems.append(f"--format: one of {', '.join(FORMATS)}")
-    match = re.fullmatch(r"(\d+)x(\d+)", args.size or "")
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    size = cli.size_of(args.size)
     if min(size) < FEWEST_ROWS:
         given = f" {args.size}" if args.size else ""
         problems.append(f"--size{given}: HEIGHTxWIDTH, {FEWEST_ROWS} or more each")

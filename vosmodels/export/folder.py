@@ -28,6 +28,7 @@ from vosmodels.export.sidecar import (
     Name,
     Precision,
     Sidecar,
+    write_description,
 )
 from vosmodels.inference.fold import for_inference
 from vosmodels.memory_rule import MemoryRule
@@ -143,7 +144,7 @@ def export(
             versions={"python": platform.python_version(), "torch": torch.__version__},
         )
         (scratch / "runner.py").write_text(Path(runner.__file__).read_text() + RUN)
-        (scratch / runner.SIDECAR).write_text(sidecar.model_dump_json(indent=1) + "\n")
+        write_description(scratch, sidecar)
         finish(scratch)
         _move(scratch, out)
     except OSError as error:

@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vosmodels.errors import InputError
 from vosmodels.export.runner import SIDECAR, Runner, RunnerError
+from vosmodels.support.atomic_files import write_whole
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
 Shape = list[Size]
 Name = Literal["begin", "step"]
 Precision = Literal["fp32", "fp16", "int8"]
+NOTICED = 0.005  # J&F that a precision may cost without a word
 
 
 class _Closed(BaseModel):
@@ -77,6 +79,28 @@ class Clip(_Closed):
     expected: str
 
 
+class Measured(_Closed):
+    """J&F of the graphs on a split of videos, full size, every frame.
+
+    fp32: that of the same graphs with float32 weights, where it was measured too; warning: says so
+    where the graphs' is more than NOTICED below it.
+    """
+
+    split: str
+    videos: Size
+    jf: float
+    fp32: float | None = None
+    warning: str | None = None
+
+    @classmethod
+    def of(cls, split: str, videos: int, jf: float, fp32: float | None) -> Measured:
+        """Compare J&F with that of float32 weights."""
+        warning = None
+        if fp32 is not None and fp32 - jf > NOTICED:
+            warning = f"J&F {fp32 - jf:.3f} below that of float32 weights, {jf:.3f} for {fp32:.3f}"
+        return cls(split=split, videos=videos, jf=jf, fp32=fp32, warning=warning)
+
+
 class Sidecar(_Closed):
     """All that a caller of the graphs must know."""
 
@@ -92,6 +116,7 @@ class Sidecar(_Closed):
     licences: list[str]
     clip: Clip
     versions: dict[str, str]
+    measured: Measured | None = None
 
 
 def open_folder(folder: Path, *, threads: int | None = None) -> tuple[Sidecar, Runner]:
@@ -104,6 +129,16 @@ def open_folder(folder: Path, *, threads: int | None = None) -> tuple[Sidecar, R
         return sidecar, Runner(folder, threads=threads)
     except RunnerError as error:
         raise InputError(str(error)) from error
+
+
+def note_measured(folder: Path, measured: Measured) -> None:
+    """Write what the graphs of a folder reach into its description. Raises InputError as `read`."""
+    write_description(folder, read(folder).model_copy(update={"measured": measured}))
+
+
+def write_description(folder: Path, sidecar: Sidecar) -> None:
+    """Write the description of a folder."""
+    write_whole(folder / SIDECAR, (sidecar.model_dump_json(indent=1) + "\n").encode())
 
 
 def read(folder: Path) -> Sidecar:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from torch import Tensor
 from vosmodels.spacetime.propagator import SpaceTimePropagator, SpaceTimeState
 from vosmodels.spacetime.step_graph import HIDDEN, StepGraph
 from vosmodels.types import Prediction
-
-if TYPE_CHECKING:
-    from vosmodels.spacetime.network import SpaceTimeNetwork
 
 Function = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Function, Sequence[Tensor]], Function]
@@ -90,24 +87,18 @@ class Stepped:
 class GraphPropagator:
     """A types.Propagator that predicts as `propagator` does, by a CUDA graph of `StepGraph`.
 
-    network: the model of `propagator`. Probabilities differ by rounding alone, as the two add in
-    another order. Another frame size or number of objects makes a new capture, which replaces the
-    old one. Raises ValueError for a propagator whose memory grows.
+    Probabilities differ by rounding alone, as the two add in another order. Another frame size or
+    number of objects makes a new capture, which replaces the old one. Raises ValueError for a
+    propagator whose memory grows.
     """
 
-    def __init__(
-        self,
-        propagator: SpaceTimePropagator,
-        network: SpaceTimeNetwork,
-        capture: Capture = cuda_graph,
-    ) -> None:
+    def __init__(self, propagator: SpaceTimePropagator, capture: Capture = cuda_graph) -> None:
         if propagator.queue is None:
             raise ValueError(
                 "graph with queue=all: the memory grows, and a graph needs shapes that stay; give "
                 "a queue"
             )
         self._plain = propagator
-        self._network = network
         self._frames = propagator.queue
         self._capture = capture
         self._of: tuple[Any, ...] = ()  # the sizes that `_step` was captured for
@@ -132,7 +123,9 @@ class GraphPropagator:
         of = (state.size, state.objects)
         if of != self._of:
             height, width = state.size
-            graph = StepGraph(self._network, height=height, width=width, top_k=self._plain.top_k)
+            graph = StepGraph(
+                self._plain.model, height=height, width=width, top_k=self._plain.top_k
+            )
             self._step, self._of = self._capture(graph, arguments), of
         probabilities, key, value = self._step(*arguments)
         return Prediction(probabilities, Stepped(frame, key, value))

@@ -256,4 +256,4 @@ class SpaceTimeNetwork(VideoModel):
             top_k=top_k,
             queue=queue,
         )
-        return GraphPropagator(propagator, self) if graph else propagator
+        return GraphPropagator(propagator) if graph else propagator

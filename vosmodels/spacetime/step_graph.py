@@ -12,17 +12,13 @@ and W rounded up; C_k and C_v the widths of keys and values.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vosmodels.spacetime.memory import PROBABILITY_FLOOR, TOP_K
-from vosmodels.spacetime.propagator import KeyFeatures, padding
-
-if TYPE_CHECKING:
-    from vosmodels.spacetime.network import SpaceTimeNetwork
+from vosmodels.spacetime.propagator import KeyFeatures, MemoryNetwork, padding
 
 HIDDEN = -1e4  # the memory_bias of what a slot may not read: e to this power is 0
 LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 16.1
@@ -31,14 +27,14 @@ LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 
 class FrameGraph(nn.Module):
     """Encode a frame of one size, and the masks of its objects: what both graphs share.
 
-    network: prepared by `for_inference`, for an export without stripes. inputs, outputs: the names
-    of `forward`'s.
+    network: a module, prepared by `for_inference`, for an export without stripes. inputs, outputs:
+    the names of `forward`'s.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def __init__(self, network: SpaceTimeNetwork, *, height: int, width: int) -> None:
+    def __init__(self, network: MemoryNetwork, *, height: int, width: int) -> None:
         super().__init__()
         self.network = network
         self.height, self.width = height, width
@@ -94,7 +90,7 @@ class StepGraph(FrameGraph):
     outputs = ("probabilities", "key", "value")
 
     def __init__(
-        self, network: SpaceTimeNetwork, *, height: int, width: int, top_k: int | None = TOP_K
+        self, network: MemoryNetwork, *, height: int, width: int, top_k: int | None = TOP_K
     ) -> None:
         super().__init__(network, height=height, width=width)
         self.top_k = top_k

@@ -82,16 +82,23 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="RULE",
-        type=_memory_rule,
+        type=memory_rule,
         help=f"frames that the network remembers: {GRAMMAR}; default: the checkpoint's own rule",
     )
 
 
-def _memory_rule(text: str) -> MemoryRule:
+def memory_rule(text: str) -> MemoryRule:
+    """Read a memory rule from the command line."""
     try:
         return MemoryRule.of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def size_of(text: str | None) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH as (H, W); (0, 0) where it is something else."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text or "")
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def add_device(parser: argparse.ArgumentParser, kinds: Sequence[str] = tuple(DEVICES)) -> None:

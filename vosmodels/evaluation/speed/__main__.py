@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -241,8 +240,7 @@ def _head(args: argparse.Namespace, network: VideoModel, typed: Sequence[str]) -
 def _checked(args: argparse.Namespace) -> tuple[int, int]:
     """Return --size as (H, W). Raises UsageError listing all problems of the options."""
     problems = []
-    match = re.fullmatch(r"(\d+)x(\d+)", args.size)
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    size = cli.size_of(args.size)
     objects = max(OBJECTS) if args.durations and args.objects is None else args.objects
     if args.runtime and args.objects is None:
         objects = max(OBJECTS)

@@ -35,16 +35,24 @@ def measure_graphs(
 ) -> Speed:
     """Export a checkpoint for a queue and so many objects as ONNX, and time `frames` frames of it.
 
-    size: (H, W). The graphs run in a process of their own, so that memory which the exporter used
-    does not hide theirs. Raises InputError where that process fails, with what it said.
+    size: (H, W). The graphs run in another process than the exporter, whose memory would hide
+    theirs. Raises InputError as `export` and `measure_folder`.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "exported"
         export(file, Request(*size, objects, queue_rule(queue)), folder)
-        command = [sys.executable, "-m", MODULE, "--exported", str(folder), "--json"]
-        command += ["--frames", str(frames), "--objects", str(objects)]
-        command += ["--threads", str(threads)] if threads else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return measure_folder(folder, objects=objects, frames=frames, threads=threads)
+
+
+def measure_folder(folder: Path, *, objects: int, frames: int, threads: int | None = None) -> Speed:
+    """Time `frames` frames of an exported folder, in a process of its own.
+
+    Raises InputError where that process fails, with what it said.
+    """
+    command = [sys.executable, "-m", MODULE, "--exported", str(folder), "--json"]
+    command += ["--frames", str(frames), "--objects", str(objects)]
+    command += ["--threads", str(threads)] if threads else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"queue {queue}, objects {objects}: {done.stderr.strip()[-500:]}")
+        raise InputError(f"{folder}: {done.stderr.strip()[-500:]}")
     return Speed(**json.loads(done.stdout))
