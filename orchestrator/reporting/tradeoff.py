@@ -79,8 +79,12 @@ def title(values: Tradeoff) -> str:
     return (
         f"{values['model']}: exports of {values['size']}, {values['objects']} objects, in "
         f"{values['runtime']}; J&F of {videos} videos of {values['split']} at full size; "
-        f"ms on {values['threads']} threads"
+        f"ms on {_threads(values)}"
     )
+
+
+def _threads(values: Tradeoff) -> str:
+    return f"{values['threads']} thread{'s' * (values['threads'] > 1)}"
 
 
 def markdown(path: Path, readme: Path) -> str:
@@ -96,7 +100,7 @@ def markdown(path: Path, readme: Path) -> str:
 
 def draw(values: Tradeoff, path: Path) -> None:
     """Draw J&F against milliseconds; published points of other machines and videos are grey."""
-    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.5, 5), layout="constrained")
     axes = figure.add_subplot()
     whole = [row for row in values["rows"] if row["precision"] == "fp32"]
     whole.sort(key=lambda row: row["median_ms"])
@@ -108,7 +112,10 @@ def draw(values: Tradeoff, path: Path) -> None:
     )
     for row in whole:
         place = (row["median_ms"], 100 * row["jf"])
-        axes.annotate(row["memory"], place, (4, -10), textcoords="offset points", fontsize="small")
+        axes.annotate(
+            row["memory"], place, (0, -8), textcoords="offset points", fontsize="small",
+            rotation=-50, ha="left", va="top", rotation_mode="anchor",
+        )  # fmt: skip
     for marker, row in zip(
         "sD^v", (r for r in values["rows"] if r["precision"] != "fp32"), strict=False
     ):
@@ -118,12 +125,14 @@ def draw(values: Tradeoff, path: Path) -> None:
         )
     for marker, (name, ms, jf) in zip("*P", PUBLISHED, strict=True):
         axes.plot([ms], [jf], marker, color="0.5", markersize=10, label=f"published: {name}")
-    axes.set_xlim(0)
-    axes.set_xlabel(f"ms a frame; ours {values['size']}, {values['threads']} CPU threads")
+    axes.set_xlim(0, 1.08 * axes.get_xlim()[1])
+    axes.set_xlabel(f"ms a frame; ours {values['size']}, {_threads(values)} of a CPU")
     axes.set_ylabel("J&F in %; ours on " + values["split"])
     axes.set_title(
         "Published points are of other machines and other videos: no comparison", fontsize="small"
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.25 * (high - low), high)  # for the names of memories
+    figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     save(figure, path)
