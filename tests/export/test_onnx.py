@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from soups.average import average
 from tests.export.graphs import saved
 from tests.model_tools import SHARED, any_filled
-from vosmodels import checkpoint, demo
+from vosmodels import checkpoint, demo, registry
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.frames import frame_tensor, scaled_frame, scaled_mask
 from vosmodels.export.check import check
@@ -43,9 +45,18 @@ print(json.dumps([first.sum().item(), then.shape, runner.ids]))
 """
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_every_student_s_graphs_do_what_it_does(tmp_path, name):
-    file = saved(any_filled(name), tmp_path)
+def souped(name):
+    """A soup of two students."""
+    one, other = any_filled(name), registry.build(name, seed=1)
+    one.load_state_dict(average([one.state_dict(), other.state_dict()]))
+    return one
+
+
+@pytest.mark.parametrize(
+    "model", [partial(any_filled, name) for name in STUDENTS[1:]] + [partial(souped, STUDENTS[0])]
+)
+def test_every_student_s_graphs_do_what_it_does_and_a_soup_s(tmp_path, model):
+    file = saved(model(), tmp_path)
     export(file, Request(41, 80, objects=2), tmp_path / "out")
     assert check(tmp_path / "out", threads=1).passed
 
