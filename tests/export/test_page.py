@@ -20,7 +20,7 @@ from vosmodels.data.masks import read_mask, write_palette
 from vosmodels.errors import InputError
 from vosmodels.export import web_runtime
 from vosmodels.export.check import LIMIT
-from vosmodels.export.folder import Request
+from vosmodels.export.folder import CLIP, Request
 from vosmodels.export.page import export_page
 from vosmodels.export.page_server import page_server
 from vosmodels.export.runner import Runner
@@ -65,20 +65,24 @@ def address(folder):
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium with a camera of its own."""
+@contextmanager
+def chromium(*args):
     program = shutil.which("chromium")
     if program is None:
         missing("no chromium; install it with: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", *CAMERA]
-        )
-        yield chromium
-        chromium.close()
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", *args])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium with a camera of its own."""
+    with chromium("--disable-gpu", *CAMERA) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -316,6 +320,25 @@ def test_a_browser_without_simd_is_told(blank, address):
     blank.add_init_script("WebAssembly.validate = () => false;")
     blank.goto(address)
     assert "no WebAssembly with SIMD" in alert(blank)
+
+
+@pytest.mark.soak  # Chromium computes WebGPU in software: a minute for its first frame
+def test_webgpu_gives_the_masks_of_the_model(tmp_path):
+    out = tmp_path / "page"
+    export_page(demo.student_file(), Request(48, 80, 2, precision="fp16"), out)
+    gpu = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    with chromium(*gpu) as browser, served(out) as address:
+        page = browser.new_page()
+        page.set_default_timeout(10 * WAIT_MS)
+        page.goto(f"{address}?runtime=webgpu")
+        page.get_by_role("button", name="Check clip").click()
+        at_frame(page, 1, FRAMES)
+        assert "in WebGPU" in page.locator("#about").inner_text()
+        play_to_end(page)
+        masks = masks_of(page, tmp_path)
+    truth = [read_mask(path) for path in sorted((out / CLIP.expected).glob("*.png"))]
+    differing = [a != b for a, b in zip(masks.values(), truth, strict=True)]
+    assert np.mean(differing) <= LIMIT
 
 
 IN_NODE = """

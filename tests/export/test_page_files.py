@@ -30,6 +30,7 @@ from vosmodels.support.digests import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = page.SOURCES / "js"
+SOFTWARE = "{ requestAdapter: async () => ({ info: { isFallbackAdapter: true } }) }"
 
 
 @pytest.fixture
@@ -124,6 +125,8 @@ def test_the_folder_holds_every_file_that_the_page_loads(written):
     assert {"index.html", "style.css", "js/app.js", "js/worker.js", "runtime/ort.js"} <= names
     assert {
         "runtime/ort.wasm",
+        "runtime/ort-gpu.js",
+        "runtime/ort-gpu.wasm",
         "runtime/LICENCE.txt",
         "begin.onnx",
         "step.onnx",
@@ -140,7 +143,7 @@ def test_the_folder_holds_every_file_that_the_page_loads(written):
 
 def test_the_command_prints_the_sizes_of_graphs_and_runtime(written):
     out, said = written
-    assert f"{out}: graphs 0.00 MiB, runtime 0.00 MiB" in said
+    assert f"{out}: graphs 0.00 MiB, wasm 0.00 MiB, webgpu 0.00 MiB" in said
     assert f"python -m vosmodels.export.serve {out}" in said
 
 
@@ -316,6 +319,43 @@ def test_the_pages_memory_is_that_of_the_runner(node, most, every, last):
     )
     for array, numbers in zip((memory.key, memory.value, memory.bias), got, strict=True):
         np.testing.assert_array_equal(array.ravel(), np.float32(numbers))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wanted", "names"),
+    [
+        ("undefined", None, ["wasm"]),
+        ("undefined", "webgpu", ["wasm"]),
+        ("{ requestAdapter: async () => null }", None, ["wasm"]),
+        ("{ requestAdapter: async () => { throw new Error(); } }", None, ["wasm"]),
+        ("{ requestAdapter: async () => ({ info: {} }) }", None, ["webgpu", "wasm"]),
+        ("{ requestAdapter: async () => ({ info: {} }) }", "wasm", ["wasm"]),
+        (SOFTWARE, None, ["wasm"]),
+        (SOFTWARE, "webgpu", ["webgpu", "wasm"]),
+    ],
+)
+def test_the_page_takes_webgpu_where_a_chip_computes_it(node, gpu, wanted, names):
+    got = node(
+        {"runtime.js": "runtimes"},
+        f"""
+        const found = await runtimes({json.dumps(wanted)}, {gpu});
+        console.log(JSON.stringify(found.map((runtime) => runtime.name)));
+        """,
+    )
+    assert got == names
+
+
+def test_where_webgpu_does_not_open_webassembly_does_and_its_error_is_told(node):
+    got = node(
+        {"runtime.js": "firstThatOpens"},
+        """
+        const fail = (name) => { throw new Error(name); };
+        const two = await firstThatOpens(["a", "b"], (x) => (x === "a" ? fail(x) : `opened ${x}`));
+        const none = await firstThatOpens(["a", "b"], fail).catch((error) => error.message);
+        console.log(JSON.stringify([two, none]));
+        """,
+    )
+    assert got == [["opened b", "b"], "b"]
 
 
 def test_masks_of_the_page_are_read_as_they_were_written(node, tmp_path):

@@ -116,7 +116,7 @@ def _page(args: argparse.Namespace, file: Path, request: Request) -> Mapping[str
     from vosmodels.export.page import export_page
 
     page = export_page(file, request, args.web, _say)
-    sizes = {"graphs": page.graphs, "runtime": page.runtime, "page": page.scripts}
+    sizes = {"graphs": page.graphs, "wasm": page.wasm, "webgpu": page.webgpu, "page": page.scripts}
     if not args.json:
         shown = ", ".join(f"{name} {size / 2**20:.2f} MiB" for name, size in sizes.items())
         print(f"{args.web}: {shown}; {args.objects} objects, {args.size}")

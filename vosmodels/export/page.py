@@ -31,11 +31,15 @@ QUALITY = 90  # of the sample's JPEGs
 
 @dataclass(frozen=True)
 class Page:
-    """A page that was written, and the bytes of what a browser loads of it first."""
+    """A page that was written, and the bytes of what a browser loads of it first.
+
+    wasm, webgpu: of the runtime, of which a browser loads one.
+    """
 
     sidecar: Sidecar
     graphs: int
-    runtime: int
+    wasm: int
+    webgpu: int
     scripts: int
 
 
@@ -64,7 +68,8 @@ def export_page(file: Path, request: Request, out: Path, say: Say = lambda line:
     return Page(
         sidecar,
         graphs=sum(graph.bytes for graph in sidecar.graphs.values()),
-        runtime=_bytes_in(out / RUNTIME),
+        wasm=sum(_bytes_in(out / RUNTIME / name) for name in web_runtime.WASM),
+        webgpu=sum(_bytes_in(out / RUNTIME / name) for name in web_runtime.WEBGPU),
         scripts=sum(_bytes_in(out / name) for name in PARTS),
     )
 

@@ -27,7 +27,16 @@ MEMBERS = {  # what the page needs of it: our name, the archive's, its sha256
         "package/dist/ort-wasm-simd-threaded.wasm",
         "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
     ),
+    "ort-gpu.js": (
+        "package/dist/ort.webgpu.bundle.min.mjs",
+        "0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2",
+    ),
+    "ort-gpu.wasm": (
+        "package/dist/ort-wasm-simd-threaded.asyncify.wasm",
+        "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+    ),
 }
+WASM, WEBGPU = ("ort.js", "ort.wasm"), ("ort-gpu.js", "ort-gpu.wasm")  # a browser loads one pair
 FOLDER = Path(__file__).parent / "web" / "runtime"
 INSTALL = "make install-web"
 WAIT_S = 600

@@ -38,8 +38,10 @@ async function start() {
   checkBrowser();
   const list = await jsonOf(new URL("page.json", document.baseURI), "page.json");
   page.engine = new Engine();
-  page.sidecar = await page.engine.call("open");
-  at("about").textContent = aboutOf(page.sidecar, list.runtime);
+  const wanted = new URLSearchParams(document.location.search).get("runtime");
+  const { sidecar, runtime } = await page.engine.call("open", { wanted });
+  page.sidecar = sidecar;
+  at("about").textContent = aboutOf(sidecar, { ...list.runtime, title: runtime });
   at("clips").append(...list.clips.map((clip) => {
     const button = Object.assign(document.createElement("button"), {
       type: "button", textContent: clip.title,
@@ -56,8 +58,8 @@ function aboutOf({ checkpoint, frame, precision, memory, objects, licences }, ru
   const size = `frames of ${frame.width}×${frame.height}`;
   const data = licences.length ? ` Weights made from: ${licences.join("; ")}.` : "";
   return `${checkpoint.model}: ${size}, up to ${objects} object${objects > 1 ? "s" : ""}, memory `
-    + `${memory.rule}, weights in ${precision}. ONNX Runtime Web ${runtime.version} `
-    + `(${runtime.licence}).${data}`;
+    + `${memory.rule}, weights in ${precision}. ONNX Runtime Web ${runtime.version} in `
+    + `${runtime.title} (${runtime.licence}).${data}`;
 }
 
 /** Open another video and show its first frame; button: that of the video. */

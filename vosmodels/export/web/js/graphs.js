@@ -43,9 +43,10 @@ export async function readSidecar(base) {
 /**
  * Load a graph and return a function from named arrays to named arrays.
  *
+ * provider: "wasm" or "webgpu", which leaves to the former what it has no kernels for.
  * A file of another size or, where the browser can compute it, another sha256 is refused.
  */
-export async function openGraph(base, sidecar, name, ort) {
+export async function openGraph(base, sidecar, name, ort, provider) {
   const graph = sidecar.graphs[name];
   const bytes = await bytesOf(new URL(graph.file, base), graph.file);
   if (bytes.length !== graph.bytes || (await sha256(bytes)) !== graph.sha256) {
@@ -53,7 +54,7 @@ export async function openGraph(base, sidecar, name, ort) {
       `${graph.file} is not the file that student.json describes: export the page again.`,
     );
   }
-  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
   return async (inputs) => {
     const feeds = {};
     for (const [key, shape] of Object.entries(graph.inputs)) {

@@ -1,31 +1,28 @@
 /** Run the graphs apart from the page: a message {id, call, ...} is answered by one of its id. */
-import { bytesOf, openGraph, readSidecar } from "./graphs.js";
+import { openGraph, readSidecar } from "./graphs.js";
 import { enlarge, fit, frameOf, impose, shrink } from "./fit.js";
 import { History } from "./history.js";
+import { firstThatOpens, load, runtimes } from "./runtime.js";
 import { Runner } from "./tracker.js";
 import { Told } from "./told.js";
 
 const BASE = new URL("../", import.meta.url);
-const RUNTIME = "runtime/ort.js";
-const WASM = "runtime/ort.wasm";
 
 const history = new History();
 let runner = null;
 let place = null; // where the video lies in the graphs' frame
 
 const CALLS = {
-  /** Load the runtime and the graphs; return their description. */
-  async open() {
+  /** Load a runtime and the graphs; return their description and what they run on. */
+  async open({ wanted }) {
     const sidecar = await readSidecar(BASE);
-    const ort = await import(new URL(RUNTIME, BASE)).catch(() => {
-      throw new Told(`${RUNTIME} cannot be loaded: export the page again.`);
+    const [graphs, runtime] = await firstThatOpens(await runtimes(wanted), async (candidate) => {
+      const ort = await load(BASE, candidate);
+      const opened = (name) => openGraph(BASE, sidecar, name, ort, candidate.name);
+      return [await opened("begin"), await opened("step")];
     });
-    ort.env.wasm.numThreads = 1;
-    ort.env.wasm.wasmBinary = (await bytesOf(new URL(WASM, BASE), WASM)).buffer;
-    const begin = await openGraph(BASE, sidecar, "begin", ort);
-    const step = await openGraph(BASE, sidecar, "step", ort);
-    runner = new Runner(sidecar, begin, step);
-    return sidecar;
+    runner = new Runner(sidecar, ...graphs);
+    return { sidecar, runtime: runtime.title };
   },
 
   /** Begin a video of a size of its own. */
@@ -86,7 +83,8 @@ async function answer({ id, call, ...options }) {
   } catch (error) {
     const message = error instanceof Told
       ? error.message
-      : `The runtime failed (${error?.message ?? error}). Reload the page and try again.`;
+      : `The runtime failed (${error?.message ?? error}). Reload the page and try again, with `
+        + "?runtime=wasm behind its address if that does not help.";
     self.postMessage({ id, error: message });
   }
 }
