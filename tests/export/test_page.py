@@ -65,23 +65,24 @@ def address(folder):
         yield address
 
 
-@contextmanager
-def chromium(*args):
+@pytest.fixture(scope="module")
+def launch():
+    """Start headless Chromium with further arguments."""
     program = shutil.which("chromium")
     if program is None:
         missing("no chromium; install it with: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", *args])
-        yield browser
-        browser.close()
+        yield lambda *args: driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", *args]
+        )
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium with a camera of its own."""
-    with chromium("--disable-gpu", *CAMERA) as browser:
+def browser(launch):
+    """Chromium with a camera of its own."""
+    with launch("--disable-gpu", *CAMERA) as browser:
         yield browser
 
 
@@ -323,11 +324,11 @@ def test_a_browser_without_simd_is_told(blank, address):
 
 
 @pytest.mark.soak  # Chromium computes WebGPU in software: a minute for its first frame
-def test_webgpu_gives_the_masks_of_the_model(tmp_path):
+def test_webgpu_gives_the_masks_of_the_model(launch, tmp_path):
     out = tmp_path / "page"
     export_page(demo.student_file(), Request(48, 80, 2, precision="fp16"), out)
     gpu = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-    with chromium(*gpu) as browser, served(out) as address:
+    with launch(*gpu) as browser, served(out) as address:
         page = browser.new_page()
         page.set_default_timeout(10 * WAIT_MS)
         page.goto(f"{address}?runtime=webgpu")
