@@ -35,6 +35,7 @@ class Features:
 REFERENCE_LOGITS = "reference.logits"  # in `StepOutput.named`: logits of frame 0
 IGNORED = -1  # the id of a clip's pixel without a label; no term compares it
 
+HIDDEN = -1e4  # added to what a graph of fixed shape may not read or show: e to it is 0
 FEWEST_ROWS = 16  # least rows and columns of a frame: one position of the stride-16 features
 
 # Choices that a YAML file names.

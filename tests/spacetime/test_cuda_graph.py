@@ -17,7 +17,7 @@ from vosmodels.memory_rule import MemoryRule
 from vosmodels.spacetime.cuda_graph import Function, GraphPropagator, memory_tensors
 from vosmodels.spacetime.network import SpaceTimeNetwork
 from vosmodels.spacetime.propagator import SpaceTimePropagator
-from vosmodels.spacetime.step_graph import HIDDEN
+from vosmodels.types import HIDDEN
 
 SIZE = (40, 56)
 FRAMES = textured_frames(8, *SIZE)

@@ -5,8 +5,9 @@ import torch
 
 from tests.model_tools import textured_frames
 from vosmodels.spacetime.memory import affinity, compete, readout
-from vosmodels.spacetime.step_graph import HIDDEN, LIMIT, competing, read_slots, rows_of
+from vosmodels.spacetime.step_graph import LIMIT, competing, read_slots, rows_of
 from vosmodels.support.seeding import generator
+from vosmodels.types import HIDDEN
 
 
 @pytest.mark.parametrize("objects", [1, 2, 5])

@@ -59,27 +59,33 @@ def from_heads(x: Tensor) -> Tensor:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, want_weights: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    bias: Tensor | None = None,
+    want_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute softmax(Q K^T / sqrt(d)) V of every head.
+    """Compute softmax(Q K^T / sqrt(d) + b) V of every head.
 
-    query (B, M, HW, d), key (B, M, n, d), value (B, M, n, C) -> (B, M, HW, C), and on request the
-    weights (B, M, HW, n). Without gradient the queries are taken in chunks, so that a long memory
-    needs no matrix of all scores at once.
+    query (B, M, HW, d), key (B, M, n, d), value (B, M, n, C), bias b (n,) or None for 0
+    -> (B, M, HW, C), and on request the weights (B, M, HW, n). Without gradient the queries are
+    taken in chunks, so that a long memory needs no matrix of all scores at once.
     """
     query = query * query.shape[-1] ** -0.5
     rows, per_row = query.shape[2], query.shape[0] * query.shape[1] * key.shape[2]
     if want_weights or query.requires_grad or rows * per_row <= CHUNK:
-        weights = _weights(query, key)
+        weights = _weights(query, key, bias)
         return weights @ value, weights if want_weights else None
     step = max(1, CHUNK // per_row)
-    parts = [_weights(part, key) @ value for part in query.split(step, 2)]
+    parts = [_weights(part, key, bias) @ value for part in query.split(step, 2)]
     return torch.cat(parts, 2), None
 
 
-def _weights(query: Tensor, key: Tensor) -> Tensor:
-    """Return softmax(Q K^T), computed in float32."""
-    return (query @ key.transpose(2, 3)).float().softmax(-1).to(key.dtype)
+def _weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """Return softmax(Q K^T + b), computed in float32."""
+    scores = (query @ key.transpose(2, 3)).float()
+    return (scores if bias is None else scores + bias).softmax(-1).to(key.dtype)
 
 
 class Offsets(nn.Module):
@@ -148,17 +154,19 @@ class MultiheadLongTerm(nn.Module):
         source: Tensor,
         size: Size,
         *,
+        bias: Tensor | None,
         want_weights: bool,
     ) -> Attended:
         """Attend from query (B, HW, C) to key and value (B, T HW, C).
 
-        source (B, HW, C): X, of which offsets are computed.
+        source (B, HW, C): X, of which offsets are computed; bias (T HW,): added to scores.
         """
         offsets = None
         if self.offsets is not None:
             offsets = self.offsets(source if self.offsets.projection else query, size)
             key, value = moved(key, offsets, size), moved(value, offsets, size)
-        return _multihead(query, key, value, self.heads, self.projection, want_weights, offsets)
+        tokens = (query, key, value)
+        return _multihead(*tokens, self.heads, self.projection, want_weights, offsets, bias)
 
 
 class MultiheadSelf(nn.Module):
@@ -192,9 +200,10 @@ def _multihead(
     projection: nn.Linear,
     want: bool,
     offsets: Tensor | None,
+    bias: Tensor | None = None,
 ) -> Attended:
     parts = (to_heads(x, heads) for x in (query, key, value))
-    gathered, weights = attend(*parts, want_weights=want)
+    gathered, weights = attend(*parts, bias=bias, want_weights=want)
     values = from_heads(gathered)
     rows = None if weights is None else weights.flatten(1, 2)
     return Attended(projection(values), values, rows, offsets)
@@ -266,18 +275,24 @@ class GatedLongTerm(Gated):
         source: Tensor,
         size: Size,
         *,
+        bias: Tensor | None,
         want_weights: bool,
     ) -> Attended:
         """Attend from query (B, HW, d) to key (B, T HW, d) and value (B, T HW, C).
 
-        gate (B, HW, C); source (B, HW, C_x): X, of which offsets are computed.
+        gate (B, HW, C); source (B, HW, C_x): X, of which offsets are computed; bias (T HW,): added
+        to scores.
         """
         offsets = None
         if self.offsets is not None:
             offsets = self.offsets(source if self.offsets.projection else query, size)
             key, value = moved(key, offsets, size), moved(value, offsets, size, parts=2)
         gathered, weights = attend(
-            query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), want_weights=want_weights
+            query.unsqueeze(1),
+            key.unsqueeze(1),
+            value.unsqueeze(1),
+            bias=bias,
+            want_weights=want_weights,
         )
         values = gathered.squeeze(1)
         rows = None if weights is None else weights.squeeze(1)

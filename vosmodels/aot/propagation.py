@@ -37,10 +37,15 @@ TEMPERATURE = 10000.0  # of the sine positions
 
 @dataclass(frozen=True)
 class LayerMemory:
-    """The memory that one layer has of T frames: key (B, T HW, C_k) and value (B, T HW, C_v)."""
+    """The memory that one layer has of T frames: key (B, T HW, C_k) and value (B, T HW, C_v).
+
+    bias (T HW,): added to the scores of long-term attention, None for 0. A memory of fixed size,
+    which an exported graph reads, hides so the places that hold no frame yet.
+    """
 
     key: Tensor
     value: Tensor
+    bias: Tensor | None = None
 
     def then(self, later: LayerMemory) -> LayerMemory:
         """Return a memory of these tokens, followed by those of `later`."""
@@ -232,6 +237,7 @@ class LSTTLayer(PropagationLayer):
             long.value,
             y,
             size,
+            bias=long.bias,
             want_weights=watch.wants_weights("long", self.index),
         )
         watch.note("long", self.index, attended, branches=False)
@@ -303,6 +309,7 @@ class GPMLayer(PropagationLayer):
             gate,
             visual,
             size,
+            bias=long.bias,
             want_weights=watch.wants_weights("long", self.index),
         )
         watch.note("long", self.index, attended, branches=True)

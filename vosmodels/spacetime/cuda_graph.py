@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vosmodels.spacetime.propagator import SpaceTimePropagator, SpaceTimeState
-from vosmodels.spacetime.step_graph import HIDDEN, StepGraph
-from vosmodels.types import Prediction
+from vosmodels.spacetime.step_graph import StepGraph
+from vosmodels.types import HIDDEN, Prediction
 
 Function = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Function, Sequence[Tensor]], Function]

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vosmodels.spacetime.memory import PROBABILITY_FLOOR, TOP_K
-from vosmodels.spacetime.propagator import KeyFeatures, MemoryNetwork, padding
+from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, MemoryNetwork, padding
 
-HIDDEN = -1e4  # the memory_bias of what a slot may not read: e to this power is 0
 LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 16.1
 
 
@@ -28,7 +27,7 @@ class FrameGraph(nn.Module):
     """Encode a frame of one size, and the masks of its objects: what both graphs share.
 
     network: a module, prepared by `for_inference`, for an export without stripes. inputs, outputs:
-    the names of `forward`'s.
+    the names of `forward`'s; positions: P.
     """
 
     inputs: tuple[str, ...]
@@ -39,6 +38,7 @@ class FrameGraph(nn.Module):
         self.network = network
         self.height, self.width = height, width
         self.padding = padding(height, width)
+        self.positions = -(-height // STRIDE) * -(-width // STRIDE)
 
     def encoded(self, frame: Tensor) -> tuple[Tensor, KeyFeatures]:
         """Pad a frame with the mean colour and encode it."""
