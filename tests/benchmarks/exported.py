@@ -23,13 +23,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.rounds import Claim, parsed, report, rounds
 from vosmodels import checkpoint, demo, registry
 from vosmodels.evaluation.speed.timing import random_video
-from vosmodels.export.folder import Request, example_inputs, export
+from vosmodels.export.families import exportable_step
+from vosmodels.export.folder import Request, export
 from vosmodels.export.runner import Runner
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.memory_rule import MemoryRule
-from vosmodels.spacetime.network import SpaceTimeNetwork
-from vosmodels.spacetime.step_graph import StepGraph
+from vosmodels.model import VideoModel
 from vosmodels.support.memory import keep_freed_memory
 
 MODULE = "tests.benchmarks.exported"
@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             candidates[f"{name}, torch"] = partial(follow, segmenter.step, frames)
             arrays = [frame.numpy() for frame in frames]
             candidates[f"{name}, ONNX Runtime"] = partial(follow, runner.step, arrays)
-            graph = StepGraph(for_inference(model, stripes=False), height=SIZE[0], width=SIZE[1])
-            examples = example_inputs(model, request, 2)
-            work[name] = flops(partial(graph, *(examples[key] for key in graph.inputs)))
+            step = exportable_step(model, PAPER, height=SIZE[0], width=SIZE[1], objects=1)
+            graph = step.graphs["step"]
+            work[name] = flops(partial(graph, *(step.examples[key] for key in graph.inputs)))
         timings = rounds(candidates, args.rounds)
     cpu = {name: timing.median() for name, timing in timings.items()}
     peak = work["convolution"] / cpu["convolution"]
@@ -91,16 +91,14 @@ def follow(step: Callable[[Any], object], frames: Sequence[Any]) -> None:
         step(frame)
 
 
-def student(name: str, place: Path) -> tuple[Path, SpaceTimeNetwork]:
+def student(name: str, place: Path) -> tuple[Path, VideoModel]:
     """Return the file and the model of `demo`, or of a preset with random weights."""
     file = demo.student_file()
     if name != demo.DEMO:
         model = registry.build(name, seed=0)
         info = checkpoint.CheckpointInfo.of(model, ancestor=None, step=0)
         file, _ = checkpoint.write(place / "checkpoints", model.state_dict(), info)
-    loaded = checkpoint.load_model(file)
-    assert isinstance(loaded, SpaceTimeNetwork)
-    return file, loaded
+    return file, checkpoint.load_model(file)
 
 
 def flops(run: Callable[[], object]) -> int:

@@ -14,9 +14,9 @@ from vosmodels import checkpoint
 from vosmodels.data.frames import frame_tensor
 from vosmodels.data.generated import GeneratedSequence
 from vosmodels.export import folder, runner
+from vosmodels.export.families import FrameGraph
 from vosmodels.export.folder import Request
 from vosmodels.model import VideoModel
-from vosmodels.spacetime.step_graph import FrameGraph
 
 Export = Callable[..., Path]
 

@@ -61,6 +61,13 @@ def test_every_student_s_graphs_do_what_it_does_and_a_soup_s(tmp_path, model):
     assert check(tmp_path / "out", threads=1).passed
 
 
+@pytest.mark.parametrize("name", ["deaott_deformable", "deaott", "aott"])
+def test_the_graphs_of_aot_do_what_it_does(tmp_path, name):
+    file, rule = saved(any_filled(name), tmp_path), MemoryRule.of("first,last,2x3")
+    export(file, Request(40, 61, objects=2, memory=rule), tmp_path / "out")
+    assert check(tmp_path / "out", threads=1).passed
+
+
 def test_a_folder_alone_segments_without_torch_and_without_this_package(tmp_path):
     file = saved(any_filled(STUDENTS[0]), tmp_path)
     out = tmp_path / "out"

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vosmodels import checkpoint
 from vosmodels.data.masks import write_palette
-from vosmodels.errors import InputError, UsageError
+from vosmodels.errors import InputError
 from vosmodels.export import runner
 from vosmodels.export.clip import ParityClip, parity_clip
+from vosmodels.export.families import exportable_step
 from vosmodels.export.onnx_format import write_onnx
 from vosmodels.export.sidecar import (
     Checkpoint,
@@ -30,12 +31,7 @@ from vosmodels.export.sidecar import (
     Sidecar,
     write_description,
 )
-from vosmodels.inference.fold import for_inference
 from vosmodels.memory_rule import MemoryRule
-from vosmodels.spacetime.memory import TOP_K
-from vosmodels.spacetime.network import SpaceTimeNetwork
-from vosmodels.spacetime.propagator import STRIDE
-from vosmodels.spacetime.step_graph import HIDDEN, BeginGraph, FrameGraph, StepGraph
 from vosmodels.support.digests import sha256_of
 
 # Makes the copy of runner.py a command.
@@ -62,40 +58,29 @@ def export(
     out: Path,
     say: Say = lambda line: None,
     *,
+    check: Callable[[MemoryPlan], None] = lambda memory: None,
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Sidecar:
     """Export the checkpoint `file` as ONNX graphs into the folder `out`; return its description.
 
     `out` appears when all of it is written; files of an earlier export there are replaced.
-    say: is told what is done next, as a step takes seconds; finish: adds files to the folder before
-    it appears. Raises InputError on a checkpoint that cannot be read or is of another family,
-    UsageError on a memory that grows.
+    say: is told what is done next, as a step takes seconds; check: may refuse how the model keeps
+    its memory; finish: adds files to the folder before it appears. Raises InputError on a
+    checkpoint that cannot be read, UsageError as `exportable_step`.
     """
     model = checkpoint.load_model(file)
-    if not isinstance(model, SpaceTimeNetwork):
-        raise InputError(
-            f"{file}: {model.name} keeps its memory in another way than STCN and MobileVOS, whose "
-            "step alone is exported; give a student of these"
-        )
     rule = request.memory or model.memory
-    if rule.frames is None:
-        raise UsageError(
-            f"memory {rule}: it grows with the video, and a graph has room for a fixed number of "
-            "frames; give --memory, such as first,last or first,last,4x5"
-        )
-    network = for_inference(model, stripes=False)
-    graphs: dict[Name, FrameGraph] = {
-        "begin": BeginGraph(network, height=request.height, width=request.width),
-        "step": StepGraph(network, height=request.height, width=request.width),
-    }
-    examples = example_inputs(model, request, rule.frames)
+    size = {"height": request.height, "width": request.width, "objects": request.objects}
+    step = exportable_step(model, rule, **size)
+    check(step.memory)
+    network = step.graphs["step"].network
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         scratch.mkdir(parents=True)
         described: dict[Name, Graph] = {}
-        for name, graph in graphs.items():
+        for name, graph in step.graphs.items():
             say(f"{name}: {request.precision}, {request.height}x{request.width}")
-            inputs = {key: examples[key] for key in graph.inputs}
+            inputs = {key: step.examples[key] for key in graph.inputs}
             data = write_onnx(graph, list(inputs.values()), request.precision)
             (scratch / f"{name}.onnx").write_bytes(data)
             with torch.inference_mode():
@@ -108,7 +93,6 @@ def export(
                 outputs={k: list(x.shape) for k, x in zip(graph.outputs, outputs, strict=True)},
             )
         say("clip: frames, and what the model answers")
-        size = {"height": request.height, "width": request.width, "objects": request.objects}
         _write_clip(scratch, parity_clip(model, rule, **size))
         info = checkpoint.read_info(file)
         sidecar = Sidecar(
@@ -118,19 +102,11 @@ def export(
             frame=Frame(
                 height=request.height,
                 width=request.width,
-                mean=_three(model.mean),
-                std=_three(model.std),
+                mean=_three(network.mean),
+                std=_three(network.std),
             ),
             objects=request.objects,
-            memory=MemoryPlan(
-                rule=str(rule),
-                frames=rule.frames,
-                every=rule.every,
-                last=rule.last and rule.every > 1,
-                positions=_positions(request),
-                read=TOP_K,
-                hidden=HIDDEN,
-            ),
+            memory=step.memory,
             graphs=described,
             checkpoint=Checkpoint(
                 model=info.name,
@@ -152,24 +128,6 @@ def export(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return sidecar
-
-
-def example_inputs(model: SpaceTimeNetwork, request: Request, frames: int) -> dict[str, Tensor]:
-    """Make inputs of the graphs' shapes, by name."""
-    n, size, p = request.objects, (request.height, request.width), _positions(request)
-    key, value = model.key_proj.key_proj.out_channels, model.key_comp.out_channels
-    return {
-        "frame": torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)),
-        "masks": torch.zeros(1, n, *size),
-        "memory_key": torch.zeros(n, frames, p, key),
-        "memory_value": torch.zeros(n, frames, p, value),
-        "memory_bias": torch.zeros(n, frames),
-        "present": torch.ones(n),
-    }
-
-
-def _positions(request: Request) -> int:
-    return -(-request.height // STRIDE) * -(-request.width // STRIDE)
 
 
 def _three(buffer: Tensor) -> tuple[float, float, float]:

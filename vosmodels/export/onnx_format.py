@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vosmodels.errors import InputError
-from vosmodels.spacetime.step_graph import FrameGraph
+from vosmodels.export.families import FrameGraph
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -34,7 +34,7 @@ def write_onnx(graph: FrameGraph, examples: Sequence[Tensor], precision: str) ->
 
     precision: how weights are stored, fp32, fp16 or int8; they are computed with in float32.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
             graph.eval(),

@@ -15,9 +15,10 @@ from PIL import Image
 from vosmodels.data import sample
 from vosmodels.data.generated import GeneratedSequence
 from vosmodels.data.masks import write_palette
+from vosmodels.errors import InputError
 from vosmodels.export import web_runtime
 from vosmodels.export.folder import CLIP, Request, Say, export
-from vosmodels.export.sidecar import Sidecar
+from vosmodels.export.sidecar import MemoryPlan, Sidecar
 
 SOURCES = Path(__file__).parent / "web"
 PARTS = ("index.html", "style.css", "js")
@@ -46,7 +47,8 @@ class Page:
 def export_page(file: Path, request: Request, out: Path, say: Say = lambda line: None) -> Page:
     """Export the checkpoint `file` as graphs with their page into the folder `out`.
 
-    Raises as `export`, and InputError where ONNX Runtime Web is not installed.
+    Raises as `export`, and InputError where ONNX Runtime Web is not installed or the model keeps
+    its memory in a way that the page does not.
     """
     web_runtime.check_runtime()
 
@@ -64,7 +66,14 @@ def export_page(file: Path, request: Request, out: Path, say: Say = lambda line:
         text = json.dumps({"runtime": runtime, "clips": clips}, indent=1)
         (folder / LIST).write_text(text + "\n", encoding="utf-8")
 
-    sidecar = export(file, request, out, say, finish=finish)
+    def check(memory: MemoryPlan) -> None:
+        if memory.kind != "slots":
+            raise InputError(
+                f"{file}: its objects share a memory, and the page keeps one for each object, as "
+                "STCN and MobileVOS do; export graphs alone: --format onnx in place of --web"
+            )
+
+    sidecar = export(file, request, out, say, check=check, finish=finish)
     return Page(
         sidecar,
         graphs=sum(graph.bytes for graph in sidecar.graphs.values()),

@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class Memory:
     stays too, the oldest of them making room; with `last` the latest frame stands beside them until
     the next.
     """
+
+    reuses_slots = True
 
     def __init__(
         self,
@@ -94,6 +97,73 @@ class Memory:
             self.bias[slot, self._places[slot]] = 0
 
 
+class SharedMemory:
+    """The frames that all slots remember together, as the step graph takes them.
+
+    key (L, T, P, C_k), value (L, T, P, C_v) of L layers: the last place holds the latest frame, the
+    others frames that stay; bias (T - 1,): 0 for one of these with a frame, `hidden` for one
+    without. A frame with given masks always stays. Every `every`-th frame behind it stays too, as
+    long as `queue` do at most, the oldest making room.
+    """
+
+    reuses_slots = False  # the frames that stay show a removed object to the end
+
+    def __init__(
+        self, key: Sequence[int], value: Sequence[int], *, every: int, queue: int, hidden: float
+    ) -> None:
+        self.key = np.zeros(key, np.float32)
+        self.value = np.zeros(value, np.float32)
+        self.bias = np.full(key[1] - 1, hidden, np.float32)
+        self._every, self._queue, self._hidden = every, queue, hidden
+        self._given: list[int] = []  # places of frames with given masks
+        self._later: list[int] = []  # places of other frames that stay, oldest first
+        self._age = 0  # frames since the last that was to stay
+
+    def forget(self, slot: int) -> None:
+        """Do nothing: a slot is used once, and is empty before."""
+
+    def given(self, key: F32, value: F32, slots: Sequence[int]) -> None:
+        """Keep a frame whose masks were given: key (L, P, C_k), value (L, P, C_v).
+
+        Raises ValueError where every place holds such a frame.
+        """
+        if len(self._given) == len(self.bias):
+            raise ValueError(
+                f"{len(self._given)} frames with masks were given, and the graphs have no place "
+                "for another; reset, or export with more --objects or a --memory of more frames"
+            )
+        self._keep_newest(self._queue - len(self._given) - 1)
+        self._given.append(self._put(key, value))
+        self._show(key, value)
+        self._age = 0
+
+    def predicted(self, key: F32, value: F32, slots: Sequence[int]) -> None:
+        """Keep a frame whose masks were predicted: as the latest, and for long if it is due."""
+        self._age = (self._age + 1) % self._every
+        room = self._queue - len(self._given)
+        if not self._age and room > 0:
+            self._keep_newest(room - 1)
+            self._later.append(self._put(key, value))
+        self._show(key, value)
+
+    def _keep_newest(self, count: int) -> None:
+        """Keep at most so many of the later frames."""
+        self._later = self._later[-count:] if count > 0 else []
+
+    def _put(self, key: F32, value: F32) -> int:
+        """Write a frame to a free place; return which."""
+        taken = (*self._given, *self._later)
+        place = next(p for p in range(len(self.bias)) if p not in taken)
+        self.key[:, place], self.value[:, place] = key, value
+        return place
+
+    def _show(self, key: F32, value: F32) -> None:
+        """Write the latest frame, and let the graph read the frames that stay."""
+        self.key[:, -1], self.value[:, -1] = key, value
+        self.bias[:] = self._hidden
+        self.bias[[*self._given, *self._later]] = 0
+
+
 class Runner:
     """A segmenter of one video at a time, as `VideoSegmenter`, on the graphs of a folder.
 
@@ -110,15 +180,19 @@ class Runner:
         self._shapes = {
             name: [*graph["inputs"].items()] for name, graph in self.sidecar["graphs"].items()
         }
-        self._memory_shapes = [dict(self._shapes["step"])[f"memory_{x}"] for x in ("key", "value")]
-        self._rule = {"every": memory["every"], "last": memory["last"], "hidden": memory["hidden"]}
+        shapes = [dict(self._shapes["step"])[f"memory_{x}"] for x in ("key", "value")]
+        shared = memory.get("kind") == "shared"
+        words = ("every", "queue" if shared else "last", "hidden")
+        rule = {word: memory[word] for word in words}
+        kind: type[Memory | SharedMemory] = SharedMemory if shared else Memory
+        self._new_memory = partial(kind, *shapes, **rule)
         self._begin = open_graph(self.folder, self.sidecar, "begin", threads)
         self._step = open_graph(self.folder, self.sidecar, "step", threads)
         self.reset()
 
     def reset(self) -> None:
         """Forget the video: the next frame is the first of another video."""
-        self._memory = Memory(*self._memory_shapes, **self._rule)
+        self._memory = self._new_memory()
         self._slots: dict[int, int] = {}  # id -> slot from 0
         self._used: list[int] = []  # slots that the network follows, those of removed objects too
         self._probabilities: F32 | None = None
@@ -155,8 +229,8 @@ class Runner:
         appear or are corrected. The objects of the mask get exactly the mask's pixels; the other
         pixels keep the prediction of the other objects.
         Raises ValueError on a first frame without a mask, a mask without objects, more objects than
-        the graphs have slots, a frame of another size than the graphs', NaN or values outside
-        [0, 1], ids out of range.
+        the graphs have slots, more masks than a shared memory has places, a frame of another size
+        than the graphs', NaN or values outside [0, 1], ids out of range.
         """
         picture = self._checked_frame(frame)
         if mask is not None:
@@ -188,19 +262,20 @@ class Runner:
         out = self._begin({"frame": picture, "masks": masks[None].astype(np.float32)})
         for slot in set(slots.values()) - set(self._slots.values()):
             self._memory.forget(slot)
-        self._slots, self._used = slots, used
         self._memory.given(out["key"], out["value"], used)
+        self._slots, self._used = slots, used
         return self._accept(maps)
 
     def _free_slot(self, slots: Mapping[int, int], used: Sequence[int]) -> int:
-        """Return a slot for a new object: a fresh one, else that of a removed object."""
+        """Return a slot for a new object: a fresh one, else that of a removed object if it can."""
         taken = set(slots.values())
         places = [s for s in range(self.objects) if s not in used and s not in taken]
-        places += [s for s in used if s not in taken]
+        reuses = self._memory.reuses_slots
+        places += [s for s in used if s not in taken and reuses]
         if not places:
             raise ValueError(
                 f"more than {self.objects} objects: the graphs have no slot for another; "
-                "remove one, or export with more --objects"
+                f"{'remove one' if reuses else 'reset'}, or export with more --objects"
             )
         return places[0]
 

@@ -16,6 +16,7 @@ Size = Annotated[int, Field(ge=1)]
 Shape = list[Size]
 Name = Literal["begin", "step"]
 Precision = Literal["fp32", "fp16", "int8"]
+MemoryKind = Literal["slots", "shared"]
 NOTICED = 0.005  # J&F that a precision may cost without a word
 
 
@@ -49,13 +50,18 @@ class Frame(_Closed):
 class MemoryPlan(_Closed):
     """Say which frames the caller keeps, by `rule`; hidden: memory_bias of a place without a frame.
 
-    read: entries of the memory that a query reads, inside the graph.
+    kind: each object slot has a memory of its own, or all share one; frames: places of a memory;
+    last: one holds the latest frame beside those that stay; queue: of a shared memory, frames that
+    stay, of which those with given masks always do; read: entries of the memory that a query reads,
+    inside the graph.
     """
 
+    kind: MemoryKind = "slots"
     rule: str
     frames: Size
     every: Size
     last: bool
+    queue: Annotated[Size | None, Field(exclude_if=lambda queue: queue is None)] = None
     positions: Size
     read: Size
     hidden: float
