@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.export.graphs import saved
+from tests.model_tools import any_filled
 from vosmodels import checkpoint, registry
 from vosmodels.data.masks import palette, read_mask
 from vosmodels.errors import InputError
@@ -100,6 +102,13 @@ def test_a_folder_with_files_and_a_missing_checkpoint_are_told_at_once(refused, 
     said = refused(command.main, "--web", tmp_path / "page", tmp_path / "no.safetensors", code=1)
     assert "no such file" in said
     assert f"--web {tmp_path / 'page'}: holds 1 file" in said
+
+
+def test_a_model_whose_memory_the_page_does_not_keep_is_refused(refused, runtime, tmp_path):
+    file = saved(any_filled("aott"), tmp_path)
+    said = refused(command.main, "--web", tmp_path / "page", file, code=1)
+    assert f"{file}: its objects share a memory, and the page keeps one for each object" in said
+    assert "--format onnx in place of --web" in said
 
 
 def test_check_and_web_exclude_each_other(refused, tmp_path):

@@ -26,11 +26,16 @@ FrameGraph: TypeAlias = slots.FrameGraph | shared.FrameGraph
 
 @dataclass(frozen=True)
 class ExportableStep:
-    """The two graphs of a model, inputs of their shapes by name, and the plan of its memory."""
+    """The two graphs of a model, inputs of their shapes by name, and the plan of its memory.
+
+    mean, std (3, 1, 1): what the graphs normalise frames by.
+    """
 
     graphs: Mapping[Name, FrameGraph]
     examples: Mapping[str, Tensor]
     memory: MemoryPlan
+    mean: Tensor
+    std: Tensor
 
 
 def exportable_step(
@@ -90,6 +95,8 @@ def _with_slots(
             read=TOP_K,
             hidden=HIDDEN,
         ),
+        model.mean,
+        model.std,
     )
 
 
@@ -129,6 +136,8 @@ def _with_shared_memory(
             read=staying * positions,
             hidden=HIDDEN,
         ),
+        model.mean,
+        model.std,
     )
 
 

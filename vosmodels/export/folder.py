@@ -73,7 +73,6 @@ def export(
     size = {"height": request.height, "width": request.width, "objects": request.objects}
     step = exportable_step(model, rule, **size)
     check(step.memory)
-    network = step.graphs["step"].network
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         scratch.mkdir(parents=True)
@@ -102,8 +101,8 @@ def export(
             frame=Frame(
                 height=request.height,
                 width=request.width,
-                mean=_three(network.mean),
-                std=_three(network.std),
+                mean=_three(step.mean),
+                std=_three(step.std),
             ),
             objects=request.objects,
             memory=step.memory,
