@@ -12,6 +12,7 @@ from torch import Tensor
 from vosmodels.aot import step_graph as shared
 from vosmodels.aot.network import AOTNetwork
 from vosmodels.errors import UsageError
+from vosmodels.export.portable import portable
 from vosmodels.export.sidecar import MemoryPlan, Name
 from vosmodels.inference.fold import for_inference
 from vosmodels.memory_rule import MemoryRule
@@ -74,7 +75,7 @@ def _with_slots(
 ) -> ExportableStep:
     """State a step of STCN or MobileVOS, where each object has a memory of its own."""
     assert rule.frames is not None
-    network = for_inference(model, stripes=False)
+    network = portable(model)
     step = slots.StepGraph(network, height=height, width=width)
     positions = step.positions
     key, value = model.key_proj.key_proj.out_channels, model.key_comp.out_channels
