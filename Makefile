@@ -10,7 +10,7 @@ FILE ?= demo
 PAGE := build/page
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep check format test test-all test-soak docs-check bench hooks ui install-web demo
+.PHONY: help install sweep check format test test-all test-soak docs-check bench hooks ui install-web install-litert install-executorch demo
 
 help:
 	@echo "make install      .venv with the versions of constraints.txt; every target below does it first"
@@ -18,6 +18,8 @@ help:
 	@echo "make ui           look at it: MLflow on http://127.0.0.1:$(PORT); PORT=N for another"
 	@echo "make demo         a student in a web page on http://127.0.0.1:8000; FILE=student.safetensors or mlflow:omega for another than the one that ships"
 	@echo "make install-web  what the page needs: ONNX Runtime Web, by npm"
+	@echo "make install-litert      .venv-litert, whose python exports to LiteRT: 0.8 GB over .venv"
+	@echo "make install-executorch  .venv-executorch, whose python exports to ExecuTorch: 0.2 GB over .venv"
 	@echo "make test         ruff, mypy and the fast tests"
 	@echo "make test-all     the slow tests too: Ray, kills, a browser"
 	@echo "make test-soak    the slow tests that take minutes each: stores, a server that stays away, many trials"
@@ -83,6 +85,19 @@ ui: install
 
 install-web: install
 	@$(BIN)/python -m vosmodels.export.install_web
+
+install-litert: .venv-litert/.installed
+
+install-executorch: .venv-executorch/.installed
+
+# An environment over .venv, whose packages it sees; one of its own list hides that of the same name there.
+# The list is whole and taken as it is: what its packages say they need contradicts constraints.txt.
+.venv-%/.installed: $(DONE) constraints-%.txt
+	$(BIN)/python -m venv .venv-$*
+	@packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	{ $(BIN)/python -c "$$packages"; echo "$(CURDIR)"; } > "$$(.venv-$*/bin/python -c "$$packages")/over.pth"
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --no-deps -r constraints-$*.txt
+	@touch $@
 
 demo: install-web
 	@mkdir -p build; file="$(FILE)"; case "$$file" in mlflow:*|models:*) \

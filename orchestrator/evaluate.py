@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.arguments import GRAPHS, add_checkpoint, add_runtime, check_runtime
+from orchestrator.config.arguments import TORCH, add_checkpoint, add_runtime, check_runtime
 from orchestrator.config.data import DataConfig
 from orchestrator.config.sections import EXPERIMENT, MODEL, REFERENCES
 from vosmodels import demo
+from vosmodels.export.formats import FORMATS
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
 from vosmodels.support.paths import expanded
@@ -76,8 +77,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         within = args.masks / "Annotations"  # as --out writes for YouTube-VOS
         masks = within if within.is_dir() else args.masks
         origin = str(masks)
-    elif args.runtime == GRAPHS:
-        origin = f"{args.checkpoint}, by ONNX Runtime"
+    elif args.runtime != TORCH:
+        origin = f"{args.checkpoint}, by {FORMATS[args.runtime].runtime}"
     else:
         from orchestrator.tracking.checkpoint_refs import find
 
@@ -96,7 +97,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         else:
             from orchestrator.execution import folder_scores
 
-            if args.runtime == GRAPHS:
+            if args.runtime != TORCH:
                 network = partial(folder_scores.exported_segmenters, Path(args.checkpoint))
             else:
                 network = partial(
@@ -143,8 +144,10 @@ def _check(args: argparse.Namespace) -> None:
         ]
         if args.device != cli.CPU:
             usage.append(f"--device {args.device}: only with --checkpoint, as the masks are there")
-        if args.runtime == GRAPHS:
-            usage.append(f"--runtime {GRAPHS}: only with --checkpoint, as the masks are there")
+        if args.runtime != TORCH:
+            usage.append(
+                f"--runtime {args.runtime}: only with --checkpoint, as the masks are there"
+            )
     if args.overwrite and args.out is None:
         usage.append("--overwrite: replaces what lies in --out; give that folder")
     checks = [partial(cli.refuse, problem) for problem in usage]
@@ -158,7 +161,7 @@ def _check(args: argparse.Namespace) -> None:
         inputs["--data"] = expanded(args.data)
         remedy = "give the root of a dataset, or: generated"
         checks.append(partial(cli.check_exists, inputs["--data"], "folder", remedy))
-    if args.checkpoint and args.runtime == GRAPHS:
+    if args.checkpoint and args.runtime != TORCH:
         inputs["--checkpoint"] = expanded(args.checkpoint)
         checks.append(partial(check_runtime, args))
     elif args.checkpoint and not args.checkpoint.startswith((EXPERIMENT, MODEL)):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.arguments import GRAPHS, add_checkpoint, add_runtime, check_runtime
+from orchestrator.config.arguments import TORCH, add_checkpoint, add_runtime, check_runtime
+from vosmodels.export.formats import FORMATS
 from vosmodels.support import cli
 from vosmodels.support.boxes import Box
 from vosmodels.support.outputs import check_output, is_film
@@ -142,13 +143,13 @@ def _opener(args: argparse.Namespace) -> tuple[CheckpointFile, Opener]:
     """
     from orchestrator.tracking.checkpoint_refs import CheckpointFile, find
 
-    if args.runtime == GRAPHS:
+    if args.runtime != TORCH:
         from vosmodels.export.fitted import FittedSegmenter, rows_seen
         from vosmodels.export.sidecar import open_folder
 
         folder = Path(args.checkpoint)
         sidecar, runner = open_folder(folder)
-        origin = f"{folder}: graphs of {sidecar.name}, by ONNX Runtime"
+        origin = f"{folder}: graphs of {sidecar.name}, by {FORMATS[args.runtime].runtime}"
         rule = sidecar.memory.rule
         graphs = FittedSegmenter(runner)
         return CheckpointFile(folder, origin), lambda size: (graphs, rows_seen(runner, size), rule)

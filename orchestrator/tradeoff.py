@@ -74,13 +74,13 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
     from orchestrator.tracking.checkpoint_refs import find
     from vosmodels import checkpoint
     from vosmodels.export.folder import Request
-    from vosmodels.export.onnx_format import check_installed
+    from vosmodels.export.formats import check_writable
     from vosmodels.memory_rule import MemoryRule
     from vosmodels.support import provenance
     from vosmodels.support.atomic_files import write_json
     from vosmodels.support.digests import sha256_of
 
-    check_installed()
+    check_writable("onnx")
     source = find(args.checkpoint, args.tracking_uri)
     own = checkpoint.load_model(source.path).memory
     rules = args.memory or [*(MemoryRule.of(text) for text in MEMORIES), own]

@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 
 from orchestrator.config.sections import REFERENCES
-from vosmodels.errors import UsageError
+from vosmodels.errors import InputError, UsageError
+from vosmodels.export.formats import FORMATS, NAMES, check_runnable
 from vosmodels.support import cli
 
-GRAPHS = "onnx"
-RUNTIMES = ("torch", GRAPHS)
+TORCH = "torch"
+RUNTIMES = (TORCH, *NAMES)
 
 
 def config_parser(module: str, does: str, file: str, example: str) -> argparse.ArgumentParser:
@@ -48,28 +49,37 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        default=RUNTIMES[0],
-        help=f"{GRAPHS}: run the graphs that vosmodels.export wrote, whose folder --checkpoint "
-        f"names; default {RUNTIMES[0]}",
+        default=TORCH,
+        help=f"other than {TORCH}, the default: run the graphs that vosmodels.export wrote in "
+        "that format, whose folder --checkpoint names",
     )
 
 
 def check_runtime(args: argparse.Namespace) -> None:
     """Raise an error unless --checkpoint, --memory, --height and --device suit the runtime."""
-    if args.runtime != GRAPHS:
+    if args.runtime == TORCH:
         return
     taken = {"--memory": args.memory, "--height": args.height, "--device": args.device != cli.CPU}
     if given := [option for option, value in taken.items() if value]:
         raise UsageError(
-            f"{', '.join(given)} with --runtime {GRAPHS}: the graphs have their own; export again "
-            "for others"
+            f"{', '.join(given)} with --runtime {args.runtime}: the graphs have their own; export "
+            "again for others"
         )
-    remedy = "give one of: python -m vosmodels.export FILE --format onnx --size 240x432 --out DIR"
+    remedy = (
+        f"give one of: python -m vosmodels.export FILE --format {args.runtime} --size 240x432 "
+        "--out DIR"
+    )
     folder = Path(args.checkpoint or "")
     cli.check_exists(folder, "folder", remedy)
     from vosmodels.export.sidecar import read
 
-    read(folder)
+    runtime = read(folder).runtime
+    if runtime != args.runtime:
+        raise InputError(
+            f"{folder}: its graphs are for {FORMATS[runtime].runtime}, not for "
+            f"{FORMATS[args.runtime].runtime}; give --runtime {runtime}"
+        )
+    check_runnable(runtime)
 
 
 def words_of(args: argparse.Namespace) -> list[str]:

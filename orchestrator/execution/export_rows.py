@@ -14,7 +14,8 @@ from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import Scores
 from vosmodels.evaluation.speed.graphs import measure_folder
 from vosmodels.export.folder import Request, export
-from vosmodels.export.sidecar import Measured, Precision, note_measured, read
+from vosmodels.export.formats import Precision
+from vosmodels.export.sidecar import Measured, note_measured, read
 from vosmodels.memory_rule import MemoryRule
 
 Say = Callable[[str], None]

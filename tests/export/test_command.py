@@ -1,6 +1,7 @@
 """Test `python -m vosmodels.export`: its answers, its refusals, and what is left on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image
 from tests.export.graphs import exported, run_in_torch, saved
 from tests.model_tools import any_filled
 from vosmodels import demo
-from vosmodels.export import folder, onnx_format, runner
+from vosmodels.export import folder, runner
 from vosmodels.export.__main__ import main
+from vosmodels.export.formats import FORMATS
 from vosmodels.export.runner import SIDECAR
 from vosmodels.support.digests import sha256_of
 
@@ -144,10 +146,50 @@ def test_a_memory_that_grows_is_refused(student, capsys):
     assert "memory all: it grows with the video" in error
 
 
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(student, monkeypatch, capsys):
-    monkeypatch.setattr(onnx_format, "PACKAGES", ("numpy", "no_such_package"))
-    error = failed(capsys, 1, student, *SIZED)
-    assert "no_such_package not installed; pip install 'vos-distill[onnx]'" in error
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("onnx", "pip install 'vos-distill[onnx]'"),
+        ("litert", "make install-litert, then .venv-litert/bin/python -m vosmodels.export ..."),
+        ("executorch", "pip install 'vos-distill[executorch]'"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_brings_it(
+    student, monkeypatch, tmp_path, capsys, name, remedy
+):
+    facts = replace(FORMATS[name], writing=("numpy", "no_such_package"))
+    monkeypatch.setitem(FORMATS, name, facts)
+    error = failed(capsys, 1, student, "--format", name, "--size", "32x48", "--out", "out")
+    assert error == f"error: --format {name}: no_such_package not installed; {remedy}\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("litert", "tflite"), ("executorch", "pte")])
+def test_another_format_has_the_same_graphs_under_its_own_suffix(
+    student, monkeypatch, tmp_path, capsys, name, suffix
+):
+    monkeypatch.setitem(FORMATS, name, replace(FORMATS[name], writing=()))
+    expected = told(capsys, student, *SIZED, "--out", "onnx")
+    answer = told(capsys, student, "--format", name, "--size", "32x48", "--out", "other")
+    assert answer["runtime"] == name
+    for kind, graph in answer["graphs"].items():
+        assert graph["file"] == f"{kind}.{suffix}"
+        assert (tmp_path / "other" / graph["file"]).is_file()
+        assert [graph[end] for end in ("inputs", "outputs")] == [
+            expected["graphs"][kind][end] for end in ("inputs", "outputs")
+        ]
+    assert told(capsys, "--check", "other")["passed"]
+
+
+def test_a_precision_that_a_format_does_not_offer_is_refused_with_the_reason(student, capsys):
+    words = (student, "--format", "executorch", "--size", "32x48", "--precision", "int8")
+    error = failed(capsys, 2, *words)
+    assert "--precision int8: ExecuTorch takes fp32; its convolutions compute in the type" in error
+
+
+def test_a_page_runs_onnx_graphs_alone(student, capsys):
+    error = failed(capsys, 2, "--web", "page", student, "--format", "litert")
+    assert "--format litert: a page runs onnx graphs; leave it out" in error
 
 
 def test_an_earlier_export_is_replaced_when_asked_and_other_files_stay(student, tmp_path, capsys):

@@ -129,6 +129,10 @@ def test_segment_with_graphs_refuses_what_they_do_not_take(tmp_path, model, vide
     assert segment.main([*words, "--out", str(tmp_path / "masks")]) == 1
     told = capsys.readouterr().err
     assert f"2 objects in the mask, and the graphs of {out} have 1 slots: export with" in told
+    words[3] = "litert"
+    assert segment.main(words) == 1
+    told = capsys.readouterr().err
+    assert f"{out}: its graphs are for ONNX Runtime, not for LiteRT; give --runtime onnx" in told
     words[1] = str(tmp_path / "absent")
     assert segment.main(words) == 1
     assert "absent: no such folder; give one of: python -m" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """Test the graphs in ONNX Runtime: against the model, on a real video, and without torch."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,18 +7,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 
 from soups.average import average
-from tests.export.graphs import saved
+from tests.export.graphs import follows_the_model, saved, segment_alone
 from tests.model_tools import SHARED, any_filled
 from vosmodels import checkpoint, demo, registry
 from vosmodels.data.davis import DavisDataset
 from vosmodels.data.frames import frame_tensor, scaled_frame, scaled_mask
 from vosmodels.export.check import check
 from vosmodels.export.folder import Request, export
-from vosmodels.export.runner import Runner
-from vosmodels.inference import VideoSegmenter, for_inference
 from vosmodels.memory_rule import MemoryRule
 
 pytestmark = pytest.mark.slow
@@ -30,19 +26,6 @@ STUDENTS = ("mobilevos_mobilenetv2_noaspp", "mobilevos_mobilenetv2", "mobilevos_
 DAVIS = SHARED / "data" / "davis16"
 ROWS, FRAMES = 240, 20
 LATE = 6  # the frame in which the last of three parts is given
-WITHOUT_TORCH = """
-import json, sys
-for name in ("torch", "vosmodels", "pydantic"):
-    sys.modules[name] = None  # an import of it fails
-import numpy as np
-from runner import Runner
-runner = Runner(".")
-frame = np.random.default_rng(0).random((3, 48, 80), np.float32)
-mask = np.zeros((48, 80), np.int64)
-mask[8:30, 8:40] = 5
-first, then = runner.step(frame, mask), runner.step(frame)
-print(json.dumps([first.sum().item(), then.shape, runner.ids]))
-"""
 
 
 def souped(name):
@@ -72,9 +55,7 @@ def test_a_folder_alone_segments_without_torch_and_without_this_package(tmp_path
     file = saved(any_filled(STUDENTS[0]), tmp_path)
     out = tmp_path / "out"
     export(file, Request(48, 80, objects=2), out)
-    words = [sys.executable, "-c", WITHOUT_TORCH]
-    answer = subprocess.run(words, cwd=out, capture_output=True, text=True, check=True)
-    assert json.loads(answer.stdout) == [5 * 22 * 32, [48, 80], [5]]
+    segment_alone(out)
     clip = ("clip/frames", "clip/expected/00000.png", str(tmp_path / "masks"))
     words = [sys.executable, "-S", "-m", "runner", *clip]
     places = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("site-packages"))}
@@ -104,16 +85,7 @@ def test_the_graphs_follow_a_real_video_as_the_model_does_with_a_late_object_too
     given[LATE] = parts(scaled_mask(video, LATE, ROWS), (0, 0, 3))
     model, rule = checkpoint.load_model(file), MemoryRule.of("first,last,2x3")
     export(file, Request(*size, objects=3, memory=rule), tmp_path / "out")
-    runner = Runner(tmp_path / "out", threads=1)
-    segmenter = VideoSegmenter(for_inference(model), memory=rule)
-    for number, frame in enumerate(frames):
-        mask = given.get(number)
-        ids = runner.step(frame.numpy(), mask)
-        wanted = segmenter.step(frame, None if mask is None else torch.from_numpy(mask)).numpy()
-        expected = segmenter.probabilities.numpy()
-        assert np.abs(runner.probabilities - expected).max() < 1e-3
-        ranked = np.sort(expected, 0)
-        assert (ids == wanted)[ranked[-1] - ranked[-2] > 2e-3].all()
+    ids = follows_the_model(tmp_path / "out", model, rule, frames, given)
     assert set(np.unique(ids)) >= {0, 3}  # the demo loses the middle part, with graphs or without
 
 

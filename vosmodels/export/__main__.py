@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vosmodels import demo
 from vosmodels.errors import UsageError
+from vosmodels.export.formats import FORMATS, NAMES, PRECISIONS, check_writable
 from vosmodels.export.web_runtime import check_runtime
 from vosmodels.support import cli
 from vosmodels.support.outputs import check_output
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from vosmodels.export.folder import Request
 
 MODULE = "vosmodels.export"
-FORMATS = ("onnx",)
-PRECISIONS = ("fp32", "fp16", "int8")
+PAGE = "onnx"  # the format of a page's graphs
 MOST_OBJECTS = 255
 PLAIN = {"size": "", "objects": 1, "precision": "fp32"}  # of graphs alone
-OF_PAGE = {"size": "240x432", "objects": 3, "precision": "fp16"}
+OF_PAGE = {"format": PAGE, "size": "240x432", "objects": 3, "precision": "fp16"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"  python -m {MODULE} --web page demo",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help=demo.FILE_OR_DEMO)
-    parser.add_argument("--format", choices=FORMATS, help="of the graphs")
+    parser.add_argument("--format", choices=NAMES, help="of the graphs; of a page onnx")
     parser.add_argument(
         "--web",
         metavar="DIR",
@@ -95,13 +95,13 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         ),
         *([check_runtime] if args.web else []),
     )
-    from vosmodels.export.onnx_format import check_installed
-
-    check_installed()
+    check_writable(args.format)
     from vosmodels.export.folder import Request, export
 
     licences = args.licence or (demo.LICENCES if args.file == demo.DEMO else ())
-    request = Request(height, width, args.objects, args.memory, args.precision, licences)
+    request = Request(
+        height, width, args.objects, args.memory, args.precision, licences, args.format
+    )
     if args.web:
         return _page(args, file, request)
     sidecar = export(file, request, out, _say)
@@ -156,8 +156,15 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         problems.append(
             f"--out {args.out}: the graphs of a page lie in its folder; give --web alone"
         )
-    if not args.format and not args.web:
-        problems.append(f"--format: one of {', '.join(FORMATS)}")
+    if not args.format:
+        problems.append(f"--format: one of {', '.join(NAMES)}")
+    elif args.web and args.format != PAGE:
+        problems.append(f"--format {args.format}: a page runs {PAGE} graphs; leave it out")
+    elif args.precision not in (facts := FORMATS[args.format]).precisions:
+        problems.append(
+            f"--precision {args.precision}: {facts.runtime} takes {', '.join(facts.precisions)}; "
+            f"{facts.why_no_other}"
+        )
     size = cli.size_of(args.size)
     if min(size) < FEWEST_ROWS:
         given = f" {args.size}" if args.size else ""

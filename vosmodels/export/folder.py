@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from torch import Tensor
 
 from vosmodels import checkpoint
 from vosmodels.data.masks import write_palette
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
 from vosmodels.export import runner
 from vosmodels.export.clip import ParityClip, parity_clip
-from vosmodels.export.families import exportable_step
+from vosmodels.export.executorch_format import write_executorch
+from vosmodels.export.families import FrameGraph, exportable_step
+from vosmodels.export.formats import FORMATS, Format, Precision
+from vosmodels.export.litert_format import write_litert
 from vosmodels.export.onnx_format import write_onnx
 from vosmodels.export.sidecar import (
     Checkpoint,
@@ -27,7 +30,6 @@ from vosmodels.export.sidecar import (
     Graph,
     MemoryPlan,
     Name,
-    Precision,
     Sidecar,
     write_description,
 )
@@ -38,11 +40,20 @@ from vosmodels.support.digests import sha256_of
 RUN = '\n\nif __name__ == "__main__":\n    sys.exit(main(sys.argv[1:]))\n'
 CLIP = Clip(frames="clip/frames", given="clip/given", expected="clip/expected")
 Say = Callable[[str], None]
+Write = Callable[[FrameGraph, Mapping[str, Tensor], Precision], bytes]
+WRITERS: Mapping[Format, Write] = {
+    "onnx": write_onnx,
+    "litert": write_litert,
+    "executorch": write_executorch,
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    """Say what is asked of an export. memory: None for the model's own rule."""
+    """Say what is asked of an export.
+
+    memory: None for the model's own rule; precision: one that the format offers.
+    """
 
     height: int
     width: int
@@ -50,6 +61,7 @@ class Request:
     memory: MemoryRule | None = None
     precision: Precision = "fp32"
     licences: Sequence[str] = ()
+    format: Format = "onnx"
 
 
 def export(
@@ -61,17 +73,23 @@ def export(
     check: Callable[[MemoryPlan], None] = lambda memory: None,
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Sidecar:
-    """Export the checkpoint `file` as ONNX graphs into the folder `out`; return its description.
+    """Export the checkpoint `file` as graphs into the folder `out`; return its description.
 
     `out` appears when all of it is written; files of an earlier export there are replaced.
     say: is told what is done next, as a step takes seconds; check: may refuse how the model keeps
     its memory; finish: adds files to the folder before it appears. Raises InputError on a
-    checkpoint that cannot be read, UsageError as `exportable_step`.
+    checkpoint that cannot be read, UsageError as `exportable_step`, and on AOT or DeAOT in another
+    format than onnx.
     """
     model = checkpoint.load_model(file)
     rule = request.memory or model.memory
     size = {"height": request.height, "width": request.width, "objects": request.objects}
     step = exportable_step(model, rule, **size)
+    if step.memory.kind == "shared" and request.format != "onnx":
+        raise UsageError(
+            f"--format {request.format}: {model.name} is exported as onnx alone: its objects share a "
+            "memory, which the other formats were not tried with"
+        )
     check(step.memory)
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
@@ -80,12 +98,13 @@ def export(
         for name, graph in step.graphs.items():
             say(f"{name}: {request.precision}, {request.height}x{request.width}")
             inputs = {key: step.examples[key] for key in graph.inputs}
-            data = write_onnx(graph, list(inputs.values()), request.precision)
-            (scratch / f"{name}.onnx").write_bytes(data)
+            data = WRITERS[request.format](graph, inputs, request.precision)
+            place = f"{name}{FORMATS[request.format].suffix}"
+            (scratch / place).write_bytes(data)
             with torch.inference_mode():
                 outputs = graph(*inputs.values())
             described[name] = Graph(
-                file=f"{name}.onnx",
+                file=place,
                 sha256=sha256_of(data),
                 bytes=len(data),
                 inputs={key: list(x.shape) for key, x in inputs.items()},
@@ -96,7 +115,7 @@ def export(
         info = checkpoint.read_info(file)
         sidecar = Sidecar(
             name=info.name,
-            runtime="onnx",
+            runtime=request.format,
             precision=request.precision,
             frame=Frame(
                 height=request.height,

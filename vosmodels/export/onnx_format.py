@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vosmodels.errors import InputError
 from vosmodels.export.families import FrameGraph
+from vosmodels.export.formats import Precision
 
 OPSET = 18
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 FEW = 1024  # numbers of a tensor that is stored as it is: a bias, a constant
 LEVELS = 127  # of an int8 weight to each side of 0
 
 
-def check_installed() -> None:
-    """Raise InputError where a package of the extra `onnx` is not installed."""
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        raise InputError(
-            f"--format onnx: {', '.join(absent)} not installed; pip install 'vos-distill[onnx]'"
-        )
+def write_onnx(graph: FrameGraph, examples: Mapping[str, Tensor], precision: Precision) -> bytes:
+    """Return a graph as an ONNX file with named inputs and outputs.
 
-
-def write_onnx(graph: FrameGraph, examples: Sequence[Tensor], precision: str) -> bytes:
-    """Return a graph as an ONNX file with named inputs and outputs, of the examples' shapes.
-
-    precision: how weights are stored, fp32, fp16 or int8; they are computed with in float32.
+    examples: inputs of its shapes, in order; precision: how weights are stored; they are computed
+    with in float32.
     """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
             graph.eval(),
-            tuple(examples),
+            tuple(examples.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=graph.inputs,
+            input_names=list(examples),
             output_names=graph.outputs,
             verify=False,
             verbose=False,

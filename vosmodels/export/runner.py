@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -388,7 +389,47 @@ def _onnx(data: bytes, outputs: Sequence[str], threads: int | None) -> Run:
     return lambda inputs: dict(zip(outputs, session.run(outputs, dict(inputs)), strict=True))
 
 
-RUNTIMES: Mapping[str, Callable[[bytes, Sequence[str], int | None], Run]] = {"onnx": _onnx}
+def _litert(data: bytes, outputs: Sequence[str], threads: int | None) -> Run:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise RunnerError(
+            "these graphs need LiteRT: pip install ai-edge-litert, or 'vos-distill[litert]'"
+        ) from None
+    interpreter = Interpreter(model_content=data, num_threads=threads or os.cpu_count())
+    interpreter.allocate_tensors()
+    run = interpreter.get_signature_runner()
+    return lambda inputs: run(**inputs)
+
+
+def _executorch(data: bytes, outputs: Sequence[str], threads: int | None) -> Run:
+    try:
+        import torch
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+    except ImportError:
+        raise RunnerError(
+            "these graphs need ExecuTorch and torch: pip install executorch torch, "
+            "or 'vos-distill[executorch]'"
+        ) from None
+    if threads:
+        portable_lib._unsafe_reset_threadpool(threads)  # the only call: of the whole process
+    program = Runtime.get().load_program(data)
+    forward = program.load_method("forward")
+    order = program.load_method("inputs").execute([])[0].split(",")
+
+    def run(inputs: Mapping[str, F32]) -> Mapping[str, F32]:
+        found = forward.execute([torch.from_numpy(inputs[name]) for name in order])
+        return {name: x.numpy() for name, x in zip(outputs, found, strict=True)}
+
+    return run
+
+
+RUNTIMES: Mapping[str, Callable[[bytes, Sequence[str], int | None], Run]] = {
+    "onnx": _onnx,
+    "litert": _litert,
+    "executorch": _executorch,
+}
 
 
 def main(words: Sequence[str]) -> int:

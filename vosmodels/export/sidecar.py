@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vosmodels.errors import InputError
+from vosmodels.export.formats import Format, Precision
 from vosmodels.export.runner import SIDECAR, Runner, RunnerError
 from vosmodels.support.atomic_files import write_whole
 
@@ -15,7 +16,6 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
 Shape = list[Size]
 Name = Literal["begin", "step"]
-Precision = Literal["fp32", "fp16", "int8"]
 MemoryKind = Literal["slots", "shared"]
 NOTICED = 0.005  # J&F that a precision may cost without a word
 
@@ -112,7 +112,7 @@ class Sidecar(_Closed):
 
     version: Literal[1] = 1
     name: str
-    runtime: Literal["onnx"]
+    runtime: Format
     precision: Precision
     frame: Frame
     objects: Size

@@ -170,9 +170,9 @@ def _graphs(
     args: argparse.Namespace, size: tuple[int, int], typed: Sequence[str]
 ) -> Mapping[str, Any]:
     """Export and time a table of graphs."""
-    from vosmodels.export.onnx_format import check_installed
+    from vosmodels.export.formats import check_writable
 
-    check_installed()
+    check_writable("onnx")
     import tempfile
 
     import torch
