@@ -87,8 +87,8 @@ def export(
     step = exportable_step(model, rule, **size)
     if step.memory.kind == "shared" and request.format != "onnx":
         raise UsageError(
-            f"--format {request.format}: {model.name} is exported as onnx alone: its objects share a "
-            "memory, which the other formats were not tried with"
+            f"--format {request.format}: {model.name} is exported as onnx alone: its objects share "
+            "a memory, which the other formats were not tried with"
         )
     check(step.memory)
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
