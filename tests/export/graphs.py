@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vosmodels import checkpoint, demo
+from vosmodels.aot.network import AOTNetwork
 from vosmodels.data.frames import frame_tensor
 from vosmodels.data.generated import GeneratedSequence
 from vosmodels.export import folder, runner
@@ -87,13 +88,20 @@ def follows_the_model(
     """Hold a folder's graphs to the model, frame by frame; return the last frame's ids.
 
     given: masks by frame. Probabilities are within 1e-3, ids equal wherever no two are that near.
+    AOT remembers ids: a tie that rounding decides the other way changes what later frames read, so
+    its segmenter is given the ids that the graphs found.
     """
     graphs = runner.Runner(out, threads=1)
     segmenter = VideoSegmenter(for_inference(model), memory=rule)
     for number, frame in enumerate(frames):
         mask = given.get(number)
         ids = graphs.step(frame.numpy(), mask)
-        wanted = segmenter.step(frame, None if mask is None else torch.from_numpy(mask)).numpy()
+        told = isinstance(model, AOTNetwork) and mask is None
+        wanted = segmenter.step(
+            frame,
+            None if mask is None else torch.from_numpy(mask),
+            remember=torch.from_numpy(ids) if told else None,
+        ).numpy()
         expected = segmenter.probabilities.numpy()
         assert np.abs(graphs.probabilities - expected).max() < 1e-3
         ranked = np.sort(expected, 0)
