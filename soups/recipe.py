@@ -6,19 +6,23 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import digest
+from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
+from soups import probe
 from soups.average import average_of
-from soups.search import Ingredient, Weights, greedy, ranked
+from soups.geometry import Error, measure
+from soups.search import Ingredient, Soup, Weights, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
@@ -112,11 +116,15 @@ class _Select:
 
     scorer: Scorer
     score: Score
+    error: Error | None  # on few frames
 
     @classmethod
     def of(cls, config: RunConfig, storage: Storage, score: Score | None) -> _Select:
         scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
-        return cls(scorer, score or (lambda w: scorer.score(student_of(config.student, w))))
+        if score:
+            return cls(scorer, score, None)
+        error = probe.error_of(scorer, config.student)
+        return cls(scorer, lambda w: scorer.score(student_of(config.student, w)), error)
 
     def checkpoint(self, ingredient: Ingredient) -> Scores:
         scores = self.scorer.known(ingredient.sha256)
@@ -182,9 +190,8 @@ def _search(
         mean = average_of([i.load for i in ingredients], [i.name for i in ingredients])
         uniform = select.score(mean).jf
     student = config.student
-    info = checkpoint.CheckpointInfo(
-        name=student.name,
-        config=registry.config(student.name, **student.options).model_dump(mode="json"),
+    info = info_of(
+        student,
         ancestor=ingredients[0].ancestor,
         step=max(ingredient.step for ingredient in soup.ingredients),
         scores=summary(scores),
@@ -201,6 +208,7 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
+            geometry=_geometry(soup, ingredients, storage, select.error),
         )
     )
     job.write(
@@ -220,6 +228,33 @@ def _search(
         if drawn is not None:
             job.write(drawn)
     job.write(Done(seconds=time.monotonic() - began))
+
+
+def info_of(
+    student: StudentConfig, *, ancestor: str | None, step: int, scores: Mapping[str, float]
+) -> checkpoint.CheckpointInfo:
+    """Describe a soup of a student's checkpoints, for its own."""
+    config = registry.config(student.name, **student.options).model_dump(mode="json")
+    return checkpoint.CheckpointInfo(student.name, config, ancestor, step, scores)
+
+
+def _geometry(
+    soup: Soup, ingredients: Sequence[Ingredient], storage: Storage, error: Error | None
+) -> dict[str, Any]:
+    """Measure what joined the first ingredient, and the first that did not."""
+    tried = {ingredient.sha256: ingredient for ingredient in ingredients}
+    refused = next((turn for turn in soup.decisions if not turn.accepted), None)
+    others = [turn for turn in soup.decisions[1:] if turn.accepted or turn is refused]
+    centre = tried[soup.decisions[0].sha256]
+    stem = storage.checkpoint(centre.ancestor) if centre.ancestor else None
+    if stem:
+        storage.mirror.fetch(stem)
+    return measure(
+        centre,
+        [(tried[turn.sha256], turn.accepted) for turn in others],
+        stem=partial(checkpoint.read_tensors, stem) if stem and stem.is_file() else None,
+        error=error,
+    )
 
 
 def _with_progress(score: Score, count: int, on_scored: OnScored | None) -> Score:

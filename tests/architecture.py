@@ -18,7 +18,15 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"planning", "training", "tracking"},
         {"config"},
     ],
-    "soups": [{"commands"}, {"recipe"}, {"sources"}, {"search"}, {"average"}],
+    "soups": [
+        {"commands"},
+        {"replay"},
+        {"recipe", "records"},
+        {"sources", "probe"},
+        {"geometry", "baselines"},
+        {"search"},
+        {"average"},
+    ],
     "vosmodels": [
         {"evaluation"},
         {"export"},

@@ -181,13 +181,20 @@ class Attention(Picture):
 
 @dataclass(frozen=True)
 class Souped(Event):
-    """A soup: the pool, the ingredients taken, and every decision in order."""
+    """A soup: the pool, the ingredients taken, and every decision in order.
+
+    decisions: each with name and sha256 of the checkpoint that was tried. geometry: as
+    `soups.geometry.measure` returns it; chosen_on: `train` where training videos chose, as in the
+    paper. Both are empty in records that are older.
+    """
 
     kind = "souped"
     pool: str
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
     scores: Mapping[str, float]
+    geometry: Mapping[str, Any] = field(default_factory=dict)
+    chosen_on: str = ""
 
 
 @dataclass(frozen=True)

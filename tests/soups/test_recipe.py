@@ -349,3 +349,23 @@ def test_progress_of_scoring_and_of_the_search_is_logged(
         recipe.make_soup(pool, pool.config, storage=kitchen.storage, score=kitchen.score)
     told = [line.split(":")[0] for line in caplog.messages if " of " in line]
     assert told == [*(f"checkpoint {n} of 3" for n in (1, 2, 3)), "soup 1 of 2", "soup 2 of 2"]
+
+
+def test_the_record_says_where_the_ingredients_lie_from_the_first_and_from_the_stem(
+    kitchen: Kitchen,
+):
+    """The stem is 2: from there the checkpoints at 0 and 1 lie one way, that at 5 the other."""
+    student = kitchen.config.student
+    stem = kitchen.storage.checkpoint("stem")
+    path, _ = checkpoint.write(
+        stem.parent,
+        {"w": torch.tensor([2.0])},
+        recipe.info_of(student, ancestor=None, step=0, scores={}),
+    )
+    path.rename(stem)
+    souped = kitchen.ledger.job(kitchen.cook().key).of(Souped)[0]
+    assert (souped.geometry["centre"], souped.geometry["from_stem"]) == ("omega=0.0 step 10", 2.0)
+    places = souped.geometry["places"]
+    found = [[p["accepted"], p["distance"], p["from_stem"], p["angle"]] for p in places]
+    assert found == [[True, 1.0, 1.0, 0.0], [False, 5.0, 3.0, 180.0]]
+    assert [place["barrier"] for place in places] == [None, None]  # no network to run
