@@ -38,9 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--runs",
-        required=True,
         metavar="mlflow:EXPERIMENT[@SWEEP]|FOLDER",
         help="where checkpoints are; SWEEP: the first letters of a sweep's id; default: the newest",
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="REF",
+        help="make a soup again, bit for bit, from the checkpoints that its record names; its "
+        "FILE, models:/ID or mlflow:EXPERIMENT; --runs FOLDER: where those of a folder lie",
     )
     parser.add_argument("--data", metavar="ROOT", help="score on this; default: as the sweep did")
     parser.add_argument("--split", metavar="S", help="split to score on; default: as the sweep did")
@@ -51,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> Mapping[str, Any]:
+    if args.replay is not None:
+        return _replay(args)
+    if args.runs is None:
+        raise UsageError("give --runs, where checkpoints are, or --replay, a soup to make again")
     if args.workers != 1:
         raise ConfigError([f"--workers {args.workers}: a parallel search is not built yet; use 1"])
     folder = not args.runs.startswith(EXPERIMENT)
@@ -131,6 +140,37 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "experiment": config.name,
         "sweep": pool.sweep,
         "store": tracker.store.uri,
+    }
+
+
+def _replay(args: argparse.Namespace) -> Mapping[str, Any]:
+    """Make the soup of --replay again."""
+    searching = ("data", "split", "include_soups", "again")
+    odd = [f"--{name.replace('_', '-')}" for name in searching if getattr(args, name)]
+    odd += ["--workers"] if args.workers != 1 else []
+    odd += [f"--runs {args.runs}"] if (args.runs or "").startswith(EXPERIMENT) else []
+    if odd:
+        raise UsageError(
+            f"--replay {args.replay} searches nothing: leave out {', '.join(odd)}; --runs may name "
+            "a FOLDER of ingredients"
+        )
+    folders = (expanded(args.runs),) if args.runs else ()
+    for folder in folders:
+        cli.check_exists(folder, "folder", "give the one that has the soup's ingredients")
+    from soups.records import find
+    from soups.replay import replay
+
+    record = find(args.replay, args.tracking_uri, folders=folders)
+    soup = replay(record)
+    if not args.json:
+        names = ", ".join(soup.ingredients)
+        print(f"the mean of {len(soup.ingredients)}: {names}")
+        print(f"bit for bit the soup of {record.job.path}")
+        print(f"file   {soup.path}{'' if soup.there else ', which was lost'}")
+    return {
+        "soup": {"file": str(soup.path), "sha256": soup.sha256, "was_there": soup.there},
+        "ingredients": list(soup.ingredients),
+        "record": str(record.job.path),
     }
 
 

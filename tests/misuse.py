@@ -203,6 +203,9 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
     "soups.greedy": {
         "no runs": "",
         "unknown flag": "--runs empty --nosuch",
+        "replay and search": "--replay mlflow:omega --again",
+        "missing soup (exit 1)": "--replay nosuch.safetensors",
+        "missing store of a soup (exit 1)": "--replay mlflow:omega",
         "more workers": "--runs mlflow:omega --workers 2",
         "folder without data": "--runs empty",
         "missing folder (exit 1)": "--runs nosuch --data generated",

@@ -142,6 +142,11 @@ class MlflowReader:
             raise InputError(f"{self.store.uri}: models:/{model_id} is not a checkpoint of a sweep")
         return record
 
+    def experiment_of(self, record: CheckpointRecord) -> str:
+        """Return the name of the experiment that a checkpoint is in."""
+        model = self._client.get_logged_model(record.model_id)
+        return str(self._client.get_experiment(model.experiment_id).name)
+
     def download(self, record: CheckpointRecord) -> Path:
         """Return the checkpoint as a local file: of a remote store a downloaded copy.
 
