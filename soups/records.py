@@ -88,7 +88,7 @@ class SoupRecord:
 
         Raises one InputError that names every checkpoint that is gone, and where it was looked for.
         """
-        found = {member.sha256: self._place(member.sha256) for member in members}
+        found = {member.sha256: self.place(member.sha256) for member in members}
         gone = [
             f"{member.name} (sha256 {member.sha256})"
             for member in dict.fromkeys(members)
@@ -104,8 +104,8 @@ class SoupRecord:
             )
         return [_reading(found[member.sha256], member.sha256) for member in members]
 
-    def _place(self, sha256: str) -> Path | None:
-        """Find a file with this content; None without one."""
+    def place(self, sha256: str) -> Path | None:
+        """Find a file with this content, copying it from a store if need be; None without one."""
         own = self.storage.checkpoint(sha256)
         self.storage.mirror.fetch(own)
         if own.is_file() and sha256_of(own) == sha256:

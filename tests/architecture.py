@@ -20,12 +20,15 @@ LAYERS: Mapping[str, list[set[str]]] = {
     ],
     "soups": [
         {"commands"},
-        {"replay"},
-        {"recipe", "records"},
+        {"replay", "judge"},
+        {"recipe", "figures"},
+        {"comparison", "scored"},
+        {"entrants"},
+        {"records"},
         {"sources", "probe"},
         {"geometry", "baselines"},
         {"search"},
-        {"average"},
+        {"average", "rows"},
     ],
     "vosmodels": [
         {"evaluation"},
@@ -47,6 +50,7 @@ PACKAGES: Mapping[str, set[str]] = {
         "orchestrator.tracking",
         "orchestrator.planning",
         "orchestrator.config",
+        "orchestrator.reporting.sweep_figures",
         "vosmodels",
     },
     "orchestrator": {"vosmodels"},
@@ -56,7 +60,7 @@ EXCEPTIONS = {("orchestrator.pipeline", "soups.recipe")}
 LIBRARIES = {  # heavy libraries, and the rooms that may name them
     "ray": {"orchestrator.execution"},
     "mlflow": {"orchestrator.tracking"},
-    "matplotlib": {"orchestrator.reporting"},
+    "matplotlib": {"orchestrator.reporting", "soups.figures"},
     "cv2": {
         "orchestrator.training",
         "vosmodels.data",

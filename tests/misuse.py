@@ -20,6 +20,7 @@ COMMANDS = (
     "orchestrator.report",
     "orchestrator.ui",
     "soups.greedy",
+    "soups.worth",
     "vosmodels.data.check",
     "vosmodels.evaluation.speed",
     "vosmodels.export",
@@ -210,6 +211,13 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "folder without data": "--runs empty",
         "missing folder (exit 1)": "--runs nosuch --data generated",
         "missing store (exit 1)": "--runs mlflow:omega",
+    },
+    "soups.worth": {
+        "no soup": "",
+        "unknown flag": "mlflow:omega --nosuch",
+        "unknown row": "mlflow:omega --rows best,nosuch",
+        "missing soup (exit 1)": "nosuch.safetensors",
+        "missing store (exit 1)": "mlflow:omega",
     },
     "vosmodels.data.check": {
         "no root": "",

@@ -111,6 +111,12 @@ class Tracker(SweepRuns):
             del self._job_runs[job.key]
             raise
 
+    def log_job_files(self, job: JobRecord, files: Sequence[Path], folder: str) -> None:
+        """Log files on a job's run in MLflow, in a folder there. Raises InputError as `project`."""
+        self.project(job)
+        for file in files:
+            self._client.log_artifact(self._job_runs[job.key].run_id, str(file), folder)
+
     def has(self, job: JobRecord) -> bool:
         """Return whether this tracker has copied all events of a job; one without any has none."""
         known = self._job_runs.get(job.key)
