@@ -59,13 +59,17 @@ def on_the_line(comparison: Comparison) -> list[tuple[float, float]]:
 
 
 def _draw_tries(axes: Axes, record: SoupRecord) -> None:
-    turns = record.souped.decisions
-    best = [
-        max(t["score_with"] for t in turns[: n + 1] if t["accepted"]) for n in range(len(turns))
+    """Plot the score with each checkpoint that was tried; some were not scored to the end."""
+    tries = list(enumerate(record.souped.decisions, 1))
+    taken = [(n, turn["score_with"]) for n, turn in tries if turn["accepted"]]
+    steps = [*taken, (len(tries), taken[-1][1])]
+    axes.step(*zip(*steps, strict=True), where="post", color=TAKEN, label="soup so far")
+    refused = [
+        (n, turn["score_with"])
+        for n, turn in tries
+        if not turn["accepted"] and turn["score_with"] is not None
     ]
-    axes.step(range(1, len(turns) + 1), best, where="post", color=TAKEN, label="soup so far")
-    for label, colour, taken in (("taken", TAKEN, True), ("refused", LEFT, False)):
-        points = [(n, t["score_with"]) for n, t in enumerate(turns, 1) if t["accepted"] is taken]
+    for label, colour, points in (("taken", TAKEN, taken), ("refused", LEFT, refused)):
         if points:
             axes.plot(*zip(*points, strict=True), "o", color=colour, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -51,6 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", metavar="S", help="split to score on; default: as the sweep did")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="1 for now")
     parser.add_argument("--include-soups", action="store_true", help="earlier soups may go in too")
+    parser.add_argument(
+        "--select-on",
+        choices=("train",),
+        help="train: the training videos choose, as in the paper; every output says so",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="average checkpoints without a common ancestor"
+    )
+    parser.add_argument(
+        "--bn",
+        choices=("average",),
+        help="average: where BatchNorm statistics differ, average them too",
+    )
     parser.add_argument("--again", action="store_true", help="search anew on a pool done before")
     return cli.run(parser, argv, _work)
 
@@ -62,6 +75,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         raise UsageError("give --runs, where checkpoints are, or --replay, a soup to make again")
     if args.workers != 1:
         raise ConfigError([f"--workers {args.workers}: a parallel search is not built yet; use 1"])
+    if args.select_on and args.split:
+        raise UsageError(f"--select-on {args.select_on} and --split {args.split}: give one")
     folder = not args.runs.startswith(EXPERIMENT)
     if folder and not args.data and not expanded(args.runs).exists():
         raise UsageError(
@@ -90,18 +105,19 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
     keep_freed_memory()
     from orchestrator.planning.protocol import check_scored_videos
+    from soups.guards import chosen_on, select_on_train
     from soups.recipe import make_soup
     from soups.sources import config_of_folder, from_experiment, from_folder
 
     if folder:
-        pool = from_folder(expanded(args.runs))
+        pool = from_folder(expanded(args.runs), force=args.force)
         config = config_of_folder(expanded(args.runs), pool, args.data, args.split)
     else:
         reader = MlflowReader(connection)
         experiment, sweep = reader.resolve(args.runs.removeprefix(EXPERIMENT))
         _deliver(reader, experiment, sweep)
         name = f"{experiment}@{sweep}"
-        pool = from_experiment(reader, name, include_soups=args.include_soups)
+        pool = from_experiment(reader, name, include_soups=args.include_soups, force=args.force)
         assert pool.config is not None  # an experiment has one
         config = pool.config
         values = {"data.root": args.data, "data.select": args.split}
@@ -111,6 +127,9 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         if values:
             config = changed(config, values, "command line")
             pool = replace(pool, scored=config.data == pool.config.data)
+    if args.select_on:
+        config = changed(config, select_on_train(config), "command line")
+        pool = replace(pool, scored=False)
     check_scored_videos(ScoringProtocol.for_select(config.data))
     if folder:
         connection = Connection(locate(uri, config.storage_root))
@@ -126,7 +145,14 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
                 f"{error}; the soup waits in {record.path}: run the same command again to show it"
             ) from None
 
-    soup = make_soup(pool, config, storage=storage, project=project, again=args.again)
+    soup = make_soup(
+        pool,
+        config,
+        storage=storage,
+        project=project,
+        again=args.again,
+        average_statistics=args.bn is not None,
+    )
     records = MlflowReader(tracker.connection).checkpoints(config.name, pool.sweep, ("soup",))
     model_id = next(record.model_id for record in records if record.key == soup.key)
     if not args.json:
@@ -137,6 +163,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "ingredients": list(soup.ingredients),
         "decisions": [dict(decision) for decision in soup.decisions],
         "existing": soup.existing,
+        "chosen_on": chosen_on(config.data) or "select",
+        "warnings": list(soup.warnings),
         "experiment": config.name,
         "sweep": pool.sweep,
         "store": tracker.store.uri,
@@ -145,7 +173,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _replay(args: argparse.Namespace) -> Mapping[str, Any]:
     """Make the soup of --replay again."""
-    searching = ("data", "split", "include_soups", "again")
+    searching = ("data", "split", "include_soups", "select_on", "force", "bn", "again")
     odd = [f"--{name.replace('_', '-')}" for name in searching if getattr(args, name)]
     odd += ["--workers"] if args.workers != 1 else []
     odd += [f"--runs {args.runs}"] if (args.runs or "").startswith(EXPERIMENT) else []
@@ -158,9 +186,10 @@ def _replay(args: argparse.Namespace) -> Mapping[str, Any]:
     for folder in folders:
         cli.check_exists(folder, "folder", "give the one that has the soup's ingredients")
     from soups.records import find
-    from soups.replay import replay
 
     record = find(args.replay, args.tracking_uri, folders=folders)
+    from soups.replay import replay
+
     soup = replay(record)
     if not args.json:
         names = ", ".join(soup.ingredients)
@@ -202,6 +231,8 @@ def _print(
     protocol = ScoringProtocol.for_select(config.data)
     scored_on = f"{protocol.data.root} {protocol.describe()}"
     out.print(f"{config.name}, sweep {pool.sweep}: J&F on {scored_on}")
+    for warning in soup.warnings:
+        out.print(f"warning: {warning}")
     rows = [
         [
             turn["name"],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
-from soups.geometry import Error
+from soups.geometry import Error, measure
+from soups.search import Ingredient, Soup
+from vosmodels import checkpoint
 from vosmodels.data.frames import visited_frames
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.types import U8, ScoredVideo
@@ -82,6 +86,34 @@ def beginnings(
     short = [Beginning(v, min(len(v), (each - 1) * stride + 1)) for v in videos]
     usable = [video for video in short if _is_scored(video, stride)]
     return list(usable[: frames // each])
+
+
+def measured(
+    soup: Soup, ingredients: Sequence[Ingredient], scorer: Scorer, model: ModelConfig | None
+) -> dict[str, Any]:
+    """Measure what joined the first ingredient of a soup, and the first that did not.
+
+    model: of the weights; None: no barriers, which take a network. The stem counts where its file
+    is in storage. Returns what `geometry.measure` does.
+    """
+    tried = {ingredient.sha256: ingredient for ingredient in ingredients}
+    first = soup.decisions[0]
+    refused = next((turn for turn in soup.decisions if not turn.accepted), None)
+    others = {
+        turn.sha256: (tried[turn.sha256], turn.accepted)
+        for turn in soup.decisions
+        if (turn.accepted or turn is refused) and turn.sha256 != first.sha256
+    }
+    storage, ancestor = scorer.storage, tried[first.sha256].ancestor
+    stem = storage.checkpoint(ancestor) if ancestor else None
+    if stem:
+        storage.mirror.fetch(stem)
+    return measure(
+        tried[first.sha256],
+        list(others.values()),
+        stem=partial(checkpoint.read_tensors, stem) if stem and stem.is_file() else None,
+        error=error_of(scorer, model) if model else None,
+    )
 
 
 def _is_scored(video: ScoredVideo, stride: int) -> bool:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.planning.protocol import protocol_key
-from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
+from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started, Warned
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
-from soups import probe
+from soups import guards, probe
 from soups.average import average_of
-from soups.geometry import Error, measure
-from soups.search import Ingredient, Soup, Weights, greedy, ranked
+from soups.search import Ingredient, Weights, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
@@ -43,7 +41,8 @@ class SoupResult:
     """A soup on disk.
 
     key: of its job in the ledger; scores: select J&F of the soup (`jf`), of the best single
-    checkpoint and of the uniform soup; existing: whether an earlier call made it.
+    checkpoint and of the uniform soup; existing: whether an earlier call made it; warnings: what
+    was done against a guard.
     """
 
     key: str
@@ -53,6 +52,7 @@ class SoupResult:
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
     existing: bool
+    warnings: Sequence[str] = ()
 
 
 def soup_of_sweep(
@@ -80,6 +80,7 @@ def make_soup(
     storage: Storage,
     project: Callable[[JobRecord], object] = lambda job: None,
     again: bool = False,
+    average_statistics: bool = False,
     score: Score | None = None,
     on_scored: OnScored | None = None,
 ) -> SoupResult:
@@ -88,6 +89,7 @@ def make_soup(
     config    the run it belongs to: student, select protocol, soup.min_delta
     project   called with the soup's job when it has ended, well or not, to show it elsewhere
     again     search anew even where the soup of this very pool exists
+    average_statistics  as `guards.check_pool`, which is asked before the search
     score     scores weights on config's select split; by default the network does
     on_scored takes notice of the candidates as they are scored; by default the log does
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
@@ -101,6 +103,11 @@ def make_soup(
     if existing:
         project(job)
     else:
+        guarded = guards.check_pool(
+            pool.ingredients, storage, average_statistics=average_statistics
+        )
+        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data)]
+        pool = replace(pool, warnings=tuple(warnings))
         select = _Select.of(config, storage, score)
         with job.claim():
             try:
@@ -116,15 +123,15 @@ class _Select:
 
     scorer: Scorer
     score: Score
-    error: Error | None  # on few frames
+    model: StudentConfig | None  # that is run; None where the scores are given
 
     @classmethod
     def of(cls, config: RunConfig, storage: Storage, score: Score | None) -> _Select:
         scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
         if score:
             return cls(scorer, score, None)
-        error = probe.error_of(scorer, config.student)
-        return cls(scorer, lambda w: scorer.score(student_of(config.student, w)), error)
+        student = config.student
+        return cls(scorer, lambda w: scorer.score(student_of(student, w)), student)
 
     def checkpoint(self, ingredient: Ingredient) -> Scores:
         scores = self.scorer.known(ingredient.sha256)
@@ -153,6 +160,8 @@ def _run(
             ancestor=pool.ingredients[0].ancestor,
         )
     )
+    for number, text in enumerate(pool.warnings):
+        job.write(Warned(number, text))
     try:
         _search(job, pool, select, config, storage, on_scored)
     except BaseException as error:  # an interrupt too: no process works on the job any more
@@ -208,7 +217,8 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
-            geometry=_geometry(soup, ingredients, storage, select.error),
+            geometry=probe.measured(soup, ingredients, select.scorer, select.model),
+            chosen_on=guards.chosen_on(config.data),
         )
     )
     job.write(
@@ -236,25 +246,6 @@ def info_of(
     """Describe a soup of a student's checkpoints, for its own."""
     config = registry.config(student.name, **student.options).model_dump(mode="json")
     return checkpoint.CheckpointInfo(student.name, config, ancestor, step, scores)
-
-
-def _geometry(
-    soup: Soup, ingredients: Sequence[Ingredient], storage: Storage, error: Error | None
-) -> dict[str, Any]:
-    """Measure what joined the first ingredient, and the first that did not."""
-    tried = {ingredient.sha256: ingredient for ingredient in ingredients}
-    refused = next((turn for turn in soup.decisions if not turn.accepted), None)
-    others = [turn for turn in soup.decisions[1:] if turn.accepted or turn is refused]
-    centre = tried[soup.decisions[0].sha256]
-    stem = storage.checkpoint(centre.ancestor) if centre.ancestor else None
-    if stem:
-        storage.mirror.fetch(stem)
-    return measure(
-        centre,
-        [(tried[turn.sha256], turn.accepted) for turn in others],
-        stem=partial(checkpoint.read_tensors, stem) if stem and stem.is_file() else None,
-        error=error,
-    )
 
 
 def _with_progress(score: Score, count: int, on_scored: OnScored | None) -> Score:
@@ -328,4 +319,5 @@ def _result(job: JobRecord, storage: Storage, *, existing: bool) -> SoupResult:
         ingredients=souped.ingredients,
         decisions=souped.decisions,
         existing=existing,
+        warnings=[event.text for event in job.of(Warned)],
     )

@@ -20,6 +20,7 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_names import CheckpointRecord
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
+from soups.guards import first_difference, one_family
 from soups.search import Ingredient, Weights
 from vosmodels import checkpoint, registry
 from vosmodels.data.listing import visible
@@ -43,7 +44,8 @@ class Pool:
 
     sweep: id of the sweep they belong to, or a digest of a folder's checkpoints; config: the run
     they come from, None for a folder; scored: whether their scores are select scores of `config`;
-    students: what a folder's checkpoints are of, each model once.
+    students: what a folder's checkpoints are of, each model once; warnings: what was done against a
+    guard.
     """
 
     ingredients: tuple[Ingredient, ...]
@@ -51,6 +53,7 @@ class Pool:
     config: RunConfig | None
     scored: bool
     students: tuple[Student, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -108,9 +111,12 @@ def from_ledger(
     return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
 
 
-def from_experiment(reader: MlflowReader, name: str, *, include_soups: bool = False) -> Pool:
+def from_experiment(
+    reader: MlflowReader, name: str, *, include_soups: bool = False, force: bool = False
+) -> Pool:
     """Gather the trial checkpoints of EXPERIMENT's newest sweep, or of EXPERIMENT@SWEEP.
 
+    force: those of every stem, not of the best one's alone.
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
     """
     experiment, sweep = reader.resolve(name)
@@ -135,12 +141,14 @@ def from_experiment(reader: MlflowReader, name: str, *, include_soups: bool = Fa
             f"{reader.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
             f"{experiment!r}; run the sweep to the end"
         )
-    return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
+    pool, warnings = _of_one_stem(ingredients, force)
+    return Pool(pool, sweep, config, scored=True, warnings=warnings)
 
 
-def from_folder(folder: Path) -> Pool:
+def from_folder(folder: Path, *, force: bool = False) -> Pool:
     """Gather a folder's checkpoints that were trained from a stem; skip stems and teachers.
 
+    force: every checkpoint, whatever it was trained from.
     InputError: no such folder, no checkpoint in it, none with an ancestor, a corrupt one.
     """
     if not folder.is_dir():
@@ -154,7 +162,7 @@ def from_folder(folder: Path) -> Pool:
     ingredients, students, files = [], {}, dict[str, Path]()
     for path in paths:
         info = checkpoint.read_info(path)
-        if info.ancestor is not None:
+        if info.ancestor is not None or force:
             sha256 = sha256_of(path)  # a person may have changed its name
             students[sha256] = Student(info.name, info.config)
             files[sha256] = path
@@ -171,14 +179,16 @@ def from_folder(folder: Path) -> Pool:
     if not ingredients:
         raise InputError(
             f"{folder}: none of its {len(paths)} checkpoints says which stem it was trained from; "
-            "weights without a common ancestor cannot be averaged"
+            "weights without a common ancestor have no useful average: --force takes them all"
         )
-    pool = _best_ancestor(ingredients)
+    pool, warnings = _of_one_stem(ingredients, force)
     distinct = {canonical([s.name, s.options]): s for s in (students[i.sha256] for i in pool)}
     if len(distinct) == 1:  # several are refused by name
         _check_layouts([files[ingredient.sha256] for ingredient in pool])
     sweep = digest([ingredient.sha256 for ingredient in pool])
-    return Pool(pool, sweep, None, scored=False, students=tuple(distinct.values()))
+    return Pool(
+        pool, sweep, None, scored=False, students=tuple(distinct.values()), warnings=warnings
+    )
 
 
 def _check_layouts(paths: Sequence[Path]) -> None:
@@ -202,7 +212,11 @@ def _layout_text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
 def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> RunConfig:
     """Describe a run around a folder's checkpoints: their student, the command line's data."""
     if len(pool.students) > 1:
-        raise InputError(f"{folder}: checkpoints of {len(pool.students)} students; soups need one")
+        one, other = ((student.name, student.options) for student in pool.students[:2])
+        raise InputError(
+            f"{folder}: checkpoints of {len(pool.students)} students; soups need one: "
+            f"{first_difference(one, other)}"
+        )
     (student,) = pool.students
     name = re.sub(r"[^A-Za-z0-9_-]", "-", folder.absolute().name) or "folder"
     values: dict[str, Any] = {
@@ -249,6 +263,18 @@ def _download(reader: MlflowReader, record: CheckpointRecord, storage: Storage) 
         raise InputError(f"{reason}; nor can the file in storage be taken: {error}") from error
     logger.warning("%s; %s is taken", reason, path)
     return tensors
+
+
+def _of_one_stem(
+    ingredients: Sequence[Ingredient], force: bool
+) -> tuple[tuple[Ingredient, ...], tuple[str, ...]]:
+    """Keep those of the best one's stem; with `force` all, and a warning where they differ."""
+    if not force:
+        return _best_ancestor(ingredients), ()
+    family, warnings = one_family(ingredients)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return family, tuple(warnings)
 
 
 def _best_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:

@@ -26,7 +26,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"entrants"},
         {"records"},
         {"sources", "probe"},
-        {"geometry", "baselines"},
+        {"geometry", "baselines", "guards"},
         {"search"},
         {"average", "rows"},
     ],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
-from orchestrator.tracking.events import Checkpoint, Done
+from orchestrator.tracking.events import Checkpoint, Done, Souped, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from soups import recipe, records
 from soups.records import SoupRecord
+from soups.search import Ingredient, greedy
 from soups.sources import from_ledger
 from tests.stores import sweep_config, trial_job
 from vosmodels import checkpoint
@@ -82,10 +83,9 @@ class Pantry:
             self.shas.append(shas)
 
     def cook(self) -> SoupRecord:
-        """Make the soup, and find its record."""
-        pool = from_ledger(self.storage, self.config, self.sweep, ())
-        soup = recipe.make_soup(pool, self.config, storage=self.storage, score=self.score)
-        return records.find(str(soup.path), None)
+        """Search, write the soup and its job, and find the record."""
+        pool = from_ledger(self.storage, self.config, self.sweep, ()).ingredients
+        return write_soup(self.storage, self.config, pool, self.score, self.sweep)
 
     def _write(
         self, value: float, ancestor: str | None, step: int, scores: Mapping[str, float]
@@ -93,3 +93,32 @@ class Pantry:
         info = recipe.info_of(self.config.student, ancestor=ancestor, step=step, scores=scores)
         weights = {"w": torch.tensor([value])}
         return checkpoint.write(self.storage.checkpoints, weights, info)
+
+
+def write_soup(
+    storage: Storage,
+    config: RunConfig,
+    pool: Sequence[Ingredient],
+    score: Callable[[Mapping[str, Tensor]], Scores],
+    sweep: str = "s",
+) -> SoupRecord:
+    """Write the greedy soup of a pool and its job, as `recipe.make_soup` does; find its record."""
+    soup = greedy(pool, score)
+    info = recipe.info_of(
+        config.student,
+        ancestor=pool[0].ancestor,
+        step=max(ingredient.step for ingredient in soup.ingredients),
+        scores={"jf": soup.score},
+    )
+    path, sha256 = checkpoint.write(storage.checkpoints, soup.weights, info)
+    scores = {"jf": soup.score, "best_single_jf": soup.score, "uniform_jf": soup.score}
+    names = [ingredient.name for ingredient in soup.ingredients]
+    job = Ledger(storage.root).job("soup")
+    with job.claim():
+        values = config.model_dump(mode="json")
+        job.write(Started("soup", "soup", sweep, values, pool[0].ancestor, config.name))
+        job.write(Souped("pool", names, [asdict(turn) for turn in soup.decisions], scores))
+        relative = path.relative_to(storage.root).as_posix()
+        job.write(Checkpoint(info.step, sha256, relative, info.scores, ancestor=info.ancestor))
+        job.write(Done(1.0))
+    return records.find(str(path), None)

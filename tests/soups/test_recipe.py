@@ -167,6 +167,8 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert run.data.metrics["soup/uniform_jf"] == pytest.approx(made.scores["uniform_jf"])
     kept = json.loads(Path(client.download_artifacts(run.info.run_id, "soup.json")).read_text())
     assert kept["ingredients"] == list(made.ingredients)
+    ids = {record.sha256: record.model_id for record in kitchen.reader.checkpoints("omega")}
+    assert kept["models"] == ids
     table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
     assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted"
     assert len(table.splitlines()) == 4
