@@ -18,7 +18,8 @@ from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Start
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from soups.average import average_of
-from soups.search import Ingredient, Weights, greedy, ranked
+from soups.scoring import Weights
+from soups.search import Ingredient, greedy, ranked
 from soups.sources import Pool, from_ledger
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
@@ -28,7 +29,7 @@ from vosmodels.support.digests import check_sha256
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1  # raised when the same pool would make another soup than before
+RECIPE = 2  # raised when the same pool would make another soup than before
 
 Score = Callable[[Weights], Scores]
 OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, J&F of the last

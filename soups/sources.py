@@ -20,7 +20,8 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_names import CheckpointRecord
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
-from soups.search import Ingredient, Weights
+from soups.scoring import Weights
+from soups.search import Ingredient
 from vosmodels import checkpoint, registry
 from vosmodels.data.listing import visible
 from vosmodels.errors import InputError

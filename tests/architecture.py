@@ -18,7 +18,15 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"planning", "training", "tracking"},
         {"config"},
     ],
-    "soups": [{"commands"}, {"recipe"}, {"sources"}, {"search"}, {"average"}],
+    "soups": [
+        {"commands"},
+        {"recipe"},
+        {"sources"},
+        {"search"},
+        {"speculative"},
+        {"scoring"},
+        {"average", "order"},
+    ],
     "vosmodels": [
         {"evaluation"},
         {"export"},

@@ -38,7 +38,6 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
     config = sweep_config(tmp_path)
     scores = Scores((SequenceScore("ant", {1: ObjectScore((0.2,), (0.2,))}),))
     monkeypatch.setattr(recipe, "average_of", lambda loads, names: {})
-    monkeypatch.setattr("soups.search.average", lambda state_dicts, names=None: {})
     monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path, sha256: {})
     monkeypatch.setattr(Scorer, "score", lambda self, model: scores)
     monkeypatch.setattr(recipe, "student_of", lambda student, weights: None)

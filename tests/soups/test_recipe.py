@@ -168,7 +168,7 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     kept = json.loads(Path(client.download_artifacts(run.info.run_id, "soup.json")).read_text())
     assert kept["ingredients"] == list(made.ingredients)
     table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
-    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted"
+    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most"
     assert len(table.splitlines()) == 4
 
 
