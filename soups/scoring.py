@@ -13,6 +13,8 @@ Members = tuple[
     str, ...
 ]  # sha256 of the ingredients of a mean, ascending, one as often as it is in
 
+Floor = float | None  # a score above it wins; None: none does, and all are scored to the end
+
 
 class Scored(Protocol):
     """Anything with a `jf`, the mean of J and F, which the search compares."""
@@ -39,9 +41,9 @@ class Answer:
         value = scored if isinstance(scored, float | int) else scored.jf
         return cls(value, value, scored)
 
-    def above(self, floor: float) -> bool:
-        """Tell whether the score is above a floor."""
-        return self.value is not None and self.value > floor
+    def above(self, floor: Floor) -> bool:
+        """Tell whether the score is above a floor; none is above None."""
+        return self.value is not None and floor is not None and self.value > floor
 
 
 @runtime_checkable
@@ -51,10 +53,10 @@ class SetScorer(Protocol):
     It may go to other processes by pickle.
     """
 
-    def known(self, members: Members, floor: float) -> Answer | None:
+    def known(self, members: Members, floor: Floor) -> Answer | None:
         """Return what `answer` would, if that needs no weights; else None."""
 
-    def answer(self, weights: Weights, members: Members, floor: float) -> Answer:
+    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
         """Score the mean of a set; a score that is not above `floor` need not be known exactly."""
 
 
@@ -64,11 +66,11 @@ class WholeScorer:
 
     score: Callable[[Weights], float | Scored]
 
-    def known(self, members: Members, floor: float) -> Answer | None:
+    def known(self, members: Members, floor: Floor) -> Answer | None:
         """Know nothing."""
         return None
 
-    def answer(self, weights: Weights, members: Members, floor: float) -> Answer:
+    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
         """Score the weights."""
         return Answer.of(self.score(weights))
 
@@ -118,11 +120,11 @@ class BySequence:
     sequences: Sequences
     parts: Parts
 
-    def known(self, members: Members, floor: float) -> Answer | None:
+    def known(self, members: Members, floor: Floor) -> Answer | None:
         """Answer from the parts that are kept; None where one is missing."""
         return self._answer(self.parts.read(members), floor, None)
 
-    def answer(self, weights: Weights, members: Members, floor: float) -> Answer:
+    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
         """Score the sequences whose parts are not kept."""
         kept = self.parts.read(members)
         score: Callable[[str], Any] | None = None
@@ -139,7 +141,7 @@ class BySequence:
         return answer
 
     def _answer(
-        self, kept: Mapping[str, Any], floor: float, part: Callable[[str], Any] | None
+        self, kept: Mapping[str, Any], floor: Floor, part: Callable[[str], Any] | None
     ) -> Answer | None:
         names, parts = self.sequences.names, dict[str, Any]()
         for name in names:
@@ -149,6 +151,8 @@ class BySequence:
                 parts[name] = part(name)
             else:
                 return None
-            if len(parts) < len(names) and (most := self.sequences.at_most(parts)) <= floor:
+            if floor is None or len(parts) == len(names):
+                continue
+            if (most := self.sequences.at_most(parts)) <= floor:
                 return Answer(None, most)
         return Answer.of(self.sequences.total(parts))

@@ -6,13 +6,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from soups.average import Sum
 from soups.order import Order
 from soups.scoring import Answer, Scored, SetScorer, Weights, WholeScorer
-from soups.speculative import Executor, Try, ahead, one_by_one
+from soups.speculative import Executor, Try, Workers, answers
 from vosmodels.errors import InputError
 
 PASSES = 10  # through a pool, most, with replacement
@@ -107,13 +108,8 @@ def greedy(
     with ExitStack() as stack:
         if workers > 1 and executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers))
-
-        def answers(tries: Iterable[Try]) -> Generator[Answer]:
-            if executor is None or workers == 1:
-                return one_by_one(scorer, tries)
-            return ahead(scorer, tries, executor, workers)
-
-        search = _Search(first, min_delta, answers, on_decision)
+        pool = Workers(workers, executor) if executor else None
+        search = _Search(first, min_delta, partial(answers, scorer, workers=pool), on_decision)
         order = order or Order()
         taken, passes = search.go_through(order.sort(others)), 1
         while replacement and taken and passes < PASSES:

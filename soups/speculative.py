@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from soups.scoring import Answer, Members, SetScorer, Weights
+from soups.scoring import Answer, Floor, Members, SetScorer, Weights
 from vosmodels.errors import InputError
 
 DEPTH = 4  # tries that are begun and not asked for yet, for each worker
@@ -24,7 +24,7 @@ class Try:
 
     name: str
     members: Members
-    floor: float
+    floor: Floor
     weights: Callable[[], Weights]
 
 
@@ -35,6 +35,21 @@ class Executor(Protocol):
     """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes or threads that score sets: so many, of an executor."""
+
+    count: int
+    executor: Executor
+
+
+def answers(scorer: SetScorer, tries: Iterable[Try], workers: Workers | None) -> Generator[Answer]:
+    """Answer the tries in order, with workers or, where there are none, here."""
+    if workers is None or workers.count == 1:
+        return one_by_one(scorer, tries)
+    return ahead(scorer, tries, workers.executor, workers.count)
 
 
 def one_by_one(scorer: SetScorer, tries: Iterable[Try]) -> Generator[Answer]:

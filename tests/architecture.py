@@ -21,7 +21,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
     "soups": [
         {"commands"},
         {"recipe"},
-        {"sources"},
+        {"sources", "select_scores"},
         {"search"},
         {"speculative"},
         {"scoring"},
@@ -44,6 +44,7 @@ PACKAGES: Mapping[str, set[str]] = {
     # What a package may import of another, besides the exceptions below.
     "soups": {
         "orchestrator.execution.scoring",
+        "orchestrator.execution.worker_pool",
         "orchestrator.tracking",
         "orchestrator.planning",
         "orchestrator.config",

@@ -181,13 +181,17 @@ class Attention(Picture):
 
 @dataclass(frozen=True)
 class Souped(Event):
-    """A soup: the pool, the ingredients taken, and every decision in order."""
+    """A soup: the pool, the ingredients taken, and every decision in order.
+
+    search: how the pool was searched, besides soup.min_delta; empty in older lines.
+    """
 
     kind = "souped"
     pool: str
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
     scores: Mapping[str, float]
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
