@@ -21,7 +21,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
     "soups": [
         {"commands"},
         {"recipe"},
-        {"sources", "select_scores"},
+        {"sources", "select_scores", "thinning"},
         {"search"},
         {"speculative"},
         {"scoring"},

@@ -203,9 +203,13 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
     "soups.greedy": {
         "no runs": "",
         "unknown flag": "--runs empty --nosuch",
-        "more workers": "--runs mlflow:omega --workers 2",
+        "no workers": "--runs mlflow:omega --workers 0",
+        "unknown order": "--runs mlflow:omega --order best",
+        "no number to keep": "--runs mlflow:omega --best 0 --every 0 --apart -1",
+        "filter of a folder": "--runs empty --data generated --filter x",
         "folder without data": "--runs empty",
         "missing folder (exit 1)": "--runs nosuch --data generated",
+        "missing storage (exit 1)": "--runs ledger:nosuch",
         "missing store (exit 1)": "--runs mlflow:omega",
     },
     "vosmodels.data.check": {

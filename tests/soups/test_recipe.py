@@ -21,6 +21,7 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.models import StudentConfig, TeacherConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.train import TrainConfig
+from orchestrator.execution import last_run
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped
@@ -407,6 +408,36 @@ def test_the_command_gives_json(kitchen: Kitchen, capsys: pytest.CaptureFixture[
     assert len(told["decisions"]) == 3
 
 
+@pytest.mark.parametrize("prefix", ["", "ledger:"])
+def test_the_command_takes_a_storage_folder_and_no_mlflow(
+    kitchen: Kitchen, capsys: pytest.CaptureFixture[str], prefix: str
+):
+    made = kitchen.cook()
+    last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=1)
+    (kitchen.storage.root / "mlflow.db").unlink()
+    assert greedy.main(["--runs", f"{prefix}{kitchen.storage.root}", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["soup"] == {"file": str(made.path), "sha256": made.sha256, "model_id": None}
+    assert (told["existing"], told["store"]) == (True, None)
+
+
+def test_the_command_takes_several_places_and_thins_them(
+    kitchen: Kitchen, capsys: pytest.CaptureFixture[str]
+):
+    """With checkpoints at steps 10 and 20 left, whose soup there is."""
+    kitchen.cook()
+    last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=1)
+    pool = from_experiment(kitchen.reader, "omega")
+    two = replace(pool, ingredients=pool.ingredients[:2])
+    assert pool.config is not None
+    made = recipe.make_soup(two, pool.config, storage=kitchen.storage, opening=kitchen.score)
+    places = ["mlflow:omega", f"ledger:{kitchen.storage.root}"]
+    arguments = ["--runs", *places, "--best", "2", "--json", *uri(kitchen)]
+    assert greedy.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["existing"], told["soup"]["sha256"]) == (True, made.sha256)
+
+
 def test_wrong_commands_are_told_in_a_line_and_change_nothing(
     kitchen: Kitchen,
     capsys: pytest.CaptureFixture[str],
@@ -417,9 +448,13 @@ def test_wrong_commands_are_told_in_a_line_and_change_nothing(
     before = [job.key for job in kitchen.ledger.jobs()]
     wrong: list[tuple[str, int, str]] = [
         ("mlflow:nope", 1, "no experiment 'nope'; those there: Default, omega"),
-        ("mlflow:omega --workers 0", 2, "--workers 0: "),
+        ("mlflow:omega --workers 0 --order best", 2, "--workers 0: 1 or more"),
+        ("mlflow:omega --workers 0 --order best", 2, "--order 'best': one of score, step"),
+        ("mlflow:omega --filter omega>1", 2, "filter 'omega>1': "),
+        ("mlflow:omega --every 7", 1, "--every 7: none of 3 checkpoints stays"),
+        ("ledger:nowhere", 1, "nowhere: no such folder"),
         ("mlflow:omega --split tst", 2, "data.select: 'tst' is no split"),
-        ("storage", 2, "a folder needs --data"),
+        ("storage/checkpoints", 2, "a folder needs --data"),
         ("omega", 2, "no such folder; an experiment is mlflow:omega"),
         ("nowhere --data generated", 1, "nowhere: no such folder"),
         ("mlflow:omega@zzz", 1, "no sweeps of experiment 'omega' begin with 'zzz'"),
