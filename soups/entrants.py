@@ -12,7 +12,7 @@ from soups.average import average_of
 from soups.baselines import model_stock, wise_ft
 from soups.records import Member, SoupRecord, jobs_of
 from soups.rows import BEST, ROWS, SOUP
-from soups.search import Weights
+from soups.scoring import Weights
 from vosmodels.inference.ensemble import View
 
 Load = Callable[[], Weights]

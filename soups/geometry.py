@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from soups.average import average
-from soups.search import Ingredient, Weights
+from soups.scoring import Weights
+from soups.search import Ingredient
 
 Error = Callable[[Weights], float]
 

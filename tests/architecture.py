@@ -25,10 +25,12 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"comparison", "scored"},
         {"entrants"},
         {"records"},
-        {"sources", "probe"},
+        {"sources", "select_scores", "thinning", "probe"},
         {"geometry", "baselines", "guards"},
         {"search"},
-        {"average", "rows"},
+        {"speculative"},
+        {"scoring"},
+        {"average", "order", "rows"},
     ],
     "vosmodels": [
         {"evaluation"},
@@ -47,6 +49,7 @@ PACKAGES: Mapping[str, set[str]] = {
     # What a package may import of another, besides the exceptions below.
     "soups": {
         "orchestrator.execution.scoring",
+        "orchestrator.execution.worker_pool",
         "orchestrator.tracking",
         "orchestrator.planning",
         "orchestrator.config",

@@ -185,7 +185,7 @@ class Souped(Event):
 
     decisions: each with name and sha256 of the checkpoint that was tried. geometry: as
     `soups.geometry.measure` returns it; chosen_on: `train` where training videos chose, as in the
-    paper. Both are empty in records that are older.
+    paper. search: how the pool was searched, besides soup.min_delta. Empty in older lines.
     """
 
     kind = "souped"
@@ -195,6 +195,7 @@ class Souped(Event):
     scores: Mapping[str, float]
     geometry: Mapping[str, Any] = field(default_factory=dict)
     chosen_on: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

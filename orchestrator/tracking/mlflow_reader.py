@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.config import RunConfig
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Role
-from orchestrator.tracking.mlflow_names import OPENED, SHA256, SWEEP, CheckpointRecord
+from orchestrator.tracking.mlflow_names import KEY, OPENED, SHA256, SWEEP, CheckpointRecord
 from orchestrator.tracking.mlflow_store import Connection
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
 from vosmodels.support.atomic_files import read_json
 from vosmodels.support.digests import check_file, check_sha256
 
@@ -112,6 +112,23 @@ class MlflowReader:
         records = [r for model in models if (r := mlflow_names.checkpoint_record(model))]
         matches = [r for r in records if r.role in roles and sweep in r.sweeps]
         return sorted(matches, key=lambda r: (r.key, r.step))
+
+    def jobs(self, experiment: str, text: str) -> set[str]:
+        """Return the keys of the jobs whose runs match a filter, as MLflow writes one.
+
+        Raises UsageError on a filter that MLflow cannot read.
+        """
+        from mlflow.exceptions import MlflowException
+
+        experiment_id = self.connection.experiment(experiment).experiment_id
+        try:
+            runs = self.connection.runs(experiment_id, text)
+        except MlflowException as error:
+            raise UsageError(
+                f"filter {text!r}: {error.message}; write it as in MLflow's search of runs, such "
+                "as \"params.`loss.omega` = '0.8'\""
+            ) from None
+        return {run.data.tags[KEY] for run in runs if KEY in run.data.tags}
 
     def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
         """Return the trial, soup or stem with the highest select J&F; ties by sha256.

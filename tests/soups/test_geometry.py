@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soups.geometry import angle, barrier, distance, measure
-from soups.search import Ingredient, Weights
+from soups.scoring import Weights
+from soups.search import Ingredient
 
 
 def at(*values: float) -> dict[str, torch.Tensor]:

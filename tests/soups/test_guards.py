@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from tests.soups.pantry import of_videos
 from tests.stores import sweep_config
 from vosmodels import checkpoint
 from vosmodels.errors import InputError, UsageError
+from vosmodels.evaluation.scores import Scores
+from vosmodels.types import ScoredVideo
 
 BN = "bn.running_mean"
 
@@ -139,14 +141,14 @@ def test_the_record_says_what_was_done_against_a_guard(store: Store, config: Run
     other = store.put("bb", {"w": 2.0, BN: 0.25}, ancestor=None)
     config = changed(config, guards.select_on_train(config), "command line")
     pool = Pool((one, other), "s", config, scored=True, warnings=("by force",))
+
+    def opening(weights: Mapping[str, Tensor]) -> Callable[[ScoredVideo], Scores]:
+        return lambda video: of_videos({video.name: 0.9})
+
     with pytest.raises(InputError, match="--bn average"):
-        recipe.make_soup(pool, config, storage=store.storage, score=lambda w: of_videos({"v": 0.9}))
+        recipe.make_soup(pool, config, storage=store.storage, opening=opening)
     made = recipe.make_soup(
-        pool,
-        config,
-        storage=store.storage,
-        average_statistics=True,
-        score=lambda w: of_videos({"v": 0.9}),
+        pool, config, storage=store.storage, average_statistics=True, opening=opening
     )
     job = Ledger(store.storage.root).job(made.key)
     assert job.of(Souped)[0].chosen_on == "train"
