@@ -59,19 +59,21 @@ def on_the_line(comparison: Comparison) -> list[tuple[float, float]]:
 
 
 def _draw_tries(axes: Axes, record: SoupRecord) -> None:
-    """Plot the score with each checkpoint that was tried; some were not scored to the end."""
+    """Plot the score with each checkpoint that was tried, or what it could be at most."""
     tries = list(enumerate(record.souped.decisions, 1))
     taken = [(n, turn["score_with"]) for n, turn in tries if turn["accepted"]]
     steps = [*taken, (len(tries), taken[-1][1])]
     axes.step(*zip(*steps, strict=True), where="post", color=TAKEN, label="soup so far")
-    refused = [
-        (n, turn["score_with"])
-        for n, turn in tries
-        if not turn["accepted"] and turn["score_with"] is not None
-    ]
-    for label, colour, points in (("taken", TAKEN, taken), ("refused", LEFT, refused)):
+    left = [(n, turn) for n, turn in tries if not turn["accepted"]]
+    refused = [(n, turn["score_with"]) for n, turn in left if turn["score_with"] is not None]
+    bounds = [(n, turn["at_most"]) for n, turn in left if turn["score_with"] is None]
+    for label, mark, colour, points in (
+        ("taken", "o", TAKEN, taken),
+        ("refused", "o", LEFT, refused),
+        ("refused, at most", "v", LEFT, bounds),
+    ):
         if points:
-            axes.plot(*zip(*points, strict=True), "o", color=colour, label=label)
+            axes.plot(*zip(*points, strict=True), mark, color=colour, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("checkpoints tried")
     axes.set_ylabel("select J&F with it")
