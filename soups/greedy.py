@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--order", default="score", help=f"in which checkpoints are tried: {WORDS}; default score"
     )
     search.add_argument(
-        "--min-delta", metavar="X", help="least gain in J&F; default: soup.min_delta of the sweep"
+        "--min-delta",
+        type=float,
+        metavar="X",
+        help="least gain in J&F; default: soup.min_delta of the sweep",
     )
     search.add_argument(
         "--replacement", action="store_true", help="take one again, which then weighs more"
@@ -252,8 +256,10 @@ def _check(args: argparse.Namespace) -> Order:
         value = getattr(args, name)
         if value is not None and value < 1:
             problems.append(f"--{name} {value}: 1 or more")
-    if args.apart is not None and not args.apart >= 0:
-        problems.append(f"--apart {args.apart:g}: a share of a norm, 0 or more")
+    for name, what in (("apart", "a share of a norm"), ("min_delta", "a gain in J&F")):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value < inf:
+            problems.append(f"--{name.replace('_', '-')} {value:g}: {what}, 0 or more")
     in_mlflow = [text for text in args.runs if text.startswith(EXPERIMENT)]
     if (args.filter or args.include_soups) and not in_mlflow:
         name = "filter" if args.filter else "include-soups"

@@ -244,7 +244,7 @@ def _search(
             order=search.order,
             replacement=search.replacement,
             executor=select.workers.executor if select.workers else None,
-            on_decision=lambda decision, done, of: tell(done, of, decision.score_with),
+            on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
         )
         uniform = select.mean(ingredients).jf if len(ingredients) > 1 else soup.score
     except ValueError as error:  # of `average`, which names the checkpoints
@@ -309,13 +309,13 @@ class _Progress:
         if on_scored and count:
             on_scored(0, count, None)
 
-    def __call__(self, done: int, of: int, jf: float | None) -> None:
-        """Tell that another one is scored; jf: None where scoring stopped early."""
+    def __call__(self, done: int, of: int, jf: float | None, most: float | None = None) -> None:
+        """Tell that another one is scored; jf: None where it cannot win with `most`."""
         if self._on_scored:
             self._on_scored(done, of, jf)
             return
         left_s = (time.monotonic() - self._began) / done * (of - done)
-        found = "cannot win" if jf is None else f"J&F {jf:.3f}"
+        found = f"J&F {most:.3f} at most, it cannot win" if jf is None else f"J&F {jf:.3f}"
         logger.info("%s %d of %d: %s, %.0f s left", self._what, done, of, found, left_s)
 
 

@@ -212,7 +212,7 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "missing store of a soup (exit 1)": "--replay mlflow:omega",
         "no workers": "--runs mlflow:omega --workers 0",
         "unknown order": "--runs mlflow:omega --order best",
-        "no number to keep": "--runs mlflow:omega --best 0 --every 0 --apart -1",
+        "no number to keep": "--runs mlflow:omega --best 0 --every 0 --apart -1 --min-delta nan",
         "filter of a folder": "--runs empty --data generated --filter x",
         "folder without data": "--runs empty",
         "missing folder (exit 1)": "--runs nosuch --data generated",

@@ -60,7 +60,10 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
         )
         row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table, watch)
         watch._copier.copy()
-    assert counted == [("soup", "candidates", 0, 1, None), ("soup", "candidates", 1, 1, pytest.approx(0.2))]
+    assert counted == [
+        ("soup", "candidates", 0, 1, None),
+        ("soup", "candidates", 1, 1, pytest.approx(0.2)),
+    ]
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
     row, key = row

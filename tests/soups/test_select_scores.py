@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soups import select_scores
@@ -50,6 +50,7 @@ def parts_of(scores: Scores, fps: float | None = None) -> dict[str, Scores]:
 
 
 @given(VIDEOS)
+@example([[[(1.0, 1.0)]], [[(1.0, 1.0), (1.0, 1.0), (1.0, 1.0)]]])
 def test_no_score_is_above_what_it_could_be_however_few_videos_are_known(videos):
     """The bits count: a search compares them with the score to be beaten."""
     scores = scores_of(videos)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from orchestrator.execution.worker_pool import worker_pool
 from soups.scoring import Answer
 from soups.search import Ingredient, Soup, greedy
 from soups.speculative import LOSSES, Try, ahead, one_by_one
@@ -75,6 +79,29 @@ def test_the_soup_of_200_pools_is_that_of_one_worker_also_where_workers_die(thre
         died += executor.died
     assert accepted > 100
     assert died > 20
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Scores as `nearness`, but the first process to score dies, and leaves a file."""
+
+    left: Path
+
+    def __call__(self, weights) -> float:
+        if not self.left.exists():
+            self.left.touch()
+            os._exit(1)
+        return nearness(weights)
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_scores_the_candidate_of_a_killed_process_again(tmp_path: Path):
+    pool = pool_of(random.Random(5))
+    assert len(pool) > 3
+    with worker_pool(2) as executor:
+        soup = greedy(pool, Deadly(tmp_path / "left"), workers=2, executor=executor)
+    assert (tmp_path / "left").exists()
+    assert facts(soup) == facts(greedy(pool, nearness))
 
 
 def test_workers_are_threads_where_no_executor_is_given():
