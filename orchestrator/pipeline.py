@@ -122,7 +122,8 @@ def run(
                     table = SweepTable(search.plan(plan), config, storage)
                 failed = reports(ran.failures, table.plan, command, alone)
                 rows, soup_key = table.rows(watch.count("rows", "frames")), None
-                if config.soup.after_sweep and any(row.role == "trial" for row in rows):
+                ended = any(ledger.job(job.key).state == "done" for job in table.plan.trials)
+                if config.soup.after_sweep and ended:
                     try:
                         soup, soup_key = _soup(run_of(named), storage, tracker, table, watch)
                         rows.append(soup)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import digest
+from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
 from orchestrator.planning.protocol import protocol_key
-from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started
+from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started, Warned
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
+from soups import guards, probe
 from soups.average import average_of
-from soups.search import Ingredient, Weights, greedy, ranked
+from soups.order import Order
+from soups.scoring import BySequence
+from soups.search import Ingredient, greedy, ranked
+from soups.select_scores import KeptParts, Network, Open, SelectVideos
 from soups.sources import Pool, from_ledger
+from soups.speculative import Executor, Try, Workers, answers
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
 from vosmodels.evaluation.attention_maps import attentions_of
@@ -28,10 +35,21 @@ from vosmodels.support.digests import check_sha256
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1  # raised when the same pool would make another soup than before
+RECIPE = 2  # raised when the same pool would make another soup than before
 
-Score = Callable[[Weights], Scores]
 OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, J&F of the last
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`."""
+
+    order: Order = field(default_factory=Order)
+    replacement: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as keys and the ledger hold it."""
+        return {"order": str(self.order), "replacement": self.replacement}
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,8 @@ class SoupResult:
     """A soup on disk.
 
     key: of its job in the ledger; scores: select J&F of the soup (`jf`), of the best single
-    checkpoint and of the uniform soup; existing: whether an earlier call made it.
+    checkpoint and of the uniform soup; existing: whether an earlier call made it; warnings:
+    what was done against a guard.
     """
 
     key: str
@@ -49,6 +68,7 @@ class SoupResult:
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
     existing: bool
+    warnings: Sequence[str] = ()
 
 
 def soup_of_sweep(
@@ -76,31 +96,54 @@ def make_soup(
     storage: Storage,
     project: Callable[[JobRecord], object] = lambda job: None,
     again: bool = False,
-    score: Score | None = None,
+    average_statistics: bool = False,
+    search: Search | None = None,
+    workers: int = 1,
+    executor: AbstractContextManager[Executor] | None = None,
+    opening: Open | None = None,
     on_scored: OnScored | None = None,
 ) -> SoupResult:
     """Make the greedy soup of a pool: a checkpoint, and a job of the ledger.
 
     config    the run it belongs to: student, select protocol, soup.min_delta
     project   called with the soup's job when it has ended, well or not, to show it elsewhere
-    again     search anew even where the soup of this very pool exists
-    score     scores weights on config's select split; by default the network does
+    again     search anew even where the soup of this very pool exists; scores that are kept stay
+    average_statistics  as `guards.check_pool`, which is asked before the search
+    workers   candidates that are scored at a time, by the executor, which is entered where there
+              is something to score; without one, or with one worker, in this process
+    opening   makes a function that scores a select video by weights; by default the network is it
     on_scored takes notice of the candidates as they are scored; by default the log does
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
     """
     pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
     ledger = Ledger.of(storage)
-    job, existing = _job(ledger, pool, config, again)
+    search = search or Search()
+    job, existing = _job(ledger, pool, config, search, again)
     if existing and (reason := _corrupt(job, storage)):
         logger.warning("%s; the soup is made anew", reason)
-        job, existing = _job(ledger, pool, config, again=True)
+        job, existing = _job(ledger, pool, config, search, again=True)
     if existing:
         project(job)
     else:
-        select = _Select.of(config, storage, score)
+        guarded = guards.check_pool(
+            pool.ingredients, storage, average_statistics=average_statistics
+        )
+        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data)]
+        pool = replace(pool, warnings=tuple(warnings))
+        protocol = ScoringProtocol.for_select(config.data)
+        model = None if opening else config.student
+        opening = opening or Network(config.student, protocol)
         with job.claim():
             try:
-                _run(job, pool, select, config, storage, on_scored)
+                with executor or nullcontext() as entered:
+                    select = _Select(
+                        Scorer(storage, protocol),
+                        SelectVideos.of(protocol, opening),
+                        KeptParts(storage, protocol, config.student),
+                        Workers(workers, entered) if entered else None,
+                        model,
+                    )
+                    _run(job, pool, select, config, search, on_scored)
             finally:
                 project(job)
     return _result(job, storage, existing=existing)
@@ -108,22 +151,39 @@ def make_soup(
 
 @dataclass(frozen=True)
 class _Select:
-    """Select scores of weights; those of a checkpoint are computed once and saved."""
+    """Select scores of checkpoints and of their means; both are kept."""
 
     scorer: Scorer
-    score: Score
+    videos: SelectVideos
+    parts: KeptParts
+    workers: Workers | None
+    model: StudentConfig | None  # that is run; None where something else gives the scores
 
-    @classmethod
-    def of(cls, config: RunConfig, storage: Storage, score: Score | None) -> _Select:
-        scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
-        return cls(scorer, score or (lambda w: scorer.score(student_of(config.student, w))))
+    def checkpoints(self, ingredients: Sequence[Ingredient]) -> Generator[Scores]:
+        """Score checkpoints, and save the scores where training does."""
+        tries = [Try(i.name, (i.sha256,), None, i.load) for i in ingredients]
+        found = answers(self._by(self.videos), tries, self.workers)
+        for ingredient, answer in zip(ingredients, found, strict=True):
+            assert isinstance(answer.scored, Scores)
+            if self.scorer.known(ingredient.sha256) is None:
+                self.scorer.save(ingredient.sha256, answer.scored)
+            yield answer.scored
 
-    def checkpoint(self, ingredient: Ingredient) -> Scores:
-        scores = self.scorer.known(ingredient.sha256)
-        if scores is None:
-            scores = self.score(ingredient.load())
-            self.scorer.save(ingredient.sha256, scores)
-        return scores
+    def sets(self, best: Scores) -> BySequence:
+        """Return the scorer of sets, which stops early on the videos and objects of a score."""
+        return self._by(self.videos.as_in(best))
+
+    def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
+        """Score the mean of ingredients."""
+        loads, names = [i.load for i in ingredients], [i.name for i in ingredients]
+        members = tuple(sorted(i.sha256 for i in ingredients))
+        uniform = Try("uniform soup", members, None, lambda: average_of(loads, names))
+        (answer,) = answers(self._by(self.videos), [uniform], None)
+        assert isinstance(answer.scored, Scores)
+        return answer.scored
+
+    def _by(self, videos: SelectVideos) -> BySequence:
+        return BySequence(videos, self.parts)
 
 
 def _run(
@@ -131,7 +191,7 @@ def _run(
     pool: Pool,
     select: _Select,
     config: RunConfig,
-    storage: Storage,
+    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search between the first and the last line of the job in the ledger."""
@@ -145,8 +205,10 @@ def _run(
             ancestor=pool.ingredients[0].ancestor,
         )
     )
+    for number, text in enumerate(pool.warnings):
+        job.write(Warned(number, text))
     try:
-        _search(job, pool, select, config, storage, on_scored)
+        _search(job, pool, select, config, search, on_scored)
     except BaseException as error:  # an interrupt too: no process works on the job any more
         first_line = (str(error).splitlines() or ["interrupted"])[0]
         job.write(Failed(error=f"{type(error).__name__}: {first_line}"))
@@ -158,33 +220,39 @@ def _search(
     pool: Pool,
     select: _Select,
     config: RunConfig,
-    storage: Storage,
+    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search and write the soup: its file first, so that no line of the ledger lacks one."""
-    began = time.monotonic()
+    began, storage = time.monotonic(), select.scorer.storage
     ingredients: Sequence[Ingredient] = pool.ingredients
     if not pool.scored:
         tell = _Progress("checkpoint", len(ingredients))
         scored = []
-        for ingredient in ingredients:
-            scored.append(replace(ingredient, score=select.checkpoint(ingredient).jf))
-            tell(scored[-1].score)
+        for ingredient, scores in zip(ingredients, select.checkpoints(ingredients), strict=True):
+            scored.append(replace(ingredient, score=scores.jf))
+            tell(len(scored), len(ingredients), scores.jf)
         ingredients = ranked(scored)
-    score = _with_progress(select.score, len(ingredients) - 1, on_scored)
+    (best,) = select.checkpoints(ingredients[:1])
+    tell = _Progress("soup", len(ingredients) - 1, on_scored)
     try:
-        soup = greedy(ingredients, score, min_delta=config.soup.min_delta)
+        soup = greedy(
+            ingredients,
+            select.sets(best),
+            workers=select.workers.count if select.workers else 1,
+            min_delta=config.soup.min_delta,
+            order=search.order,
+            replacement=search.replacement,
+            executor=select.workers.executor if select.workers else None,
+            on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
+        )
+        uniform = select.mean(ingredients).jf if len(ingredients) > 1 else soup.score
     except ValueError as error:  # of `average`, which names the checkpoints
         raise InputError(f"the checkpoints cannot be averaged: {error}") from error
-    scores = soup.scored if isinstance(soup.scored, Scores) else select.checkpoint(ingredients[0])
-    uniform = soup.score
-    if len(ingredients) > 1:
-        mean = average_of([i.load for i in ingredients], [i.name for i in ingredients])
-        uniform = select.score(mean).jf
+    scores = soup.scored if isinstance(soup.scored, Scores) else best
     student = config.student
-    info = checkpoint.CheckpointInfo(
-        name=student.name,
-        config=registry.config(student.name, **student.options).model_dump(mode="json"),
+    info = info_of(
+        student,
         ancestor=ingredients[0].ancestor,
         step=max(ingredient.step for ingredient in soup.ingredients),
         scores=summary(scores),
@@ -201,6 +269,9 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
+            geometry=probe.measured(soup, ingredients, select.scorer, select.model),
+            chosen_on=guards.chosen_on(config.data),
+            search=search.as_dict(),
         )
     )
     job.write(
@@ -222,39 +293,35 @@ def _search(
     job.write(Done(seconds=time.monotonic() - began))
 
 
-def _with_progress(score: Score, count: int, on_scored: OnScored | None) -> Score:
-    """Tell progress after each of `count` scores: they take minutes, on many videos."""
-    tell = _Progress("soup", count, on_scored)
-
-    def logged(weights: Weights) -> Scores:
-        scores = score(weights)
-        tell(scores.jf)
-        return scores
-
-    return logged
+def info_of(
+    student: StudentConfig, *, ancestor: str | None, step: int, scores: Mapping[str, float]
+) -> checkpoint.CheckpointInfo:
+    """Describe a soup of a student's checkpoints, for its own."""
+    config = registry.config(student.name, **student.options).model_dump(mode="json")
+    return checkpoint.CheckpointInfo(student.name, config, ancestor, step, scores)
 
 
 class _Progress:
     """Tells how many of `count` things are scored; the log also how long the rest will take."""
 
     def __init__(self, what: str, count: int, on_scored: OnScored | None = None) -> None:
-        self._what, self._count, self._on_scored = what, count, on_scored
-        self._began, self._done = time.monotonic(), 0
+        self._what, self._on_scored, self._began = what, on_scored, time.monotonic()
         if on_scored and count:
             on_scored(0, count, None)
 
-    def __call__(self, jf: float) -> None:
-        self._done += 1
+    def __call__(self, done: int, of: int, jf: float | None, most: float | None = None) -> None:
+        """Tell that another one is scored; jf: None where it cannot win with `most`."""
         if self._on_scored:
-            self._on_scored(self._done, self._count, jf)
+            self._on_scored(done, of, jf)
             return
-        left_s = (time.monotonic() - self._began) / self._done * (self._count - self._done)
-        logger.info(
-            "%s %d of %d: J&F %.3f, %.0f s left", self._what, self._done, self._count, jf, left_s
-        )
+        left_s = (time.monotonic() - self._began) / done * (of - done)
+        found = f"J&F {most:.3f} at most, it cannot win" if jf is None else f"J&F {jf:.3f}"
+        logger.info("%s %d of %d: %s, %.0f s left", self._what, done, of, found, left_s)
 
 
-def _job(ledger: Ledger, pool: Pool, config: RunConfig, again: bool) -> tuple[JobRecord, bool]:
+def _job(
+    ledger: Ledger, pool: Pool, config: RunConfig, search: Search, again: bool
+) -> tuple[JobRecord, bool]:
     """Find the ledger's job of this soup, and whether it is done already."""
     shaped_by = {
         "role": "soup",
@@ -263,6 +330,7 @@ def _job(ledger: Ledger, pool: Pool, config: RunConfig, again: bool) -> tuple[Jo
         "pool": pool.digest,
         "select": protocol_key(ScoringProtocol.for_select(config.data)),
         "min_delta": config.soup.min_delta,
+        **search.as_dict(),
     }
     attempt, newest = 0, None
     while (job := ledger.job(digest({**shaped_by, "attempt": attempt}))).state == "done":
@@ -293,4 +361,5 @@ def _result(job: JobRecord, storage: Storage, *, existing: bool) -> SoupResult:
         ingredients=souped.ingredients,
         decisions=souped.decisions,
         existing=existing,
+        warnings=[event.text for event in job.of(Warned)],
     )

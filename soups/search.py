@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 from torch import Tensor
 
-from soups.average import average
+from soups.average import Sum
+from soups.order import Order
+from soups.scoring import Answer, Scored, SetScorer, Weights, WholeScorer
+from soups.speculative import Executor, Try, Workers, answers
 from vosmodels.errors import InputError
 
-Weights = Mapping[str, Tensor]
-
-
-class Scored(Protocol):
-    """Anything with a `jf`, the mean of J and F, which the search compares."""
-
-    @property
-    def jf(self) -> float: ...
+PASSES = 10  # through a pool, most, with replacement
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,27 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on one ingredient: the score of the soup without and with it."""
+    """Decision on one ingredient: the score of the soup without and with it.
+
+    score_before: None for the first, which the soup starts from; score_with: None where scoring
+    stopped early, as the score could be no higher than `at_most`, which is not above
+    `score_before` by more than min_delta.
+    """
 
     name: str
     sha256: str
-    score_before: float | None  # None for the first, which the soup starts from
-    score_with: float
+    score_before: float | None
+    score_with: float | None
     accepted: bool
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)
 class Soup:
     """Averaged weights, their ingredients, and every decision in order.
 
-    scored: what `score` returned for these weights; None where the best ingredient stayed alone.
+    ingredients: one as often as it was taken; scored: what `score` returned for these weights;
+    None where the best ingredient stayed alone.
     """
 
     weights: dict[str, Tensor]
@@ -62,39 +67,130 @@ class Soup:
     scored: float | Scored | None = None
 
 
+OnDecision = Callable[[Decision, int, int], None]  # the last, how many there are, and will be
+
+
 def greedy(
     ingredients: Sequence[Ingredient],
-    score: Callable[[Weights], float | Scored],
+    score: Callable[[Weights], float | Scored] | SetScorer,
     workers: int = 1,
     min_delta: float = 0.0,
+    *,
+    order: Order | None = None,
+    replacement: bool = False,
+    executor: Executor | None = None,
+    on_decision: OnDecision = lambda decision, done, of: None,
 ) -> Soup:
     """Make a greedy soup: average the ingredients that raise the held-out score.
 
     Model soups, arXiv:2203.05482, recipe 1. The soup starts as the best ingredient; the others
-    are tried best first (ties: by sha256). An ingredient stays if the average with it scores more
-    than `min_delta` above the average without it. The paper keeps ties too; the paper's code
-    leaves them out, as here. The soup never scores below the best ingredient.
+    are tried in `order`, by default best first; ties go by sha256. An ingredient stays if the
+    average with it scores more than `min_delta` above the average without it: one that changes
+    nothing stays out. The paper keeps ties; the paper's code leaves them out, as here. The soup
+    never scores below the best ingredient.
 
-    score      weights -> held-out score, higher is better; called once per further ingredient
-    Raises InputError for an empty pool, ingredients without one common ancestor, and
-    workers > 1, which is not built yet.
+    score        weights -> held-out score, higher is better; once per further ingredient. A
+                 `SetScorer` may stop early and remember, which changes no decision
+    workers      candidates that are scored at a time; decisions and weights are those of one
+    replacement  go through the pool again, with the members, until a pass takes none, or PASSES
+                 times; one that is taken again weighs more (Caruana et al., Ensemble selection,
+                 ICML 2004, section 2.1)
+    executor     where several workers run, such as one of concurrent.futures; by default threads
+    on_decision  takes notice of each decision after the first
+
+    Raises InputError for an empty pool, ingredients without one common ancestor, and fewer than
+    one worker.
     """
-    if workers != 1:
-        raise InputError(f"workers {workers}: a parallel search is not built yet; use 1")
-    order = ranked(ingredients)
-    members, weights, best = [order[0]], [order[0].load()], order[0].score
-    scored: float | Scored | None = None
-    decisions = [Decision(order[0].name, order[0].sha256, None, best, True)]
-    for candidate in order[1:]:
-        with_it = [*weights, candidate.load()]
-        answer = score(average(with_it, [i.name for i in (*members, candidate)]))
-        value = answer if isinstance(answer, float | int) else answer.jf
-        accepted = value > best + min_delta
-        decisions.append(Decision(candidate.name, candidate.sha256, best, value, accepted))
-        if accepted:
-            members, weights, best, scored = [*members, candidate], with_it, value, answer
-    soup = average(weights, [ingredient.name for ingredient in members])
-    return Soup(soup, tuple(members), tuple(decisions), best, scored)
+    if workers < 1:
+        raise InputError(f"workers {workers}: candidates scored at a time, 1 or more")
+    first, *others = ranked(ingredients)
+    scorer = score if isinstance(score, SetScorer) else WholeScorer(score)
+    with ExitStack() as stack:
+        if workers > 1 and executor is None:
+            executor = stack.enter_context(ThreadPoolExecutor(workers))
+        pool = Workers(workers, executor) if executor else None
+        search = _Search(first, min_delta, partial(answers, scorer, workers=pool), on_decision)
+        order = order or Order()
+        taken, passes = search.go_through(order.sort(others)), 1
+        while replacement and taken and passes < PASSES:
+            taken, passes = search.go_through(order.sort([first, *others])), passes + 1
+    return search.soup()
+
+
+class _Search:
+    """A search so far: the ingredients taken, their sum once it is needed, and the decisions."""
+
+    def __init__(
+        self,
+        first: Ingredient,
+        min_delta: float,
+        answers: Callable[[Iterable[Try]], Generator[Answer]],
+        on_decision: OnDecision,
+    ) -> None:
+        self._min_delta, self._answers, self._on_decision = min_delta, answers, on_decision
+        self._taken, self._best = [first], first.score
+        self._scored: float | Scored | None = None
+        self._decisions = [Decision(first.name, first.sha256, None, first.score, True)]
+        self._sum: Sum | None = None  # of the first `_summed` that were taken
+        self._summed = 0
+
+    def go_through(self, left: Sequence[Ingredient]) -> bool:
+        """Decide on each ingredient in turn; return whether one was taken."""
+        before = len(self._taken)
+        while left:
+            answers = self._answers(self._try(candidate) for candidate in left)
+            done = 0
+            try:
+                for candidate, answer in zip(left, answers, strict=True):
+                    done += 1
+                    if self._decide(candidate, answer, len(left) - done):
+                        break  # further answers are about the soup without it
+            finally:
+                answers.close()
+            left = left[done:]
+        return len(self._taken) > before
+
+    def soup(self) -> Soup:
+        """Return the soup of the ingredients taken."""
+        taken = tuple(self._taken)
+        return Soup(self._total().mean(), taken, tuple(self._decisions), self._best, self._scored)
+
+    @property
+    def _floor(self) -> float:
+        return self._best + self._min_delta
+
+    def _decide(self, candidate: Ingredient, answer: Answer, left: int) -> bool:
+        accepted = answer.above(self._floor)
+        early = answer.at_most if answer.value is None else None
+        decision = Decision(
+            candidate.name, candidate.sha256, self._best, answer.value, accepted, early
+        )
+        self._decisions.append(decision)
+        if answer.value is not None and accepted:
+            self._taken.append(candidate)
+            self._best, self._scored = answer.value, answer.scored
+        done = len(self._decisions) - 1
+        self._on_decision(decision, done, done + left)
+        return accepted
+
+    def _try(self, candidate: Ingredient) -> Try:
+        taken = tuple(self._taken)
+        members = tuple(sorted(each.sha256 for each in (*taken, candidate)))
+        return Try(candidate.name, members, self._floor, lambda: self._with(candidate))
+
+    def _with(self, candidate: Ingredient) -> Weights:
+        return self._total().plus(candidate.load(), candidate.name).mean()
+
+    def _total(self) -> Sum:
+        """Sum the ingredients taken, each read once."""
+        for each in self._taken[self._summed :]:
+            loaded = each.load()
+            self._sum = (
+                self._sum.plus(loaded, each.name) if self._sum else Sum.of(loaded, each.name)
+            )
+            self._summed += 1
+        assert self._sum is not None
+        return self._sum
 
 
 def ranked(ingredients: Sequence[Ingredient]) -> list[Ingredient]:
@@ -114,4 +210,4 @@ def ranked(ingredients: Sequence[Ingredient]) -> list[Ingredient]:
             "did not start from one stem are worthless: choose those of one"
         )
     unique = {ingredient.sha256: ingredient for ingredient in ingredients}
-    return sorted(unique.values(), key=lambda i: (-i.score, i.sha256))
+    return Order().sort(unique.values())

@@ -1,4 +1,7 @@
-"""Gather the ingredients of a soup: from the ledger, from MLflow, or from a folder."""
+"""Gather the ingredients of a soup: from ledgers, from MLflow, from folders.
+
+A trial that did not run to its end, or was stopped early, is left out unless it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, SweepConfig
 from orchestrator.config.content_key import canonical, digest
-from orchestrator.config.loading import changed
+from orchestrator.config.loading import changed, run_of
+from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import EXPERIMENT
-from orchestrator.tracking.events import Started
+from orchestrator.planning.protocol import protocol_key
+from orchestrator.tracking.events import Role, Started
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_names import CheckpointRecord
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
-from soups.search import Ingredient, Weights
+from soups.guards import first_difference, one_family
+from soups.scoring import Weights
+from soups.search import Ingredient
 from vosmodels import checkpoint, registry
 from vosmodels.data.listing import visible
 from vosmodels.errors import InputError
+from vosmodels.support.atomic_files import read_json
 from vosmodels.support.digests import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -43,7 +51,8 @@ class Pool:
 
     sweep: id of the sweep they belong to, or a digest of a folder's checkpoints; config: the run
     they come from, None for a folder; scored: whether their scores are select scores of `config`;
-    students: what a folder's checkpoints are of, each model once.
+    students: what a folder's checkpoints are of, each model once; warnings: what was done against a
+    guard.
     """
 
     ingredients: tuple[Ingredient, ...]
@@ -51,6 +60,7 @@ class Pool:
     config: RunConfig | None
     scored: bool
     students: tuple[Student, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -64,6 +74,9 @@ def from_ledger(
     sweep: str,
     trials: Sequence[str],
     fetch: Callable[[str], Path] | None = None,
+    *,
+    include_unfinished: bool = False,
+    force: bool = False,
 ) -> Pool:
     """Gather the trial checkpoints of a sweep from the ledger and the files beside it.
 
@@ -71,11 +84,11 @@ def from_ledger(
     sweep trained, those of an earlier grid too, and `trials`, the job keys of its plan, which
     another sweep may have trained.
     fetch: returns a copy of a file that is gone or corrupt, by sha256; asked when its weights are
-    loaded.
+    loaded. force: those of every stem, not of the best one's alone.
 
     InputError: no scored checkpoint, or a line of the ledger of `trials` cannot be read.
     """
-    ingredients = []
+    ingredients, unfinished = [], 0
     for job in Ledger.of(storage).jobs():
         try:
             first = next(iter(job.of(Started)), None)  # MLflow names a job by its first start, too
@@ -87,6 +100,9 @@ def from_ledger(
         if first is None or first.role != "trial":
             continue
         if first.sweep != sweep and job.key not in trials:
+            continue
+        if job.state != "done" and not include_unfinished:
+            unfinished += 1
             continue
         for event in sorted(job.checkpoints(), key=lambda event: event.step):
             if "jf" in event.scores:
@@ -103,21 +119,78 @@ def from_ledger(
     if not ingredients:
         raise InputError(
             f"{storage.ledger}: no scored trial checkpoint of sweep {sweep}; run the sweep to the "
-            "end"
+            f"end{_or_take(unfinished)}"
         )
-    return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
+    _tell(unfinished, sweep)
+    pool, warnings = _of_one_stem(ingredients, force)
+    return Pool(pool, sweep, config, scored=True, warnings=warnings)
 
 
-def from_experiment(reader: MlflowReader, name: str, *, include_soups: bool = False) -> Pool:
+def from_storage(
+    folder: Path, sweep: str = "", *, include_unfinished: bool = False, force: bool = False
+) -> Pool:
+    """Gather the trial checkpoints of a sweep in a storage folder; needs no MLflow.
+
+    sweep: the first letters of its id; the newest without. InputError: no such sweep (with those
+    there), and as `from_ledger`.
+    """
+    root = folder.absolute()
+    records = _sweeps(root)
+    found = [name for name in records if name.startswith(sweep)]
+    if not found or (sweep and len(found) > 1):
+        those = ", ".join(records) or "none; is it a storage folder, which has ledger/ and sweeps/?"
+        raise InputError(
+            f"{folder}: {len(found) or 'no'} sweeps begin with {sweep!r}; those there, the newest "
+            f"first: {those}"
+        )
+    record, storage = records[found[0]], Storage(root)
+    config = run_of(SweepConfig.model_validate(record["config"] | {"storage": str(root)}))
+    trials = list(record.get("trials") or ())
+    return from_ledger(
+        storage,
+        config,
+        found[0],
+        trials,
+        include_unfinished=include_unfinished,
+        force=force,
+    )
+
+
+def _sweeps(root: Path) -> dict[str, Any]:
+    """Read the sweeps that ran in a storage folder, the newest first, by their ids."""
+    paths = (root / "sweeps").glob("*.json")
+    newest_first = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    read = {path.stem: read_json(path) for path in newest_first}
+    return {name: r for name, r in read.items() if isinstance(r, dict) and "config" in r}
+
+
+def from_experiment(
+    reader: MlflowReader,
+    name: str,
+    *,
+    include_soups: bool = False,
+    include_unfinished: bool = False,
+    where: str = "",
+    force: bool = False,
+) -> Pool:
     """Gather the trial checkpoints of EXPERIMENT's newest sweep, or of EXPERIMENT@SWEEP.
 
+    where: a filter of runs as MLflow writes it, which theirs must match; force: as `from_ledger`.
     InputError: no such experiment (with those there), no such sweep, no checkpoint in it.
+    UsageError: a filter that MLflow cannot read.
     """
     experiment, sweep = reader.resolve(name)
     config = reader.config_of(experiment, sweep)
-    records = reader.checkpoints(
-        experiment, sweep, ("trial", "soup") if include_soups else ("trial",)
-    )
+    roles: Sequence[Role] = ("trial", "soup") if include_soups else ("trial",)
+    records = reader.checkpoints(experiment, sweep, roles)
+    unfinished = 0
+    if not include_unfinished:
+        ended = reader.jobs(experiment, "status = 'FINISHED'")
+        unfinished = len({record.key for record in records} - ended)
+        records = [record for record in records if record.key in ended]
+    if where:
+        wanted = reader.jobs(experiment, where)
+        records = [record for record in records if record.key in wanted]
     ingredients = [
         Ingredient(
             name=f"{record.job} step {record.step}",
@@ -133,14 +206,65 @@ def from_experiment(reader: MlflowReader, name: str, *, include_soups: bool = Fa
     if not ingredients:
         raise InputError(
             f"{reader.store.uri}: no scored trial checkpoint in sweep {sweep} of experiment "
-            f"{experiment!r}; run the sweep to the end"
+            f"{experiment!r}{f' where {where}' if where else ''}; run the sweep to the end"
+            f"{_or_take(unfinished)}"
         )
-    return Pool(_best_ancestor(ingredients), sweep, config, scored=True)
+    _tell(unfinished, sweep)
+    pool, warnings = _of_one_stem(ingredients, force)
+    return Pool(pool, sweep, config, scored=True, warnings=warnings)
 
 
-def from_folder(folder: Path) -> Pool:
+def _or_take(unfinished: int) -> str:
+    return f", or take the {unfinished} unfinished ones: --include-unfinished" if unfinished else ""
+
+
+def _tell(unfinished: int, sweep: str) -> None:
+    if unfinished:
+        logger.info(
+            "sweep %s: %d trials did not run to their end and stay out", sweep[:8], unfinished
+        )
+
+
+def together(pools: Sequence[Pool], *, force: bool = False) -> Pool:
+    """Join pools: the soup belongs to the sweep of the first, and is chosen as that one chooses.
+
+    Scores of another protocol, and those of a folder, are not taken: all are then scored anew. Of
+    several stems the best checkpoint's is taken, or by `force` all. InputError: another student.
+    """
+    first = pools[0]
+    if len(pools) == 1:
+        return first
+    configs = [pool.config for pool in pools if pool.config is not None]
+    known = {canonical([s.name, s.options]) for pool in pools for s in _students(pool)}
+    if len(known) > 1:
+        raise InputError(
+            f"--runs: checkpoints of {len(known)} students; soups need one: name sweeps of one"
+        )
+    chosen = {canonical(protocol_key(ScoringProtocol.for_select(c.data))) for c in configs}
+    ingredients = {i.sha256: i for pool in pools for i in pool.ingredients}
+    taken, warnings = _of_one_stem(list(ingredients.values()), force)
+    return Pool(
+        taken,
+        first.sweep,
+        first.config or next(iter(configs), None),
+        scored=all(pool.scored for pool in pools) and len(chosen) == 1,
+        students=first.students,
+        warnings=warnings or tuple(text for pool in pools for text in pool.warnings),
+    )
+
+
+def _students(pool: Pool) -> Sequence[Student]:
+    if pool.config is None:
+        return pool.students
+    student = pool.config.student
+    whole = registry.config(student.name, **student.options).model_dump(mode="json")
+    return [Student(student.name, whole)]
+
+
+def from_folder(folder: Path, *, force: bool = False) -> Pool:
     """Gather a folder's checkpoints that were trained from a stem; skip stems and teachers.
 
+    force: every checkpoint, whatever it was trained from.
     InputError: no such folder, no checkpoint in it, none with an ancestor, a corrupt one.
     """
     if not folder.is_dir():
@@ -154,7 +278,7 @@ def from_folder(folder: Path) -> Pool:
     ingredients, students, files = [], {}, dict[str, Path]()
     for path in paths:
         info = checkpoint.read_info(path)
-        if info.ancestor is not None:
+        if info.ancestor is not None or force:
             sha256 = sha256_of(path)  # a person may have changed its name
             students[sha256] = Student(info.name, info.config)
             files[sha256] = path
@@ -171,14 +295,16 @@ def from_folder(folder: Path) -> Pool:
     if not ingredients:
         raise InputError(
             f"{folder}: none of its {len(paths)} checkpoints says which stem it was trained from; "
-            "weights without a common ancestor cannot be averaged"
+            "weights without a common ancestor have no useful average: --force takes them all"
         )
-    pool = _best_ancestor(ingredients)
+    pool, warnings = _of_one_stem(ingredients, force)
     distinct = {canonical([s.name, s.options]): s for s in (students[i.sha256] for i in pool)}
     if len(distinct) == 1:  # several are refused by name
         _check_layouts([files[ingredient.sha256] for ingredient in pool])
     sweep = digest([ingredient.sha256 for ingredient in pool])
-    return Pool(pool, sweep, None, scored=False, students=tuple(distinct.values()))
+    return Pool(
+        pool, sweep, None, scored=False, students=tuple(distinct.values()), warnings=warnings
+    )
 
 
 def _check_layouts(paths: Sequence[Path]) -> None:
@@ -202,7 +328,11 @@ def _layout_text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
 def config_of_folder(folder: Path, pool: Pool, data: str, split: str | None) -> RunConfig:
     """Describe a run around a folder's checkpoints: their student, the command line's data."""
     if len(pool.students) > 1:
-        raise InputError(f"{folder}: checkpoints of {len(pool.students)} students; soups need one")
+        one, other = ((student.name, student.options) for student in pool.students[:2])
+        raise InputError(
+            f"{folder}: checkpoints of {len(pool.students)} students; soups need one: "
+            f"{first_difference(one, other)}"
+        )
     (student,) = pool.students
     name = re.sub(r"[^A-Za-z0-9_-]", "-", folder.absolute().name) or "folder"
     values: dict[str, Any] = {
@@ -249,6 +379,18 @@ def _download(reader: MlflowReader, record: CheckpointRecord, storage: Storage) 
         raise InputError(f"{reason}; nor can the file in storage be taken: {error}") from error
     logger.warning("%s; %s is taken", reason, path)
     return tensors
+
+
+def _of_one_stem(
+    ingredients: Sequence[Ingredient], force: bool
+) -> tuple[tuple[Ingredient, ...], tuple[str, ...]]:
+    """Keep those of the best one's stem; with `force` all, and a warning where they differ."""
+    if not force:
+        return _best_ancestor(ingredients), ()
+    family, warnings = one_family(ingredients)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return family, tuple(warnings)
 
 
 def _best_ancestor(ingredients: Sequence[Ingredient]) -> tuple[Ingredient, ...]:

@@ -18,7 +18,20 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"planning", "training", "tracking"},
         {"config"},
     ],
-    "soups": [{"commands"}, {"recipe"}, {"sources"}, {"search"}, {"average"}],
+    "soups": [
+        {"commands"},
+        {"replay", "judge"},
+        {"recipe", "figures"},
+        {"comparison", "scored"},
+        {"entrants"},
+        {"records"},
+        {"sources", "select_scores", "thinning", "probe"},
+        {"geometry", "baselines", "guards"},
+        {"search"},
+        {"speculative"},
+        {"scoring"},
+        {"average", "order", "rows"},
+    ],
     "vosmodels": [
         {"evaluation"},
         {"export"},
@@ -36,9 +49,11 @@ PACKAGES: Mapping[str, set[str]] = {
     # What a package may import of another, besides the exceptions below.
     "soups": {
         "orchestrator.execution.scoring",
+        "orchestrator.execution.worker_pool",
         "orchestrator.tracking",
         "orchestrator.planning",
         "orchestrator.config",
+        "orchestrator.reporting.sweep_figures",
         "vosmodels",
     },
     "orchestrator": {"vosmodels"},
@@ -48,7 +63,7 @@ EXCEPTIONS = {("orchestrator.pipeline", "soups.recipe")}
 LIBRARIES = {  # heavy libraries, and the rooms that may name them
     "ray": {"orchestrator.execution"},
     "mlflow": {"orchestrator.tracking"},
-    "matplotlib": {"orchestrator.reporting"},
+    "matplotlib": {"orchestrator.reporting", "soups.figures"},
     "cv2": {
         "orchestrator.training",
         "vosmodels.data",

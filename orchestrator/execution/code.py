@@ -49,6 +49,7 @@ NOT_SHAPING = {
     "vosmodels/data/overlay.py",
     "vosmodels/errors.py",
     "vosmodels/inference/edit_list.py",
+    "vosmodels/inference/ensemble.py",
     "vosmodels/inference/film.py",
     "vosmodels/inference/sinks.py",
     "vosmodels/inference/video.py",

@@ -181,13 +181,21 @@ class Attention(Picture):
 
 @dataclass(frozen=True)
 class Souped(Event):
-    """A soup: the pool, the ingredients taken, and every decision in order."""
+    """A soup: the pool, the ingredients taken, and every decision in order.
+
+    decisions: each with name and sha256 of the checkpoint that was tried. geometry: as
+    `soups.geometry.measure` returns it; chosen_on: `train` where training videos chose, as in the
+    paper. search: how the pool was searched, besides soup.min_delta. Empty in older lines.
+    """
 
     kind = "souped"
     pool: str
     ingredients: Sequence[str]
     decisions: Sequence[Mapping[str, Any]]
     scores: Mapping[str, float]
+    geometry: Mapping[str, Any] = field(default_factory=dict)
+    chosen_on: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.config import RunConfig
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Role
-from orchestrator.tracking.mlflow_names import OPENED, SHA256, SWEEP, CheckpointRecord
+from orchestrator.tracking.mlflow_names import KEY, OPENED, SHA256, SWEEP, CheckpointRecord
 from orchestrator.tracking.mlflow_store import Connection
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
 from vosmodels.support.atomic_files import read_json
 from vosmodels.support.digests import check_file, check_sha256
 
@@ -113,6 +113,23 @@ class MlflowReader:
         matches = [r for r in records if r.role in roles and sweep in r.sweeps]
         return sorted(matches, key=lambda r: (r.key, r.step))
 
+    def jobs(self, experiment: str, text: str) -> set[str]:
+        """Return the keys of the jobs whose runs match a filter, as MLflow writes one.
+
+        Raises UsageError on a filter that MLflow cannot read.
+        """
+        from mlflow.exceptions import MlflowException
+
+        experiment_id = self.connection.experiment(experiment).experiment_id
+        try:
+            runs = self.connection.runs(experiment_id, text)
+        except MlflowException as error:
+            raise UsageError(
+                f"filter {text!r}: {error.message}; write it as in MLflow's search of runs, such "
+                "as \"params.`loss.omega` = '0.8'\""
+            ) from None
+        return {run.data.tags[KEY] for run in runs if KEY in run.data.tags}
+
     def best_checkpoint(self, experiment: str, sweep: str | None = None) -> CheckpointRecord:
         """Return the trial, soup or stem with the highest select J&F; ties by sha256.
 
@@ -141,6 +158,11 @@ class MlflowReader:
         if record is None:
             raise InputError(f"{self.store.uri}: models:/{model_id} is not a checkpoint of a sweep")
         return record
+
+    def experiment_of(self, record: CheckpointRecord) -> str:
+        """Return the name of the experiment that a checkpoint is in."""
+        model = self._client.get_logged_model(record.model_id)
+        return str(self._client.get_experiment(model.experiment_id).name)
 
     def download(self, record: CheckpointRecord) -> Path:
         """Return the checkpoint as a local file: of a remote store a downloaded copy.

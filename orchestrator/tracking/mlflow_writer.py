@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.tracking import mlflow_names
 from orchestrator.tracking.events import Checkpoint, Event, Picture, Souped, Started, Taught, Usage
@@ -111,6 +112,12 @@ class Tracker(SweepRuns):
             del self._job_runs[job.key]
             raise
 
+    def log_job_files(self, job: JobRecord, files: Sequence[Path], folder: str) -> None:
+        """Log files on a job's run in MLflow, in a folder there. Raises InputError as `project`."""
+        self.project(job)
+        for file in files:
+            self._client.log_artifact(self._job_runs[job.key].run_id, str(file), folder)
+
     def has(self, job: JobRecord) -> bool:
         """Return whether this tracker has copied all events of a job; one without any has none."""
         known = self._job_runs.get(job.key)
@@ -133,7 +140,8 @@ class Tracker(SweepRuns):
             elif isinstance(event, Picture):
                 self._log_picture(job.storage / event.path, job_run)
             elif isinstance(event, Souped) and not job_run.has_soup:
-                self._client.log_dict(job_run.run_id, asdict(event), "soup.json")
+                models = self._tried(job_run, event)
+                self._client.log_dict(job_run.run_id, asdict(event) | models, "soup.json")
                 text = mlflow_names.csv_table(event.decisions)
                 self._client.log_text(job_run.run_id, text, "decisions.csv")
                 job_run.has_soup = True
@@ -144,6 +152,13 @@ class Tracker(SweepRuns):
         if new:
             self._update_status(job, job_run)
         job_run.events = len(events)
+
+    def _tried(self, job_run: _JobRun, event: Souped) -> dict[str, Any]:
+        """Return the ids of the models that a soup tried, by sha256, as far as they are here."""
+        tried = {turn["sha256"] for turn in event.decisions}
+        models = self.connection.models(job_run.experiment_id)
+        ids = {model.tags.get(SHA256): model.model_id for model in models}
+        return {"models": {sha256: ids[sha256] for sha256 in sorted(tried & ids.keys())}}
 
     def kill_orphans(self, ledger: Ledger, experiment: str) -> list[str]:
         """Set runs to KILLED that are RUNNING without a process; return the jobs' keys."""

@@ -3,7 +3,7 @@
 ledger/KEY.jsonl      the events of each job: the truth
 checkpoints/SHA256.safetensors
 masks/DIGEST.npz      a teacher's masks of a training video, made once; DIGEST.json: their sha256
-scores/DIGEST.json    a checkpoint's scores on a split, computed once
+scores/DIGEST.json    a checkpoint's scores on a split, computed once; those of a mean, by video
 resume/KEY/STEP.*     states to continue from, deleted when the job is done
 logs/KEY.log          the log of a job, with tracebacks
 pictures/KEY/         predicted masks and attention as PNG

@@ -12,7 +12,6 @@ from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
 from orchestrator.execution import driver
 from orchestrator.execution.progress import ProgressWatcher
-from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.plan import Plan
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -36,12 +35,14 @@ class Table:
 
 def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch, caplog):
     config = sweep_config(tmp_path)
-    scores = Scores((SequenceScore("ant", {1: ObjectScore((0.2,), (0.2,))}),))
+    objects = {1: ObjectScore((0.2,), (0.2,))}
     monkeypatch.setattr(recipe, "average_of", lambda loads, names: {})
-    monkeypatch.setattr("soups.search.average", lambda state_dicts, names=None: {})
     monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path, sha256: {})
-    monkeypatch.setattr(Scorer, "score", lambda self, model: scores)
-    monkeypatch.setattr(recipe, "student_of", lambda student, weights: None)
+
+    def score(video):
+        return Scores((SequenceScore(video.name, objects),))
+
+    monkeypatch.setattr(recipe, "Network", lambda student, protocol: lambda weights: score)
     table: Any = Table()
     table.plan = Plan(sweep_id(config), None, (), ())
     ledger = Ledger(tmp_path)
@@ -59,7 +60,10 @@ def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch,
         )
         row: Any = pipeline._soup(run_of(config), Storage(tmp_path), tracker, table, watch)
         watch._copier.copy()
-    assert counted == [("soup", "candidates", 0, 1, None), ("soup", "candidates", 1, 1, 0.2)]
+    assert counted == [
+        ("soup", "candidates", 0, 1, None),
+        ("soup", "candidates", 1, 1, pytest.approx(0.2)),
+    ]
     (soup,) = [job for job in ledger.jobs() if job.key != "k"]
     assert soup.state == "done"
     row, key = row

@@ -78,3 +78,20 @@ def test_rows_that_cannot_be_paired_are_refused():
         compare([], [], {"a": 1.0}, rng())
     with pytest.raises(ValueError, match="2 and 1 seeds"):
         compare([{"a": 1.0}] * 2, [{"a": 1.0}], {"a": 1.0}, rng())
+
+
+def test_the_chance_of_being_better_is_the_share_of_all_draws_above_zero():
+    gaps = {"a": 0.3, "b": -0.1, "c": -0.17}
+    weights = {"a": 1.0, "b": 2.0, "c": 1.0}
+    found = compare([gaps], [dict.fromkeys(gaps, 0.0)], weights, rng())
+    means = every_mean(np.array([list(gaps.values())]), np.array(list(weights.values())))
+    assert found.above == pytest.approx(np.mean(np.array(means) > 0), abs=0.015)
+
+
+@pytest.mark.parametrize(("gap", "above"), [(0.25, 1.0), (-0.25, 0.0), (0.0, 0.5)])
+def test_of_constant_gaps_the_interval_is_the_gap_and_the_chance_its_sign(gap, above):
+    names = ["a", "b", "c"]
+    ours, theirs = dict.fromkeys(names, 0.5 + gap), dict.fromkeys(names, 0.5)
+    found = compare([ours], [theirs], dict.fromkeys(names, 2.0), rng())
+    assert [found.mean, found.low, found.high] == pytest.approx([gap] * 3)
+    assert found.above == above

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import weakref
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soups import average as module
-from soups.average import average, average_of
+from soups.average import Sum, average, average_of
+
+TREE = Path(__file__).resolve().parents[2]
 
 
 def state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -86,8 +91,7 @@ def test_average_of_nothing_is_refused():
         average([])
 
 
-def test_average_of_files_is_the_average_of_all_in_memory_bit_for_bit(monkeypatch):
-    """A key at a time, and a few elements at a time."""
+def test_average_of_files_is_the_average_of_all_in_memory_and_reads_each_once():
     rng = torch.Generator().manual_seed(0)
     states = [
         {
@@ -98,28 +102,22 @@ def test_average_of_files_is_the_average_of_all_in_memory_bit_for_bit(monkeypatc
         }
         for exponent in range(-6, 6)
     ]
-    stacked = [torch.stack([state["a"].double() for state in states]).sort(dim=0).values]
-    expected = {key: value.clone() for key, value in average(states).items()}
-    assert torch.equal(expected["a"], (stacked[0].sum(0) / 12).float())
-    reads = []
-    monkeypatch.setattr(module, "ELEMENTS", 4)
-    monkeypatch.setattr(module, "TOGETHER_MIB", 12 * 2 * 11 / 2**20)
+    expected, reads = average(states), list[int]()
 
     def load(n):
         reads.append(n)
         return states[n]
 
-    names = [str(n) for n in range(len(states))]
-    mean = average_of([partial(load, n) for n in range(len(states))], names)
+    mean = average_of([partial(load, n) for n in range(len(states))])
     assert list(mean) == ["a", "b", "c", "d"]
     for key, value in mean.items():
         assert value.dtype == expected[key].dtype
         assert torch.equal(value, expected[key]), key
-    assert len(reads) == 1 + 3 * len(states)  # the first for its keys, then all: a, then b, then c
+    assert reads == [*range(len(states))]
 
 
-def test_average_of_files_holds_few_of_them_at_a_time():
-    """Of 200 of 4 MiB each, the first, the one that is read and parts are there at any time."""
+def test_average_of_files_holds_one_of_them_at_a_time():
+    """Of 12 of 4 MiB each: the one before, which is let go of next, and the one that is read."""
     alive, most = weakref.WeakSet[torch.Tensor](), list[int]()
 
     def load(n):
@@ -128,10 +126,80 @@ def test_average_of_files_holds_few_of_them_at_a_time():
         most.append(len(alive))
         return tensors
 
-    names = [str(n) for n in range(200)]
-    mean = average_of([partial(load, n) for n in range(200)], names)
-    assert mean["7"][0] == 99.5
-    assert max(most) <= 3 * 8
+    mean = average_of([partial(load, n) for n in range(12)])
+    assert mean["7"][0] == 5.5
+    assert max(most) <= 2 * 8
+
+
+EXPONENTS = st.integers(-149, 123)
+FLOATS = st.builds(lambda m, e: float(np.float32(m * 2.0**e)), st.integers(-9, 9), EXPONENTS)
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=7), st.randoms(use_true_random=False))
+def test_a_sum_is_exact_whatever_the_order_and_wherever_it_begins(values: list[float], shuffle):
+    """Against rational numbers, over the whole range of float32."""
+    mean = float(sum(map(Fraction, values)) / len(values))
+    states = [{"w": torch.tensor([value])} for value in values]
+    expected = average(states)["w"]
+    assert expected.item() == pytest.approx(float(np.float32(mean)), rel=1.2e-7, abs=1.5e-45)
+    shuffle.shuffle(states)
+    total = Sum.of(states[0], "0")
+    for number, state in enumerate(states[1:]):
+        total = total.plus(state, str(number))
+    assert torch.equal(total.mean()["w"], expected)
+
+
+@given(st.lists(st.floats(-(2.0**100), 2.0**100), min_size=2, max_size=4))
+def test_a_mean_in_float64_does_not_depend_on_the_order(values: list[float]):
+    states = [{"w": torch.tensor([value], dtype=torch.float64)} for value in values]
+    means = {average(order)["w"].item() for order in itertools.permutations(states)}
+    assert len(means) == 1
+
+
+def test_a_sum_stays_as_it_is_when_another_state_dict_joins_it():
+    """A search asks for the mean with one candidate after the other."""
+    total = Sum.of(state(0), "0").plus(state(1), "1")
+    before = total.mean()
+    joined = total.plus(state(2), "2").mean()
+    assert torch.equal(joined["conv.weight"], average([state(n) for n in range(3)])["conv.weight"])
+    assert torch.equal(total.mean()["conv.weight"], before["conv.weight"])
+
+
+def test_infinities_stay_and_those_of_two_signs_are_no_number():
+    inf = float("inf")
+    mean = average([{"w": torch.tensor([-inf, inf, 2.0])}, {"w": torch.tensor([-inf, -inf, 3.0])}])
+    assert mean["w"][0] == -inf
+    assert mean["w"][1].isnan()
+    assert mean["w"][2] == 2.5
+
+
+MANY = """
+import resource, sys, torch
+from functools import partial
+from soups.average import average_of
+from soups.search import Ingredient, greedy
+
+def load(n):
+    return {str(k): torch.full((1 << 18,), n / 3) for k in range(10)}  # 10 MiB
+
+count = int(sys.argv[1])
+pool = [Ingredient(str(n), str(n), -float(n), partial(load, n), "stem") for n in range(count)]
+calls = iter(range(1, 10 * count))
+soup = greedy(pool, lambda weights: float(n) if (n := next(calls)) % 10 == 0 else -1000.0)
+average_of([each.load for each in pool])
+print(len(soup.ingredients), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_and_a_mean_of_more_than_a_gigabyte_take_less():
+    """120 checkpoints of 10 MiB, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, "120"], capture_output=True, text=True, check=True, cwd=TREE
+    )
+    taken, most = map(int, done.stdout.split())
+    assert taken == 12
+    assert most < 0.8e9
 
 
 def test_average_of_files_refuses_another_architecture_and_nothing():

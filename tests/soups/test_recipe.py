@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.models import StudentConfig, TeacherConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.train import TrainConfig
+from orchestrator.execution import last_run
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped
@@ -26,7 +29,10 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups import greedy, recipe
+from soups.order import Order
+from soups.scoring import BySequence
 from soups.search import Ingredient
+from soups.select_scores import KeptParts, Network, SelectVideos
 from soups.sources import Pool, from_experiment, from_ledger
 from tests.conftest import write_davis
 from tests.model_tools import any_filled
@@ -34,21 +40,34 @@ from tests.stores import WARNING, empty_tracker, sweep_config, trial_job
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
+from vosmodels.types import ScoredVideo
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
 
 class Nearness:
-    """Scores 1 minus the distance of the weight `w` to a target, 0 from 1 on, and counts."""
+    """Scores every video 1 minus the distance of the weight `w` to a target, 0 from 1 on.
+
+    opened: how often weights were to be scored; videos: how many videos were.
+    """
 
     def __init__(self, target: float) -> None:
         self.target = target
-        self.calls = 0
+        self.opened = self.videos = 0
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> Scores:
-        self.calls += 1
-        value = max(0.0, 1 - abs(float(weights["w"]) - self.target))
-        return Scores((SequenceScore("ant", {1: ObjectScore((value,), (value,))}),))
+    def jf(self, weights: Mapping[str, Tensor]) -> float:
+        return max(0.0, 1 - abs(float(weights["w"]) - self.target))
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Callable[[ScoredVideo], Scores]:
+        self.opened += 1
+        value = self.jf(weights)
+
+        def score(video: ScoredVideo) -> Scores:
+            self.videos += 1
+            objects = dict.fromkeys(video.begins, ObjectScore((value,), (value,)))
+            return Scores((SequenceScore(video.name, objects),))
+
+        return score
 
 
 class Kitchen:
@@ -69,7 +88,7 @@ class Kitchen:
             job.write(started)
             for step, value in ((10, 0.0), (20, 1.0), (30, 5.0)):
                 weights = {"w": torch.tensor([value])}
-                jf = self.score(weights).jf
+                jf = self.score.jf(weights)
                 info = checkpoint.CheckpointInfo(
                     student.name,
                     registry.config(student.name).model_dump(mode="json"),
@@ -82,9 +101,10 @@ class Kitchen:
                 job.write(Checkpoint(step, sha256, relative, {"jf": jf}, ancestor="stem"))
             job.write(Done(1.0))
         self.tracker.project(job)
-        self.score.calls = 0
 
-    def cook(self, *, again: bool = False, data: DataConfig | None = None) -> recipe.SoupResult:
+    def cook(
+        self, *, again: bool = False, data: DataConfig | None = None, order: str = "score"
+    ) -> recipe.SoupResult:
         pool = from_experiment(self.reader, "omega")
         assert pool.config is not None
         return recipe.make_soup(
@@ -93,7 +113,8 @@ class Kitchen:
             storage=self.storage,
             project=self.tracker.project,
             again=again,
-            score=self.score,
+            search=recipe.Search(Order.of(order)),
+            opening=self.score,
         )
 
     def model_id(self, soup: recipe.SoupResult) -> str:
@@ -142,7 +163,9 @@ def test_a_soup_of_a_network_with_attention_shows_where_it_looks(tmp_path: Path)
         config=config,
         scored=True,
     )
-    made = recipe.make_soup(pool, config, storage=storage, score=lambda weights: score)
+    made = recipe.make_soup(
+        pool, config, storage=storage, opening=lambda weights: lambda video: score
+    )
     (picture,) = Ledger(storage.root).job(made.key).of(Attention)
     assert picture.path == f"pictures/{made.key}/attention-0000020.png"
     assert (storage.root / picture.path).stat().st_size > 1000
@@ -154,8 +177,10 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert job.state == "done"
     souped = job.of(Souped)[0]
     assert [d["accepted"] for d in souped.decisions] == [True, True, False]
-    ant = {"j": 0.9, "f": 0.9, "objects": 1}
-    assert job.checkpoints()[0].sequences["ant"] == pytest.approx(ant)
+    assert souped.search == {"order": "score", "replacement": False}
+    sequences = job.checkpoints()[0].sequences
+    assert len(sequences) > 1
+    assert all(values["j"] == pytest.approx(0.9) for values in sequences.values())
     record = kitchen.reader.model(kitchen.model_id(made))
     assert (record.role, record.sha256, record.ancestor) == ("soup", made.sha256, "stem")
     assert kitchen.reader.best_checkpoint("omega") == record
@@ -167,18 +192,20 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     assert run.data.metrics["soup/uniform_jf"] == pytest.approx(made.scores["uniform_jf"])
     kept = json.loads(Path(client.download_artifacts(run.info.run_id, "soup.json")).read_text())
     assert kept["ingredients"] == list(made.ingredients)
+    ids = {record.sha256: record.model_id for record in kitchen.reader.checkpoints("omega")}
+    assert kept["models"] == ids
     table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
-    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted"
+    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most"
     assert len(table.splitlines()) == 4
 
 
 def test_the_same_pool_again_gives_the_existing_soup_without_scoring(kitchen: Kitchen):
     first = kitchen.cook()
-    calls = kitchen.score.calls
+    opened = kitchen.score.opened
     again = kitchen.cook()
     assert (again.existing, first.existing) == (True, False)
     assert (again.key, again.sha256) == (first.key, first.sha256)
-    assert kitchen.score.calls == calls
+    assert kitchen.score.opened == opened
 
 
 def test_again_makes_another_run_with_the_same_weights(kitchen: Kitchen):
@@ -206,7 +233,7 @@ def test_a_soup_whose_file_is_corrupt_is_made_anew_into_the_same_file(
 def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
     kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(weights: Mapping[str, Tensor]) -> Scores:
+    def broken(weights: Mapping[str, Tensor]) -> Callable[[ScoredVideo], Scores]:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(kitchen, "score", broken)
@@ -224,9 +251,9 @@ def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
 def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     made = kitchen.cook()
     other = Ledger(kitchen.storage.root)
-    following = recipe._job(other, from_experiment(kitchen.reader, "omega"), kitchen.config, True)[
-        0
-    ]
+    following = recipe._job(
+        other, from_experiment(kitchen.reader, "omega"), kitchen.config, recipe.Search(), True
+    )[0]
     with following.claim(), pytest.raises(InputError, match=rf"job {following.key} is being run"):
         kitchen.cook(again=True)
     assert kitchen.cook().key == made.key
@@ -259,22 +286,92 @@ def test_the_soup_of_a_sweep_is_that_of_the_command_though_mlflow_could_not_show
             run_of(kitchen.config),
             storage=kitchen.storage,
             project=away,
-            score=kitchen.score,
+            opening=kitchen.score,
         )
     soup = kitchen.cook()
     assert soup.existing
     assert soup.scores["jf"] == pytest.approx(0.9)
 
 
-def test_a_soup_whose_scores_are_not_known_scores_every_checkpoint_once(kitchen: Kitchen):
+def test_a_soup_whose_scores_are_not_known_scores_every_set_once(kitchen: Kitchen):
+    """Three checkpoints, two soups of two, and that of all; the search again finds the scores."""
     pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
     assert pool.config is not None
-    for again, calls in ((False, 3 + 2 + 1), (True, 2 + 1)):  # checkpoints, soups, uniform
-        kitchen.score.calls = 0
-        recipe.make_soup(
-            pool, pool.config, storage=kitchen.storage, again=again, score=kitchen.score
+    for again, opened in ((False, 3 + 2 + 1), (True, 0)):
+        kitchen.score.opened = 0
+        made = recipe.make_soup(
+            pool, pool.config, storage=kitchen.storage, again=again, opening=kitchen.score
         )
-        assert kitchen.score.calls == calls
+        assert kitchen.score.opened == opened
+    assert not made.existing
+
+
+def test_a_larger_pool_costs_what_is_new(kitchen: Kitchen):
+    pool = from_experiment(kitchen.reader, "omega")
+    assert pool.config is not None
+    smaller = replace(pool, ingredients=pool.ingredients[:2])
+    for each in (smaller, pool):
+        kitchen.score.opened = 0
+        recipe.make_soup(each, pool.config, storage=kitchen.storage, opening=kitchen.score)
+    assert kitchen.score.opened == 2  # with the third: until it cannot win, and then to the end
+
+
+def test_a_candidate_that_cannot_win_is_not_scored_on_every_video(kitchen: Kitchen):
+    made = kitchen.cook()
+    third = made.decisions[2]
+    assert (third["score_with"], third["accepted"]) == (None, False)
+    assert 0 < third["at_most"] <= third["score_before"]
+    videos = len(kitchen.ledger.job(made.key).checkpoints()[0].sequences)
+    whole = 3 * videos  # the best, the soup of two, and that of all
+    assert kitchen.score.videos == whole  # which has what the third lacked
+
+
+def test_scores_of_a_set_that_cannot_be_read_are_computed_anew(
+    kitchen: Kitchen, caplog: pytest.LogCaptureFixture
+):
+    kitchen.cook()
+    for path in kitchen.storage.scores.iterdir():
+        path.write_text(json.dumps({"val": {"sequences": {"x": 1}}}))
+    kitchen.score.opened = 0
+    assert kitchen.cook(again=True).scores["jf"] == pytest.approx(0.9)
+    assert kitchen.score.opened == 4  # the best, two sets, and that of all to its end
+    assert "not the scores that were saved" in caplog.text
+
+
+def test_another_order_makes_another_soup_of_the_same_pool(kitchen: Kitchen):
+    first, other = kitchen.cook(), kitchen.cook(order="step")
+    assert other.key != first.key
+    assert [d["name"][-2:] for d in other.decisions] == ["10", "30", "20"]
+    assert kitchen.ledger.job(other.key).of(Souped)[0].search["order"] == "step"
+
+
+def test_a_parallel_search_makes_the_same_soup(kitchen: Kitchen, tmp_path: Path):
+    made, pool = kitchen.cook(), from_experiment(kitchen.reader, "omega")
+    assert pool.config is not None
+    parallel = recipe.make_soup(
+        pool,
+        pool.config,
+        storage=Storage(tmp_path / "another"),
+        workers=2,
+        executor=ThreadPoolExecutor(2),
+        opening=kitchen.score,
+    )
+    assert (parallel.sha256, parallel.decisions) == (made.sha256, made.decisions)
+
+
+def test_what_scores_goes_to_another_process_without_the_videos(kitchen: Kitchen):
+    """Unpickled, it scores as before, and a set finds what the other process kept."""
+    config = run_of(kitchen.config)
+    protocol = ScoringProtocol.for_select(config.data)
+    videos = SelectVideos.of(protocol, Network(config.student, protocol))
+    scorer = BySequence(videos, KeptParts(kitchen.storage, protocol, config.student))
+    name = videos.names[0]
+    part = Scores((SequenceScore(name, {1: ObjectScore((0.5,), (0.25,))}),), 30.0)
+    scorer.parts.write(("a", "b"), {name: part})
+    data = pickle.dumps(scorer)
+    assert len(data) < 20_000
+    assert pickle.loads(data).parts.read(("a", "b")) == {name: part}
+    assert pickle.loads(data).sequences == videos
 
 
 def uri(kitchen: Kitchen) -> list[str]:
@@ -313,6 +410,36 @@ def test_the_command_gives_json(kitchen: Kitchen, capsys: pytest.CaptureFixture[
     assert len(told["decisions"]) == 3
 
 
+@pytest.mark.parametrize("prefix", ["", "ledger:"])
+def test_the_command_takes_a_storage_folder_and_no_mlflow(
+    kitchen: Kitchen, capsys: pytest.CaptureFixture[str], prefix: str
+):
+    made = kitchen.cook()
+    last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=1)
+    (kitchen.storage.root / "mlflow.db").unlink()
+    assert greedy.main(["--runs", f"{prefix}{kitchen.storage.root}", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["soup"] == {"file": str(made.path), "sha256": made.sha256, "model_id": None}
+    assert (told["existing"], told["store"]) == (True, None)
+
+
+def test_the_command_takes_several_places_and_thins_them(
+    kitchen: Kitchen, capsys: pytest.CaptureFixture[str]
+):
+    """With checkpoints at steps 10 and 20 left, whose soup there is."""
+    kitchen.cook()
+    last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=1)
+    pool = from_experiment(kitchen.reader, "omega")
+    two = replace(pool, ingredients=pool.ingredients[:2])
+    assert pool.config is not None
+    made = recipe.make_soup(two, pool.config, storage=kitchen.storage, opening=kitchen.score)
+    places = ["mlflow:omega", f"ledger:{kitchen.storage.root}"]
+    arguments = ["--runs", *places, "--best", "2", "--json", *uri(kitchen)]
+    assert greedy.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["existing"], told["soup"]["sha256"]) == (True, made.sha256)
+
+
 def test_wrong_commands_are_told_in_a_line_and_change_nothing(
     kitchen: Kitchen,
     capsys: pytest.CaptureFixture[str],
@@ -323,9 +450,13 @@ def test_wrong_commands_are_told_in_a_line_and_change_nothing(
     before = [job.key for job in kitchen.ledger.jobs()]
     wrong: list[tuple[str, int, str]] = [
         ("mlflow:nope", 1, "no experiment 'nope'; those there: Default, omega"),
-        ("mlflow:omega --workers 4", 2, "--workers 4: a parallel search is not"),
+        ("mlflow:omega --workers 0 --order best", 2, "--workers 0: 1 or more"),
+        ("mlflow:omega --workers 0 --order best", 2, "--order 'best': one of score, step"),
+        ("mlflow:omega --filter omega>1", 2, "filter 'omega>1': "),
+        ("mlflow:omega --every 7", 1, "--every 7: none of 3 checkpoints stays"),
+        ("ledger:nowhere", 1, "nowhere: no such folder"),
         ("mlflow:omega --split tst", 2, "data.select: 'tst' is no split"),
-        ("storage", 2, "a folder needs --data"),
+        ("storage/checkpoints", 2, "a folder needs --data"),
         ("omega", 2, "no such folder; an experiment is mlflow:omega"),
         ("nowhere --data generated", 1, "nowhere: no such folder"),
         ("mlflow:omega@zzz", 1, "no sweeps of experiment 'omega' begin with 'zzz'"),
@@ -346,6 +477,26 @@ def test_progress_of_scoring_and_of_the_search_is_logged(
     pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
     assert pool.config is not None
     with caplog.at_level(logging.INFO, logger="soups"):
-        recipe.make_soup(pool, pool.config, storage=kitchen.storage, score=kitchen.score)
+        recipe.make_soup(pool, pool.config, storage=kitchen.storage, opening=kitchen.score)
     told = [line.split(":")[0] for line in caplog.messages if " of " in line]
     assert told == [*(f"checkpoint {n} of 3" for n in (1, 2, 3)), "soup 1 of 2", "soup 2 of 2"]
+
+
+def test_the_record_says_where_the_ingredients_lie_from_the_first_and_from_the_stem(
+    kitchen: Kitchen,
+):
+    """The stem is 2: from there the checkpoints at 0 and 1 lie one way, that at 5 the other."""
+    student = kitchen.config.student
+    stem = kitchen.storage.checkpoint("stem")
+    path, _ = checkpoint.write(
+        stem.parent,
+        {"w": torch.tensor([2.0])},
+        recipe.info_of(student, ancestor=None, step=0, scores={}),
+    )
+    path.rename(stem)
+    souped = kitchen.ledger.job(kitchen.cook().key).of(Souped)[0]
+    assert (souped.geometry["centre"], souped.geometry["from_stem"]) == ("omega=0.0 step 10", 2.0)
+    places = souped.geometry["places"]
+    found = [[p["accepted"], p["distance"], p["from_stem"], p["angle"]] for p in places]
+    assert found == [[True, 1.0, 1.0, 0.0], [False, 5.0, 3.0, 180.0]]
+    assert [place["barrier"] for place in places] == [None, None]  # no network to run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from soups.order import Order
+from soups.scoring import BySequence
 from soups.search import Ingredient, greedy, ranked
 from vosmodels.errors import InputError
 
@@ -134,6 +138,146 @@ def test_an_empty_pool_is_refused():
         greedy([], near(0.0))
 
 
-def test_a_parallel_search_is_refused_as_not_built():
-    with pytest.raises(InputError, match=r"workers 4: .* not built yet"):
-        greedy(pool_for([1.0], 0.0), near(0.0), workers=4)
+def test_fewer_than_one_worker_is_refused():
+    with pytest.raises(InputError, match=r"workers 0: .*1 or more"):
+        greedy(pool_for([1.0], 0.0), near(0.0), workers=0)
+
+
+def test_the_soup_starts_from_the_best_whatever_the_order():
+    steps = {"i00": 30, "i01": 10, "i02": 20}
+    pool = [replace(i, step=steps[i.name]) for i in pool_for([3.0, -1.0, 2.0], target=0.0)]
+    shuffled = Order("random", 1)
+    for order, names in (
+        (Order(), ["i01", "i02", "i00"]),
+        (Order("step"), ["i01", "i00", "i02"]),
+        (shuffled, ["i01", *(i.name for i in shuffled.sort([pool[0], pool[2]]))]),
+    ):
+        soup = greedy(pool, near(0.0), order=order)
+        assert [d.name for d in soup.decisions] == names
+
+
+def test_with_replacement_one_that_is_taken_again_weighs_more():
+    """Of 0 and 1 the mean comes nearest to a third as 0, 0, 1; without replacement it is a half."""
+    pool = pool_for([0.0, 1.0], target=0.34)
+    once = greedy(pool, near(0.34))
+    assert once.weights["w"].item() == 0.5
+    again = greedy(pool, near(0.34), replacement=True)
+    assert sorted(i.name for i in again.ingredients) == ["i00", "i00", "i01"]
+    assert again.weights["w"].item() == pytest.approx(1 / 3)
+    assert again.score > once.score
+
+
+def test_with_replacement_the_search_ends_after_a_pass_that_takes_none():
+    soup = greedy(pool_for([0.0, 1.0, 5.0], target=0.5), near(0.5), replacement=True)
+    assert [d.name for d in soup.decisions] == ["i00", "i01", "i02", "i00", "i01", "i02"]
+
+
+def test_each_decision_is_told_with_how_many_there_are_and_will_be():
+    told = []
+    pool = pool_for([0.5, -0.4, 2.0, -3.0], target=0.05)
+    soup = greedy(pool, near(0.05), on_decision=lambda d, done, of: told.append((d, done, of)))
+    assert told == [(d, n, 3) for n, d in enumerate(soup.decisions[1:], 1)]
+
+
+class Halves:
+    """Sequences `a` and `b`: how near w is to a target, each between 0 and 1."""
+
+    names = ("a", "b")
+
+    def __init__(self, target: float) -> None:
+        self.target, self.asked = target, list[str]()
+
+    def opened(self, weights: Mapping[str, Tensor]):
+        def score(name: str) -> float:
+            self.asked.append(name)
+            return max(0.0, 1 - abs(float(weights["w"]) - self.target) / (8 if name == "a" else 4))
+
+        return score
+
+    def total(self, parts: Mapping[str, float]) -> float:
+        return (parts["a"] + parts["b"]) / 2
+
+    def at_most(self, parts: Mapping[str, float]) -> float:
+        return (parts.get("a", 1.0) + parts.get("b", 1.0)) / 2
+
+
+class Kept:
+    """Parts in memory."""
+
+    def __init__(self) -> None:
+        self.parts = dict[tuple[str, ...], dict[str, float]]()
+
+    def read(self, members):
+        return dict(self.parts.get(members, {}))
+
+    def write(self, members, parts):
+        self.parts[members] = dict(parts)
+
+
+def halved(pool: list[Ingredient], target: float) -> list[Ingredient]:
+    """The pool with the scores that `Halves` gives."""
+    of = Halves(target)
+    return [
+        replace(i, score=of.total({name: of.opened(i.load())(name) for name in of.names}))
+        for i in pool
+    ]
+
+
+VALUES = st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=1, max_size=8, unique=True)
+
+
+@given(VALUES, st.integers(-40, 40).map(lambda n: n / 8), st.sampled_from([0.0, 0.03]))
+def test_stopping_early_changes_no_decision(values: list[float], target: float, min_delta: float):
+    pool = halved(pool_for(values, target), target)
+    whole = Halves(target)
+
+    def score(weights: Mapping[str, Tensor]) -> float:
+        one = whole.opened(weights)
+        return whole.total({name: one(name) for name in whole.names})
+
+    expected = greedy(pool, score, min_delta=min_delta)
+    sequences = Halves(target)
+    soup = greedy(pool, BySequence(sequences, Kept()), min_delta=min_delta)
+    assert torch.equal(soup.weights["w"], expected.weights["w"])
+    assert soup.score == expected.score
+    for own, other in zip(soup.decisions, expected.decisions, strict=True):
+        assert (own.name, own.accepted, own.score_before) == (
+            other.name,
+            other.accepted,
+            other.score_before,
+        )
+        assert own.score_with in (None, other.score_with)
+        if own.score_with is None:
+            told = (other.score_with, own.at_most, own.score_before)
+            value, most, before = (number or 0.0 for number in told)
+            assert value <= most <= before + min_delta
+    stopped = sum(d.score_with is None for d in soup.decisions)
+    assert len(sequences.asked) == 2 * (len(pool) - 1) - stopped
+
+
+def test_a_search_again_and_one_of_a_larger_pool_score_only_what_is_new():
+    target, kept = 0.05, Kept()
+    pool = halved(pool_for([0.5, -0.4, 2.0, -3.0, 0.1], target), target)
+    first = greedy(pool[:4], BySequence(Halves(target), kept))
+    again = Halves(target)
+    assert greedy(pool[:4], BySequence(again, kept)).decisions == first.decisions
+    assert again.asked == []
+    worse = halved([*pool_for([0.5, -0.4, 2.0, -3.0, 9.0], target)], target)
+    extended = Halves(target)
+    greedy(worse, BySequence(extended, kept))
+    assert extended.asked == ["a"]  # of the last, which cannot win after it
+
+
+def test_a_search_that_finds_all_scores_reads_no_candidate():
+    target, kept = 0.0, Kept()
+    pool = halved(pool_for([1.0, 2.0, 3.0, 4.0], target), target)
+    greedy(pool, BySequence(Halves(target), kept))
+    read = list[str]()
+
+    def load(one: Ingredient) -> Mapping[str, Tensor]:
+        read.append(one.name)
+        return one.load()
+
+    watched = [replace(one, load=partial(load, one)) for one in pool]
+    greedy(watched, BySequence(Halves(target), kept))
+    assert read == ["i00"]  # which the soup is of

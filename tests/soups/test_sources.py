@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,23 @@ import torch
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.loading import run_of
-from orchestrator.tracking.events import Checkpoint, Done
+from orchestrator.execution import last_run
+from orchestrator.tracking.events import Checkpoint, Done, Event, Failed, Stopped
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.storage import Storage
 from soups.average import average
-from soups.sources import Pool, Student, config_of_folder, from_experiment, from_folder, from_ledger
+from soups.sources import (
+    Pool,
+    Student,
+    config_of_folder,
+    from_experiment,
+    from_folder,
+    from_ledger,
+    from_storage,
+    together,
+)
 from tests.stores import (
     WARNING,
     checkpoint_of,
@@ -30,7 +42,7 @@ from tests.stores import (
     trial_job,
 )
 from vosmodels import checkpoint
-from vosmodels.errors import InputError
+from vosmodels.errors import InputError, UsageError
 from vosmodels.registry import REGISTRY
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
@@ -85,6 +97,120 @@ def test_trials_of_an_earlier_grid_stay_in_the_ledgers_pool(tracker: Tracker, le
     config = show_sweep(tracker, ledger, {"n": [0.3], "m": [0.5]})
     pool = from_ledger(Storage(ledger.storage), run_of(config), sweep_id(config), trials=["m"])
     assert {i.sha256 for i in pool.ingredients} == {sha_of("n1"), sha_of("m1")}
+
+
+def ended(ledger: Ledger, config: SweepConfig, key: str, event: Event | None) -> JobRecord:
+    """A trial with one checkpoint that ended with this event, or was killed."""
+    job, started = trial_job(ledger, config, 1, key)
+    with job.claim():
+        job.write(started)
+        job.write(checkpoint_of(ledger.storage, 10, f"{key}1", 0.9))
+        if event:
+            job.write(event)
+    return job
+
+
+@pytest.mark.parametrize("event", [None, Failed("no memory"), Stopped(10, "asha")])
+def test_unfinished_and_stopped_trials_stay_out_unless_asked_for(
+    tracker: Tracker,
+    reader: MlflowReader,
+    ledger: Ledger,
+    caplog: pytest.LogCaptureFixture,
+    event: Event | None,
+):
+    config = show_sweep(tracker, ledger, {"n": [0.3]})
+    tracker.project(ended(ledger, config, "u", event))
+    storage, sweep = Storage(ledger.storage), sweep_id(config)
+    with caplog.at_level(logging.INFO, "soups"):
+        some = from_ledger(storage, run_of(config), sweep, ())
+    assert {i.sha256 for i in some.ingredients} == {sha_of("n1")}
+    assert "1 trials did not run to their end" in caplog.text
+    assert from_experiment(reader, "omega").digest == some.digest
+    both = from_ledger(storage, run_of(config), sweep, (), include_unfinished=True)
+    assert {i.sha256 for i in both.ingredients} == {sha_of("n1"), sha_of("u1")}
+    assert from_experiment(reader, "omega", include_unfinished=True).digest == both.digest
+
+
+def test_a_sweep_with_unfinished_trials_alone_says_how_to_take_them(ledger: Ledger):
+    config = sweep_config(ledger.storage)
+    ended(ledger, config, "u", None)
+    with pytest.raises(InputError, match="or take the 1 unfinished ones: --include-unfinished"):
+        from_ledger(Storage(ledger.storage), run_of(config), sweep_id(config), ())
+
+
+def test_a_storage_folder_gives_the_pool_of_its_newest_sweep_or_of_one_named(ledger: Ledger):
+    storage, pools = Storage(ledger.storage), {}
+    for seed, key in ((1, "o"), (0, "n")):
+        config = sweep_config(ledger.storage, seed=seed)
+        finished_trial(ledger, config, 0, key, [0.3, 0.4])
+        last_run.save(config, storage, sweep_id(config), threads=1)
+        pools[key] = from_ledger(storage, run_of(config), sweep_id(config), ())
+        os.utime(storage.sweeps / f"{sweep_id(config)}.json", (1000 - seed, 1000 - seed))
+    pool = from_storage(ledger.storage)
+    assert facts(pool) == facts(pools["n"])
+    assert pool.config == pools["n"].config
+    assert facts(from_storage(ledger.storage, pools["o"].sweep[:8])) == facts(pools["o"])
+    with pytest.raises(InputError, match=f"no sweeps begin with 'zz'.*{pool.sweep}"):
+        from_storage(ledger.storage, "zz")
+    with pytest.raises(InputError, match=r"no sweeps .* none; is it a storage folder"):
+        from_storage(ledger.storage / "none")
+
+
+def test_a_storage_folder_that_was_moved_is_where_its_files_are(ledger: Ledger, tmp_path: Path):
+    config = sweep_config(ledger.storage)
+    real_trial(ledger, config, 7.0)
+    last_run.save(config, Storage(ledger.storage), sweep_id(config), threads=1)
+    moved = ledger.storage.rename(tmp_path / "moved")
+    pool = from_storage(moved)
+    assert [float(i.load()["w"]) for i in pool.ingredients] == [7.0]
+    assert pool.config is not None
+    assert pool.config.storage_root == moved
+
+
+def test_a_filter_chooses_trials_as_mlflow_does(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
+):
+    show_sweep(tracker, ledger, {"n": [0.3, 0.4], "m": [0.5, 0.2]})
+    pool = from_experiment(reader, "omega", where="params.`loss.omega` = '1.0'")
+    assert {i.sha256 for i in pool.ingredients} == {sha_of("m1"), sha_of("m2")}
+    with pytest.raises(InputError, match=r"no scored .* 'omega' where params.x = '1'; "):
+        from_experiment(reader, "omega", where="params.x = '1'")
+    with pytest.raises(UsageError, match=r"filter .omega > 1.: .* such as"):
+        from_experiment(reader, "omega", where="omega > 1")
+
+
+def test_pools_together_are_of_the_first_sweep_and_of_one_stem(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
+):
+    old = show_sweep(tracker, ledger, {"o": [0.3, 0.4]}, seed=1)
+    new = show_sweep(tracker, ledger, {"n": [0.5]})
+    first, second = (from_experiment(reader, f"omega@{sweep_id(c)}") for c in (new, old))
+    pool = together([first, second, first])
+    assert {i.sha256 for i in pool.ingredients} == {sha_of(name) for name in ("n1", "o1", "o2")}
+    assert (pool.sweep, pool.config, pool.scored) == (first.sweep, first.config, True)
+    assert together([first]) == first
+    other = replace(second.ingredients[0], ancestor="another", score=0.1)
+    assert together([first, replace(second, ingredients=(other,))]).digest == first.digest
+
+
+def test_pools_that_were_chosen_otherwise_are_scored_anew(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger
+):
+    show_sweep(tracker, ledger, {"n": [0.5]})
+    pool = from_experiment(reader, "omega")
+    assert pool.config is not None
+    data = pool.config.data.model_copy(update={"select_stride": 3})
+    other = replace(pool, config=pool.config.model_copy(update={"data": data}))
+    assert not together([pool, other]).scored
+
+
+def test_pools_of_two_students_are_refused(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger, tmp_path: Path
+):
+    show_sweep(tracker, ledger, {"n": [0.5]})
+    save(tmp_path, 1.0)
+    with pytest.raises(InputError, match="--runs: checkpoints of 2 students"):
+        together([from_experiment(reader, "omega"), from_folder(tmp_path)])
 
 
 def test_a_sweep_without_scored_trials_is_told(tracker: Tracker, ledger: Ledger):

@@ -19,7 +19,8 @@ class Paired:
     """Paired differences of two rows, ours minus theirs.
 
     per_sequence: mean over seeds, by sequence name; mean: over sequences, each weighted by its
-    number of objects; low, high: bootstrap interval of `mean`.
+    number of objects; low, high: bootstrap interval of `mean`; above: share of the resamples with a
+    mean above 0, and half of those with 0, as an estimate of P(ours is better).
     """
 
     per_sequence: Mapping[str, float]
@@ -27,6 +28,7 @@ class Paired:
     mean: float
     low: float
     high: float
+    above: float
 
     @property
     def signs(self) -> tuple[int, int, int]:
@@ -59,13 +61,15 @@ def compare(
         [[a[name] - b[name] for name in names] for a, b in zip(ours, theirs, strict=True)]
     )
     weight = np.array([weights[name] for name in names], dtype=np.float64)
-    low, high = interval(gaps, weight, rng)
+    means = resampled(gaps, weight, rng)
+    low, high = _quantiles(means, LEVEL)
     return Paired(
         per_sequence=dict(zip(names, gaps.mean(0).tolist(), strict=True)),
         seeds=len(gaps),
         mean=float(gaps.mean(0) @ weight / weight.sum()),
         low=low,
         high=high,
+        above=float((np.sign(means).mean() + 1) / 2),
     )
 
 
@@ -88,11 +92,22 @@ def interval(
     sequences, without the variance between seeds. With n seeds or sequences the interval is too
     narrow by a factor of about sqrt((n - 1) / n).
     """
+    return _quantiles(resampled(gaps, weights, rng, resamples=resamples), level)
+
+
+def resampled(
+    gaps: F64, weights: F64, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> F64:
+    """Return the weighted mean of gaps (S, V) in each resample, as `interval` draws them."""
     seeds, sequences = gaps.shape
     of_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, S) counts
     counts = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=resamples)  # (R, V)
     mass = counts * weights
-    means = ((of_seed @ gaps) * mass).sum(1) / (seeds * mass.sum(1))
+    means: F64 = ((of_seed @ gaps) * mass).sum(1) / (seeds * mass.sum(1))
+    return means
+
+
+def _quantiles(means: F64, level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

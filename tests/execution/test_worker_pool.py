@@ -1,0 +1,54 @@
+"""Test processes on Ray behind the `submit` of concurrent.futures."""
+
+from __future__ import annotations
+
+import operator
+import os
+import time
+from concurrent.futures import BrokenExecutor
+
+import pytest
+import torch
+
+from orchestrator.execution.worker_pool import worker_pool
+from orchestrator.planning.placement import cores
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with worker_pool(2) as pool:
+        yield pool
+
+
+def test_a_function_runs_in_another_process_on_its_share_of_the_cores(pool):
+    assert pool.submit(os.getpid).result(60) != os.getpid()
+    assert pool.submit(torch.get_num_threads).result(60) == max(1, cores() // 2)
+
+
+def test_an_error_of_the_function_comes_as_it_is(pool):
+    with pytest.raises(ZeroDivisionError, match=r"division by zero$"):
+        pool.submit(operator.truediv, 1, 0).result(60)
+
+
+def test_a_process_that_dies_breaks_its_future_alone(pool):
+    sleeping = pool.submit(time.sleep, 60)
+    other = pool.submit(operator.add, 1, 2)
+    time.sleep(1)
+    killed = pool.submit(os._exit, 1)
+    with pytest.raises(BrokenExecutor):
+        killed.result(60)
+    assert other.result(60) == 3
+    assert not sleeping.done()
+    sleeping.cancel()
+    assert pool.submit(operator.add, 2, 2).result(60) == 4
+
+
+def test_a_future_that_is_cancelled_frees_its_process(pool):
+    began = time.monotonic()
+    sleeping = [pool.submit(time.sleep, 300) for _ in range(2)]
+    time.sleep(1)
+    assert all(future.cancel() for future in sleeping)
+    assert pool.submit(operator.add, 1, 1).result(60) == 2
+    assert time.monotonic() - began < 60

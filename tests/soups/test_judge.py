@@ -1,0 +1,156 @@
+"""Test a judgement from record to files, MLflow and the command, with scores without videos."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.config.loading import changed
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.config.sections import RunConfig
+from soups import figures, judge, worth
+from soups.entrants import Entrant
+from tests.soups.pantry import Nearness, Pantry
+from tests.soups.test_recipe import Kitchen
+from tests.stores import WARNING
+from vosmodels.evaluation.scores import Scores
+
+pytestmark = pytest.mark.filterwarnings(WARNING)
+
+RUNS = (((10, 1.0), (20, 0.5), (30, 2.0)), ((10, -3.0), (20, 4.0), (30, 0.2)))
+
+
+class Rows:
+    """Scores rows by the distance of the mean of their weights to a target."""
+
+    def __init__(self, target: float) -> None:
+        self.near = Nearness(target)
+        self.scorer = SimpleNamespace(known=lambda sha256: None)
+
+    def score(self, entrant: Entrant) -> Scores:
+        values = [float(load()["w"]) for load in entrant.loads]
+        mean: Any = sum(values) / len(values)
+        return self.near({"w": mean})
+
+    def cost(self, entrant: Entrant) -> float:
+        return float(entrant.passes)
+
+
+def rows_of(split: str, protocol: ScoringProtocol) -> Any:
+    """On select the target is 0.4, on report 0.5: there the best single is better."""
+    return Rows({"select": 0.4, "report": 0.5}[split])
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Any:
+    return Pantry(tmp_path, RUNS).cook()
+
+
+def reporting(config: RunConfig) -> RunConfig:
+    return changed(config, {"data.report": "test"}, "command line")
+
+
+def test_a_soup_is_judged_on_select_and_on_report(record: Any):
+    found = judge.judge(record, reporting(record.config), scorer_of=rows_of)
+    select, report = found.comparisons
+    assert (select.split, report.split, found.remarks) == ("select", "report", [])
+    assert select.chose.startswith("These videos chose")
+    assert report.chose == ""
+    gains = {
+        c.split: line.difference
+        for c in (select, report)
+        for line in c.lines
+        if line.key == "greedy"
+    }
+    assert gains["select"] is not None and gains["report"] is not None
+    assert gains["select"].mean == pytest.approx(0.005)  # 0.35 and 0.5, to 0.4
+    assert gains["report"].mean == pytest.approx(-0.015)  # to 0.5
+    better, worse = found.verdicts
+    assert better.startswith("on select the greedy soup is better")
+    assert worse.startswith("on report the greedy soup is worse")
+
+
+def test_without_a_report_split_that_is_said(record: Any):
+    found = judge.judge(record, record.config, ("greedy",), scorer_of=rows_of)
+    assert [c.split for c in found.comparisons] == ["select"]
+    (remark,) = found.remarks
+    assert "--report" in remark
+
+
+def test_the_files_have_every_number_and_a_figure_of_three_panels(record: Any):
+    found = judge.judge(record, reporting(record.config), scorer_of=rows_of)
+    files = found.keep()
+    assert [path.suffix for path in files] == [".json", ".md", ".png"]
+    assert {path.parent for path in files} == {record.storage.sweeps}
+    assert json.loads(files[0].read_text()) == json.loads(json.dumps(found.as_dict()))
+    text = files[1].read_text()
+    for word in ("on report the greedy soup is worse", "| line from stem to best, 0.5 |", "2.0x"):
+        assert word in text, word
+    whole = np.asarray(Image.open(files[2])).shape
+    figures.draw(record, [], files[2])
+    assert np.asarray(Image.open(files[2])).shape[1] == pytest.approx(whole[1] * 2 / 3, abs=2)
+
+
+def test_figures_show_where_the_ingredients_came_from_and_the_line(record: Any):
+    assert sorted(figures.origin(record)) == [
+        ("omega=0.0", 10, False),
+        ("omega=0.0", 20, True),
+        ("omega=0.0", 30, False),
+        ("omega=1.0", 10, False),
+        ("omega=1.0", 20, False),
+        ("omega=1.0", 30, True),
+    ]
+    (select,) = judge.judge(record, record.config, scorer_of=rows_of).comparisons
+    line = figures.on_the_line(select)
+    assert [alpha for alpha, _ in line] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    near = Nearness(0.4)
+    values: list[Any] = [0.5 * alpha for alpha, _ in line]
+    assert [jf for _, jf in line] == pytest.approx([near({"w": v}).jf for v in values])
+
+
+def test_training_videos_that_chose_are_called_so(record: Any):
+    assert judge.chosen_by(record).startswith("These videos chose")
+    record.__dict__["souped"] = replace(record.souped, chosen_on="train")
+    assert judge.chosen_by(record).startswith("These training videos chose")
+
+
+def test_the_command_shows_the_judgement_of_a_soup_in_its_mlflow_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    kitchen = Kitchen(tmp_path)
+    made = kitchen.cook()
+
+    original = judge.judge
+    monkeypatch.setattr(
+        "soups.judge.judge",
+        lambda record, config, rows: original(record, config, rows, scorer_of=rows_of),
+    )
+    uri = kitchen.tracker.store.uri
+    words = ["mlflow:omega", "--report", "test", "--rows", "uniform,greedy"]
+    assert worth.main([*words, "--tracking-uri", uri]) == 0
+    out = capsys.readouterr().out
+    for text in ("greedy soup of 2", "uniform soup of all 3", "on report the greedy soup", uri):
+        assert text in out, text
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (run,) = client.search_runs(["1"], "tags.`vos.role` = 'soup'")
+    names = sorted(Path(file.path).name for file in client.list_artifacts(run.info.run_id, "worth"))
+    start = f"{kitchen.sweep}-{made.key}-worth"
+    assert names == [f"{start}.json", f"{start}.md", f"{start}.png"]
+
+
+def test_a_split_that_chose_or_trained_reports_nothing(
+    record: Any, capsys: pytest.CaptureFixture[str]
+):
+    place = str(record.storage.checkpoint(record.file.sha256))
+    for split, key in (("val", "data.select"), ("train", "data.train")):
+        assert worth.main([place, "--report", split]) == 2
+        assert f"is also {key}" in capsys.readouterr().err
