@@ -109,11 +109,11 @@ def follows_the_model(
     return ids
 
 
-def export_tiny(place: Path, form: Format, precision: Precision = "fp32") -> Path:
-    """Export the student that ships in a small size with two slots, once for a place."""
-    out = place / f"{form}-{precision}"
+def export_tiny(place: Path, form: Format, precision: Precision = "fp32", objects: int = 2) -> Path:
+    """Export the student that ships in a small size, once for a place."""
+    out = place / f"{form}-{precision}-{objects}"
     if not out.exists():
-        request = Request(*TINY, 2, TINY_RULE, precision, format=form)
+        request = Request(*TINY, objects, TINY_RULE, precision, format=form)
         folder.export(demo.student_file(), request, out)
     return out
 

@@ -22,8 +22,9 @@ def test_the_graphs_follow_a_video_as_the_model_does_with_a_late_object_too(plac
     assert set(np.unique(ids)) > {0}
 
 
-def test_the_clip_of_a_folder_comes_out_as_the_model_answered(place):
-    assert check(export_tiny(place, "executorch"), threads=1).passed
+@pytest.mark.parametrize("objects", [1, 2])
+def test_the_clip_of_a_folder_comes_out_as_the_model_answered(place, objects):
+    assert check(export_tiny(place, "executorch", objects=objects), threads=1).passed
 
 
 def test_a_program_tells_the_names_of_its_inputs_and_outputs(place):

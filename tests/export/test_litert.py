@@ -21,8 +21,9 @@ def test_the_graphs_follow_a_video_as_the_model_does_with_a_late_object_too(plac
     assert set(np.unique(ids)) > {0}
 
 
-def test_the_clip_of_a_folder_comes_out_as_the_model_answered(place):
-    assert check(export_tiny(place, "litert"), threads=1).passed
+@pytest.mark.parametrize("objects", [1, 2])
+def test_the_clip_of_a_folder_comes_out_as_the_model_answered(place, objects):
+    assert check(export_tiny(place, "litert", objects=objects), threads=1).passed
 
 
 def test_inputs_and_outputs_have_the_names_of_the_graphs(place):

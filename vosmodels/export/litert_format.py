@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,5 +81,6 @@ def _stored(path: Path, precision: Precision) -> bytes:
             ),
             algorithm_key="float_casting",
         )
-    smaller: Any = quantiser.quantize().quantized_model
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes
+        smaller: Any = quantiser.quantize().quantized_model
     return bytes(smaller)

@@ -133,7 +133,9 @@ def read_slots(
     n, t, p, width = keys.shape
     scale = width**-0.5
     flat = keys.flatten(1, 2)  # (N, TP, C_k)
-    dots = torch.matmul(query, flat.transpose(1, 2)) * (2 * scale)  # (N, P, TP)
+    # The factor stands before the product: litert-torch 0.10 loses the transposition of a query
+    # that enters it as it is, where there is one slot.
+    dots = torch.matmul(query * (2 * scale), flat.transpose(1, 2))  # (N, P, TP)
     scores = dots - flat.square().sum(2).unsqueeze(1) * scale
     heard = (scores.view(n, p, t, p) + bias.view(n, 1, t, 1)).view(n, p, t * p)
     if top_k is None or top_k >= t * p:
