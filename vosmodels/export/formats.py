@@ -54,7 +54,8 @@ FORMATS: Mapping[Format, Facts] = {
         runtime="ExecuTorch",
         suffix=".pte",
         writing=("executorch",),
-        to_write="pip install 'vos-distill[executorch]'",
+        to_write="pip install 'vos-distill[executorch]'; in a checkout make install-executorch, "
+        "then .venv-executorch/bin/python -m vosmodels.export ...",
         running=("executorch",),
         to_run="pip install 'vos-distill[executorch]'",
         precisions=("fp32",),
