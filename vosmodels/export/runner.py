@@ -415,11 +415,11 @@ def _executorch(data: bytes, outputs: Sequence[str], threads: int | None) -> Run
     if threads:
         portable_lib._unsafe_reset_threadpool(threads)  # the only call: of the whole process
     program = Runtime.get().load_program(data)
-    forward = program.load_method("forward")
     order = program.load_method("inputs").execute([])[0].split(",")
+    loaded = (program.load_method("forward"), program)  # it reads the bytes that program holds
 
     def run(inputs: Mapping[str, F32]) -> Mapping[str, F32]:
-        found = forward.execute([torch.from_numpy(inputs[name]) for name in order])
+        found = loaded[0].execute([torch.from_numpy(inputs[name]) for name in order])
         return {name: x.numpy() for name, x in zip(outputs, found, strict=True)}
 
     return run
