@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any]:
     size = _checked(args)
     from orchestrator.execution.export_rows import ExportRow, choices, export_rows
-    from orchestrator.reporting import tradeoff
+    from orchestrator.reporting import tradeoff, tradeoff_figure
     from orchestrator.tracking.checkpoint_refs import find
     from vosmodels import checkpoint
     from vosmodels.export.folder import Request
@@ -122,7 +122,7 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
         kept = rows if len(rows) >= len(done) else done
         write_json(path, {**head, "rows": [asdict(each) for each in kept]})
     values = {**head, "rows": [asdict(row) for row in rows]}
-    tradeoff.draw(values, path.with_suffix(".png"))
+    tradeoff_figure.draw(values, path.with_suffix(".png"))
     if not args.json:
         from vosmodels.support.grid import screen
 

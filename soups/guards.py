@@ -124,23 +124,26 @@ def chosen_on(data: DataConfig) -> str:
 
 
 def _model(ingredient: Ingredient, storage: Storage) -> tuple[str, Mapping[str, Any]] | None:
-    path = storage.checkpoint(ingredient.sha256)
-    if not path.is_file():
+    info = _info(storage.checkpoint(ingredient.sha256))
+    return None if info is None else (info.name, info.config)
+
+
+def _info(path: Path) -> checkpoint.CheckpointInfo | None:
+    """Read what a file says of itself; None where it is gone or corrupt.
+
+    `Ingredient.load` then takes another copy, or says what is wrong.
+    """
+    try:
+        return checkpoint.read_info(path)
+    except InputError:
         return None
-    info = checkpoint.read_info(path)
-    return info.name, info.config
 
 
 def _statistics(ingredient: Ingredient, storage: Storage) -> dict[str, Tensor]:
     """Read an ingredient's BatchNorm statistics, alone where its file is in storage."""
     path = storage.checkpoint(ingredient.sha256)
-    if path.is_file():
-        return _statistics_in(path)
-    return {k: v for k, v in ingredient.load().items() if k.endswith(STATISTICS)}
-
-
-def _statistics_in(path: Path) -> dict[str, Tensor]:
-    checkpoint.read_info(path)  # refuses a file that is no checkpoint
+    if _info(path) is None:
+        return {k: v for k, v in ingredient.load().items() if k.endswith(STATISTICS)}
     with safetensors.safe_open(path, framework="pt") as file:
         return {k: file.get_tensor(k) for k in file.keys() if k.endswith(STATISTICS)}  # noqa: SIM118
 

@@ -119,7 +119,7 @@ def test_check_and_web_exclude_each_other(refused, tmp_path):
 @pytest.fixture
 def written(runtime, student, tmp_path, monkeypatch, capsys):
     """A page with two files of text as graphs, and what the command printed."""
-    monkeypatch.setattr(folder, "write_onnx", lambda graph, *_: type(graph).__name__.encode())
+    monkeypatch.setitem(folder.WRITERS, "onnx", lambda graph, *_: type(graph).__name__.encode())
     out = tmp_path / "page"
     words = ["--web", str(out), "--size", "96x160", "--objects", "2", str(student)]
     assert command.main(words) == 0
@@ -186,7 +186,7 @@ def test_a_page_that_fails_half_way_leaves_nothing(runtime, student, tmp_path, m
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "write_onnx", lambda *_: b"graph")
+    monkeypatch.setitem(folder.WRITERS, "onnx", lambda *_: b"graph")
     monkeypatch.setattr(page, "_write_sample", fail)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=r"page: cannot be written \(No space left"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import report
-from orchestrator.reporting import readme, tradeoff
+from orchestrator.reporting import readme, tradeoff, tradeoff_figure
 from vosmodels.errors import InputError
 
 ROW = {
@@ -50,7 +50,7 @@ def written(place: Path, values: object = VALUES) -> Path:
 
 def test_the_readme_shows_table_figure_and_address(tmp_path: Path):
     path, page = written(tmp_path), tmp_path / "README.md"
-    tradeoff.draw(tradeoff.read(path), path.with_suffix(".png"))
+    tradeoff_figure.draw(tradeoff.read(path), path.with_suffix(".png"))
     page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
     assert report.main([str(tmp_path), "--readme", str(page)]) == 0
     text = page.read_text()
@@ -63,7 +63,7 @@ def test_the_readme_shows_table_figure_and_address(tmp_path: Path):
 
 def test_equal_rows_draw_equal_figures(tmp_path: Path):
     for name in ("a.png", "b.png"):
-        tradeoff.draw(VALUES, tmp_path / name)
+        tradeoff_figure.draw(VALUES, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

@@ -57,6 +57,16 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
+def test_a_corrupt_file_is_no_reason_to_refuse_what_can_be_loaded_from_elsewhere(store: Store):
+    one, other = (store.put(name, {BN: 1.0}) for name in ("one", "other"))
+    store.storage.checkpoint(other.sha256).write_bytes(b"torn")
+    copy = Ingredient("copy", other.sha256, 0.5, lambda: {BN: torch.tensor([1.0])}, "stem")
+    assert guards.check_pool([one, copy], store.storage) == []
+    far = Ingredient("far", other.sha256, 0.5, lambda: {BN: torch.tensor([2.0])}, "stem")
+    with pytest.raises(InputError, match=BN):
+        guards.check_pool([one, far], store.storage)
+
+
 def test_another_model_is_refused_with_the_first_key_that_differs(store: Store):
     one = store.put("a", {"w": 1.0}, config={"width": 64, "norm": True})
     for other, words in (
