@@ -45,7 +45,12 @@ def write_onnx(graph: FrameGraph, examples: Mapping[str, Tensor], precision: Pre
 
 
 def _store(model: Any, smaller: Any) -> None:
-    """Replace the large float32 weights of a graph by smaller tensors and a node that restores."""
+    """Replace the large float32 weights of a graph by smaller tensors and nodes that restore them.
+
+    These are of constants alone, so that a runtime computes them once, when it loads the graph. It
+    would not compute DequantizeLinear: ONNX Runtime keeps that for int8 kernels, and so restores
+    the weights in every step.
+    """
     from onnx import TensorProto, numpy_helper
 
     graph, nodes = model.graph, []
@@ -55,25 +60,25 @@ def _store(model: Any, smaller: Any) -> None:
         if tensor.data_type == TensorProto.FLOAT and int(np.prod(tensor.dims)) > FEW
     ]
     for tensor in large:
-        added, node = smaller(tensor.name, numpy_helper.to_array(tensor))
+        added, restoring = smaller(tensor.name, numpy_helper.to_array(tensor))
         graph.initializer.remove(tensor)
         graph.initializer.extend(added)
-        nodes.append(node)
+        nodes.extend(restoring)
     first = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *first])
 
 
-def _halves(name: str, weight: Any) -> tuple[list[Any], Any]:
+def _halves(name: str, weight: Any) -> tuple[list[Any], list[Any]]:
     from onnx import TensorProto, helper, numpy_helper
 
     stored = numpy_helper.from_array(weight.astype(np.float16), f"{name}.half")
-    return [stored], helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT)
+    return [stored], [helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT)]
 
 
-def _bytes(name: str, weight: Any) -> tuple[list[Any], Any]:
+def _bytes(name: str, weight: Any) -> tuple[list[Any], list[Any]]:
     """Round a weight to int8 with a scale for each of its first axis: w = scale * q."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     axes = tuple(range(1, weight.ndim))
     scale = np.maximum(np.abs(weight).max(axes) / LEVELS, np.finfo(np.float32).tiny)
@@ -81,8 +86,11 @@ def _bytes(name: str, weight: Any) -> tuple[list[Any], Any]:
     rounded = np.clip(np.round(weight / shaped), -LEVELS, LEVELS).astype(np.int8)
     stored = [
         numpy_helper.from_array(rounded, f"{name}.int8"),
-        numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"),
-        numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}.zero"),
+        numpy_helper.from_array(shaped.astype(np.float32), f"{name}.scale"),
     ]
-    node = helper.make_node("DequantizeLinear", [t.name for t in stored], [name], axis=0)
-    return stored, node
+    whole = f"{name}.whole"
+    nodes = [
+        helper.make_node("Cast", [stored[0].name], [whole], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [whole, stored[1].name], [name]),
+    ]
+    return stored, nodes
