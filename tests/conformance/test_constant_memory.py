@@ -17,7 +17,7 @@ from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.memory_rule import MemoryRule
 
 STUDENT = "mobilevos_mobilenetv2_noaspp"  # all students have the same propagator
-# Models, the options of their propagator, the frame from which on nothing grows, and how many follow.
+# Models, options of their propagator, the frame from which on nothing grows, and of how many.
 BOUNDED: list[tuple[str, dict[str, Any], int, int]] = [
     (STUDENT, {}, 3, 2000),
     (STUDENT, {"memory": MemoryRule.of("first,last,2x5")}, 12, 500),
