@@ -22,7 +22,7 @@ Error = Callable[[Weights], float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, seen from the centre.
+    """Say where a checkpoint lies, seen from the centre.
 
     distance: L2, to the centre; from_stem: L2, to the stem; angle: in degrees at the stem; barrier:
     at the midpoint to the centre. None where there is no stem, no angle or no error was measured.

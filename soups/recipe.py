@@ -42,7 +42,7 @@ OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, 
 
 @dataclass(frozen=True)
 class Search:
-    """How a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`."""
+    """Say how a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`."""
 
     order: Order = field(default_factory=Order)
     replacement: bool = False

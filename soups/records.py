@@ -59,7 +59,7 @@ class SoupRecord:
 
     @cached_property
     def souped(self) -> Souped:
-        """What was tried and taken."""
+        """Hold what was tried and taken."""
         return self.job.of(Souped)[-1]
 
     @cached_property

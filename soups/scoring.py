@@ -25,7 +25,7 @@ class Scored(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What scoring a set found.
+    """Hold what scoring a set found.
 
     value: its score, None where scoring stopped early; at_most: no score of it is higher; scored:
     all that was found where it was scored to the end.

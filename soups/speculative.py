@@ -29,7 +29,7 @@ class Try:
 
 
 class Executor(Protocol):
-    """What runs a function elsewhere, as those of concurrent.futures do.
+    """Run a function elsewhere, as those of concurrent.futures do.
 
     Where a worker dies, the future of what it ran raises BrokenExecutor, and others go on.
     """

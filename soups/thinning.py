@@ -9,6 +9,7 @@ from math import sqrt
 
 from torch import Tensor
 
+from soups.geometry import distance
 from soups.scoring import Weights
 from soups.search import Ingredient, ranked
 from vosmodels.errors import InputError
@@ -74,12 +75,6 @@ class _Kept:
         own = self.ingredient.load() if self.weights is None else self.weights
         norm = sqrt(sum(_square(tensor) for tensor in _floating(own).values()))
         return distance(own, others) / norm if norm else 0.0
-
-
-def distance(ours: Weights, theirs: Weights) -> float:
-    """|a - b|_2 over all floating-point tensors of two state dicts, summed in float64."""
-    others = _floating(theirs)
-    return sqrt(sum(_square(t.double() - others[k].double()) for k, t in _floating(ours).items()))
 
 
 def _floating(weights: Weights) -> dict[str, Tensor]:

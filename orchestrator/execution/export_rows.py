@@ -36,7 +36,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """What an export has on videos and costs on this machine.
+    """Hold what an export has on videos and costs on this machine.
 
     memory: the rule asked for; frames: of the memory in the graphs; bytes: of both graphs; j, f,
     jf: means over the videos; videos: J&F by name; median_ms, p95_ms: of a predicted frame of

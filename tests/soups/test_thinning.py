@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from soups import thinning
+from soups.geometry import distance
 from soups.search import Ingredient
-from soups.thinning import Thinning, distance
+from soups.thinning import Thinning
 from vosmodels.errors import InputError
 
 
