@@ -7,8 +7,9 @@ from torch.nn import functional
 from tests.model_tools import aot_network, textured_frames
 from vosmodels.aot import attention
 from vosmodels.aot.attention import attend
-from vosmodels.aot.step_graph import BeginGraph, StepGraph, narrowed, nearest, softmax_of_channels
+from vosmodels.aot.step_graph import BeginGraph, StepGraph, narrowed, nearest
 from vosmodels.inference import for_inference
+from vosmodels.support.channels import softmax_of_channels
 from vosmodels.support.seeding import generator
 from vosmodels.types import HIDDEN
 

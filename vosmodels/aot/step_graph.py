@@ -23,6 +23,7 @@ from vosmodels.aot.decoder import resized
 from vosmodels.aot.encoder import Encoded
 from vosmodels.aot.propagation import LayerMemory
 from vosmodels.aot.propagator import network_size
+from vosmodels.support.channels import softmax_of_channels
 from vosmodels.types import HIDDEN
 
 if TYPE_CHECKING:
@@ -151,12 +152,3 @@ def nearest(length: int, wanted: int) -> Tensor:
     """Return which of `length` pixels each of `wanted` takes, as the propagator resizes ids."""
     line = torch.arange(length, dtype=torch.float32).view(1, 1, -1)
     return functional.interpolate(line, size=wanted)[0, 0].long()
-
-
-def softmax_of_channels(logits: Tensor) -> Tensor:
-    """Compute the softmax over axis 1, written out.
-
-    ONNX Runtime transposes the maps for a softmax that is not over the last axis.
-    """
-    powers = (logits - logits.amax(1, keepdim=True)).exp()
-    return powers / powers.sum(1, keepdim=True)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from vosmodels.spacetime.memory import PROBABILITY_FLOOR, TOP_K
 from vosmodels.spacetime.propagator import STRIDE, KeyFeatures, MemoryNetwork, padding
+from vosmodels.support.channels import softmax_of_channels
 
 LIMIT = math.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)  # largest logit, 16.1
 
@@ -160,6 +161,4 @@ def competing(logits: Tensor) -> Tensor:
     s = functional.softplus(own).sum(1, keepdim=True)
     background = -(s + torch.log1p(-torch.exp(-s.clamp_min(PROBABILITY_FLOOR))))
     all_of_them = torch.cat([background.clamp(-LIMIT, LIMIT), own], 1)
-    # Written out: ONNX Runtime transposes the maps for a softmax that is not over the last axis.
-    powers = (all_of_them - all_of_them.amax(1, keepdim=True)).exp()
-    return powers / powers.sum(1, keepdim=True)
+    return softmax_of_channels(all_of_them)

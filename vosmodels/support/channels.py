@@ -1,4 +1,4 @@
-"""Choose between the channels of a map."""
+"""Choose between the channels of a map, and weigh them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def best(probabilities: Tensor) -> Tensor:
         channel.masked_fill_(probabilities[k] > highest, k)
         highest = torch.maximum(highest, probabilities[k])
     return channel
+
+
+def softmax_of_channels(logits: Tensor) -> Tensor:
+    """Compute the softmax over axis 1, written out.
+
+    ONNX Runtime transposes the maps for a softmax that is not over the last axis.
+    """
+    powers = (logits - logits.amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)
