@@ -20,17 +20,15 @@ LAYERS: Mapping[str, list[set[str]]] = {
     ],
     "soups": [
         {"commands"},
-        {"replay", "judge"},
-        {"recipe", "figures"},
-        {"comparison", "scored"},
-        {"entrants"},
+        {"replay", "worth"},
+        {"recipe"},
         {"records"},
         {"sources", "select_scores", "thinning", "probe"},
-        {"geometry", "baselines", "guards"},
+        {"geometry", "guards"},
         {"search"},
         {"speculative"},
         {"scoring"},
-        {"average", "order", "rows"},
+        {"average", "order"},
     ],
     "vosmodels": [
         {"evaluation"},
@@ -63,7 +61,7 @@ EXCEPTIONS = {("orchestrator.pipeline", "soups.recipe")}
 LIBRARIES = {  # heavy libraries, and the rooms that may name them
     "ray": {"orchestrator.execution"},
     "mlflow": {"orchestrator.tracking"},
-    "matplotlib": {"orchestrator.reporting", "soups.figures"},
+    "matplotlib": {"orchestrator.reporting", "soups.worth.figures"},
     "cv2": {
         "orchestrator.training",
         "vosmodels.data",

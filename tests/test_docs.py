@@ -73,7 +73,7 @@ def commands():
 
 
 COMMANDS = sorted(set(commands()), key=str)
-ROOMS = [p for p in documents() if p.relative_to(ROOT).parts[0] in ("orchestrator", "vosmodels")]
+ROOMS = [p for p in documents() if p.relative_to(ROOT).parts[0] in PACKAGES[:3]]
 OURS = [c for c in COMMANDS if c.module.split(".")[0] in PACKAGES and "NAME" not in c.module]
 FILES = [c for c in OURS if c.module in SWEEPS and c.arguments and "FILE" not in c.arguments[0]]
 FILES = [c for c in FILES if (ROOT / c.arguments[0]).is_file()]

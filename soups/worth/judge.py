@@ -12,12 +12,12 @@ from orchestrator.config import RunConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.protocol import check_scored_videos
-from soups import figures
-from soups.comparison import Comparison, compared, verdict
-from soups.entrants import Entrant, entrants
+from soups.worth import figures
+from soups.worth.comparison import Comparison, compared, verdict
+from soups.worth.entrants import Entrant, entrants
 from soups.records import SoupRecord
-from soups.rows import ROWS
-from soups.scored import RowScorer
+from soups.worth.rows import ROWS
+from soups.worth.scored import RowScorer
 from vosmodels.evaluation.scores import Scores
 from vosmodels.support.atomic_files import write_json
 

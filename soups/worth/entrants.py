@@ -9,9 +9,9 @@ from functools import partial
 from orchestrator.tracking.events import Checkpoint, Started
 from orchestrator.tracking.storage import Storage
 from soups.average import average_of
-from soups.baselines import model_stock, wise_ft
+from soups.worth.baselines import model_stock, wise_ft
 from soups.records import Member, SoupRecord, jobs_of
-from soups.rows import BEST, ROWS, SOUP
+from soups.worth.rows import BEST, ROWS, SOUP
 from soups.scoring import Weights
 from vosmodels.inference.ensemble import View
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soups.average import average
-from soups.baselines import model_stock, stock_ratio, wise_ft
+from soups.worth.baselines import model_stock, stock_ratio, wise_ft
 
 
 def state(seed: int, counter: int = 7) -> dict[str, torch.Tensor]:

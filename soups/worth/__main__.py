@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config.loading import changed
 from orchestrator.config.sections import EXPERIMENT, MODEL
-from soups.rows import rows_of
+from soups.worth.rows import rows_of
 from vosmodels.support import cli
 
 MODULE = "soups.worth"
@@ -47,7 +47,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     config = record.config
     if args.report is not None:
         config = changed(config, {"data.report": args.report}, "command line")
-    from soups.judge import judge
+    from soups.worth.judge import judge
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()

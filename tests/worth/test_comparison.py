@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from soups.comparison import FEW, Comparison, compared, difference, verdict
-from soups.entrants import Entrant
+from soups.worth.comparison import FEW, Comparison, compared, difference, verdict
+from soups.worth.entrants import Entrant
 from tests.soups.pantry import of_videos
 from vosmodels.evaluation.bootstrap import interval
 from vosmodels.evaluation.scores import Scores

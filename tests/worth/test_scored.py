@@ -16,9 +16,9 @@ from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
 from orchestrator.tracking.storage import Storage
-from soups import scored
-from soups.entrants import Entrant
-from soups.scored import RowScorer
+from soups.worth import scored
+from soups.worth.entrants import Entrant
+from soups.worth.scored import RowScorer
 from tests.conftest import write_davis
 from tests.model_tools import any_filled
 from vosmodels import checkpoint

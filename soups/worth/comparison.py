@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from soups.entrants import Entrant
-from soups.rows import BEST, SOUP
+from soups.worth.entrants import Entrant
+from soups.worth.rows import BEST, SOUP
 from vosmodels.evaluation.bootstrap import LEVEL, Paired, compare
 from vosmodels.evaluation.scores import Scores
 from vosmodels.support.grid import Grid

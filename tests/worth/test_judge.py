@@ -15,8 +15,9 @@ from PIL import Image
 from orchestrator.config.loading import changed
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.sections import RunConfig
-from soups import figures, judge, worth
-from soups.entrants import Entrant
+from soups.worth import __main__ as worth
+from soups.worth import figures, judge
+from soups.worth.entrants import Entrant
 from tests.soups.pantry import Nearness, Pantry
 from tests.soups.test_recipe import Kitchen
 from tests.stores import WARNING
@@ -129,7 +130,7 @@ def test_the_command_shows_the_judgement_of_a_soup_in_its_mlflow_run(
 
     original = judge.judge
     monkeypatch.setattr(
-        "soups.judge.judge",
+        "soups.worth.judge.judge",
         lambda record, config, rows: original(record, config, rows, scorer_of=rows_of),
     )
     uri = kitchen.tracker.store.uri

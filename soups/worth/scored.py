@@ -7,7 +7,7 @@ from dataclasses import asdict
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, Segmenters, segmenters_of, student_of
-from soups.entrants import Entrant
+from soups.worth.entrants import Entrant
 from soups.probe import beginnings
 from vosmodels.errors import InputError
 from vosmodels.evaluation.runner import evaluate
