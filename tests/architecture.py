@@ -61,7 +61,7 @@ EXCEPTIONS = {("orchestrator.pipeline", "soups.recipe")}
 LIBRARIES = {  # heavy libraries, and the rooms that may name them
     "ray": {"orchestrator.execution"},
     "mlflow": {"orchestrator.tracking"},
-    "matplotlib": {"orchestrator.reporting", "soups.worth.figures"},
+    "matplotlib": {"orchestrator.reporting", "soups.worth"},
     "cv2": {
         "orchestrator.training",
         "vosmodels.data",

@@ -18,15 +18,16 @@ from vosmodels.evaluation.speed import tables
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 SPEED = "speed-"  # prefix of files by vosmodels.evaluation.speed
 BENCHMARK = "benchmark-"  # prefix of files by tests/benchmarks
-TRADEOFF = "tradeoff-"  # prefix of files by orchestrator.tradeoff; all other files hold sweeps
+TRADEOFF = "tradeoff-"  # prefix of files by orchestrator.tradeoff
+WORTH = "worth-"  # prefix of files by soups.worth; all other files hold sweeps
 
 
 def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     """Rewrite a README between BEGIN and END with the results in a folder.
 
-    Sweeps come first, then speed, tradeoffs, benchmarks, each by file name. Returns the README's
-    path and the names of the files. Raises InputError where the folder has no results, a file holds
-    something else, or the README lacks the marks; then the README is left as it was.
+    Sweeps come first, then soups, speed, tradeoffs, benchmarks, each by file name. Returns the
+    README's path and the names of the files. Raises InputError where the folder has no results, a
+    file holds something else, or the README lacks the marks; then the README is left as it was.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -39,8 +40,10 @@ def rewrite(folder: Path, readme: Path) -> Mapping[str, Any]:
     speeds = [path for path in files if path.name.startswith(SPEED)]
     benchmark_files = [path for path in files if path.name.startswith(BENCHMARK)]
     tradeoffs = [path for path in files if path.name.startswith(TRADEOFF)]
-    sweeps = [path for path in files if path not in (*speeds, *benchmark_files, *tradeoffs)]
-    sections = [_section(path, readme) for path in sweeps]
+    soups = [path for path in files if path.name.startswith(WORTH)]
+    others = {*speeds, *benchmark_files, *tradeoffs, *soups}
+    sections = [_section(path, readme) for path in files if path not in others]
+    sections += [_soups(path, readme) for path in soups]
     if speeds:
         sections.append(tables.markdown([tables.read(path, whole=True) for path in speeds]))
     sections += [tradeoff.markdown(path, readme) for path in tradeoffs]
@@ -62,3 +65,17 @@ def _section(path: Path, readme: Path) -> str:
         ) from None
     figures = [os.path.relpath(f, readme.parent) for f in figures_beside(path) if f.exists()]
     return markdown(SeedTable.read(path), figures)
+
+
+def _soups(path: Path, readme: Path) -> str:
+    """Return what soups.worth wrote beside its JSON, with the figure of a single soup."""
+    words = path.with_suffix(".md")
+    if not words.is_file():
+        raise InputError(
+            f"{path}: {words.name} is not beside it; write both with: python -m soups.worth REF "
+            f"--out {path}"
+        )
+    parts = [f"**{path.stem}**", words.read_text().strip()]
+    if (figure := path.with_suffix(".png")).exists():
+        parts.append(f"![{path.stem}]({os.path.relpath(figure, readme.parent)})")
+    return "\n\n".join(parts)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orchestrator.config.loading import changed
 from orchestrator.config.sections import EXPERIMENT, MODEL
 from soups.worth.rows import rows_of
+from vosmodels.errors import UsageError
 from vosmodels.support import cli
+from vosmodels.support.outputs import check_output
 
 MODULE = "soups.worth"
 
@@ -19,12 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Compare a soup with its best ingredient, other averages, views and the ensemble of its "
-        "ingredients, on the videos that chose and on those of data.report.",
+        "Compare a soup, or several together, with its best ingredient, other averages, views and "
+        "the ensemble of its ingredients, on the videos that chose and on those of data.report.",
         f"python -m {MODULE} mlflow:omega --report test",
         tracking=True,
     )
-    parser.add_argument("soup", metavar="REF", help="its FILE, models:/ID or mlflow:EXPERIMENT")
+    parser.add_argument(
+        "soups",
+        nargs="+",
+        metavar="REF",
+        help="its FILE, models:/ID or mlflow:EXPERIMENT; of several, such as those of seeds, the "
+        "rows are means over soups",
+    )
     parser.add_argument(
         "--report",
         metavar="S",
@@ -36,30 +45,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what it is compared with: stem, last, tail, uniform, line, stock, flip, scales, all; "
         "greedy is the soup, best always there; default: everything",
     )
-    return cli.run(parser, argv, _work)
+    parser.add_argument(
+        "--out",
+        metavar="FILE.json",
+        type=cli.path,
+        help="where the answer goes, with a .md and of one soup a .png beside it; default: beside "
+        "the results of the sweep",
+    )
+    typed = sys.argv[1:] if argv is None else argv
+    return cli.run(parser, argv, partial(_work, typed=typed))
 
 
-def _work(args: argparse.Namespace) -> Mapping[str, Any]:
+def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any]:
     rows = rows_of(args.rows)
+    if args.out is not None:
+        if args.out.suffix != ".json":
+            raise UsageError(
+                f"--out {args.out}: the answer is JSON; give a name that ends in .json"
+            )
+        for file in (args.out, args.out.with_suffix(".md"), args.out.with_suffix(".png")):
+            check_output(file, {}, folder=False, overwrite=False)
     from soups.records import find
 
-    record = find(args.soup, args.tracking_uri)
-    config = record.config
-    if args.report is not None:
-        config = changed(config, {"data.report": args.report}, "command line")
+    records = [find(reference, args.tracking_uri) for reference in args.soups]
+    soups = []
+    for record in records:
+        config = record.config
+        if args.report is not None:
+            config = changed(config, {"data.report": args.report}, "command line")
+        soups.append((record, config))
     from soups.worth.judge import judge
+    from vosmodels.support import provenance
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
-    judgement = judge(record, config, rows)
-    files = judgement.keep()
+    address = {
+        "command": provenance.command_line(MODULE, typed),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+        "date": provenance.today(),
+    }
+    judgement = judge(soups, rows, address=address)
+    files = judgement.keep(args.out)
     store = ""
-    if args.soup.startswith((EXPERIMENT, MODEL)) and record.reader is not None:
-        from orchestrator.tracking.mlflow_writer import Tracker
+    for reference, record in zip(args.soups, records, strict=True):
+        if reference.startswith((EXPERIMENT, MODEL)) and record.reader is not None:
+            from orchestrator.tracking.mlflow_writer import Tracker
 
-        tracker = Tracker(record.reader.connection)
-        tracker.log_job_files(record.job, files, "worth")
-        store = tracker.store.uri
+            tracker = Tracker(record.reader.connection)
+            tracker.log_job_files(record.job, files, "worth")
+            store = tracker.store.uri
     if not args.json:
         from vosmodels.support.grid import screen
 

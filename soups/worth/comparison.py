@@ -1,12 +1,13 @@
-"""Compare a soup with what it could have been, sequence by sequence, on select and on report."""
+"""Compare soups with what they could have been, sequence by sequence, on select and on report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
-from soups.worth.entrants import Entrant
+from soups.worth.entrants import Entrant, name_of
 from soups.worth.rows import BEST, SOUP
 from vosmodels.evaluation.bootstrap import LEVEL, Paired, compare
 from vosmodels.evaluation.scores import Scores
@@ -15,15 +16,27 @@ from vosmodels.support.seeding import numpy_generator
 
 FEW = 10  # sequences: below, an interval stands beside what every sequence says
 
-Score = Callable[[Entrant], Scores]
-Cost = Callable[[Entrant], float]
+_Place = tuple[str, float | None]  # key and alpha of a row
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one soup on a split: what scores one, and what a frame of it costs.
+
+    cost is asked only of those that take several passes.
+    """
+
+    entrants: Sequence[Entrant]
+    score: Callable[[Entrant], Scores]
+    cost: Callable[[Entrant], float]
 
 
 @dataclass(frozen=True)
 class Line:
     """A row: its means over objects, and its difference to the best single checkpoint.
 
-    cost: seconds relative to one network in one view; None where the row is one.
+    All are means over the soups that are compared. cost: seconds relative to one network in one
+    view; None where the row is one.
     """
 
     key: str
@@ -53,12 +66,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows on one split. protocol: in words; chose: what these videos chose, "" on report."""
+    """The rows on one split. protocol: in words; chose: what these videos chose, "" on report.
+
+    soups: so many are compared.
+    """
 
     split: str
     protocol: str
     chose: str
     lines: Sequence[Line]
+    soups: int = 1
 
     @property
     def sequences(self) -> int:
@@ -71,6 +88,7 @@ class Comparison:
             "protocol": self.protocol,
             "chose": self.chose,
             "sequences": self.sequences,
+            "soups": self.soups,
             "rows": [line.as_dict() for line in self.lines],
             "notes": self.notes,
         }
@@ -78,10 +96,12 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """Say what the differences are of, and what they cannot say."""
+        soups = f" and {self.soups} soups" if self.soups > 1 else ""
+        over = "videos and soups" if soups else "videos"
         notes = [
             f"Differences in {self.split} J&F are to the best single checkpoint, on "
-            f"{self.sequences} videos; their interval is a paired bootstrap over videos, and P the "
-            "share of its resamples above 0."
+            f"{self.sequences} videos{soups}; their interval is a paired bootstrap over {over}, "
+            "and P the share of its resamples above 0."
         ]
         if self.chose:
             notes.append(f"{self.chose}: what was chosen here looks better here than it is.")
@@ -122,45 +142,62 @@ class Comparison:
 def compared(
     split: str,
     protocol: str,
-    entrants: Sequence[Entrant],
-    score: Score,
-    cost: Cost,
+    tables: Sequence[Table],
     *,
     chose: str = "",
     tell: Callable[[Entrant, float], object] = lambda entrant, jf: None,
 ) -> Comparison:
     """Score every row on a split and compare it with the best single checkpoint.
 
-    score, cost: of a row; cost is asked only of those that take several passes. tell: takes notice
-    of each row with its J&F. Raises StopIteration without a row of the best single checkpoint.
+    tables: one for each soup; a row that not all of them have is left out. tell: takes notice of
+    each row with its J&F. Raises StopIteration without a row of the best single checkpoint.
     """
-    scores: dict[int, Scores] = {}
-    for number, entrant in enumerate(entrants):
-        scores[number] = score(entrant)
-        tell(entrant, scores[number].jf)
-    single = next(scores[n] for n, entrant in enumerate(entrants) if entrant.key == BEST)
+    scores: list[list[Scores]] = []
+    for table in tables:
+        scores.append([])
+        for entrant in table.entrants:
+            scores[-1].append(table.score(entrant))
+            tell(entrant, scores[-1][-1].jf)
+    rows = [{_place(e): n for n, e in enumerate(table.entrants)} for table in tables]
+    single = next(place for place in rows[0] if place[0] == BEST)
+
+    def of(place: _Place) -> list[Scores]:
+        return [own[row[place]] for own, row in zip(scores, rows, strict=True)]
+
     lines = []
-    for number, entrant in enumerate(entrants):
-        own = scores[number]
+    for place in rows[0]:
+        if not all(place in row for row in rows):
+            continue
+        entrants = [table.entrants[row[place]] for table, row in zip(tables, rows, strict=True)]
+        found, name = of(place), name_of(entrants)
+        costs = [t.cost(e) for t, e in zip(tables, entrants, strict=True) if e.passes > 1]
         lines.append(
             Line(
-                entrant.key,
-                entrant.name,
-                own.j,
-                own.f,
-                own.jf,
-                None if entrant.key == BEST else difference(own, single, entrant.name),
-                cost(entrant) if entrant.passes > 1 else None,
-                entrant.alpha,
+                place[0],
+                name,
+                fmean(each.j for each in found),
+                fmean(each.f for each in found),
+                fmean(each.jf for each in found),
+                None if place == single else difference(found, of(single), name),
+                fmean(costs) if costs else None,
+                place[1],
             )
         )
-    return Comparison(split, protocol, chose, lines)
+    return Comparison(split, protocol, chose, lines, len(tables))
 
 
-def difference(ours: Scores, theirs: Scores, name: str) -> Paired:
-    """Compare J&F by video. name: seeds the bootstrap, so that the same row says the same again."""
-    weights = {s.name: float(len(s.objects)) for s in ours.sequences}
-    return compare([_jf(ours)], [_jf(theirs)], weights, numpy_generator(0, "worth", name))
+def _place(entrant: Entrant) -> _Place:
+    return entrant.key, entrant.alpha
+
+
+def difference(ours: Sequence[Scores], theirs: Sequence[Scores], name: str) -> Paired:
+    """Compare J&F by video and soup.
+
+    name: seeds the bootstrap, so that the same row says the same again.
+    """
+    weights = {s.name: float(len(s.objects)) for s in ours[0].sequences}
+    rng = numpy_generator(0, "worth", name)
+    return compare([_jf(s) for s in ours], [_jf(s) for s in theirs], weights, rng)
 
 
 def _jf(scores: Scores) -> Mapping[str, float]:

@@ -9,10 +9,10 @@ from functools import partial
 from orchestrator.tracking.events import Checkpoint, Started
 from orchestrator.tracking.storage import Storage
 from soups.average import average_of
-from soups.worth.baselines import model_stock, wise_ft
 from soups.records import Member, SoupRecord, jobs_of
-from soups.worth.rows import BEST, ROWS, SOUP
 from soups.scoring import Weights
+from soups.worth.baselines import model_stock, wise_ft
+from soups.worth.rows import BEST, ROWS, SOUP
 from vosmodels.inference.ensemble import View
 
 Load = Callable[[], Weights]
@@ -26,21 +26,38 @@ FLIP, SCALES = (View(), View(flipped=True)), (View(), View(scale=LARGER))
 class Entrant:
     """A row of the comparison: networks, whose predictions are averaged over the views.
 
-    key: one of ROWS; loads: reads the weights of each network; sha256: of a row that is one
-    checkpoint; alpha: its place on the line from stem (0) to best (1).
+    key: one of ROWS; kind: what it is with any soup; of: with this one; loads: reads the weights of
+    each network; sha256: of a row that is one checkpoint; alpha: its place on the line from stem
+    (0) to best (1).
     """
 
     key: str
-    name: str
+    kind: str
     loads: Sequence[Load]
+    of: str = ""
     sha256: str | None = None
     views: tuple[View, ...] = (View(),)
     alpha: float | None = None
 
     @property
+    def name(self) -> str:
+        """Return the row's name."""
+        return name_of([self])
+
+    @property
     def passes(self) -> int:
         """Count the passes of a network over a frame."""
         return len(self.loads) * len(self.views)
+
+
+def name_of(entrants: Sequence[Entrant]) -> str:
+    """Name a row of one soup or several: its counts are listed, names of checkpoints left out."""
+    kind, of = entrants[0].kind, list(dict.fromkeys(entrant.of for entrant in entrants))
+    if len(of) == 1:
+        return f"{kind} {of[0]}".strip()
+    if all(text.isdigit() for text in of):
+        return f"{kind} {', '.join(entrant.of for entrant in entrants)}"
+    return kind.rstrip(":")
 
 
 @dataclass(frozen=True)
@@ -181,24 +198,24 @@ class _Parts:
         """Make the entrants of a row, from what reads its checkpoints."""
         single = [load[self.best]]
         if key == "stem":
-            return [Entrant(key, "stem", [load[self.stem]], self.stem.sha256, alpha=0.0)]
+            return [Entrant(key, "stem", [load[self.stem]], sha256=self.stem.sha256, alpha=0.0)]
         if key == BEST:
-            name = f"best single: {self.best.name}"
-            return [Entrant(key, name, single, self.best.sha256, alpha=1.0)]
+            name, sha256 = self.best.name, self.best.sha256
+            return [Entrant(key, "best single:", single, name, sha256, alpha=1.0)]
         if key == "last":
             (last,) = self.last
             averaged = ", of averaged weights" if self.run and self.run.averaged else ""
-            name = f"last checkpoint of its run{averaged}: {last.name}"
-            return [Entrant(key, name, [load[last]], last.sha256)]
+            kind = f"last checkpoint of its run{averaged}:"
+            return [Entrant(key, kind, [load[last]], last.name, last.sha256)]
         if key == "tail":
-            name = f"average of its run's second half, {len(self.tail)}"
-            return [Entrant(key, name, [_mean(self.tail, load)])]
+            kind, count = "average of its run's second half,", str(len(self.tail))
+            return [Entrant(key, kind, [_mean(self.tail, load)], count)]
         if key == "uniform":
-            name = f"uniform soup of all {len(self.pool)}"
-            return [Entrant(key, name, [_mean(self.pool, load)])]
+            count = str(len(self.pool))
+            return [Entrant(key, "uniform soup of all", [_mean(self.pool, load)], count)]
         if key == SOUP:
-            name = f"greedy soup of {len(self.taken)}"
-            return [Entrant(key, name, [load[self.soup]], self.soup.sha256)]
+            count = str(len(self.taken))
+            return [Entrant(key, "greedy soup of", [load[self.soup]], count, self.soup.sha256)]
         if key == "line":
             ends = (load[self.stem], load[self.best])
             return [
@@ -206,15 +223,15 @@ class _Parts:
                 for a in ALPHAS
             ]
         if key == "stock":
-            name = f"Model Stock of {len(self.champions)} runs"
+            kind, count = "Model Stock of the best of each run,", str(len(self.champions))
             tuned = [load[member] for member in self.champions]
-            return [Entrant(key, name, [partial(_stock, load[self.stem], tuned)])]
+            return [Entrant(key, kind, [partial(_stock, load[self.stem], tuned)], count)]
         if key == "flip":
             return [Entrant(key, "best single and its mirrored view", single, views=FLIP)]
         if key == "scales":
             return [Entrant(key, f"best single and a view {LARGER:g}x", single, views=SCALES)]
-        name = f"ensemble of the soup's {len(self.taken)}"
-        return [Entrant(key, name, [load[member] for member in self.taken])]
+        kind, count = "ensemble of the soup's", str(len(self.taken))
+        return [Entrant(key, kind, [load[member] for member in self.taken], count)]
 
 
 def _score_of(

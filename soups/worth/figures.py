@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.reporting.sweep_figures import PANEL, save
+from soups.records import SoupRecord
 from soups.worth.comparison import Comparison
 from soups.worth.entrants import runs_of
-from soups.records import SoupRecord
 
 TAKEN, LEFT = "tab:blue", "lightgrey"
 

@@ -1,23 +1,25 @@
-"""Judge a soup: compare it on select and on report, keep the answer, and draw it."""
+"""Judge soups: compare them on select and on report, keep the answer, and draw it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config import RunConfig
+from orchestrator.config.content_key import digest
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
-from orchestrator.planning.protocol import check_scored_videos
-from soups.worth import figures
-from soups.worth.comparison import Comparison, compared, verdict
-from soups.worth.entrants import Entrant, entrants
+from orchestrator.planning.protocol import check_scored_videos, protocol_key
 from soups.records import SoupRecord
+from soups.worth import figures
+from soups.worth.comparison import Comparison, Table, compared, verdict
+from soups.worth.entrants import Entrant, entrants
 from soups.worth.rows import ROWS
 from soups.worth.scored import RowScorer
+from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import Scores
 from vosmodels.support.atomic_files import write_json
 
@@ -31,11 +33,15 @@ NO_REPORT = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """The comparisons of a soup by split, and what they lack, in words."""
+    """The comparisons of one soup, or of several together, by split, and what they lack, in words.
 
-    record: SoupRecord
+    address: command, commit, machine and date of the figures.
+    """
+
+    records: Sequence[SoupRecord]
     comparisons: Sequence[Comparison]
     remarks: Sequence[str]
+    address: Mapping[str, str]
 
     @property
     def verdicts(self) -> list[str]:
@@ -45,65 +51,122 @@ class Judgement:
     def as_dict(self) -> dict[str, Any]:
         """Return the judgement as JSON-able values."""
         return {
-            "soup": {"job": self.record.job.key, "sha256": self.record.file.sha256},
+            "soups": [
+                {
+                    "job": record.job.key,
+                    "sha256": record.file.sha256,
+                    "sweep": record.started.sweep,
+                    "experiment": record.started.experiment,
+                    "seed": record.config.seed,
+                    "ingredients": [member.name for member in record.members],
+                    "pool": len(set(record.pool)),
+                    "geometry": record.souped.geometry,
+                }
+                for record in self.records
+            ],
             "verdicts": self.verdicts,
             "splits": {c.split: c.as_dict() for c in self.comparisons},
             "remarks": list(self.remarks),
+            **self.address,
         }
 
-    def keep(self) -> list[Path]:
-        """Write JSON, Markdown and figure beside the sweep's results; return the files."""
-        start = f"{self.record.started.sweep}-{self.record.job.key}-worth"
-        folder = self.record.storage.sweeps
-        files = [folder / f"{start}.{suffix}" for suffix in ("json", "md", "png")]
-        write_json(files[0], self.as_dict())
-        grids = [grid.markdown() for c in self.comparisons for grid in c.grids()]
-        files[1].write_text("\n\n".join([*self.verdicts, *grids, *self.remarks]) + "\n")
-        figures.draw(self.record, self.comparisons, files[2])
-        self.record.storage.mirror.push(files)
+    def keep(self, out: Path | None = None) -> list[Path]:
+        """Write JSON and Markdown, and of one soup its figure; return the files.
+
+        out: the JSON's path, beside which the others go; by default beside the results of the
+        (first) soup's sweep.
+        """
+        first = self.records[0]
+        keys = [record.job.key for record in self.records]
+        name = keys[0] if len(keys) == 1 else digest(keys)
+        path = out or first.storage.sweeps / f"{first.started.sweep}-{name}-worth.json"
+        files = [path, path.with_suffix(".md")]
+        write_json(path, self.as_dict())
+        files[1].write_text(self._markdown())
+        if len(self.records) == 1:
+            files.append(path.with_suffix(".png"))
+            figures.draw(first, self.comparisons, files[2])
+        if out is None:
+            first.storage.mirror.push(files)
         return files
+
+    def _markdown(self) -> str:
+        grids = [grid.markdown() for c in self.comparisons for grid in c.grids()]
+        address = "`{command}` · commit {commit} · {machine} · {date}".format(**self.address)
+        return "\n\n".join([*self.verdicts, *grids, *self.remarks, address]) + "\n"
 
 
 def judge(
-    record: SoupRecord,
-    config: RunConfig,
+    soups: Sequence[tuple[SoupRecord, RunConfig]],
     rows: Sequence[str] = ROWS,
     *,
-    scorer_of: Callable[[str, ScoringProtocol], RowScorer] | None = None,
+    address: Mapping[str, str],
+    scorer_of: Callable[[SoupRecord, str, ScoringProtocol], RowScorer] | None = None,
 ) -> Judgement:
-    """Score the rows on select, and on report where `config` has one, and compare them.
+    """Score the rows on select, and on report where the configurations have one, and compare them.
 
-    config: of the soup, perhaps with another report split. scorer_of: makes what scores on a split;
-    by default the network does. Raises InputError before anything is scored where a checkpoint is
-    gone or a video cannot be scored.
+    soups: each with its configuration, perhaps with another report split; several are compared
+    together, each with its own best single checkpoint. scorer_of: makes what scores on a split; by
+    default the network does. Raises InputError before anything is scored where the soups were
+    chosen or report on different videos, a checkpoint is gone or a video cannot be scored.
     """
+    first, config = soups[0]
+    protocols = _protocols(config)
+    for other, others in soups[1:]:
+        if _keys(_protocols(others)) != _keys(protocols):
+            raise InputError(
+                f"{first.job.path} and {other.job.path}: soups of different videos or sizes have "
+                "no common table; judge them one by one"
+            )
+
+    def of_network(record: SoupRecord, split: str, protocol: ScoringProtocol) -> RowScorer:
+        check_scored_videos(protocol)
+        return RowScorer(Scorer(record.storage, protocol), record.config.student)
+
+    scorers = [
+        {split: (scorer_of or of_network)(record, split, p) for split, p in protocols.items()}
+        for record, _ in soups
+    ]
+    found, remarks = [], list[str]()
+    for (record, _), scorer in zip(soups, scorers, strict=True):
+        listed, lacking = entrants(record, _known(scorer["select"]), rows)
+        found.append(listed)
+        remarks += [said for said in lacking if said not in remarks]
+    comparisons = []
+    for split, protocol in protocols.items():
+        tables = [
+            Table(listed, scorer[split].score, scorer[split].cost)
+            for listed, scorer in zip(found, scorers, strict=True)
+        ]
+        tell = _Progress(split, sum(map(len, found)))
+        chose = chosen_by(first) if split == "select" else ""
+        said = f"{protocol.data.root} {protocol.describe()}"
+        comparisons.append(compared(split, said, tables, chose=chose, tell=tell))
+    if "report" not in protocols:
+        remarks.append(NO_REPORT)
+    return Judgement([record for record, _ in soups], comparisons, remarks, address)
+
+
+def _protocols(config: RunConfig) -> Mapping[str, ScoringProtocol]:
+    """Map each split that scores to how it does."""
     protocols = {"select": ScoringProtocol.for_select(config.data)}
     if report := ScoringProtocol.for_report(config.data):
         protocols["report"] = report
+    return protocols
 
-    def of_network(split: str, protocol: ScoringProtocol) -> RowScorer:
-        check_scored_videos(protocol)
-        return RowScorer(Scorer(record.storage, protocol), config.student)
 
-    scorers = {
-        split: (scorer_of or of_network)(split, protocol) for split, protocol in protocols.items()
-    }
+def _keys(protocols: Mapping[str, ScoringProtocol]) -> Mapping[str, object]:
+    return {split: protocol_key(protocol) for split, protocol in protocols.items()}
+
+
+def _known(scorer: RowScorer) -> Callable[[str], float | None]:
+    """Return what knows the J&F of checkpoints that were scored before."""
 
     def known(sha256: str) -> float | None:
-        scores: Scores | None = scorers["select"].scorer.known(sha256)
+        scores: Scores | None = scorer.scorer.known(sha256)
         return None if scores is None else scores.jf
 
-    found, remarks = entrants(record, known, rows)
-    comparisons = []
-    for split, protocol in protocols.items():
-        tell = _Progress(split, len(found))
-        scorer = scorers[split]
-        chose = chosen_by(record) if split == "select" else ""
-        said = f"{protocol.data.root} {protocol.describe()}"
-        comparisons.append(
-            compared(split, said, found, scorer.score, scorer.cost, chose=chose, tell=tell)
-        )
-    return Judgement(record, comparisons, [*remarks, *([] if report else [NO_REPORT])])
+    return known
 
 
 def chosen_by(record: SoupRecord) -> str:

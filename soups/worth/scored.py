@@ -7,8 +7,8 @@ from dataclasses import asdict
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, Segmenters, segmenters_of, student_of
-from soups.worth.entrants import Entrant
 from soups.probe import beginnings
+from soups.worth.entrants import Entrant
 from vosmodels.errors import InputError
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.evaluation.scores import Scores

@@ -15,7 +15,7 @@ from vosmodels.evaluation.boundary_errors import BoundaryErrors
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
 
 RESULTS = Path(__file__).resolve().parents[2] / "sweeps" / "results"
-OTHERS = ("speed-", "benchmark-", "tradeoff-")  # how files begin that hold no sweep
+OTHERS = ("speed-", "benchmark-", "tradeoff-", "worth-")  # how files begin that hold no sweep
 
 FILES = sorted(f for f in RESULTS.rglob("*.json") if not f.name.startswith(OTHERS))
 LONE = [file for file in FILES if "rows" in json.loads(file.read_text())]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from soups.worth.comparison import FEW, Comparison, compared, difference, verdict
+from soups.worth.comparison import FEW, Comparison, Table, compared, difference, verdict
 from soups.worth.entrants import Entrant
 from tests.soups.pantry import of_videos
 from vosmodels.evaluation.bootstrap import interval
@@ -35,7 +35,7 @@ def table(videos: int = 12, **gaps: float) -> Comparison:
         )
 
     rows = [entrant("best"), *(entrant(key) for key in gaps)]
-    return compared("report", "three clips", rows, score, lambda row: 1.0)
+    return compared("report", "three clips", [Table(rows, score, lambda row: 1.0)])
 
 
 def test_the_word_better_stands_only_where_the_interval_excludes_zero():
@@ -64,7 +64,7 @@ def test_differences_are_means_over_videos_with_the_interval_of_the_bootstrap():
 
 
 def test_a_row_equal_to_the_best_differs_by_nothing_with_even_chances():
-    found = difference(of_videos(BASE), of_videos(BASE), "x")
+    found = difference([of_videos(BASE)], [of_videos(BASE)], "x")
     assert (found.mean, found.low, found.high, found.above) == (0, 0, 0, 0.5)
 
 
@@ -95,7 +95,7 @@ def test_a_cost_is_asked_only_of_rows_with_several_passes():
         return 2.5
 
     rows = [entrant("best"), entrant("flip", views=(View(), View(flipped=True)))]
-    found = compared("select", "", rows, lambda row: of_videos(BASE), cost)
+    found = compared("select", "", [Table(rows, lambda row: of_videos(BASE), cost)])
     assert asked == ["flip"]
     assert [line.cost for line in found.lines] == [None, 2.5]
     assert found.grids()[0].rows[1][-2] == "2.5x"

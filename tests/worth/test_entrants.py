@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from soups.worth.entrants import Entrant, best_of, entrants, runs_of
 from soups.records import Member, SoupRecord
+from soups.worth.entrants import Entrant, best_of, entrants, runs_of
 from soups.worth.rows import ROWS, rows_of
 from tests.soups.pantry import Pantry
 from vosmodels.errors import InputError, UsageError

@@ -18,13 +18,16 @@ from orchestrator.config.sections import RunConfig
 from soups.worth import __main__ as worth
 from soups.worth import figures, judge
 from soups.worth.entrants import Entrant
+from soups.worth.rows import ROWS
 from tests.soups.pantry import Nearness, Pantry
 from tests.soups.test_recipe import Kitchen
 from tests.stores import WARNING
+from vosmodels.errors import InputError
 from vosmodels.evaluation.scores import Scores
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
+OTHERS = (((10, 1.0), (20, 0.5), (30, 0.3)), ((10, -3.0), (20, 0.2), (30, 0.6)))
 RUNS = (((10, 1.0), (20, 0.5), (30, 2.0)), ((10, -3.0), (20, 4.0), (30, 0.2)))
 
 
@@ -44,7 +47,7 @@ class Rows:
         return float(entrant.passes)
 
 
-def rows_of(split: str, protocol: ScoringProtocol) -> Any:
+def rows_of(record: Any, split: str, protocol: ScoringProtocol) -> Any:
     """On select the target is 0.4, on report 0.5: there the best single is better."""
     return Rows({"select": 0.4, "report": 0.5}[split])
 
@@ -54,12 +57,19 @@ def record(tmp_path: Path) -> Any:
     return Pantry(tmp_path, RUNS).cook()
 
 
+ADDRESS = {"command": "c", "commit": "1234567", "machine": "m", "date": "2026-01-31"}
+
+
+def judged(*soups: Any, rows: Any = ROWS) -> judge.Judgement:
+    return judge.judge(soups, rows, address=ADDRESS, scorer_of=rows_of)
+
+
 def reporting(config: RunConfig) -> RunConfig:
     return changed(config, {"data.report": "test"}, "command line")
 
 
 def test_a_soup_is_judged_on_select_and_on_report(record: Any):
-    found = judge.judge(record, reporting(record.config), scorer_of=rows_of)
+    found = judged((record, reporting(record.config)))
     select, report = found.comparisons
     assert (select.split, report.split, found.remarks) == ("select", "report", [])
     assert select.chose.startswith("These videos chose")
@@ -78,15 +88,61 @@ def test_a_soup_is_judged_on_select_and_on_report(record: Any):
     assert worse.startswith("on report the greedy soup is worse")
 
 
+def test_soups_of_several_seeds_are_means_over_them_each_beside_its_own_best(tmp_path: Path):
+    cooked = [Pantry(tmp_path / name, runs).cook() for name, runs in (("a", RUNS), ("b", OTHERS))]
+    alone = [judged((each, reporting(each.config))).comparisons for each in cooked]
+    together = judged(*((each, reporting(each.config)) for each in cooked))
+    for number, comparison in enumerate(together.comparisons):
+        assert comparison.soups == 2
+        for line in comparison.lines:
+            own = [next(o for o in each[number].lines if _same(o, line)) for each in alone]
+            assert line.jf == pytest.approx(np.mean([o.jf for o in own]))
+            if line.difference is not None:
+                gaps = [o.difference.mean for o in own]  # type: ignore[union-attr]
+                assert line.difference.mean == pytest.approx(np.mean(gaps))
+    names = {line.key: line.name for line in together.comparisons[0].lines}
+    assert (names["best"], names["greedy"]) == ("best single", "greedy soup of 2, 3")
+    assert [path.suffix for path in together.keep()] == [".json", ".md"]
+    assert "3 videos and 2 soups" in together.comparisons[0].notes[0]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return (one.key, one.alpha) == (other.key, other.alpha)
+
+
+def test_soups_chosen_on_different_videos_are_not_compared(record: Any):
+    other = changed(record.config, {"data.select_stride": 3}, "command line")
+    with pytest.raises(InputError, match="judge them one by one"):
+        judged((record, record.config), (record, other))
+
+
+def test_the_answer_goes_where_it_is_asked_to_and_replaces_nothing(
+    record: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "worth-omega.json"
+    assert [path.name for path in judged((record, record.config)).keep(out)] == [
+        "worth-omega.json",
+        "worth-omega.md",
+        "worth-omega.png",
+    ]
+    told = json.loads(out.read_text())
+    assert {key: told[key] for key in ADDRESS} == ADDRESS
+    assert "commit 1234567" in out.with_suffix(".md").read_text()
+    place = str(record.storage.checkpoint(record.file.sha256))
+    assert worth.main([place, "--out", str(out)]) == 1
+    assert worth.main([place, "--out", str(tmp_path / "x.csv")]) == 2
+    assert "ends in .json" in capsys.readouterr().err
+
+
 def test_without_a_report_split_that_is_said(record: Any):
-    found = judge.judge(record, record.config, ("greedy",), scorer_of=rows_of)
+    found = judged((record, record.config), rows=("greedy",))
     assert [c.split for c in found.comparisons] == ["select"]
     (remark,) = found.remarks
     assert "--report" in remark
 
 
 def test_the_files_have_every_number_and_a_figure_of_three_panels(record: Any):
-    found = judge.judge(record, reporting(record.config), scorer_of=rows_of)
+    found = judged((record, reporting(record.config)))
     files = found.keep()
     assert [path.suffix for path in files] == [".json", ".md", ".png"]
     assert {path.parent for path in files} == {record.storage.sweeps}
@@ -108,7 +164,7 @@ def test_figures_show_where_the_ingredients_came_from_and_the_line(record: Any):
         ("omega=1.0", 20, False),
         ("omega=1.0", 30, True),
     ]
-    (select,) = judge.judge(record, record.config, scorer_of=rows_of).comparisons
+    (select,) = judged((record, record.config)).comparisons
     line = figures.on_the_line(select)
     assert [alpha for alpha, _ in line] == [0.0, 0.25, 0.5, 0.75, 1.0]
     near = Nearness(0.4)
@@ -131,7 +187,7 @@ def test_the_command_shows_the_judgement_of_a_soup_in_its_mlflow_run(
     original = judge.judge
     monkeypatch.setattr(
         "soups.worth.judge.judge",
-        lambda record, config, rows: original(record, config, rows, scorer_of=rows_of),
+        lambda soups, rows, **more: original(soups, rows, **more, scorer_of=rows_of),
     )
     uri = kitchen.tracker.store.uri
     words = ["mlflow:omega", "--report", "test", "--rows", "uniform,greedy"]

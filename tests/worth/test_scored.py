@@ -65,7 +65,7 @@ def test_a_row_of_the_content_of_a_checkpoint_takes_its_scores(rows: RowScorer, 
     own = network.state_dict()
     info = checkpoint.CheckpointInfo.of(network, ancestor="stem", step=1)
     _, sha256 = checkpoint.write(rows.scorer.storage.checkpoints, own, info)
-    single = rows.score(Entrant("best", "best", [lambda: own], sha256))
+    single = rows.score(Entrant("best", "best", [lambda: own], sha256=sha256))
     assert single == rows.scorer.known(sha256)
     assert rows.score(Entrant("uniform", "same weights", [lambda: own])) == single
     assert runs == []  # the scorer ran the checkpoint, and nothing ran for its twin
