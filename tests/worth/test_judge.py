@@ -27,7 +27,7 @@ from vosmodels.evaluation.scores import Scores
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
-OTHERS = (((10, 1.0), (20, 0.5), (30, 0.3)), ((10, -3.0), (20, 0.2), (30, 0.6)))
+OTHERS = (((10, 1.0), (20, 0.5), (30, 3.0)), ((10, -3.0), (20, 4.0), (30, 5.0)))  # one is best
 RUNS = (((10, 1.0), (20, 0.5), (30, 2.0)), ((10, -3.0), (20, 4.0), (30, 0.2)))
 
 
@@ -101,7 +101,8 @@ def test_soups_of_several_seeds_are_means_over_them_each_beside_its_own_best(tmp
                 gaps = [o.difference.mean for o in own]  # type: ignore[union-attr]
                 assert line.difference.mean == pytest.approx(np.mean(gaps))
     names = {line.key: line.name for line in together.comparisons[0].lines}
-    assert (names["best"], names["greedy"]) == ("best single", "greedy soup of 2, 3")
+    assert (names["best"], names["greedy"]) == ("best single", "greedy soup of 2, 1")
+    assert "all" not in names
     assert [path.suffix for path in together.keep()] == [".json", ".md"]
     assert "3 videos and 2 soups" in together.comparisons[0].notes[0]
 
