@@ -13,6 +13,7 @@ from orchestrator.config.arguments import add_checkpoint
 from orchestrator.config.data import DataConfig
 from orchestrator.config.sections import EXPERIMENT, MODEL, REFERENCES
 from vosmodels import demo
+from vosmodels.export.formats import FORMATS, PRECISIONS, check_writable
 from vosmodels.memory_rule import GRAMMAR
 from vosmodels.support import cli
 from vosmodels.support.paths import expanded
@@ -21,14 +22,13 @@ from vosmodels.types import FEWEST_ROWS
 MODULE = "orchestrator.tradeoff"
 FILE = "tradeoff.json"
 MEMORIES = ("first", "first,last", "first,last,2x5", "first,last,allx5")
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.parser(
         MODULE,
-        "Export a student as ONNX with several memories, and with its own in several precisions; "
+        "Export a student with several memories, and with its own in several precisions; "
         "score each on videos and time it. Writes the exports, a table and a figure.",
         f"python -m {MODULE} --checkpoint demo --data /data/DAVIS --split val --size 240x432 "
         "--out exports",
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"{GRAMMAR}; a memory that grows gets room for the longest video; default: "
         f"{' '.join(MEMORIES)} and the student's own",
     )
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="default onnx")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         nargs="+",
-        default=list(PRECISIONS),
         help="of the weights, with the last memory; the others have the first of these; "
-        "default: all",
+        "default: all that the format has",
     )
     parser.add_argument("--frames", metavar="N", type=int, default=100, help="timed; default 100")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="default 1")
@@ -74,13 +74,12 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
     from orchestrator.tracking.checkpoint_refs import find
     from vosmodels import checkpoint
     from vosmodels.export.folder import Request
-    from vosmodels.export.formats import check_writable
     from vosmodels.memory_rule import MemoryRule
     from vosmodels.support import provenance
     from vosmodels.support.atomic_files import write_json
     from vosmodels.support.digests import sha256_of
 
-    check_writable("onnx")
+    check_writable(args.format)
     source = find(args.checkpoint, args.tracking_uri)
     own = checkpoint.load_model(source.path).memory
     rules = args.memory or [*(MemoryRule.of(text) for text in MEMORIES), own]
@@ -93,7 +92,7 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
         "objects": args.objects,
         "frames": args.frames,
         "threads": args.threads,
-        "runtime": "onnx",
+        "runtime": args.format,
         "command": provenance.command_line(MODULE, typed),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
@@ -108,8 +107,8 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
     rows: list[ExportRow] = []
     for row in export_rows(
         source.path,
-        Request(*size, args.objects),
-        choices(list(dict.fromkeys(rules)), args.precision),
+        Request(*size, args.objects, format=args.format),
+        choices(list(dict.fromkeys(rules)), args.precision or FORMATS[args.format].precisions),
         DataConfig(root=args.data),
         args.split,
         args.out,
@@ -142,11 +141,17 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
         for name in ("objects", "frames", "threads")
         if getattr(args, name) < 1
     ]
-    if args.precision[0] != PRECISIONS[0]:
+    precisions, facts = args.precision or PRECISIONS[:1], FORMATS[args.format]
+    if precisions[0] != PRECISIONS[0]:
         usage.append(
-            f"--precision {args.precision[0]}: {PRECISIONS[0]} comes first, as the others are "
+            f"--precision {precisions[0]}: {PRECISIONS[0]} comes first, as the others are "
             "compared with it"
         )
+    usage += [
+        f"--precision {precision}: {facts.refuses()}"
+        for precision in precisions
+        if precision not in facts.precisions
+    ]
     checks = [partial(cli.refuse, problem) for problem in usage]
     if not DataConfig(root=args.data).generated:
         remedy = "give the root of a dataset, or: generated"

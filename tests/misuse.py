@@ -205,6 +205,8 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "--memory last --out new",
         "int8 with nothing to compare": "--checkpoint demo --data generated --split val "
         "--size 96x96 --precision int8 --out new",
+        "int8 that the format has not": "--checkpoint demo --data generated --split val "
+        "--size 96x96 --format executorch --precision fp32 int8 --out new",
         "missing data (exit 1)": "--checkpoint demo --data nosuch --split val --size 96x96 "
         "--out new",
         "missing checkpoint (exit 1)": "--checkpoint x.safetensors --data generated --split val "

@@ -119,6 +119,21 @@ def test_report_rewrites_what_stands_between_the_marks_and_nothing_else(tmp_path
     assert "1 results" in capsys.readouterr().out
 
 
+def test_soups_that_were_judged_stand_in_the_readme_as_their_markdown_says(tmp_path, capsys):
+    folder, readme = tmp_path / "results", tmp_path / "README.md"
+    folder.mkdir()
+    (folder / "worth-omega.json").write_text("{}")
+    readme.write_text(f"{readme_results.BEGIN}\n{readme_results.END}\n")
+    assert report.main([str(folder), "--readme", str(readme)]) == 1
+    assert "worth-omega.md is not beside it" in capsys.readouterr().err
+    (folder / "worth-omega.md").write_text("| greedy soup of 2 |\n")
+    (folder / "worth-omega.png").write_bytes(b"")
+    assert report.main([str(folder), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert "| greedy soup of 2 |" in text
+    assert "![worth-omega](results/worth-omega.png)" in text
+
+
 def test_a_benchmark_in_the_folder_has_its_claims_and_rounds_in_the_readme(tmp_path):
     path = tmp_path / "r" / "benchmark-x.json"
     claims = [Claim("times less CPU", 7.5, 8.0), Claim("MiB at work", 40.0, 150.0, at_most=True)]

@@ -27,7 +27,7 @@ from vosmodels.evaluation.scores import Scores
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
-OTHERS = (((10, 1.0), (20, 0.5), (30, 3.0)), ((10, -3.0), (20, 4.0), (30, 5.0)))  # one is best
+OTHERS = (((10, -3.0), (20, 4.0), (30, 5.0)), ((10, 1.0), (20, 0.5), (30, 3.0)))  # one is best
 RUNS = (((10, 1.0), (20, 0.5), (30, 2.0)), ((10, -3.0), (20, 4.0), (30, 0.2)))
 
 

@@ -161,10 +161,7 @@ def _checked(args: argparse.Namespace) -> tuple[int, int]:
     elif args.web and args.format != PAGE:
         problems.append(f"--format {args.format}: a page runs {PAGE} graphs; leave it out")
     elif args.precision not in (facts := FORMATS[args.format]).precisions:
-        problems.append(
-            f"--precision {args.precision}: {facts.runtime} takes {', '.join(facts.precisions)}; "
-            f"{facts.why_no_other}"
-        )
+        problems.append(f"--precision {args.precision}: {facts.refuses()}")
     size = cli.size_of(args.size)
     if min(size) < FEWEST_ROWS:
         given = f" {args.size}" if args.size else ""

@@ -32,6 +32,10 @@ class Facts:
     precisions: Sequence[Precision] = PRECISIONS
     why_no_other: str = ""
 
+    def refuses(self) -> str:
+        """Say which precisions there are, and why no other."""
+        return f"{self.runtime} takes {', '.join(self.precisions)}; {self.why_no_other}"
+
 
 FORMATS: Mapping[Format, Facts] = {
     "onnx": Facts(
