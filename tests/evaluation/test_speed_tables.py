@@ -82,6 +82,17 @@ def test_time_left_counts_each_cell_as_long_as_it_took_before(caplog: pytest.Log
     ]
 
 
+def test_time_left_counts_what_a_run_takes_besides_its_frames(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    now = iter(range(0, 10**6, 100))  # every run takes 100 s, of which its frames are 50
+    monkeypatch.setattr("vosmodels.evaluation.speed.tables.time.monotonic", lambda: next(now))
+    head = {**DURATIONS, "cells": [{"objects": 1, "frames": 50}]}
+    with caplog.at_level(logging.INFO, "vosmodels"):
+        fill(head, lambda **cell: at(1.0))
+    assert "1 of 3 runs, about 3 min left" in caplog.records[0].getMessage()  # 200 s
+
+
 def test_durations_stand_short_beside_long_with_the_spread_of_runs():
     text = markdown([measured(DURATIONS, [10.0, 8.0, 5.0, 4.0] * 2 + [13.0, 8.0, 5.0, 4.0])])
     assert "**Short and long videos of 480x910 on a processor, 2 threads**" in text

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -73,10 +74,14 @@ def fill(head: Table, run: Callable[..., Speed], out: Path | None = None) -> Tab
     table = {**head, "runs": _begun(head, out)}
     schedule = [cell for _ in range(RUNS[head["table"]]) for cell in head["cells"]]
     figures = (*FIGURES, PEAK) if head["table"] == "graphs" else FIGURES
+    began, timed = time.monotonic(), 0.0
     for number, cell in enumerate(schedule):
         if number < len(table["runs"]):
             continue
         speed = run(**cell)
+        timed += cell["frames"] / speed.fps
+        # What a run takes besides its timed frames: an export, first frames, another process.
+        whole = max(1.0, (time.monotonic() - began) / timed)
         table["runs"].append({**cell, **{figure: getattr(speed, figure) for figure in figures}})
         if out is not None:
             write_json(out, table)
@@ -86,7 +91,7 @@ def fill(head: Table, run: Callable[..., Speed], out: Path | None = None) -> Tab
             speed.fps,
             number + 1,
             len(schedule),
-            _seconds_left(table["runs"], schedule) / 60,
+            whole * _seconds_left(table["runs"], schedule) / 60,
         )
     return table
 
@@ -105,7 +110,7 @@ def _begun(head: Table, out: Path | None) -> list[dict[str, Any]]:
 
 
 def _seconds_left(runs: Sequence[Mapping[str, Any]], schedule: Sequence[Cell]) -> float:
-    """Estimate the seconds left, from a cell's first fps or else the latest run's fps."""
+    """Estimate the seconds of frames left, from a cell's first fps or else the latest run's."""
     seconds = 0.0
     for cell in schedule[len(runs) :]:
         before = [run["fps"] for run in runs if cell.items() <= run.items()]
