@@ -305,6 +305,10 @@ class Scene:
         floor = np.maximum(MIN_AREA * self.height * self.width, MIN_VISIBLE * whole)
         return bool((visible >= floor).all())
 
+    def ids(self, t: float) -> U8:
+        """Draw the ids (H, W) uint8 at time t, those of `draw`."""
+        return self._ids(self._layers(t))
+
     def draw(self, t: float) -> tuple[U8, U8]:
         """Draw the frame (H, W, 3) RGB and its ids (H, W) at time t, both uint8."""
         turn, zoom = self.tilt.at(t)
@@ -384,7 +388,7 @@ class GeneratedClips:
 
 @dataclass(frozen=True)
 class GeneratedSequence:
-    """A `ScoredVideo` of a scene, drawn at the first access to a frame or mask."""
+    """A `ScoredVideo` of a scene, whose frames and masks are drawn when they are asked for."""
 
     name: str
     scene_seed: tuple[int | str, ...]
@@ -397,10 +401,17 @@ class GeneratedSequence:
     unseen = None
 
     @cached_property
-    def _video(self) -> list[tuple[U8, U8]]:
+    def _scene(self) -> Scene:
         rng = numpy_generator(*self.scene_seed)
-        scene = Scene(rng, self.height, self.width, objects=self.objects, scale=self.scale)
-        return [scene.draw(t) for t in range(self.length)]
+        return Scene(rng, self.height, self.width, objects=self.objects, scale=self.scale)
+
+    @cached_property
+    def _frames(self) -> dict[int, U8]:
+        return {}
+
+    @cached_property
+    def _masks(self) -> dict[int, U8]:
+        return {}
 
     @property
     def ids(self) -> Sequence[int]:
@@ -426,11 +437,17 @@ class GeneratedSequence:
 
     def frame(self, index: int) -> U8:
         """Return frame `index`, (H, W, 3) uint8 RGB."""
-        return self._video[index][0]
+        number = range(self.length)[index]
+        if number not in self._frames:
+            self._frames[number], self._masks[number] = self._scene.draw(number)
+        return self._frames[number]
 
     def mask(self, index: int) -> U8:
         """Return the ids of frame `index`, (H, W) uint8, 0 = background."""
-        return self._video[index][1]
+        number = range(self.length)[index]
+        if number not in self._masks:
+            self._masks[number] = self._scene.ids(number)
+        return self._masks[number]
 
 
 def sequences(
