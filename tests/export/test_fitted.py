@@ -128,7 +128,7 @@ def test_segment_with_graphs_refuses_what_they_do_not_take(tmp_path, model, vide
     assert "--memory, --height, --device with --runtime onnx: the graphs have their own" in told
     assert segment.main([*words, "--out", str(tmp_path / "masks")]) == 1
     told = capsys.readouterr().err
-    assert f"2 objects in the mask, and the graphs of {out} have 1 slots: export with" in told
+    assert f"2 objects in the mask, and the graphs of {out} take 1 at most: export with" in told
     words[3] = "litert"
     assert segment.main(words) == 1
     told = capsys.readouterr().err

@@ -70,8 +70,8 @@ class _Padded:
         objects = 0 if mask is None else len({0, *mask.unique().tolist()}) - 1
         if objects > self._runner.objects:
             raise InputError(
-                f"{objects} objects in the mask, and the graphs of {self._runner.folder} have "
-                f"{self._runner.objects} slots: export with --objects {objects}"
+                f"{objects} objects in the mask, and the graphs of {self._runner.folder} take "
+                f"{self._runner.objects} at most: export with --objects {objects}"
             )
         ids = self._runner.step(fitted.numpy(), given)
         self._seen = (height, width)

@@ -123,7 +123,7 @@ def measure_exported(
     """
     sidecar, runner = open_folder(folder, threads=threads)
     if objects > sidecar.objects:
-        raise InputError(f"objects {objects}: the graphs of {folder} have {sidecar.objects} slots")
+        raise InputError(f"objects {objects}: the graphs of {folder} take {sidecar.objects} at most")
     pictures, ids = random_video(*runner.size, objects)
     seconds, peak = _timed(
         runner.step,
