@@ -80,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     pool.add_argument(
         "--bn",
-        choices=("average",),
-        help="average: where BatchNorm statistics differ, average them too",
+        choices=("average", "recalibrate"),
+        help="average: where BatchNorm statistics differ, average them too; recalibrate: give every "
+        "mean those that it has on training clips of the sweep",
     )
     search = parser.add_argument_group("search")
     search.add_argument(
@@ -176,7 +177,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         storage=storage,
         project=project,
         again=args.again,
-        average_statistics=args.bn is not None,
+        bn=args.bn,
         search=Search(order, args.replacement),
         workers=args.workers,
         executor=worker_pool(args.workers) if args.workers > 1 else None,

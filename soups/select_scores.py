@@ -125,19 +125,23 @@ class SelectVideos:
 
 @dataclass(frozen=True)
 class KeptParts:
-    """The scores of the videos by set of checkpoints, as files of a storage folder."""
+    """The scores of the videos by set of checkpoints, as files of a storage folder.
+
+    settled: names what was done to the means of sets besides averaging; of one checkpoint nothing.
+    """
 
     storage: Storage
     protocol: ScoringProtocol
     student: ModelConfig
+    settled: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the videos anew."""
-        return (KeptParts, (self.storage, self.protocol, self.student))
+        return (KeptParts, (self.storage, self.protocol, self.student, self.settled))
 
     def read(self, members: Members) -> dict[str, Scores]:
         """Return what is kept of a set; of a single checkpoint also what its training kept."""
-        if len(members) == 1 and (whole := self._scorer.known(members[0])):
+        if len(set(members)) == 1 and (whole := self._scorer.known(members[0])):
             by_name = {sequence.name: (sequence,) for sequence in whole.sequences}
             return {
                 video.name: Scores(by_name.get(video.name, ()), whole.fps)
@@ -159,7 +163,9 @@ class KeptParts:
         self.storage.mirror.push([path])
 
     def _path(self, members: Members) -> Path:
-        return self.storage.scores / f"{digest(['soup', VERSION, *members, *self._key])}.json"
+        settled = [self.settled] if self.settled and len(set(members)) > 1 else []
+        parts = ["soup", VERSION, *members, *self._key, *settled]
+        return self.storage.scores / f"{digest(parts)}.json"
 
     @cached_property
     def _scorer(self) -> Scorer:

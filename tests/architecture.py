@@ -27,7 +27,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"records"},
         {"sources", "select_scores", "thinning", "probe"},
         {"geometry", "baselines", "guards"},
-        {"search"},
+        {"search", "recalibration"},
         {"speculative"},
         {"scoring"},
         {"average", "order", "rows"},
