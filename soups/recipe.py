@@ -21,10 +21,11 @@ from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from soups import guards, probe, recalibration
 from soups.average import NoMean
+from soups.bagging import Bag, Bags, bagged
 from soups.order import Order
 from soups.recalibration import Recalibration
 from soups.scoring import BySequence
-from soups.search import Ingredient, greedy, mean_of, ranked, several
+from soups.search import Ingredient, Rule, mean_of, ranked, several
 from soups.select_scores import KeptParts, Network, Open, SelectVideos
 from soups.sources import Pool, from_ledger
 from soups.speculative import Executor, Try, Workers, answers
@@ -45,11 +46,13 @@ OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, 
 class Search:
     """Say how a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`.
 
+    bags: draws of the videos, each with a search of its own; None: one search, on all of them.
     anew: gives means their BatchNorm statistics; None: those are averaged.
     """
 
     order: Order = field(default_factory=Order)
     replacement: bool = False
+    bags: Bags | None = None
     anew: Recalibration | None = None
 
     @property
@@ -59,7 +62,9 @@ class Search:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as keys and the ledger hold it, which leave out what is not asked for."""
-        asked = {"bn": self.settled} if self.anew else {}
+        asked: dict[str, Any] = {"bn": self.settled} if self.anew else {}
+        if self.bags:
+            asked |= {"bag": self.bags.count, "bag_seed": self.bags.seed}
         return {"order": str(self.order), "replacement": self.replacement, **asked}
 
 
@@ -69,7 +74,7 @@ class SoupResult:
 
     key: of its job in the ledger; scores: select J&F of the soup (`jf`), of the best single
     checkpoint and of the uniform soup; existing: whether an earlier call made it; warnings:
-    what was done against a guard.
+    what was done against a guard, and what bags may do.
     """
 
     key: str
@@ -140,17 +145,20 @@ def make_soup(
         project(job)
     else:
         guarded = guards.check_pool(pool.ingredients, storage, bn=bn)
-        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data)]
+        said = [search.bags.warning()] if search.bags else []
+        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data), *said]
         pool = replace(pool, warnings=tuple(warnings))
         protocol = ScoringProtocol.for_select(config.data)
         model = None if opening else config.student
-        opening = opening or Network(config.student, protocol)
+        videos = SelectVideos.of(protocol, opening or Network(config.student, protocol))
+        if search.bags:
+            search.bags.draw(videos.names)  # refuses one video before it is scored
         with job.claim():
             try:
                 with executor or nullcontext() as entered:
                     select = _Select(
                         Scorer(storage, protocol),
-                        SelectVideos.of(protocol, opening),
+                        videos,
                         KeptParts(storage, protocol, config.student, search.settled),
                         Workers(workers, entered) if entered else None,
                         model,
@@ -186,6 +194,19 @@ class _Select:
     def sets(self, best: Scores) -> BySequence:
         """Return the scorer of sets, which stops early on the videos and objects of a score."""
         return self._by(self.videos.as_in(best))
+
+    def bags(self, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
+        """Return the bags of the search; whole: the scores of the ingredients, by sha256.
+
+        Videos without a scored frame, which the best one shows, are in none.
+        """
+        assert self.search.bags is not None
+        bags = []
+        for counts in self.search.bags.draw([sequence.name for sequence in best.sequences]):
+            videos = replace(self.videos, counts=counts).as_in(best)
+            scores = {sha256: videos.counted(each).jf for sha256, each in whole.items()}
+            bags.append(Bag(scores, self._by(videos)))
+        return bags
 
     def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
         """Score the mean of ingredients."""
@@ -237,27 +258,31 @@ def _search(
     """Search and write the soup: its file first, so that no line of the ledger lacks one."""
     began, storage, search = time.monotonic(), select.scorer.storage, select.search
     ingredients: Sequence[Ingredient] = pool.ingredients
-    if not pool.scored:
+    whole = dict[str, Scores]()
+    if search.bags or not pool.scored:
         tell = _Progress("checkpoint", len(ingredients))
-        scored = []
         for ingredient, scores in zip(ingredients, select.checkpoints(ingredients), strict=True):
-            scored.append(replace(ingredient, score=scores.jf))
-            tell(len(scored), len(ingredients), scores.jf)
-        ingredients = ranked(scored)
+            whole[ingredient.sha256] = scores
+            tell(len(whole), len(ingredients), scores.jf)
+    if not pool.scored:
+        ingredients = ranked([replace(i, score=whole[i.sha256].jf) for i in ingredients])
     (best,) = select.checkpoints(ingredients[:1])
     tell = _Progress("soup", len(ingredients) - 1, on_scored)
+    rule = Rule(
+        workers=select.workers.count if select.workers else 1,
+        min_delta=config.soup.min_delta,
+        order=search.order,
+        replacement=search.replacement,
+        executor=select.workers.executor if select.workers else None,
+        settle=search.anew,
+        on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
+    )
     try:
-        soup = greedy(
-            ingredients,
-            select.sets(best),
-            workers=select.workers.count if select.workers else 1,
-            min_delta=config.soup.min_delta,
-            order=search.order,
-            replacement=search.replacement,
-            executor=select.workers.executor if select.workers else None,
-            settle=search.anew,
-            on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
-        )
+        sets = select.sets(best)
+        if search.bags:
+            soup = bagged(ingredients, sets, select.bags(whole, best), rule)
+        else:
+            soup = rule.pick(ingredients, sets).soup()
         uniform = select.mean(ingredients).jf if len(ingredients) > 1 else soup.score
     except NoMean as error:  # it names the checkpoints
         raise InputError(f"the checkpoints cannot be averaged: {error}") from error

@@ -57,17 +57,19 @@ class SelectVideos:
     """The select videos as `scoring.Sequences`; a part holds the Scores of one video.
 
     objects: ids by video, which the score of any weights on these videos has; None while none is
-    known, before which nothing stops early; names: in the order in which videos are scored.
+    known, before which nothing stops early; names: in the order in which videos are scored; counts:
+    how often each video counts, and none that is not there; None: each once.
     """
 
     protocol: ScoringProtocol
     opening: Open
     names: tuple[str, ...]
     objects: Mapping[str, tuple[int, ...]] | None = None
+    counts: Mapping[str, int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the videos anew."""
-        return (SelectVideos, (self.protocol, self.opening, self.names, self.objects))
+        return (SelectVideos, (self.protocol, self.opening, self.names, self.objects, self.counts))
 
     @classmethod
     def of(cls, protocol: ScoringProtocol, opening: Open) -> SelectVideos:
@@ -79,10 +81,18 @@ class SelectVideos:
 
         What candidates lose on them shows soonest that they cannot win.
         """
-        lacks = {each.name: len(each.objects) * (1 - each.jf) for each in scores.sequences}
+        lacks = {
+            each.name: times * len(each.objects) * (1 - each.jf)
+            for each in scores.sequences
+            if (times := self._times(each.name))
+        }
         names = sorted(lacks, key=lambda name: -lacks[name])
         objects = {each.name: tuple(each.objects) for each in scores.sequences}
         return replace(self, names=tuple(names), objects=objects)
+
+    def counted(self, scores: Scores) -> Scores:
+        """Return a whole score with each video as often as it counts here."""
+        return Scores(self._listed({each.name: (each,) for each in scores.sequences}))
 
     def opened(self, weights: Weights) -> Callable[[str], Scores]:
         """Return what scores a video by these weights."""
@@ -116,7 +126,14 @@ class SelectVideos:
         return Scores(self._listed(found)).jf
 
     def _listed(self, parts: Mapping[str, Sequence[SequenceScore]]) -> tuple[SequenceScore, ...]:
-        return tuple(each for video in self._videos for each in parts.get(video.name, ()))
+        return tuple(
+            each
+            for video in self._videos
+            for each in tuple(parts.get(video.name, ())) * self._times(video.name)
+        )
+
+    def _times(self, name: str) -> int:
+        return 1 if self.counts is None else self.counts.get(name, 0)
 
     @cached_property
     def _videos(self) -> Sequence[ScoredVideo]:

@@ -26,7 +26,7 @@ LAYERS: Mapping[str, list[set[str]]] = {
         {"entrants"},
         {"records"},
         {"sources", "select_scores", "thinning", "probe"},
-        {"geometry", "baselines", "guards"},
+        {"geometry", "baselines", "guards", "bagging"},
         {"search", "recalibration"},
         {"speculative"},
         {"scoring"},

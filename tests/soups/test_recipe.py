@@ -195,7 +195,7 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     ids = {record.sha256: record.model_id for record in kitchen.reader.checkpoints("omega")}
     assert kept["models"] == ids
     table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
-    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most"
+    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most,bag"
     assert len(table.splitlines()) == 4
 
 
