@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
+from orchestrator.planning.protocol import PROBED_FRAMES
 from soups.geometry import Error, measure
 from soups.search import Ingredient, Settle, Soup
 from vosmodels import checkpoint
@@ -17,7 +18,6 @@ from vosmodels.data.frames import visited_frames
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.types import U8, ScoredVideo
 
-FRAMES = 64  # that a probe segments at most
 LEAST = 4  # frames of a video: one is given, and what is scored should have moved
 
 
@@ -75,7 +75,7 @@ class Beginning:
 
 
 def beginnings(
-    videos: Sequence[ScoredVideo], stride: int, frames: int = FRAMES
+    videos: Sequence[ScoredVideo], stride: int, frames: int = PROBED_FRAMES
 ) -> list[ScoredVideo]:
     """Return beginnings of as many videos as possible that visit at most `frames` frames together.
 
@@ -129,7 +129,7 @@ def _is_scored(video: ScoredVideo, stride: int) -> bool:
 
 
 def error_of(scorer: Scorer, model: ModelConfig) -> Error | None:
-    """Return 1 - J&F of weights on at most FRAMES frames of the scorer's videos; None without any.
+    """Return 1 - J&F of weights on the beginnings of the scorer's videos; None without any.
 
     model: whose weights they are. Height, rows and stride are those of the scorer's protocol.
     """

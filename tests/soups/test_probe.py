@@ -15,8 +15,9 @@ from orchestrator.config.data import DataConfig
 from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
+from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
-from soups.probe import FRAMES, LEAST, beginnings, error_of, measured
+from soups.probe import LEAST, beginnings, error_of, measured
 from soups.search import Decision, Ingredient, Soup
 from tests.conftest import write_davis
 from tests.model_tools import any_filled
@@ -50,8 +51,8 @@ def test_beginnings_visit_at_most_64_frames_and_the_same_of_each_video(
     films = [film(f"v{n}", length) for n, length in enumerate(lengths)]
     found = beginnings(films, stride)
     counts = [len(visited_frames(video, stride)) for video in found]
-    assert sum(counts) <= FRAMES
-    each = max(LEAST, FRAMES // len(films))
+    assert sum(counts) <= PROBED_FRAMES
+    each = max(LEAST, PROBED_FRAMES // len(films))
     for video, count in zip(found, counts, strict=True):
         whole = len(range(0, len(films[int(video.name[1:])]), stride))
         assert count == min(each, whole)
