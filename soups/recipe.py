@@ -125,7 +125,8 @@ def make_soup(
     project   called with the soup's job when it has ended, well or not, to show it elsewhere
     again     search anew even where the soup of this very pool exists; scores that are kept stay
     bn        as `guards.check_pool`, which is asked before the search; recalibrate: every mean that
-              is scored, and the soup, takes its BatchNorm statistics from training clips
+              is scored, and the soup, takes its BatchNorm statistics from training clips of the
+              run that the pool comes from, in this process whatever the workers
     workers   candidates that are scored at a time, by the executor, which is entered where there
               is something to score; without one, or with one worker, in this process
     opening   makes a function that scores a select video by weights; by default the network is it
@@ -136,7 +137,7 @@ def make_soup(
     ledger = Ledger.of(storage)
     search = search or Search()
     if bn == "recalibrate":
-        search = replace(search, anew=Recalibration.of(config))
+        search = replace(search, anew=Recalibration.of(pool.config or config))
     job, existing = _job(ledger, pool, config, search, again)
     if existing and (reason := _corrupt(job, storage)):
         logger.warning("%s; the soup is made anew", reason)
