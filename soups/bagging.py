@@ -25,8 +25,8 @@ class Bags:
         """Say what a soup of so many searches may do that a greedy one does not."""
         return (
             f"the soup is the mean of what {self.count} searches took, each on other draws of the "
-            f"select videos (--bag {self.count}): no search has seen it, and it may score below the "
-            "best single checkpoint"
+            f"select videos (--bag {self.count}): no search has seen it, and it may score below "
+            "the best single checkpoint"
         )
 
     def draw(self, names: Sequence[str]) -> list[Counter[str]]:
@@ -62,10 +62,10 @@ def bagged(
 
     theta = 1/K sum_b sum_(i in picks of b) theta_i, K picks in all.   Each bag's search starts from
     the best ingredient by the bag's own score and goes in the rule's order by it. Each is fitted to
-    other sequences, so that what a few of them favour weighs less. Bagged ensemble selection (Caruana
-    et al., ICML 2004, section 2.3) draws the models instead, and averages the ensembles: there each
-    bag weighs the same, here each pick, so that a bag with more of them weighs more. Unlike
-    `greedy` the soup may score below the best ingredient: no search has seen it.
+    other sequences, so that what a few of them favour weighs less. Bagged ensemble selection
+    (Caruana et al., ICML 2004, section 2.3) draws the models instead, and averages the ensembles:
+    there each bag weighs the same, here each pick, so that a bag with more of them weighs more.
+    Unlike `greedy` the soup may score below the best ingredient: no search has seen it.
 
     score  of weights on all sequences, which the soup is given in the end, once
     bags   one at least; decisions name them from 1. `rule.on_decision` is told of those of all bags

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pool.add_argument(
         "--bn",
         choices=("average", "recalibrate"),
-        help="average: where BatchNorm statistics differ, average them too; recalibrate: give every "
+        help="average: where BatchNorm statistics differ, average them too; recalibrate: give each "
         "mean those that it has on training clips of the sweep",
     )
     search = parser.add_argument_group("search")
@@ -101,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--bag",
         type=int,
         metavar="N",
-        help="search N times, each by videos drawn with replacement, and average all picks; the soup "
-        "may score below the best single checkpoint",
+        help="search N times, each on videos drawn with replacement, and average all picks; that "
+        "soup may score below the best single checkpoint",
     )
     search.add_argument(
         "--workers", type=int, default=1, metavar="N", help="score N at a time, on Ray; default 1"

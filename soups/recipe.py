@@ -309,9 +309,7 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
-            geometry=probe.measured(
-                soup, ingredients, select.scorer, select.model, search.anew
-            ),
+            geometry=probe.measured(soup, ingredients, select.scorer, select.model, search.anew),
             chosen_on=guards.chosen_on(config.data),
             search=search.as_dict(),
             statistics=statistics,

@@ -125,7 +125,7 @@ def test_a_soup_of_bags_is_the_mean_of_all_picks_of_the_definition(
     assert soup.weights["w"].item() == mean
     assert soup.score == table.single(mean)
     assert {d.bag for d in soup.decisions} == set(range(1, count + 1))
-    accepted = [(d.bag, int(d.name[1:])) for d in soup.decisions if d.accepted]
+    accepted = [(d.bag or 0, int(d.name[1:])) for d in soup.decisions if d.accepted]
     assert [i for _, i in accepted] == picks
     assert [bag for bag, _ in accepted] == sorted(bag for bag, _ in accepted)
 
@@ -144,9 +144,7 @@ def test_bags_that_have_every_sequence_once_take_what_greedy_takes(values: list[
 
 
 @given(VALUES, st.integers(0, 99))
-def test_bags_share_the_parts_of_a_set_so_that_none_is_scored_twice(
-    values: list[float], seed: int
-):
+def test_bags_share_the_parts_of_a_set_so_that_none_is_scored_twice(values: list[float], seed: int):
     table = Table(values)
     table.soup(Bags(5, seed).draw(NAMES))
     assert len(table.asked) == sum(len(parts) for parts in table.kept.parts.values())
@@ -250,7 +248,14 @@ def test_the_record_of_bags_names_picks_as_often_as_they_count_and_is_replayed(
     sound = made.path.read_bytes()
     made.path.unlink()
     assert replay(record).path.read_bytes() == sound
-    arguments = ["--runs", "mlflow:omega", "--bag", "5", "--tracking-uri", kitchen.tracker.store.uri]
+    arguments = [
+        "--runs",
+        "mlflow:omega",
+        "--bag",
+        "5",
+        "--tracking-uri",
+        kitchen.tracker.store.uri,
+    ]
     assert command.main(arguments) == 0
     out = capsys.readouterr().out
     for text in ("has a soup already", "bag 5: omega=0.0 step 10", "(--bag 5): no search has seen"):
@@ -264,9 +269,7 @@ def test_other_bags_are_another_soup(kitchen: Kitchen):
     assert cook(kitchen, score, Bags(2)).existing
 
 
-def test_bags_of_one_select_video_are_refused_before_it_is_scored(
-    kitchen: Kitchen, tmp_path: Path
-):
+def test_bags_of_one_select_video_are_refused_before_it_is_scored(kitchen: Kitchen, tmp_path: Path):
     davis = write_davis(tmp_path / "davis", 2016)  # whose val has one
     pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
     assert pool.config is not None

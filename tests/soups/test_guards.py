@@ -157,9 +157,7 @@ def test_the_record_says_what_was_done_against_a_guard(store: Store, config: Run
 
     with pytest.raises(InputError, match="--bn average"):
         recipe.make_soup(pool, config, storage=store.storage, opening=opening)
-    made = recipe.make_soup(
-        pool, config, storage=store.storage, bn="average", opening=opening
-    )
+    made = recipe.make_soup(pool, config, storage=store.storage, bn="average", opening=opening)
     job = Ledger(store.storage.root).job(made.key)
     assert job.of(Souped)[0].chosen_on == "train"
     assert made.warnings == [event.text for event in job.of(Warned)]

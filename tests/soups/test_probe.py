@@ -87,9 +87,10 @@ def test_the_error_of_short_videos_is_one_minus_their_score(tmp_path: Path):
 
 def test_a_checkpoint_that_one_try_refused_and_another_took_is_in_the_soup(tmp_path: Path):
     """As in a second bag, or a second pass; the first try that is not in the soup is c's."""
+    values = {"a": 0.0, "b": 2.0, "c": 3.0, "d": 4.0}
     pool = [
-        Ingredient(name, name, 0.5, lambda v=value: {"w": torch.tensor([v])})
-        for name, value in (("a", 0.0), ("b", 2.0), ("c", 3.0), ("d", 4.0))
+        Ingredient(name, name, 0.5, {"w": torch.tensor([value])}.copy)
+        for name, value in values.items()
     ]
     turns = [("a", 1, True), ("b", 1, False), ("c", 1, False), ("b", 2, True), ("d", 2, False)]
     decisions = tuple(Decision(n, n, 0.5, 0.5, taken, bag=bag) for n, bag, taken in turns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,8 +44,8 @@ STUDENT = "mobilevos_mobilenetv2_noaspp"
 
 
 @pytest.fixture(autouse=True)
-def two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "BATCHES", 2)
+def one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "BATCHES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ def stem(sweep: SweepConfig) -> Job:
     return plan_sweep(located(sweep), sweep_id(sweep), threads=1).stems[0]
 
 
+@functools.cache
 def weights_of(seed: int) -> dict[str, Tensor]:
     """Random weights with statistics that are of nothing."""
     rng = torch.Generator().manual_seed(seed)
@@ -94,9 +96,10 @@ def test_the_mean_of_a_stem_twice_gets_the_stems_own_statistics(config: RunConfi
 
 
 def test_statistics_are_the_moments_of_what_the_mean_shows_a_layer_on_the_stems_clips(
-    config: RunConfig, stem: Job
+    config: RunConfig, stem: Job, monkeypatch: pytest.MonkeyPatch
 ):
     """By hand for the first layer: the convolution of the normalised frames of 2 batches of 3."""
+    monkeypatch.setattr(calibration, "BATCHES", 2)
     mean = average([weights_of(1), weights_of(2)])
     clips = training_clips(stem.stages[0], 3)
     frames = torch.cat([batch(clips, n, 3).frames.flatten(0, 1) for n in range(2)])
@@ -183,9 +186,7 @@ def test_what_is_scored_is_the_soup_and_a_replay_needs_no_clips(
     assert not made.path.exists()
 
 
-def test_recalibrating_makes_another_soup_with_scores_of_its_own(
-    config: RunConfig, tmp_path: Path
-):
+def test_recalibrating_makes_another_soup_with_scores_of_its_own(config: RunConfig, tmp_path: Path):
     storage, scoring = Storage(tmp_path / "storage"), Scoring()
     pool, made = pool_of(config, storage), {}
     for bn in ("average", "recalibrate"):
@@ -248,6 +249,11 @@ def test_a_student_of_whole_weights_and_labels_of_a_teacher_are_refused(
     given = values | {"student": values["student"] | {"weights": str(tmp_path / "w.safetensors")}}
     with pytest.raises(InputError, match=r"student\.weights .*w\.safetensors: .*--bn average"):
         Recalibration.of(RunConfig.model_validate(given))
-    taught = values | {"data": values["data"] | {"labels": "teacher"}}
+    teacher = tmp_path / "t.safetensors"
+    teacher.write_bytes(b"some weights")  # for the key of the stem, which nothing trains here
+    taught = values | {
+        "data": values["data"] | {"labels": "teacher"},
+        "teacher": values["teacher"] | {"weights": str(teacher)},
+    }
     with pytest.raises(InputError, match=r"a teacher labels \d+ training videos.*--bn average"):
         Recalibration.of(RunConfig.model_validate(taught))
