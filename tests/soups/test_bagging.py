@@ -15,6 +15,7 @@ from torch import Tensor
 
 from orchestrator.config.data import DataConfig
 from orchestrator.tracking.events import Souped
+from orchestrator.tracking.ledger import JobRecord
 from soups import greedy as command
 from soups import recipe, records
 from soups.bagging import Bag, Bags, bagged
@@ -216,14 +217,19 @@ def kitchen(tmp_path: Path) -> Kitchen:
     return Kitchen(tmp_path)
 
 
-def cook(kitchen: Kitchen, score: ByVideo, bags: Bags) -> recipe.SoupResult:
+def cook(
+    kitchen: Kitchen,
+    score: ByVideo,
+    bags: Bags,
+    project: Callable[[JobRecord], object] | None = None,
+) -> recipe.SoupResult:
     pool = replace(from_experiment(kitchen.reader, "omega"), scored=False)
     assert pool.config is not None
     return recipe.make_soup(
         pool,
         pool.config,
         storage=kitchen.storage,
-        project=kitchen.tracker.project,
+        project=project or (lambda job: None),
         search=recipe.Search(bags=bags),
         opening=score,
     )
@@ -232,7 +238,7 @@ def cook(kitchen: Kitchen, score: ByVideo, bags: Bags) -> recipe.SoupResult:
 def test_the_record_of_bags_names_picks_as_often_as_they_count_and_is_replayed(
     kitchen: Kitchen, capsys: pytest.CaptureFixture[str]
 ):
-    made = cook(kitchen, ByVideo(), Bags(5))
+    made = cook(kitchen, ByVideo(), Bags(5), kitchen.tracker.project)
     job = kitchen.ledger.job(made.key)
     (souped,) = job.of(Souped)
     assert (souped.search["bag"], souped.search["bag_seed"]) == (5, 0)
