@@ -32,6 +32,7 @@ PARTS = {  # of a forecast, in words
     "trial": "training the trials",
     "scoring": "scoring checkpoints and rows",
     "soup": "scoring candidates of the soup",
+    "barriers": "barriers in the soup, at most",
 }
 
 

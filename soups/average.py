@@ -18,6 +18,10 @@ ODD = max(GRIDS) + WIDTH  # where infinities and NaN go
 Slices = Mapping[int, Tensor]  # float64, by the exponent of the grid that the values lie on
 
 
+class NoMean(ValueError):
+    """State dicts of which no mean exists: none at all, or not of one architecture."""
+
+
 def average(
     state_dicts: Sequence[Mapping[str, Tensor]], names: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
@@ -27,8 +31,8 @@ def average(
     order of the state dicts nor where a sum begins changes the mean, and the mean of equal tensors
     is that tensor. Integer and boolean tensors cannot be averaged and must agree. names: what
     errors call the state dicts.
-    Raises ValueError for no state dicts, and for keys, shapes, dtypes or integers that differ,
-    naming state dict and key.
+    Raises NoMean, a ValueError, for no state dicts, and for keys, shapes, dtypes or integers that
+    differ, naming state dict and key.
     """
     return average_of([partial(dict, each) for each in state_dicts], names)
 
@@ -38,10 +42,10 @@ def average_of(
 ) -> dict[str, Tensor]:
     """Average state dicts as `average` does, to the bit, of which one at a time is in memory.
 
-    loads: read one state dict each, once. Raises ValueError as `average`.
+    loads: read one state dict each, once. Raises NoMean as `average`.
     """
     if not loads:
-        raise ValueError("no state dicts to average; give at least one")
+        raise NoMean("no state dicts to average; give at least one")
     names = names or [f"state dict {index}" for index in range(len(loads))]
     total = Sum.of(loads[0](), names[0])
     for name, load in zip(names[1:], loads[1:], strict=True):
@@ -74,7 +78,7 @@ class Sum:
         return cls(1, name, layout, {k: _sliced(t) for k, t in state_dict.items() if _mean_of(t)})
 
     def plus(self, state_dict: Mapping[str, Tensor], name: str) -> Sum:
-        """Return the sum with another state dict. Raises ValueError as `average`."""
+        """Return the sum with another state dict. Raises NoMean as `average`."""
         _check_keys(self.first, self.layout, name, state_dict)
         for key, tensor in state_dict.items():
             self._check(key, tensor, name)
@@ -100,12 +104,12 @@ class Sum:
     def _check(self, key: str, tensor: Tensor, name: str) -> None:
         like = self.layout[key]
         if tensor.shape != like.shape or tensor.dtype != like.dtype:
-            raise ValueError(
+            raise NoMean(
                 f"{name}: {key}: {tuple(tensor.shape)} {tensor.dtype}, but "
                 f"{self.first} has {tuple(like.shape)} {like.dtype}"
             )
         if not _mean_of(like) and not torch.equal(tensor, like):
-            raise ValueError(
+            raise NoMean(
                 f"{name}: {key}: integers differ from those of {self.first}; "
                 "they cannot be averaged and must agree"
             )
@@ -156,4 +160,4 @@ def _check_keys(
 ) -> None:
     for key in sorted(first.keys() ^ other.keys()):
         has, lacks = (name, other_name) if key in first else (other_name, name)
-        raise ValueError(f"{lacks}: {key}: missing, but {has} has it; not one architecture")
+        raise NoMean(f"{lacks}: {key}: missing, but {has} has it; not one architecture")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from soups.average import average
 from soups.scoring import Weights
-from soups.search import Ingredient
+from soups.search import Ingredient, Settle
 
 Error = Callable[[Weights], float]
 
@@ -70,6 +70,7 @@ def measure(
     *,
     stem: Callable[[], Weights] | None = None,
     error: Error | None = None,
+    settle: Settle | None = None,
 ) -> dict[str, Any]:
     """Measure ingredients from the centre, for the record of a soup.
 
@@ -77,7 +78,8 @@ def measure(
     stem    reads the weights that all were trained from
     error   of weights, as 1 - J&F; None: no barriers. It is called twice an ingredient and once
             for the centre, and three state dicts and a mean are held at a time.
-    Returns {"centre", "from_stem", "places": [a dict of each Place]}. Raises ValueError as
+    settle  as in `soups.search.greedy`, of the mean of two
+    Returns {"centre", "from_stem", "places": [a dict of each Place]}. Raises NoMean as
     `average`.
     """
     middle, root = centre.load(), stem() if stem else None
@@ -88,6 +90,7 @@ def measure(
         height = None
         if error and ends is not None:
             between = average([middle, weights], [centre.name, ingredient.name])
+            between = settle(between) if settle else between
             height = barrier(error(between), (ends, error(weights)))
         places.append(
             Place(

@@ -80,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     pool.add_argument(
         "--bn",
-        choices=("average",),
-        help="average: where BatchNorm statistics differ, average them too",
+        choices=("average", "recalibrate"),
+        help="average: where BatchNorm statistics differ, average them too; recalibrate: give each "
+        "mean those that it has on training clips of the sweep",
     )
     search = parser.add_argument_group("search")
     search.add_argument(
@@ -95,6 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     search.add_argument(
         "--replacement", action="store_true", help="take one again, which then weighs more"
+    )
+    search.add_argument(
+        "--bag",
+        type=int,
+        metavar="N",
+        help="search N times, each on videos drawn with replacement, and average all picks; that "
+        "soup may score below the best single checkpoint",
     )
     search.add_argument(
         "--workers", type=int, default=1, metavar="N", help="score N at a time, on Ray; default 1"
@@ -127,6 +135,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     keep_freed_memory()
     from orchestrator.execution.worker_pool import worker_pool
     from orchestrator.planning.protocol import check_scored_videos
+    from soups.bagging import Bags
     from soups.guards import chosen_on, select_on_train
     from soups.recipe import Search, make_soup
     from soups.sources import config_of_folder, together
@@ -176,8 +185,8 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         storage=storage,
         project=project,
         again=args.again,
-        average_statistics=args.bn is not None,
-        search=Search(order, args.replacement),
+        bn=args.bn,
+        search=Search(order, args.replacement, Bags(args.bag, config.seed) if args.bag else None),
         workers=args.workers,
         executor=worker_pool(args.workers) if args.workers > 1 else None,
     )
@@ -206,7 +215,7 @@ def _replay(args: argparse.Namespace) -> Mapping[str, Any]:
     """Make the soup of --replay again."""
     searching = (
         *("data", "split", "select_on", "filter", "include_unfinished", "include_soups"),
-        *("every", "apart", "best", "force", "bn", "min_delta", "replacement", "again"),
+        *("every", "apart", "best", "force", "bn", "min_delta", "replacement", "bag", "again"),
     )
     odd = [
         f"--{name.replace('_', '-')}"
@@ -252,7 +261,7 @@ def _check(args: argparse.Namespace) -> Order:
         problems.append(f"--{error}")
     if args.select_on and args.split:
         problems.append(f"--select-on {args.select_on} and --split {args.split}: give one")
-    for name in ("workers", "every", "best"):
+    for name in ("workers", "every", "best", "bag"):
         value = getattr(args, name)
         if value is not None and value < 1:
             problems.append(f"--{name} {value}: 1 or more")
@@ -350,7 +359,7 @@ def _print(
         out.print(f"warning: {warning}")
     rows = [
         [
-            turn["name"],
+            f"bag {turn['bag']}: {turn['name']}" if turn.get("bag") else turn["name"],
             "" if turn["score_before"] is None else f"{turn['score_before']:.4f}",
             _score_with(turn),
             "in" if turn["accepted"] else "out",

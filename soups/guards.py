@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import torch
@@ -15,14 +15,20 @@ from torch import Tensor
 from orchestrator.config import RunConfig
 from orchestrator.config.data import DataConfig
 from orchestrator.tracking.storage import Storage
+from soups.recalibration import STATISTICS, statistics_of
 from soups.search import Ingredient
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError, UsageError
 
 logger = logging.getLogger(__name__)
 
-STATISTICS = ("running_mean", "running_var")  # of BatchNorm, which every model here keeps frozen
 TRAIN = "train"
+
+Bn = Literal["average", "recalibrate"]  # what becomes of BatchNorm statistics that differ
+DONE: Mapping[Bn, str] = {
+    "average": "averaged",
+    "recalibrate": "taken anew from training clips, for every mean",
+}
 
 
 def first_difference(
@@ -44,7 +50,7 @@ def first_difference(
 
 
 def check_pool(
-    ingredients: Sequence[Ingredient], storage: Storage, *, average_statistics: bool = False
+    ingredients: Sequence[Ingredient], storage: Storage, *, bn: Bn | None = None
 ) -> list[str]:
     """Refuse a pool of several models, or of several BatchNorm statistics; return warnings.
 
@@ -52,7 +58,7 @@ def check_pool(
     compared by names, types and shapes when it is averaged. Every model here trains with frozen
     BatchNorm, so that checkpoints of one stem have equal statistics, which are read of each
     ingredient once. Where they differ the mean is of networks that scale their features in other
-    ways. average_statistics: take their mean all the same, and warn.
+    ways. bn: what is done to them, of which a warning tells; None: they are refused.
     Raises InputError with the first key that differs.
     """
     first = ingredients[0]
@@ -70,12 +76,13 @@ def check_pool(
         if key is None:
             continue
         said = f"{first.name} and {other.name} differ in {key}"
-        if not average_statistics:
+        if bn is None:
             raise InputError(
                 f"{said}: BatchNorm is frozen in training, so they did not start from the same "
-                "statistics; leave one of them out, or average the statistics too: --bn average"
+                "statistics; leave one of them out, average the statistics too, --bn average, or "
+                "take those of means from training clips, --bn recalibrate"
             )
-        return [f"{said}: the BatchNorm statistics were averaged (--bn average)"]
+        return [f"{said}: the BatchNorm statistics were {DONE[bn]} (--bn {bn})"]
     return []
 
 
@@ -143,7 +150,7 @@ def _statistics(ingredient: Ingredient, storage: Storage) -> dict[str, Tensor]:
     """Read an ingredient's BatchNorm statistics, alone where its file is in storage."""
     path = storage.checkpoint(ingredient.sha256)
     if _info(path) is None:
-        return {k: v for k, v in ingredient.load().items() if k.endswith(STATISTICS)}
+        return statistics_of(ingredient.load())
     with safetensors.safe_open(path, framework="pt") as file:
         return {k: file.get_tensor(k) for k in file.keys() if k.endswith(STATISTICS)}  # noqa: SIM118
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
+from orchestrator.planning.protocol import PROBED_FRAMES
 from soups.geometry import Error, measure
-from soups.search import Ingredient, Soup
+from soups.search import Ingredient, Settle, Soup
 from vosmodels import checkpoint
 from vosmodels.data.frames import visited_frames
 from vosmodels.evaluation.runner import evaluate
 from vosmodels.types import U8, ScoredVideo
 
-FRAMES = 64  # that a probe segments at most
 LEAST = 4  # frames of a video: one is given, and what is scored should have moved
 
 
@@ -75,7 +75,7 @@ class Beginning:
 
 
 def beginnings(
-    videos: Sequence[ScoredVideo], stride: int, frames: int = FRAMES
+    videos: Sequence[ScoredVideo], stride: int, frames: int = PROBED_FRAMES
 ) -> list[ScoredVideo]:
     """Return beginnings of as many videos as possible that visit at most `frames` frames together.
 
@@ -89,20 +89,25 @@ def beginnings(
 
 
 def measured(
-    soup: Soup, ingredients: Sequence[Ingredient], scorer: Scorer, model: ModelConfig | None
+    soup: Soup,
+    ingredients: Sequence[Ingredient],
+    scorer: Scorer,
+    model: ModelConfig | None,
+    settle: Settle | None = None,
 ) -> dict[str, Any]:
-    """Measure what joined the first ingredient of a soup, and the first that did not.
+    """Measure what is in a soup with its first ingredient, and the first try that is not in it.
 
     model: of the weights; None: no barriers, which take a network. The stem counts where its file
-    is in storage. Returns what `geometry.measure` does.
+    is in storage. settle: as in `soups.search.greedy`. Returns what `geometry.measure` does.
     """
     tried = {ingredient.sha256: ingredient for ingredient in ingredients}
     first = soup.decisions[0]
-    refused = next((turn for turn in soup.decisions if not turn.accepted), None)
+    taken = {ingredient.sha256 for ingredient in soup.ingredients}
+    refused = next((turn for turn in soup.decisions if turn.sha256 not in taken), None)
     others = {
-        turn.sha256: (tried[turn.sha256], turn.accepted)
+        turn.sha256: (tried[turn.sha256], turn.sha256 in taken)
         for turn in soup.decisions
-        if (turn.accepted or turn is refused) and turn.sha256 != first.sha256
+        if (turn.sha256 in taken or turn is refused) and turn.sha256 != first.sha256
     }
     storage, ancestor = scorer.storage, tried[first.sha256].ancestor
     stem = storage.checkpoint(ancestor) if ancestor else None
@@ -113,6 +118,7 @@ def measured(
         list(others.values()),
         stem=partial(checkpoint.read_tensors, stem) if stem and stem.is_file() else None,
         error=error_of(scorer, model) if model else None,
+        settle=settle,
     )
 
 
@@ -123,7 +129,7 @@ def _is_scored(video: ScoredVideo, stride: int) -> bool:
 
 
 def error_of(scorer: Scorer, model: ModelConfig) -> Error | None:
-    """Return 1 - J&F of weights on at most FRAMES frames of the scorer's videos; None without any.
+    """Return 1 - J&F of weights on the beginnings of the scorer's videos; None without any.
 
     model: whose weights they are. Height, rows and stride are those of the scorer's protocol.
     """

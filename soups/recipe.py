@@ -19,11 +19,13 @@ from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started, Warned
 from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
-from soups import guards, probe
-from soups.average import average_of
+from soups import guards, probe, recalibration
+from soups.average import NoMean
+from soups.bagging import Bag, Bags, bagged
 from soups.order import Order
+from soups.recalibration import Recalibration
 from soups.scoring import BySequence
-from soups.search import Ingredient, greedy, ranked
+from soups.search import Ingredient, Rule, mean_of, ranked, several
 from soups.select_scores import KeptParts, Network, Open, SelectVideos
 from soups.sources import Pool, from_ledger
 from soups.speculative import Executor, Try, Workers, answers
@@ -42,14 +44,28 @@ OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, 
 
 @dataclass(frozen=True)
 class Search:
-    """Say how a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`."""
+    """Say how a pool is searched, besides `soup.min_delta`; as in `soups.search.greedy`.
+
+    bags: draws of the videos, each with a search of its own; None: one search, on all of them.
+    anew: gives means their BatchNorm statistics; None: those are averaged.
+    """
 
     order: Order = field(default_factory=Order)
     replacement: bool = False
+    bags: Bags | None = None
+    anew: Recalibration | None = None
+
+    @property
+    def settled(self) -> str:
+        """Name what is done to means besides averaging; empty where nothing is."""
+        return self.anew.key if self.anew else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as keys and the ledger hold it."""
-        return {"order": str(self.order), "replacement": self.replacement}
+        """Return it as keys and the ledger hold it, which leave out what is not asked for."""
+        asked: dict[str, Any] = {"bn": self.settled} if self.anew else {}
+        if self.bags:
+            asked |= {"bag": self.bags.count, "bag_seed": self.bags.seed}
+        return {"order": str(self.order), "replacement": self.replacement, **asked}
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class SoupResult:
 
     key: of its job in the ledger; scores: select J&F of the soup (`jf`), of the best single
     checkpoint and of the uniform soup; existing: whether an earlier call made it; warnings:
-    what was done against a guard.
+    what was done against a guard, and what bags may do.
     """
 
     key: str
@@ -96,7 +112,7 @@ def make_soup(
     storage: Storage,
     project: Callable[[JobRecord], object] = lambda job: None,
     again: bool = False,
-    average_statistics: bool = False,
+    bn: guards.Bn | None = None,
     search: Search | None = None,
     workers: int = 1,
     executor: AbstractContextManager[Executor] | None = None,
@@ -108,7 +124,9 @@ def make_soup(
     config    the run it belongs to: student, select protocol, soup.min_delta
     project   called with the soup's job when it has ended, well or not, to show it elsewhere
     again     search anew even where the soup of this very pool exists; scores that are kept stay
-    average_statistics  as `guards.check_pool`, which is asked before the search
+    bn        as `guards.check_pool`, which is asked before the search; recalibrate: every mean that
+              is scored, and the soup, takes its BatchNorm statistics from training clips of the
+              run that the pool comes from, in this process whatever the workers
     workers   candidates that are scored at a time, by the executor, which is entered where there
               is something to score; without one, or with one worker, in this process
     opening   makes a function that scores a select video by weights; by default the network is it
@@ -118,6 +136,8 @@ def make_soup(
     pool = replace(pool, ingredients=tuple(ranked(pool.ingredients)))
     ledger = Ledger.of(storage)
     search = search or Search()
+    if bn == "recalibrate":
+        search = replace(search, anew=Recalibration.of(pool.config or config))
     job, existing = _job(ledger, pool, config, search, again)
     if existing and (reason := _corrupt(job, storage)):
         logger.warning("%s; the soup is made anew", reason)
@@ -125,25 +145,27 @@ def make_soup(
     if existing:
         project(job)
     else:
-        guarded = guards.check_pool(
-            pool.ingredients, storage, average_statistics=average_statistics
-        )
-        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data)]
+        guarded = guards.check_pool(pool.ingredients, storage, bn=bn)
+        said = [search.bags.warning()] if search.bags else []
+        warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data), *said]
         pool = replace(pool, warnings=tuple(warnings))
         protocol = ScoringProtocol.for_select(config.data)
         model = None if opening else config.student
-        opening = opening or Network(config.student, protocol)
+        videos = SelectVideos.of(protocol, opening or Network(config.student, protocol))
+        if search.bags:
+            search.bags.draw(videos.names)  # refuses one video before it is scored
         with job.claim():
             try:
                 with executor or nullcontext() as entered:
                     select = _Select(
                         Scorer(storage, protocol),
-                        SelectVideos.of(protocol, opening),
-                        KeptParts(storage, protocol, config.student),
+                        videos,
+                        KeptParts(storage, protocol, config.student, search.settled),
                         Workers(workers, entered) if entered else None,
                         model,
+                        search,
                     )
-                    _run(job, pool, select, config, search, on_scored)
+                    _run(job, pool, select, config, on_scored)
             finally:
                 project(job)
     return _result(job, storage, existing=existing)
@@ -158,6 +180,7 @@ class _Select:
     parts: KeptParts
     workers: Workers | None
     model: StudentConfig | None  # that is run; None where something else gives the scores
+    search: Search
 
     def checkpoints(self, ingredients: Sequence[Ingredient]) -> Generator[Scores]:
         """Score checkpoints, and save the scores where training does."""
@@ -173,11 +196,23 @@ class _Select:
         """Return the scorer of sets, which stops early on the videos and objects of a score."""
         return self._by(self.videos.as_in(best))
 
+    def bags(self, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
+        """Return the bags of the search; whole: the scores of the ingredients, by sha256.
+
+        Videos without a scored frame, which the best one shows, are in none.
+        """
+        assert self.search.bags is not None
+        bags = []
+        for counts in self.search.bags.draw([sequence.name for sequence in best.sequences]):
+            videos = replace(self.videos, counts=counts).as_in(best)
+            scores = {sha256: videos.counted(each).jf for sha256, each in whole.items()}
+            bags.append(Bag(scores, self._by(videos)))
+        return bags
+
     def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
         """Score the mean of ingredients."""
-        loads, names = [i.load for i in ingredients], [i.name for i in ingredients]
         members = tuple(sorted(i.sha256 for i in ingredients))
-        uniform = Try("uniform soup", members, None, lambda: average_of(loads, names))
+        uniform = Try("uniform soup", members, None, lambda: mean_of(ingredients, self.search.anew))
         (answer,) = answers(self._by(self.videos), [uniform], None)
         assert isinstance(answer.scored, Scores)
         return answer.scored
@@ -191,7 +226,6 @@ def _run(
     pool: Pool,
     select: _Select,
     config: RunConfig,
-    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search between the first and the last line of the job in the ledger."""
@@ -208,7 +242,7 @@ def _run(
     for number, text in enumerate(pool.warnings):
         job.write(Warned(number, text))
     try:
-        _search(job, pool, select, config, search, on_scored)
+        _search(job, pool, select, config, on_scored)
     except BaseException as error:  # an interrupt too: no process works on the job any more
         first_line = (str(error).splitlines() or ["interrupted"])[0]
         job.write(Failed(error=f"{type(error).__name__}: {first_line}"))
@@ -220,34 +254,38 @@ def _search(
     pool: Pool,
     select: _Select,
     config: RunConfig,
-    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search and write the soup: its file first, so that no line of the ledger lacks one."""
-    began, storage = time.monotonic(), select.scorer.storage
+    began, storage, search = time.monotonic(), select.scorer.storage, select.search
     ingredients: Sequence[Ingredient] = pool.ingredients
-    if not pool.scored:
+    whole = dict[str, Scores]()
+    if search.bags or not pool.scored:
         tell = _Progress("checkpoint", len(ingredients))
-        scored = []
         for ingredient, scores in zip(ingredients, select.checkpoints(ingredients), strict=True):
-            scored.append(replace(ingredient, score=scores.jf))
-            tell(len(scored), len(ingredients), scores.jf)
-        ingredients = ranked(scored)
+            whole[ingredient.sha256] = scores
+            tell(len(whole), len(ingredients), scores.jf)
+    if not pool.scored:
+        ingredients = ranked([replace(i, score=whole[i.sha256].jf) for i in ingredients])
     (best,) = select.checkpoints(ingredients[:1])
     tell = _Progress("soup", len(ingredients) - 1, on_scored)
+    rule = Rule(
+        workers=select.workers.count if select.workers else 1,
+        min_delta=config.soup.min_delta,
+        order=search.order,
+        replacement=search.replacement,
+        executor=select.workers.executor if select.workers else None,
+        settle=search.anew,
+        on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
+    )
     try:
-        soup = greedy(
-            ingredients,
-            select.sets(best),
-            workers=select.workers.count if select.workers else 1,
-            min_delta=config.soup.min_delta,
-            order=search.order,
-            replacement=search.replacement,
-            executor=select.workers.executor if select.workers else None,
-            on_decision=lambda made, done, of: tell(done, of, made.score_with, made.at_most),
-        )
+        sets = select.sets(best)
+        if search.bags:
+            soup = bagged(ingredients, sets, select.bags(whole, best), rule)
+        else:
+            soup = rule.pick(ingredients, sets).soup()
         uniform = select.mean(ingredients).jf if len(ingredients) > 1 else soup.score
-    except ValueError as error:  # of `average`, which names the checkpoints
+    except NoMean as error:  # it names the checkpoints
         raise InputError(f"the checkpoints cannot be averaged: {error}") from error
     scores = soup.scored if isinstance(soup.scored, Scores) else best
     student = config.student
@@ -258,6 +296,8 @@ def _search(
         scores=summary(scores),
     )
     path, sha256 = checkpoint.write(storage.checkpoints, soup.weights, info)
+    anew = search.anew and several(soup.ingredients)
+    statistics = recalibration.keep(storage, soup.weights) if anew else ""
     select.scorer.save(sha256, scores)
     job.write(
         Souped(
@@ -269,9 +309,10 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
-            geometry=probe.measured(soup, ingredients, select.scorer, select.model),
+            geometry=probe.measured(soup, ingredients, select.scorer, select.model, search.anew),
             chosen_on=guards.chosen_on(config.data),
             search=search.as_dict(),
+            statistics=statistics,
         )
     )
     job.write(

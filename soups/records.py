@@ -74,12 +74,13 @@ class SoupRecord:
 
     @property
     def pool(self) -> list[Member]:
-        """Every checkpoint that was tried, in that order."""
-        return [Member(turn["name"], turn["sha256"]) for turn in self.souped.decisions]
+        """Every checkpoint that was tried, once, in the order of their first tries."""
+        turns = self.souped.decisions
+        return list(dict.fromkeys(Member(turn["name"], turn["sha256"]) for turn in turns))
 
     @property
     def members(self) -> list[Member]:
-        """The checkpoints whose mean the soup is, one as often as it was taken."""
+        """The checkpoints whose mean the soup is, one as often as it was taken, in any bag."""
         turns = [turn for turn in self.souped.decisions if turn["accepted"]]
         return [Member(turn["name"], turn["sha256"]) for turn in turns]
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
 
-from soups.average import Sum
+from soups.average import Sum, average_of
 from soups.order import Order
 from soups.scoring import Answer, Scored, SetScorer, Weights, WholeScorer
 from soups.speculative import Executor, Try, Workers, answers
 from vosmodels.errors import InputError
 
 PASSES = 10  # through a pool, most, with replacement
+
+Settle = Callable[[Weights], dict[str, Tensor]]  # what is done to a mean before it is scored
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Decision:
 
     score_before: None for the first, which the soup starts from; score_with: None where scoring
     stopped early, as the score could be no higher than `at_most`, which is not above
-    `score_before` by more than min_delta.
+    `score_before` by more than min_delta. bag: number of the bag that was searched, from 1; None
+    where there are none.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Decision:
     score_with: float | None
     accepted: bool
     at_most: float | None = None
+    bag: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def greedy(
     order: Order | None = None,
     replacement: bool = False,
     executor: Executor | None = None,
+    settle: Settle | None = None,
     on_decision: OnDecision = lambda decision, done, of: None,
 ) -> Soup:
     """Make a greedy soup: average the ingredients that raise the held-out score.
@@ -96,38 +101,78 @@ def greedy(
                  times; one that is taken again weighs more (Caruana et al., Ensemble selection,
                  ICML 2004, section 2.1)
     executor     where several workers run, such as one of concurrent.futures; by default threads
+    settle       changes the mean of several checkpoints before it is scored, and that of the soup;
+                 a checkpoint alone stays as it is
     on_decision  takes notice of each decision after the first
 
     Raises InputError for an empty pool, ingredients without one common ancestor, and fewer than
     one worker.
     """
-    if workers < 1:
-        raise InputError(f"workers {workers}: candidates scored at a time, 1 or more")
-    first, *others = ranked(ingredients)
-    scorer = score if isinstance(score, SetScorer) else WholeScorer(score)
-    with ExitStack() as stack:
-        if workers > 1 and executor is None:
-            executor = stack.enter_context(ThreadPoolExecutor(workers))
-        pool = Workers(workers, executor) if executor else None
-        search = _Search(first, min_delta, partial(answers, scorer, workers=pool), on_decision)
-        order = order or Order()
-        taken, passes = search.go_through(order.sort(others)), 1
-        while replacement and taken and passes < PASSES:
-            taken, passes = search.go_through(order.sort([first, *others])), passes + 1
-    return search.soup()
+    rule = Rule(workers, min_delta, order or Order(), replacement, executor, settle, on_decision)
+    return rule.pick(ingredients, score).soup()
 
 
-class _Search:
+@dataclass(frozen=True)
+class Rule:
+    """How a pool is searched, by the names that `greedy` has for it."""
+
+    workers: int = 1
+    min_delta: float = 0.0
+    order: Order = field(default_factory=Order)
+    replacement: bool = False
+    executor: Executor | None = None
+    settle: Settle | None = None
+    on_decision: OnDecision = lambda decision, done, of: None
+
+    def pick(
+        self,
+        ingredients: Sequence[Ingredient],
+        score: Callable[[Weights], float | Scored] | SetScorer,
+    ) -> Picks:
+        """Search as `greedy` does, and raise what it raises; no mean is made of the picks yet."""
+        if self.workers < 1:
+            raise InputError(f"workers {self.workers}: candidates scored at a time, 1 or more")
+        first, *others = ranked(ingredients)
+        scorer = score if isinstance(score, SetScorer) else WholeScorer(score)
+        with ExitStack() as stack:
+            executor = self.executor
+            if self.workers > 1 and executor is None:
+                executor = stack.enter_context(ThreadPoolExecutor(self.workers))
+            pool = Workers(self.workers, executor) if executor else None
+            picks = Picks(first, self, partial(answers, scorer, workers=pool))
+            taken, passes = picks.go_through(self.order.sort(others)), 1
+            while self.replacement and taken and passes < PASSES:
+                taken, passes = picks.go_through(self.order.sort([first, *others])), passes + 1
+        return picks
+
+
+def mean_of(ingredients: Sequence[Ingredient], settle: Settle | None) -> dict[str, Tensor]:
+    """Average ingredients as a search does, one as often as it is there. Raises NoMean."""
+    loads, names = [each.load for each in ingredients], [each.name for each in ingredients]
+    return _settled(average_of(loads, names), ingredients, settle)
+
+
+def _settled(
+    mean: dict[str, Tensor], members: Collection[Ingredient], settle: Settle | None
+) -> dict[str, Tensor]:
+    return settle(mean) if settle and several(members) else mean
+
+
+def several(members: Collection[Ingredient]) -> bool:
+    """Tell whether different checkpoints are meant; the mean of one is that checkpoint."""
+    return len({each.sha256 for each in members}) > 1
+
+
+class Picks:
     """A search so far: the ingredients taken, their sum once it is needed, and the decisions."""
 
     def __init__(
         self,
         first: Ingredient,
-        min_delta: float,
+        rule: Rule,
         answers: Callable[[Iterable[Try]], Generator[Answer]],
-        on_decision: OnDecision,
     ) -> None:
-        self._min_delta, self._answers, self._on_decision = min_delta, answers, on_decision
+        self._rule, self._answers = rule, answers
         self._taken, self._best = [first], first.score
         self._scored: float | Scored | None = None
         self._decisions = [Decision(first.name, first.sha256, None, first.score, True)]
@@ -150,14 +195,24 @@ class _Search:
             left = left[done:]
         return len(self._taken) > before
 
+    @property
+    def taken(self) -> tuple[Ingredient, ...]:
+        """The ingredients taken, one as often as it was."""
+        return tuple(self._taken)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every decision, in order."""
+        return tuple(self._decisions)
+
     def soup(self) -> Soup:
         """Return the soup of the ingredients taken."""
-        taken = tuple(self._taken)
-        return Soup(self._total().mean(), taken, tuple(self._decisions), self._best, self._scored)
+        weights = _settled(self._total().mean(), self._taken, self._rule.settle)
+        return Soup(weights, self.taken, self.decisions, self._best, self._scored)
 
     @property
     def _floor(self) -> float:
-        return self._best + self._min_delta
+        return self._best + self._rule.min_delta
 
     def _decide(self, candidate: Ingredient, answer: Answer, left: int) -> bool:
         accepted = answer.above(self._floor)
@@ -170,7 +225,7 @@ class _Search:
             self._taken.append(candidate)
             self._best, self._scored = answer.value, answer.scored
         done = len(self._decisions) - 1
-        self._on_decision(decision, done, done + left)
+        self._rule.on_decision(decision, done, done + left)
         return accepted
 
     def _try(self, candidate: Ingredient) -> Try:
@@ -179,7 +234,8 @@ class _Search:
         return Try(candidate.name, members, self._floor, lambda: self._with(candidate))
 
     def _with(self, candidate: Ingredient) -> Weights:
-        return self._total().plus(candidate.load(), candidate.name).mean()
+        mean = self._total().plus(candidate.load(), candidate.name).mean()
+        return _settled(mean, [*self._taken, candidate], self._rule.settle)
 
     def _total(self) -> Sum:
         """Sum the ingredients taken, each read once."""

@@ -57,17 +57,19 @@ class SelectVideos:
     """The select videos as `scoring.Sequences`; a part holds the Scores of one video.
 
     objects: ids by video, which the score of any weights on these videos has; None while none is
-    known, before which nothing stops early; names: in the order in which videos are scored.
+    known, before which nothing stops early; names: in the order in which videos are scored; counts:
+    how often each video counts, and none that is not there; None: each once.
     """
 
     protocol: ScoringProtocol
     opening: Open
     names: tuple[str, ...]
     objects: Mapping[str, tuple[int, ...]] | None = None
+    counts: Mapping[str, int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the videos anew."""
-        return (SelectVideos, (self.protocol, self.opening, self.names, self.objects))
+        return (SelectVideos, (self.protocol, self.opening, self.names, self.objects, self.counts))
 
     @classmethod
     def of(cls, protocol: ScoringProtocol, opening: Open) -> SelectVideos:
@@ -79,10 +81,18 @@ class SelectVideos:
 
         What candidates lose on them shows soonest that they cannot win.
         """
-        lacks = {each.name: len(each.objects) * (1 - each.jf) for each in scores.sequences}
+        lacks = {
+            each.name: times * len(each.objects) * (1 - each.jf)
+            for each in scores.sequences
+            if (times := self._times(each.name))
+        }
         names = sorted(lacks, key=lambda name: -lacks[name])
         objects = {each.name: tuple(each.objects) for each in scores.sequences}
         return replace(self, names=tuple(names), objects=objects)
+
+    def counted(self, scores: Scores) -> Scores:
+        """Return a whole score with each video as often as it counts here."""
+        return Scores(self._listed({each.name: (each,) for each in scores.sequences}))
 
     def opened(self, weights: Weights) -> Callable[[str], Scores]:
         """Return what scores a video by these weights."""
@@ -116,7 +126,14 @@ class SelectVideos:
         return Scores(self._listed(found)).jf
 
     def _listed(self, parts: Mapping[str, Sequence[SequenceScore]]) -> tuple[SequenceScore, ...]:
-        return tuple(each for video in self._videos for each in parts.get(video.name, ()))
+        return tuple(
+            each
+            for video in self._videos
+            for each in tuple(parts.get(video.name, ())) * self._times(video.name)
+        )
+
+    def _times(self, name: str) -> int:
+        return 1 if self.counts is None else self.counts.get(name, 0)
 
     @cached_property
     def _videos(self) -> Sequence[ScoredVideo]:
@@ -125,19 +142,23 @@ class SelectVideos:
 
 @dataclass(frozen=True)
 class KeptParts:
-    """The scores of the videos by set of checkpoints, as files of a storage folder."""
+    """The scores of the videos by set of checkpoints, as files of a storage folder.
+
+    settled: names what was done to the means of sets besides averaging; of one checkpoint nothing.
+    """
 
     storage: Storage
     protocol: ScoringProtocol
     student: ModelConfig
+    settled: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the videos anew."""
-        return (KeptParts, (self.storage, self.protocol, self.student))
+        return (KeptParts, (self.storage, self.protocol, self.student, self.settled))
 
     def read(self, members: Members) -> dict[str, Scores]:
         """Return what is kept of a set; of a single checkpoint also what its training kept."""
-        if len(members) == 1 and (whole := self._scorer.known(members[0])):
+        if len(set(members)) == 1 and (whole := self._scorer.known(members[0])):
             by_name = {sequence.name: (sequence,) for sequence in whole.sequences}
             return {
                 video.name: Scores(by_name.get(video.name, ()), whole.fps)
@@ -159,7 +180,9 @@ class KeptParts:
         self.storage.mirror.push([path])
 
     def _path(self, members: Members) -> Path:
-        return self.storage.scores / f"{digest(['soup', VERSION, *members, *self._key])}.json"
+        settled = [self.settled] if self.settled and len(set(members)) > 1 else []
+        parts = ["soup", VERSION, *members, *self._key, *settled]
+        return self.storage.scores / f"{digest(parts)}.json"
 
     @cached_property
     def _scorer(self) -> Scorer:

@@ -225,6 +225,8 @@ _OTHERS: Mapping[str, Mapping[str, str]] = {
         "two splits that choose": "--runs mlflow:omega --select-on train --split val",
         "choosing on another split": "--runs mlflow:omega --select-on report",
         "no rule for BatchNorm": "--runs mlflow:omega --bn nosuch",
+        "no bags": "--runs mlflow:omega --bag 0",
+        "bags that are no number": "--runs mlflow:omega --bag many",
         "missing soup (exit 1)": "--replay nosuch.safetensors",
         "missing store of a soup (exit 1)": "--replay mlflow:omega",
         "no workers": "--runs mlflow:omega --workers 0",

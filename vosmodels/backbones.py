@@ -195,14 +195,13 @@ def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple
 
     source: a file with torchvision's names (safetensors or .pth), or "imagenet" for torchvision's
     own weights. The key encoder is loaded entirely. The value encoder is loaded too if the weights
-    are of its architecture ("imagenet": always), except for its mask channels. Only the key
-    encoder is returned, for `calibration.calibrate(loaded=...)`: the BatchNorm statistics of the
-    value encoder are those of frames, not of frames and masks.
+    are of its architecture ("imagenet": always), except for its mask channels. Returned are
+    the `settled_parts`, for `calibration.calibrate(loaded=...)`.
     Raises InputError on a model without such encoders, an unreadable file, a missing key, a shape
     mismatch or no network; the model is then unchanged.
     """
     encoders = [module for module in model.modules() if isinstance(module, Encoder)]
-    settled = [encoder for encoder in encoders if isinstance(encoder, KeyEncoder)]
+    settled = settled_parts(model)
     if not settled:
         raise InputError(
             f"{source}: {type(model).__name__} has no encoder that these weights could start; "
@@ -218,7 +217,15 @@ def load_backbone(model: nn.Module, source: Path | Literal["imagenet"]) -> tuple
     for encoder, state in zip(encoders, fills, strict=True):
         encoder.load_state_dict(state, strict=False)
     logger.info("backbone source=%s architecture=%s", source, key_encoder.architecture)
-    return tuple(settled)
+    return settled
+
+
+def settled_parts(model: nn.Module) -> tuple[KeyEncoder, ...]:
+    """Return the parts of a model whose BatchNorm statistics `load_backbone` brings along.
+
+    Those of the value encoder are of frames, not of frames and masks, and do not count.
+    """
+    return tuple(module for module in model.modules() if isinstance(module, KeyEncoder))
 
 
 def _fitting(encoder: Encoder, tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:

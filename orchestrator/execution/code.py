@@ -40,6 +40,7 @@ SHAPING = (
     "orchestrator/execution/recorder.py",
     "orchestrator/execution/scoring.py",
     "orchestrator/execution/teachers.py",
+    "orchestrator/planning/calibration.py",
     "orchestrator/planning/datasets.py",
     "orchestrator/planning/plan.py",
     "orchestrator/planning/trials.py",

@@ -19,6 +19,7 @@ from orchestrator.execution.labelling import left_to_segment
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
+from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
 from orchestrator.training import resume
 from orchestrator.training.distill_step import DistillStep, make_trainee
@@ -62,7 +63,8 @@ def forecast(
     size, with the configured threads. Parts: labels (videos that a teacher segments before a stem
     or trial trains), teacher, stem, trial (all trials, `at_once` side by
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
-    checkpoint of a trial). A job that continues counts its remaining steps.
+    checkpoint of a trial), barriers (if the soup takes all of them: each alone and halfway to the
+    best, on at most PROBED_FRAMES frames). A job that continues counts its remaining steps.
     times: seconds that an earlier forecast of the same models and stages measured; new ones are
     added, so that the seeds of a table are timed once. students: trials that train in lock-step.
     """
@@ -112,7 +114,12 @@ def forecast(
             rows * _pixels(report) * rates["million pixels"] / 1e6 / placement.at_once
         )
     if config.soup.after_sweep:
-        seconds["soup"] = sum(_checkpoints(job) for job in trials) * one_score
+        candidates = sum(_checkpoints(job) for job in trials)
+        seconds["soup"] = candidates * one_score
+        if candidates > 1:
+            frames = _frames(ScoringProtocol.for_select(config.data))
+            one_probe = one_score * min(1.0, PROBED_FRAMES / frames)
+            seconds["barriers"] = (2 * candidates - 1) * one_probe
     steps = ", ".join(
         f"{what} {rate:.2f} s" + ("" if what == "million pixels" else " a step")
         for what, rate in rates.items()
@@ -131,6 +138,12 @@ def _checkpoints(job: Job) -> int:
     if job.role != "trial":
         return len(job.stages) + (job.role == "stem")
     return sum(math.ceil(s.train.steps / s.train.checkpoint_every) for s in job.stages)
+
+
+def _frames(protocol: ScoringProtocol) -> int:
+    """Count the frames that are segmented when the protocol's videos are scored once."""
+    videos = sequences(protocol.data, protocol.split)
+    return sum(math.ceil(len(video) / protocol.stride) for video in videos)
 
 
 def _pixels(protocol: ScoringProtocol) -> float:

@@ -17,7 +17,8 @@ from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer, student_of
 from orchestrator.execution.teachers import last_checkpoint
 from orchestrator.execution.usage import Measured
-from orchestrator.planning.datasets import Stage, Teach, training_clips
+from orchestrator.planning.calibration import calibrate_for
+from orchestrator.planning.datasets import Stage, Teach
 from orchestrator.planning.plan import Job
 from orchestrator.tracking import events
 from orchestrator.tracking.ledger import JobRecord
@@ -31,8 +32,6 @@ from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
 from vosmodels import checkpoint, registry
 from vosmodels.backbones import load_backbone
-from vosmodels.calibration import calibrate
-from vosmodels.data.clips import batch
 from vosmodels.errors import InputError
 from vosmodels.model import VideoModel
 from vosmodels.support.memory import is_out_of_memory
@@ -40,8 +39,6 @@ from vosmodels.support.paths import expanded
 from vosmodels.support.seeding import seed_of
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_BATCHES = 20
 
 
 class Member:
@@ -232,9 +229,7 @@ def _starting_model(job: Job, storage: Storage, teach: Teach | None) -> VideoMod
         checkpoint.load_weights(model, config.weights_file)
         return model.eval()
     loaded = load_backbone(model, _source(config.backbone)) if config.backbone else ()
-    clips = training_clips(job.stages[0], job.seed, labels=job.labels, teach=teach)
-    size = max(job.stages[0].train.batch_size, 2)  # one value per channel has no variance
-    calibrate(model, (batch(clips, n, size) for n in range(CALIBRATION_BATCHES)), loaded=loaded)
+    calibrate_for(job, model, loaded=loaded, teach=teach)
     return model.eval()
 
 

@@ -176,6 +176,14 @@ def plan_sweep(
     return Planner(config, sweep, threads, precision).plan(trials(config))
 
 
+def stem_of(config: RunConfig) -> Job:
+    """Plan the stem of a run alone, as `plan_sweep` does, on one thread.
+
+    A teacher of the run is not planned. Raises InputError as `plan_sweep`.
+    """
+    return Planner(config, "", threads=1).stem(located(config), None)
+
+
 @dataclass(frozen=True)
 class Planner:
     """Builder of plans.
@@ -197,7 +205,7 @@ class Planner:
         members = []
         for point in points:
             teacher = trained if point.config.teacher.weights is None else None
-            stem = self._stem(point.config, teacher)
+            stem = self.stem(point.config, teacher)
             stems.setdefault(stem.key, stem)
             members.append(self._trial(point, stem, teacher))
         return Plan(self.sweep, trained, tuple(stems.values()), tuple(members), tuple(points))
@@ -225,7 +233,7 @@ class Planner:
         stages = [stage.labelled(config.teacher.labelled) for stage in stages]
         return self._start("teacher", config, stages, self._supervised(config), None)
 
-    def _stem(self, point: RunConfig, teacher: Job | None) -> Job:
+    def stem(self, point: RunConfig, teacher: Job | None) -> Job:
         """Plan a stem from the point's student, data and stem; train and loss are as written.
 
         Of generated clips it sees those with labels alone, unless it learns from the teacher.

@@ -11,6 +11,8 @@ from vosmodels.data.files import unusable
 from vosmodels.errors import InputError
 from vosmodels.types import ScoredVideo
 
+PROBED_FRAMES = 64  # that a probe segments at most: a number in seconds, not the score of a split
+
 
 def scored_videos(protocol: ScoringProtocol) -> Sequence[ScoredVideo]:
     """Open the videos of a protocol's split.

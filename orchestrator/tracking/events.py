@@ -185,7 +185,8 @@ class Souped(Event):
 
     decisions: each with name and sha256 of the checkpoint that was tried. geometry: as
     `soups.geometry.measure` returns it; chosen_on: `train` where training videos chose, as in the
-    paper. search: how the pool was searched, besides soup.min_delta. Empty in older lines.
+    paper. search: how the pool was searched, besides soup.min_delta. statistics: sha256 of the file
+    of BatchNorm statistics that the mean was given in place of its own. Empty in older lines.
     """
 
     kind = "souped"
@@ -196,6 +197,7 @@ class Souped(Event):
     geometry: Mapping[str, Any] = field(default_factory=dict)
     chosen_on: str = ""
     search: Mapping[str, Any] = field(default_factory=dict)
+    statistics: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 ledger/KEY.jsonl      the events of each job: the truth
 checkpoints/SHA256.safetensors
 masks/DIGEST.npz      a teacher's masks of a training video, made once; DIGEST.json: their sha256
+statistics/SHA256.safetensors  BatchNorm statistics of a soup, where they were recalibrated
 scores/DIGEST.json    a checkpoint's scores on a split, computed once; those of a mean, by video
 resume/KEY/STEP.*     states to continue from, deleted when the job is done
 logs/KEY.log          the log of a job, with tracebacks
@@ -27,8 +28,8 @@ from orchestrator.tracking.mirror import Mirror
 from vosmodels.support.paths import check_folder
 
 FOLDERS = (
-    *("ledger", "checkpoints", "masks", "scores", "resume", "logs", "pictures", "sweeps"),
-    *("tune", "train"),
+    *("ledger", "checkpoints", "masks", "statistics", "scores", "resume", "logs", "pictures"),
+    *("sweeps", "tune", "train"),
 )
 
 
@@ -114,3 +115,7 @@ class Storage:
     def checkpoint(self, sha256: str) -> Path:
         """Return the path of a checkpoint by the sha256 of its file."""
         return self.checkpoints / f"{sha256}.safetensors"
+
+    def statistics(self, sha256: str) -> Path:
+        """Return the path of a soup's BatchNorm statistics by the sha256 of their file."""
+        return self.root / "statistics" / f"{sha256}.safetensors"

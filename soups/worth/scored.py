@@ -7,6 +7,7 @@ from dataclasses import asdict
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, Segmenters, segmenters_of, student_of
+from soups.average import NoMean
 from soups.probe import beginnings
 from soups.worth.entrants import Entrant
 from vosmodels.errors import InputError
@@ -61,7 +62,7 @@ class RowScorer:
     def _models(self, entrant: Entrant) -> list[VideoModel]:
         try:
             return [student_of(self._model, load()) for load in entrant.loads]
-        except ValueError as error:  # of averages, which name the checkpoints
+        except NoMean as error:  # it names the checkpoints
             raise InputError(f"{entrant.name}: cannot be averaged: {error}") from error
 
     def _segmenters(self, entrant: Entrant, models: list[VideoModel]) -> Segmenters:

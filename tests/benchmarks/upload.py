@@ -22,9 +22,9 @@ from pathlib import Path
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.sections import SweepSection
-from orchestrator.execution import member
 from orchestrator.execution.copying import Copier
 from orchestrator.execution.usage import cpu_seconds
+from orchestrator.planning import calibration
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Job, Plan, plan_sweep
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -124,7 +124,7 @@ def measure(
 
 def train(jobs: Sequence[Job], storage: Path) -> None:
     """Train jobs in turn, from statistics of one batch: what precedes the steps does not count."""
-    member.CALIBRATION_BATCHES = 1
+    calibration.BATCHES = 1
     in_turn(jobs, storage)
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.execution import code, member
+from orchestrator.execution import code
 from orchestrator.execution import job as jobs
+from orchestrator.planning import calibration
 from orchestrator.tracking.events import Code
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -84,7 +85,7 @@ def test_the_sha256_is_that_of_the_file_and_any_change_of_the_file_changes_it(
 def test_a_job_records_its_code_from_its_first_step_and_from_where_it_is_resumed(
     davis_root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(member, "CALIBRATION_BATCHES", 1)
+    monkeypatch.setattr(calibration, "BATCHES", 1)
     stem = plan_on(davis_root).stems[0]
     jobs.run([stem], Storage(tmp_path))
     record = Ledger(tmp_path).job(stem.key)

@@ -5,6 +5,7 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.execution import forecast
+from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep
@@ -56,3 +57,30 @@ def test_a_step_of_more_students_takes_longer(tmp_path):
     (stage,) = job.stages
     one, many = (forecast.step_seconds(job, stage.train, count) for count in (1, 1000))
     assert 0 < one < many < 1000 * 100 * one
+
+
+@pytest.mark.parametrize(("checkpoint_every", "checkpoints"), [(50, 1), (25, 2)])
+def test_the_barriers_of_a_soup_of_all_are_forecast_on_64_frames(
+    monkeypatch, tmp_path, checkpoint_every, checkpoints
+):
+    """A second a frame: each checkpoint alone, and halfway to the best if it is another."""
+    frame = 240 * 432  # of a generated video
+    monkeypatch.setattr(forecast, "step_seconds", lambda job, train, students: 0.0)
+    monkeypatch.setattr(forecast, "pixel_seconds", lambda job, model: 1 / frame)
+    config = SweepConfig.model_validate(
+        {
+            "name": "tiny",
+            "data": {"root": "generated", "select_stride": 1},
+            "train": {"steps": 50, "checkpoint_every": checkpoint_every},
+            "sweep": {"parameters": {"loss.omega": [0.0]}},
+        }
+    )
+    plan = plan_sweep(located(config), sweep_id(config), threads=1)
+    told = forecast.forecast(plan, config, Storage(tmp_path), Placement(1, 1, 1, 0)).seconds
+    videos = sequences(config.data, "val")
+    pixels = sum(len(video) * video.mask(0).size for video in videos)
+    frames = sum(map(len, videos))
+    assert frames > 64
+    assert told["soup"] == pytest.approx(checkpoints * pixels / frame)
+    barriers = (1 + 2) * pixels / frame * 64 / frames if checkpoints == 2 else None
+    assert told.get("barriers") == (barriers and pytest.approx(barriers))

@@ -11,10 +11,11 @@ from PIL import Image
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.execution import driver, member, usage
+from orchestrator.execution import driver, usage
 from orchestrator.execution import job as jobs
 from orchestrator.execution.recorder import CheckpointRecorder
 from orchestrator.execution.scoring import Scorer
+from orchestrator.planning import calibration
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
 from orchestrator.tracking.events import (
@@ -61,7 +62,7 @@ def plan_on(root, student="mobilevos_mobilenetv2_noaspp", teacher="stcn_mobilene
 def few_calibration_batches():
     """Statistics of two batches: every job that starts from nothing takes them anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "CALIBRATION_BATCHES", 2)
+        patch.setattr(calibration, "BATCHES", 2)
         yield
 
 

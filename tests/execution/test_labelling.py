@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
-from orchestrator.execution import forecast, labelling, member
+from orchestrator.execution import forecast, labelling
 from orchestrator.execution import job as jobs
 from orchestrator.execution.labelling import MaskCache, labels_of_plan, left_to_segment
+from orchestrator.planning import calibration
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import plan_sweep, videos_segmented
@@ -36,7 +37,7 @@ FREE = {"logit": 0.0, "representation": 0.0, "dice": 1.0}
 @pytest.fixture(scope="module", autouse=True)
 def few_calibration_batches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "CALIBRATION_BATCHES", 2)
+        patch.setattr(calibration, "BATCHES", 2)
         yield
 
 

@@ -13,6 +13,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.execution import job as jobs
 from orchestrator.execution import job_log, member
+from orchestrator.planning import calibration
 from orchestrator.planning.lockstep import kin
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import plan_sweep
@@ -56,7 +57,7 @@ def plan_on(root, **train):
 @pytest.fixture(scope="module", autouse=True)
 def few_calibration_batches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "CALIBRATION_BATCHES", 2)
+        patch.setattr(calibration, "BATCHES", 2)
         yield
 
 

@@ -9,8 +9,9 @@ from orchestrator.config.data import DataConfig
 from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution import job as jobs
-from orchestrator.execution import member, scoring
+from orchestrator.execution import scoring
 from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence, score_all
+from orchestrator.planning import calibration
 from orchestrator.planning import protocol as opened
 from orchestrator.tracking.events import Picture
 from orchestrator.tracking.ledger import Ledger
@@ -158,7 +159,7 @@ def test_frames_are_counted_while_they_are_scored_in_any_number_of_processes(
 def test_a_checkpoint_of_the_content_of_another_takes_its_scores_and_its_picture(
     davis_root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(member, "CALIBRATION_BATCHES", 1)
+    monkeypatch.setattr(calibration, "BATCHES", 1)
     plan, storage, scored = plan_on(davis_root, steps=0), Storage(tmp_path), []
     score = Scorer.score
 

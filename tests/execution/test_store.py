@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.execution import job as jobs
-from orchestrator.execution import member
+from orchestrator.planning import calibration
 from orchestrator.planning.plan import Plan
 from orchestrator.tracking import leases
 from orchestrator.tracking.events import Code
@@ -43,7 +43,7 @@ class Begun:
 @pytest.fixture(scope="module", autouse=True)
 def few_calibration_batches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "CALIBRATION_BATCHES", 1)
+        patch.setattr(calibration, "BATCHES", 1)
         yield
 
 

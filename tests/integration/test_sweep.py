@@ -327,7 +327,8 @@ def test_dry_run_starts_nothing_and_forecasts(tmp_path):
     sweep = make_sweep(tmp_path / "dry")
     told = answer(sweep.run("--dry-run", "--json"))
     assert told["trials"] == ["lr=1e-06", "lr=1e+30"]
-    assert set(told["seconds"]) == {"teacher", "stem", "trial", "scoring", "soup"}
+    parts = {"teacher", "stem", "trial", "scoring", "soup", "barriers"}
+    assert set(told["seconds"]) == parts
     assert not sweep.storage.exists()
 
 

@@ -94,7 +94,7 @@ def test_other_statistics_of_batchnorm_are_refused_or_averaged_with_a_warning(
     assert guards.check_pool([one, same], store.storage) == []
     with pytest.raises(InputError, match=r"a and bb differ in bn\.running_mean: .* --bn average"):
         guards.check_pool([one, same, other], store.storage)
-    (warning,) = guards.check_pool([one, other], store.storage, average_statistics=True)
+    (warning,) = guards.check_pool([one, other], store.storage, bn="average")
     assert "averaged (--bn average)" in warning
 
 
@@ -157,9 +157,7 @@ def test_the_record_says_what_was_done_against_a_guard(store: Store, config: Run
 
     with pytest.raises(InputError, match="--bn average"):
         recipe.make_soup(pool, config, storage=store.storage, opening=opening)
-    made = recipe.make_soup(
-        pool, config, storage=store.storage, average_statistics=True, opening=opening
-    )
+    made = recipe.make_soup(pool, config, storage=store.storage, bn="average", opening=opening)
     job = Ledger(store.storage.root).job(made.key)
     assert job.of(Souped)[0].chosen_on == "train"
     assert made.warnings == [event.text for event in job.of(Warned)]

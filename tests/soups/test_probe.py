@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +15,10 @@ from orchestrator.config.data import DataConfig
 from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
+from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
-from soups.probe import FRAMES, LEAST, beginnings, error_of
+from soups.probe import LEAST, beginnings, error_of, measured
+from soups.search import Decision, Ingredient, Soup
 from tests.conftest import write_davis
 from tests.model_tools import any_filled
 from vosmodels.data.frames import visited_frames
@@ -47,8 +51,8 @@ def test_beginnings_visit_at_most_64_frames_and_the_same_of_each_video(
     films = [film(f"v{n}", length) for n, length in enumerate(lengths)]
     found = beginnings(films, stride)
     counts = [len(visited_frames(video, stride)) for video in found]
-    assert sum(counts) <= FRAMES
-    each = max(LEAST, FRAMES // len(films))
+    assert sum(counts) <= PROBED_FRAMES
+    each = max(LEAST, PROBED_FRAMES // len(films))
     for video, count in zip(found, counts, strict=True):
         whole = len(range(0, len(films[int(video.name[1:])]), stride))
         assert count == min(each, whole)
@@ -79,3 +83,19 @@ def test_the_error_of_short_videos_is_one_minus_their_score(tmp_path: Path):
     assert error(network.state_dict()) == pytest.approx(1 - scorer.score(network).jf)
     scorer.videos = [film("short", 1)]
     assert error_of(scorer, student) is None
+
+
+def test_a_checkpoint_that_one_try_refused_and_another_took_is_in_the_soup(tmp_path: Path):
+    """As in a second bag, or a second pass; the first try that is not in the soup is c's."""
+    values = {"a": 0.0, "b": 2.0, "c": 3.0, "d": 4.0}
+    pool = [
+        Ingredient(name, name, 0.5, {"w": torch.tensor([value])}.copy)
+        for name, value in values.items()
+    ]
+    turns = [("a", 1, True), ("b", 1, False), ("c", 1, False), ("b", 2, True), ("d", 2, False)]
+    decisions = tuple(Decision(n, n, 0.5, 0.5, taken, bag=bag) for n, bag, taken in turns)
+    soup = Soup({}, tuple(pool[:2]), decisions, 0.5)
+    scorer: Any = SimpleNamespace(storage=Storage(tmp_path))
+    found = measured(soup, pool, scorer, None)
+    places = [(p["name"], p["accepted"], p["distance"]) for p in found["places"]]
+    assert (found["centre"], places) == ("a", [("b", True, 2.0), ("c", False, 3.0)])

@@ -195,7 +195,7 @@ def test_the_ledger_and_mlflow_have_every_decision(kitchen: Kitchen):
     ids = {record.sha256: record.model_id for record in kitchen.reader.checkpoints("omega")}
     assert kept["models"] == ids
     table = Path(client.download_artifacts(run.info.run_id, "decisions.csv")).read_text()
-    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most"
+    assert table.splitlines()[0] == "name,sha256,score_before,score_with,accepted,at_most,bag"
     assert len(table.splitlines()) == 4
 
 
@@ -500,3 +500,20 @@ def test_the_record_says_where_the_ingredients_lie_from_the_first_and_from_the_s
     found = [[p["accepted"], p["distance"], p["from_stem"], p["angle"]] for p in places]
     assert found == [[True, 1.0, 1.0, 0.0], [False, 5.0, 3.0, 180.0]]
     assert [place["barrier"] for place in places] == [None, None]  # no network to run
+
+
+def test_what_has_no_mean_is_refused_by_name_and_no_other_error_is_called_that(kitchen: Kitchen):
+    pool = from_experiment(kitchen.reader, "omega")
+    assert pool.config is not None
+
+    def broken(weights: Mapping[str, Tensor]) -> Callable[[ScoredVideo], Scores]:
+        if weights["w"] == 0:  # the best one, which is scored before the search
+            return kitchen.score(weights)
+        raise ValueError("frames of two sizes")
+
+    with pytest.raises(ValueError, match=r"^frames of two sizes$"):
+        recipe.make_soup(pool, pool.config, storage=kitchen.storage, opening=broken)
+    odd = replace(pool.ingredients[1], sha256="f" * 64, load=lambda: {"v": torch.tensor([1.0])})
+    mixed = replace(pool, ingredients=(pool.ingredients[0], odd))
+    with pytest.raises(InputError, match=r"cannot be averaged: omega=0\.0 step [12]0: .*missing"):
+        recipe.make_soup(mixed, pool.config, storage=kitchen.storage, opening=kitchen.score)

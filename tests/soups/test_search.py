@@ -15,7 +15,7 @@ from torch import Tensor
 
 from soups.order import Order
 from soups.scoring import BySequence
-from soups.search import Ingredient, greedy, ranked
+from soups.search import Ingredient, greedy, mean_of, ranked
 from vosmodels.errors import InputError
 
 
@@ -281,3 +281,22 @@ def test_a_search_that_finds_all_scores_reads_no_candidate():
     watched = [replace(one, load=partial(load, one)) for one in pool]
     greedy(watched, BySequence(Halves(target), kept))
     assert read == ["i00"]  # which the soup is of
+
+
+def test_means_of_several_are_settled_before_they_are_scored_and_a_checkpoint_alone_is_not():
+    """Ten is added to each mean, and the target is there: 0 and 1 come nearest as 0, 0, 1."""
+    pool, scored = pool_for([0.0, 1.0], target=0.34), list[float]()
+
+    def settle(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"w": weights["w"] + 10}
+
+    def score(weights: Mapping[str, Tensor]) -> float:
+        scored.append(float(weights["w"]))
+        return -abs(scored[-1] - 10.34)
+
+    soup = greedy(pool, score, replacement=True, settle=settle)
+    assert sorted(i.name for i in soup.ingredients) == ["i00", "i00", "i01"]
+    assert soup.weights["w"].item() == pytest.approx(10 + 1 / 3)
+    assert min(scored) > 10
+    assert mean_of([pool[0], pool[0]], settle)["w"].item() == 0.0
+    assert greedy(pool[:1], score, settle=settle).weights["w"].item() == 0.0

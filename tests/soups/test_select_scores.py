@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,3 +83,26 @@ def test_a_video_without_a_scored_frame_counts_for_nothing(monkeypatch: pytest.M
     select = videos_of(scores, monkeypatch)
     parts = parts_of(scores) | {"1": Scores(())}
     assert select.total(parts).sequences == scores.sequences[:1]
+
+
+@given(VIDEOS, st.data())
+def test_a_bag_counts_each_video_as_often_as_it_was_drawn(videos, data):
+    """Against the scores of copies, and never above what the videos that are not known allow."""
+    scores = scores_of(videos)
+    numbers = range(len(videos))
+    drawn = data.draw(st.lists(st.sampled_from(numbers), min_size=1, max_size=9))
+    copies = scores_of([videos[number] for number in sorted(drawn)])
+    with pytest.MonkeyPatch.context() as patch:
+        whole = videos_of(scores, patch)
+        counts = Counter(map(str, drawn))
+        bag = replace(whole, counts=counts).as_in(scores)
+        assert set(bag.names) == counts.keys()
+        parts = {name: part for name, part in parts_of(scores).items() if name in counts}
+        assert bag.total(parts).jf == bag.counted(scores).jf == copies.jf
+        known, before = dict[str, Scores](), 1.0
+        for name in bag.names:
+            known[name] = parts[name]
+            most = bag.at_most(known)
+            assert copies.jf <= most <= before
+            before = most
+        assert before == copies.jf
