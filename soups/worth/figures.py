@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -58,12 +59,27 @@ def on_the_line(comparison: Comparison) -> list[tuple[float, float]]:
     return sorted((line.alpha, line.jf) for line in comparison.lines if line.alpha is not None)
 
 
+def searches(record: SoupRecord) -> list[list[tuple[int, float]]]:
+    """Return number of the try and score of the soup from there, of each search to its last try.
+
+    The searches of bags follow each other; each has scores of its own draw of videos.
+    """
+    found = []
+    tries = enumerate(record.souped.decisions, 1)
+    for _, search in groupby(tries, key=lambda each: each[1].get("bag")):
+        own = list(search)
+        points = [(n, float(turn["score_with"])) for n, turn in own if turn["accepted"]]
+        found.append([*points, (own[-1][0], points[-1][1])])
+    return found
+
+
 def _draw_tries(axes: Axes, record: SoupRecord) -> None:
     """Plot the score with each checkpoint that was tried, or what it could be at most."""
     tries = list(enumerate(record.souped.decisions, 1))
     taken = [(n, turn["score_with"]) for n, turn in tries if turn["accepted"]]
-    steps = [*taken, (len(tries), taken[-1][1])]
-    axes.step(*zip(*steps, strict=True), where="post", color=TAKEN, label="soup so far")
+    for number, points in enumerate(searches(record)):
+        label = None if number else "soup so far"
+        axes.step(*zip(*points, strict=True), where="post", color=TAKEN, label=label)
     left = [(n, turn) for n, turn in tries if not turn["accepted"]]
     refused = [(n, turn["score_with"]) for n, turn in left if turn["score_with"] is not None]
     bounds = [(n, turn["at_most"]) for n, turn in left if turn["score_with"] is None]

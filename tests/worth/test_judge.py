@@ -173,6 +173,20 @@ def test_figures_show_where_the_ingredients_came_from_and_the_line(record: Any):
     assert [jf for _, jf in line] == pytest.approx([near({"w": v}).jf for v in values])
 
 
+def test_the_searches_of_bags_are_lines_of_their_own(record: Any):
+    def turn(score: float, accepted: bool, bag: int | None) -> dict[str, Any]:
+        return {"score_with": score, "accepted": accepted, "bag": bag}
+
+    def of(*turns: dict[str, Any]) -> Any:
+        return SimpleNamespace(souped=SimpleNamespace(decisions=turns))
+
+    first, second = (turn(0.5, True, 1), turn(0.4, False, 1)), (turn(0.3, True, 2),)
+    assert figures.searches(of(*first, *second)) == [[(1, 0.5), (2, 0.5)], [(3, 0.3), (3, 0.3)]]
+    old = [{key: value for key, value in each.items() if key != "bag"} for each in first]
+    assert figures.searches(of(*old)) == [[(1, 0.5), (2, 0.5)]]
+    assert len(figures.searches(record)) == 1
+
+
 def test_training_videos_that_chose_are_called_so(record: Any):
     assert judge.chosen_by(record).startswith("These videos chose")
     record.__dict__["souped"] = replace(record.souped, chosen_on="train")

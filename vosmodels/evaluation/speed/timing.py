@@ -123,7 +123,9 @@ def measure_exported(
     """
     sidecar, runner = open_folder(folder, threads=threads)
     if objects > sidecar.objects:
-        raise InputError(f"objects {objects}: the graphs of {folder} take {sidecar.objects} at most")
+        raise InputError(
+            f"objects {objects}: the graphs of {folder} take {sidecar.objects} at most"
+        )
     pictures, ids = random_video(*runner.size, objects)
     seconds, peak = _timed(
         runner.step,
