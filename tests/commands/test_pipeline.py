@@ -36,7 +36,7 @@ class Table:
 def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch, caplog):
     config = sweep_config(tmp_path)
     objects = {1: ObjectScore((0.2,), (0.2,))}
-    monkeypatch.setattr(recipe, "average_of", lambda loads, names: {})
+    monkeypatch.setattr(recipe, "mean_of", lambda ingredients, settle: {})
     monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path, sha256: {})
 
     def score(video):

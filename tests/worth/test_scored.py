@@ -16,6 +16,7 @@ from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
 from orchestrator.tracking.storage import Storage
+from soups.average import NoMean
 from soups.worth import scored
 from soups.worth.entrants import Entrant
 from soups.worth.scored import RowScorer
@@ -101,7 +102,7 @@ def test_the_cost_of_two_networks_is_about_that_of_two(rows: RowScorer, runs: li
 
 def test_averages_that_cannot_be_made_are_named(rows: RowScorer):
     def fails() -> dict[str, torch.Tensor]:
-        raise ValueError("seed 3: w: integers differ")
+        raise NoMean("seed 3: w: integers differ")
 
     with pytest.raises(InputError, match="the uniform soup: cannot be averaged: seed 3: w"):
         rows.score(Entrant("uniform", "the uniform soup", [fails]))
