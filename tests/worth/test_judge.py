@@ -111,6 +111,24 @@ def _same(one: Any, other: Any) -> bool:
     return (one.key, one.alpha) == (other.key, other.alpha)
 
 
+def test_the_command_compares_the_files_of_several_soups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    original = judge.judge
+    monkeypatch.setattr(
+        "soups.worth.judge.judge",
+        lambda soups, rows, **more: original(soups, rows, **more, scorer_of=rows_of),
+    )
+    cooked = [Pantry(tmp_path / name, runs).cook() for name, runs in (("a", RUNS), ("b", OTHERS))]
+    files = [str(each.storage.checkpoint(each.file.sha256)) for each in cooked]
+    out = tmp_path / "worth-both.json"
+    assert worth.main([*files, "--report", "test", "--out", str(out)]) == 0
+    assert "greedy soup of 2, 1" in capsys.readouterr().out
+    told = json.loads(out.read_text())
+    assert [soup["job"] for soup in told["soups"]] == [each.job.key for each in cooked]
+    assert told["command"].startswith("python -m soups.worth ")
+
+
 def test_soups_chosen_on_different_videos_are_not_compared(record: Any):
     other = changed(record.config, {"data.select_stride": 3}, "command line")
     with pytest.raises(InputError, match="judge them one by one"):
