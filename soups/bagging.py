@@ -16,7 +16,7 @@ from vosmodels.errors import InputError
 
 @dataclass(frozen=True)
 class Bags:
-    """So many draws with replacement, by a seed; a further one changes none before it."""
+    """Draw so many times with replacement, by a seed; a further draw changes none before it."""
 
     count: int
     seed: int = 0

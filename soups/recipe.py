@@ -196,18 +196,17 @@ class _Select:
         """Return the scorer of sets, which stops early on the videos and objects of a score."""
         return self._by(self.videos.as_in(best))
 
-    def bags(self, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
-        """Return the bags of the search; whole: the scores of the ingredients, by sha256.
+    def bags(self, bags: Bags, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
+        """Return the bags that are drawn; whole: the scores of the ingredients, by sha256.
 
         Videos without a scored frame, which the best one shows, are in none.
         """
-        assert self.search.bags is not None
-        bags = []
-        for counts in self.search.bags.draw([sequence.name for sequence in best.sequences]):
+        found = []
+        for counts in bags.draw([sequence.name for sequence in best.sequences]):
             videos = replace(self.videos, counts=counts).as_in(best)
             scores = {sha256: videos.counted(each).jf for sha256, each in whole.items()}
-            bags.append(Bag(scores, self._by(videos)))
-        return bags
+            found.append(Bag(scores, self._by(videos)))
+        return found
 
     def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
         """Score the mean of ingredients."""
@@ -281,7 +280,7 @@ def _search(
     try:
         sets = select.sets(best)
         if search.bags:
-            soup = bagged(ingredients, sets, select.bags(whole, best), rule)
+            soup = bagged(ingredients, sets, select.bags(search.bags, whole, best), rule)
         else:
             soup = rule.pick(ingredients, sets).soup()
         uniform = select.mean(ingredients).jf if len(ingredients) > 1 else soup.score

@@ -114,7 +114,7 @@ def greedy(
 
 @dataclass(frozen=True)
 class Rule:
-    """How a pool is searched, by the names that `greedy` has for it."""
+    """Say how a pool is searched, by the names that `greedy` has for it."""
 
     workers: int = 1
     min_delta: float = 0.0

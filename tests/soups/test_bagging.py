@@ -152,7 +152,7 @@ def test_bags_share_the_parts_of_a_set_so_that_none_is_scored_twice(values: list
 
 
 def test_a_bag_stops_early_and_decides_as_if_it_had_not():
-    """Of a bag of two films the hopeless one is scored on the first alone."""
+    """Score the hopeless one on the first of a bag of two films alone."""
     table = Table([0.0, 0.25, -5.0])
     soup = table.soup([{"ant": 2, "cat": 1}])
     last = soup.decisions[-1]

@@ -86,7 +86,7 @@ def test_the_error_of_short_videos_is_one_minus_their_score(tmp_path: Path):
 
 
 def test_a_checkpoint_that_one_try_refused_and_another_took_is_in_the_soup(tmp_path: Path):
-    """As in a second bag, or a second pass; the first try that is not in the soup is c's."""
+    """Take one twice, as a second bag or pass does; the first try not in the soup is c's."""
     values = {"a": 0.0, "b": 2.0, "c": 3.0, "d": 4.0}
     pool = [
         Ingredient(name, name, 0.5, {"w": torch.tensor([value])}.copy)
