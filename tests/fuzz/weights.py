@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from soups.recalibration import STATISTICS
 from tests.fuzz import pictures
 from tests.fuzz.datasets import write
 from tests.fuzz.draw import Draw
@@ -86,7 +87,7 @@ def _soup(draw: Draw, path: Path, wrong: list[str], made: Case) -> Command:
     """Put the file beside two sound checkpoints of its stem, which are no soup without it."""
     _, info = contents()
     for step in (20, 30):
-        tensors = {key: _moved(value, step) for key, value in contents()[0].items()}
+        tensors = {key: _moved(key, value, step) for key, value in contents()[0].items()}
         checkpoint.write(path.parent, tensors, replace(info, step=step))
     _videos(made)
     words = ("--runs", str(path.parent), "--data", str(made.folder / "videos"), "--split", "val")
@@ -100,8 +101,10 @@ def _soup(draw: Draw, path: Path, wrong: list[str], made: Case) -> Command:
     )
 
 
-def _moved(value: Tensor, step: int) -> Tensor:
-    return value + 1e-4 * step if value.is_floating_point() else value
+def _moved(key: str, value: Tensor, step: int) -> Tensor:
+    """Move a tensor as training does, which leaves BatchNorm statistics alone."""
+    trained = value.is_floating_point() and not key.endswith(STATISTICS)
+    return value + 1e-4 * step if trained else value
 
 
 def _fetch(path: Path, how: str, made: Case) -> Command:
