@@ -29,6 +29,7 @@ from orchestrator.training.loop import Student
 from orchestrator.training.state import TrainingState
 from orchestrator.training.throughput import Throughput
 from vosmodels import registry
+from vosmodels.data.frames import visited_frames
 from vosmodels.inference.fold import for_inference
 from vosmodels.inference.segmenter import VideoSegmenter
 from vosmodels.support.memory import keep_freed_memory
@@ -143,7 +144,7 @@ def _checkpoints(job: Job) -> int:
 def _frames(protocol: ScoringProtocol) -> int:
     """Count the frames that are segmented when the protocol's videos are scored once."""
     videos = sequences(protocol.data, protocol.split)
-    return sum(math.ceil(len(video) / protocol.stride) for video in videos)
+    return sum(len(visited_frames(video, protocol.stride)) for video in videos)
 
 
 def _pixels(protocol: ScoringProtocol) -> float:
@@ -152,7 +153,7 @@ def _pixels(protocol: ScoringProtocol) -> float:
     for video in sequences(protocol.data, protocol.split):
         rows, columns = video.mask(0).shape
         scale = min(1.0, height / rows) ** 2 if height else 1.0
-        total += math.ceil(len(video) / protocol.stride) * rows * columns * scale
+        total += len(visited_frames(video, protocol.stride)) * rows * columns * scale
     return total
 
 

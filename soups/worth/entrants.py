@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from orchestrator.tracking.events import Checkpoint, Started
@@ -16,6 +16,9 @@ from soups.worth.rows import BEST, ROWS, SOUP
 from vosmodels.inference.ensemble import View
 
 Load = Callable[[], Weights]
+Settle = Callable[[Weights], Weights]
+
+MEANS = ("tail", "uniform", "line", "stock")  # rows whose weights are a mean, made here
 
 ALPHAS = (0.25, 0.5, 0.75)
 LARGER = 1.25  # scale of the second view of `scales`
@@ -97,12 +100,14 @@ def entrants(
     record: SoupRecord,
     known: Callable[[str], float | None],
     rows: Sequence[str] = ROWS,
+    settle: Settle | None = None,
 ) -> tuple[list[Entrant], list[str]]:
     """List the rows of a comparison, and why a row that was asked for is not among them.
 
     known: the score of a sha256 by the protocol that chose; where it is None the ledger's counts;
-    rows: keys of ROWS; BEST is always there. Raises InputError that names
-    every checkpoint of them that is gone, before anything is scored.
+    rows: keys of ROWS; BEST is always there; settle: what the soup's search did to every mean,
+    which the means of other rows get too. Raises InputError that names every checkpoint of them
+    that is gone, before anything is scored.
     """
     parts = _Parts.of(record, known)
     lacking = parts.lacking(record)
@@ -110,7 +115,7 @@ def entrants(
     asked = parts.asked
     members = list(dict.fromkeys(member for key in wanted for member in asked[key]))
     load = dict(zip(members, record.loads(members), strict=True))
-    found = [entrant for key in wanted for entrant in parts.made(key, load)]
+    found = [_settled(each, settle) for key in wanted for each in parts.made(key, load)]
     return found, [f"no row {key!r}: {why}" for key, why in lacking.items() if key in rows]
 
 
@@ -242,6 +247,16 @@ def _score_of(
         return score
     events = runs[member.sha256].checkpoints
     return next((e.scores.get("jf") for e in events if e.sha256 == member.sha256), None)
+
+
+def _settled(entrant: Entrant, settle: Settle | None) -> Entrant:
+    if settle is None or entrant.key not in MEANS:
+        return entrant
+    return replace(entrant, loads=[partial(_apply, settle, load) for load in entrant.loads])
+
+
+def _apply(settle: Settle, load: Load) -> Weights:
+    return settle(load())
 
 
 def _mean(members: Sequence[Member], load: Mapping[Member, Load]) -> Load:

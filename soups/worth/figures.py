@@ -37,7 +37,7 @@ def draw(record: SoupRecord, comparisons: Sequence[Comparison], path: Path) -> N
             axes.plot(*zip(*points, strict=True), "o-", label=split)
         axes.set_xlabel("from the stem (0) to the best single (1)")
         axes.set_ylabel("J&F")
-        axes.legend()
+        _legend(axes)
     save(figure, path)
 
 
@@ -93,7 +93,12 @@ def _draw_tries(axes: Axes, record: SoupRecord) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("checkpoints tried")
     axes.set_ylabel("select J&F with it")
-    axes.legend()
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend above the panel, where it covers no point."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def _draw_origin(axes: Axes, places: Sequence[tuple[str, int, bool]]) -> None:
@@ -104,4 +109,4 @@ def _draw_origin(axes: Axes, places: Sequence[tuple[str, int, bool]]) -> None:
             axes.plot(*zip(*points, strict=True), "o", color=colour, label=label)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("step")
-    axes.legend()
+    _legend(axes)

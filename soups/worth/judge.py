@@ -13,10 +13,11 @@ from orchestrator.config.content_key import digest
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.protocol import check_scored_videos, protocol_key
+from soups.recalibration import Recalibration
 from soups.records import SoupRecord
 from soups.worth import figures
 from soups.worth.comparison import Comparison, Table, compared, verdict
-from soups.worth.entrants import Entrant, entrants
+from soups.worth.entrants import MEANS, Entrant, entrants
 from soups.worth.rows import ROWS
 from soups.worth.scored import RowScorer
 from vosmodels.errors import InputError
@@ -129,7 +130,8 @@ def judge(
     ]
     found, remarks = [], list[str]()
     for (record, _), scorer in zip(soups, scorers, strict=True):
-        listed, lacking = entrants(record, _known(scorer["select"]), rows)
+        known = _known(scorer["select"])
+        listed, lacking = entrants(record, known, rows, settled_by(record, rows))
         found.append(listed)
         remarks += [said for said in lacking if said not in remarks]
     comparisons = []
@@ -145,6 +147,29 @@ def judge(
     if "report" not in protocols:
         remarks.append(NO_REPORT)
     return Judgement([record for record, _ in soups], comparisons, remarks, address)
+
+
+def settled_by(record: SoupRecord, rows: Sequence[str] = ROWS) -> Recalibration | None:
+    """Return what gave the means of a soup's search their BatchNorm statistics; None: nothing did.
+
+    Raises InputError where a row is such a mean and the clips of these statistics are not here.
+    """
+    key = record.souped.search.get("bn")
+    means = [row for row in MEANS if row in rows]
+    if not key or not means:
+        return None
+    others = ",".join(row for row in rows if row not in means)
+    left_out = f"leave the rows {', '.join(means)} out: --rows {others}"
+    try:
+        anew = Recalibration.of(record.config)
+    except InputError as error:
+        raise InputError(f"{record.job.path}: {error}; or {left_out}") from error
+    if anew.key != key:
+        raise InputError(
+            f"{record.job.path}: its means got BatchNorm statistics from the clips of another "
+            f"stem than its configuration has ({key}, not {anew.key}): {left_out}"
+        )
+    return anew
 
 
 def _protocols(config: RunConfig) -> Mapping[str, ScoringProtocol]:

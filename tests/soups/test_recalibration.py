@@ -31,6 +31,7 @@ from soups.replay import replay
 from soups.search import Ingredient
 from soups.select_scores import KeptParts
 from soups.sources import Pool, config_of_folder, from_folder
+from soups.worth.judge import settled_by
 from tests.conftest import write_davis
 from tests.model_tools import network
 from tests.soups.pantry import of_videos
@@ -184,6 +185,31 @@ def test_what_is_scored_is_the_soup_and_a_replay_needs_no_clips(
     assert f"{statistics}: no such file; it holds the BatchNorm statistics" in str(caught.value)
     assert "1 of 2 checkpoints" in str(caught.value)
     assert not made.path.exists()
+
+
+def test_a_comparison_settles_means_as_the_search_did_or_says_which_rows_to_leave_out(
+    config: RunConfig, tmp_path: Path
+):
+    storage = Storage(tmp_path / "storage")
+    pool = pool_of(config, storage)
+    found = {}
+    for bn in ("average", "recalibrate"):
+        made = recipe.make_soup(pool, config, storage=storage, bn=bn, opening=Scoring())
+        found[bn] = records.find(str(made.path), None)
+    record = found["recalibrate"]
+    assert settled_by(found["average"]) is None
+    assert settled_by(record) == Recalibration.of(config)
+    assert settled_by(record, ("best", "greedy", "flip")) is None
+    (train,) = Path(config.data.root).rglob("train.txt")
+    names = train.read_text()
+    train.write_text(names.splitlines()[0])
+    others = r"leave the rows uniform out: --rows best,greedy"
+    with pytest.raises(InputError, match=f"the clips of another stem .*{others}"):
+        settled_by(record, ("best", "uniform", "greedy"))
+    train.unlink()
+    with pytest.raises(InputError, match=f"--bn recalibrate takes .*; or {others}"):
+        settled_by(record, ("best", "uniform", "greedy"))
+    train.write_text(names)
 
 
 def test_recalibrating_makes_another_soup_with_scores_of_its_own(config: RunConfig, tmp_path: Path):

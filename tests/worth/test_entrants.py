@@ -69,6 +69,14 @@ def test_every_row_has_the_weights_of_its_name(record: SoupRecord):
     }
 
 
+def test_what_a_search_did_to_means_is_done_to_every_row_that_is_a_mean(record: SoupRecord):
+    plain = {e.name: weights(e) for e in entrants(record, unknown)[0]}
+    settled, _ = entrants(record, unknown, settle=lambda w: {key: w[key] + 100 for key in w})
+    moved = [e for e in settled if weights(e) != plain[e.name]]
+    assert {e.key for e in moved} == {"tail", "uniform", "line", "stock"}
+    assert all(float(load()["w"]) > 90 for e in moved for load in e.loads)
+
+
 def test_checkpoints_are_known_by_their_sha256_and_averages_by_none(
     record: SoupRecord, pantry: Pantry
 ):
