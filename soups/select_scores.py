@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution import last_run
 from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking.storage import Storage
@@ -34,6 +35,15 @@ VERSION = 1  # raised when a set has another mean than before
 Score = Callable[[ScoredVideo], Scores]  # of one video, empty where none of its frames is scored
 Open = Callable[[Weights], Score]
 PERFECT = ObjectScore((1.0,), (1.0,))
+
+
+def threads_of(storage: Storage, sweep: str) -> int:
+    """Return the CPU threads that checkpoints of a sweep and their means are scored on.
+
+    Those of its jobs, so that scores made there and here are equal; one where no sweep of this name
+    ran here, so that any number of workers finds the same.
+    """
+    return last_run.threads(storage, sweep) or 1
 
 
 @dataclass(frozen=True)

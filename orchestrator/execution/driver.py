@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock, Timeout
 
 from orchestrator.config import RunConfig, SweepConfig
-from orchestrator.execution import interrupts, ray_workers
+from orchestrator.execution import interrupts, last_run, ray_workers
 from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.failures import Failure, failures
 from orchestrator.execution.nodes import check_nodes
@@ -29,7 +29,6 @@ from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
 from vosmodels.errors import InputError
-from vosmodels.support.atomic_files import read_json
 from vosmodels.support.memory import machine_memory
 
 if TYPE_CHECKING:
@@ -74,17 +73,8 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> in
     """
     if config.cluster.threads is not None:
         return config.cluster.threads
-    path = storage.sweeps / f"{sweep}.json"
-    try:
-        settings = read_json(path)
-        if settings is not None:
-            return int(settings["threads"])
-    except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: does not say on how many threads the sweep runs ({error}); give the number "
-            "of its first run, which is part of its trials' keys: cluster.threads=N"
-        ) from error
-    return placement(config, nodes_of(config), jobs, None).threads
+    known = last_run.threads(storage, sweep)
+    return known or placement(config, nodes_of(config), jobs, None).threads
 
 
 @contextmanager

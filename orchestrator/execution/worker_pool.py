@@ -16,11 +16,14 @@ from vosmodels.support.memory import keep_freed_memory
 
 
 @contextmanager
-def worker_pool(count: int) -> Iterator[WorkerPool]:
-    """Open a pool of `count` processes on a Ray of this machine, which ends with the block."""
+def worker_pool(count: int, threads: int | None = None) -> Iterator[WorkerPool]:
+    """Open a pool of `count` processes on a Ray of this machine, which ends with the block.
+
+    threads: of each process; None: the cores, shared.
+    """
     ray_workers.start(None, dashboard=False)
     try:
-        yield WorkerPool(count)
+        yield WorkerPool(count, threads)
     finally:
         ray_workers.stop()
 
@@ -28,15 +31,15 @@ def worker_pool(count: int) -> Iterator[WorkerPool]:
 class WorkerPool:
     """Processes that run functions, as an executor of concurrent.futures.
 
-    They share the cores of the machine, each with an equal number of threads, at least one. A
-    process that dies makes its future raise BrokenExecutor, and another takes its place. A future
-    that is cancelled stops the work behind it.
+    They share the cores of the machine, each with as many threads as are asked for, or an equal
+    number, at least one. A process that dies makes its future raise BrokenExecutor, and another
+    takes its place. A future that is cancelled stops the work behind it.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, threads: int | None = None) -> None:
         import ray
 
-        self._threads = max(1, cores() // count)
+        self._threads = threads or max(1, cores() // count)
         self._stop = ray.cancel
         self._run = ray.remote(num_cpus=min(self._threads, cores() / count), max_retries=0)(_run)
 

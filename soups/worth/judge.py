@@ -15,6 +15,7 @@ from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.protocol import check_scored_videos, protocol_key
 from soups.recalibration import Recalibration
 from soups.records import SoupRecord
+from soups.select_scores import threads_of
 from soups.worth import figures
 from soups.worth.comparison import Comparison, Table, compared, verdict
 from soups.worth.entrants import MEANS, Entrant, entrants
@@ -122,7 +123,8 @@ def judge(
 
     def of_network(record: SoupRecord, split: str, protocol: ScoringProtocol) -> RowScorer:
         check_scored_videos(protocol)
-        return RowScorer(Scorer(record.storage, protocol), record.config.student)
+        threads = threads_of(record.storage, record.started.sweep)
+        return RowScorer(Scorer(record.storage, protocol), record.config.student, threads)
 
     scorers = [
         {split: (scorer_of or of_network)(record, split, p) for split, p in protocols.items()}

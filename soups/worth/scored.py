@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import torch
+
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.execution.scoring import Scorer, Segmenters, segmenters_of, student_of
@@ -23,10 +25,13 @@ TIMED = 16  # frames by which costs are measured
 
 
 class RowScorer:
-    """Score rows by the protocol of a Scorer, which keeps the scores."""
+    """Score rows by the protocol of a Scorer, which keeps the scores.
 
-    def __init__(self, scorer: Scorer, model: ModelConfig) -> None:
-        self.scorer, self._model = scorer, model
+    threads: on the CPU, of which the last bits of scores depend.
+    """
+
+    def __init__(self, scorer: Scorer, model: ModelConfig, threads: int) -> None:
+        self.scorer, self._model, self._threads = scorer, model, threads
         self._single_s: float | None = None
 
     def score(self, entrant: Entrant) -> Scores:
@@ -35,6 +40,7 @@ class RowScorer:
         A checkpoint's are those that every other command takes. Other weights, and rows of several
         passes, are known by the content of their networks, and their views.
         """
+        torch.set_num_threads(self._threads)
         if entrant.sha256 is not None:
             return self.scorer.checkpoint(entrant.sha256, lambda: self._models(entrant)[0])
         models = self._models(entrant)
@@ -53,6 +59,7 @@ class RowScorer:
 
         Both are timed here and now, on the same few frames.
         """
+        torch.set_num_threads(self._threads)
         models = self._models(entrant)
         if self._single_s is None:
             one = segmenters_of(models[0], self.scorer.protocol.rows)

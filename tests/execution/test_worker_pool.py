@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor
 import pytest
 import torch
 
-from orchestrator.execution.worker_pool import worker_pool
+from orchestrator.execution.worker_pool import WorkerPool, worker_pool
 from orchestrator.planning.placement import cores
 
 pytestmark = pytest.mark.slow
@@ -25,6 +25,11 @@ def pool():
 def test_a_function_runs_in_another_process_on_its_share_of_the_cores(pool):
     assert pool.submit(os.getpid).result(60) != os.getpid()
     assert pool.submit(torch.get_num_threads).result(60) == max(1, cores() // 2)
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_process_has_as_many_threads_as_are_asked_for():
+    assert WorkerPool(2, 3).submit(torch.get_num_threads).result(60) == 3
 
 
 def test_an_error_of_the_function_comes_as_it_is(pool):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,14 +22,15 @@ from orchestrator.config.loading import run_of
 from orchestrator.config.models import StudentConfig, TeacherConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.config.train import TrainConfig
-from orchestrator.execution import last_run
+from orchestrator.execution import last_run, worker_pool
 from orchestrator.execution.scoring import Scorer
+from orchestrator.planning import placement
 from orchestrator.planning.datasets import _open_davis
 from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
-from soups import greedy, recipe
+from soups import greedy, probe, recipe
 from soups.order import Order
 from soups.scoring import BySequence
 from soups.search import Ingredient
@@ -421,6 +423,37 @@ def test_the_command_takes_a_storage_folder_and_no_mlflow(
     told = json.loads(capsys.readouterr().out)
     assert told["soup"] == {"file": str(made.path), "sha256": made.sha256, "model_id": None}
     assert (told["existing"], told["store"]) == (True, None)
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, "--workers 2 finds the same soup"), (2, "")])
+def test_the_command_scores_on_the_threads_of_the_sweep_whatever_the_workers(
+    kitchen: Kitchen,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+    told: str,
+):
+    caplog.set_level("INFO")
+    last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=3)
+    monkeypatch.setattr(placement, "cores", lambda: 7)
+    ran = list[int]()
+
+    def pool(count: int, threads: int) -> ThreadPoolExecutor:
+        assert (count, threads) == (2, 3)
+        return ThreadPoolExecutor(count)
+
+    def opening(student: Any, protocol: Any) -> Any:
+        ran.append(torch.get_num_threads())
+        return kitchen.score
+
+    monkeypatch.setattr(worker_pool, "worker_pool", pool)
+    monkeypatch.setattr(recipe, "Network", opening)
+    monkeypatch.setattr(probe, "measured", lambda *a: {})  # runs networks
+    words = ["--workers", str(workers), "--json", *uri(kitchen)]
+    assert greedy.main(["--runs", "mlflow:omega", *words]) == 0
+    assert ran == [3]
+    assert told in caplog.text
+    assert ("finds the same soup" in caplog.text) == bool(told)
 
 
 def test_the_command_takes_several_places_and_thins_them(

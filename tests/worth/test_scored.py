@@ -44,7 +44,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RowScorer:
     monkeypatch.setattr(scored, "student_of", copied)
     data = DataConfig(root=str(write_davis(tmp_path / "davis", 2016)), select_height=32)
     return RowScorer(
-        Scorer(Storage(tmp_path / "storage"), ScoringProtocol.for_select(data)), STUDENT
+        Scorer(Storage(tmp_path / "storage"), ScoringProtocol.for_select(data)), STUDENT, threads=1
     )
 
 
@@ -90,6 +90,25 @@ def test_other_weights_and_views_are_known_by_their_content(rows: RowScorer, run
     assert rows.score(twins).jf == pytest.approx(single.jf, abs=1e-3)
     assert rows.score(flip).jf != rows.score(twins).jf
     assert len(runs) == 3
+
+
+def test_rows_are_scored_and_timed_on_the_threads_that_are_given(
+    rows: RowScorer, monkeypatch: pytest.MonkeyPatch
+):
+    ran: list[int] = []
+
+    def counting(*args: Any, **options: Any) -> Any:
+        ran.append(torch.get_num_threads())
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr(scored, "evaluate", counting)
+    three = RowScorer(rows.scorer, STUDENT, threads=3)
+    load = any_filled(STUDENT.name).state_dict
+    flip = Entrant("flip", "", [load], views=(View(), View(flipped=True)))
+    three.score(flip)
+    torch.set_num_threads(1)
+    three.cost(flip)
+    assert ran == [3, 3, 3]  # a row, then it and a single network on a few frames
 
 
 @pytest.mark.slow
