@@ -142,32 +142,17 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from orchestrator.planning.placement import cores
     from orchestrator.planning.protocol import check_scored_videos
     from soups.bagging import Bags
-    from soups.guards import chosen_on, select_on_train
+    from soups.guards import chosen_on
     from soups.recipe import Search, make_soup
     from soups.select_scores import threads_of
-    from soups.sources import config_of_folder, together
+    from soups.sources import together
     from soups.thinning import Thinning
 
     pool = together([_pool(text, args, reader) for text in args.runs], force=args.force)
     pool = replace(
         pool, ingredients=Thinning(args.every, args.apart, args.best).thin(pool.ingredients)
     )
-    if pool.config is None:
-        config = config_of_folder(expanded(args.runs[0]), pool, args.data, args.split)
-    else:
-        config = pool.config
-        values = {"data.root": args.data, "data.select": args.split}
-        values = {key: value for key, value in values.items() if value is not None}
-        if args.data is not None:
-            values["data.select_root"] = None
-        if values:
-            config = changed(config, values, "command line")
-            pool = replace(pool, scored=pool.scored and config.data == pool.config.data)
-    if args.select_on:
-        config = changed(config, select_on_train(config), "command line")
-        pool = replace(pool, scored=False)
-    if args.min_delta is not None:
-        config = changed(config, {"soup.min_delta": args.min_delta}, "command line")
+    pool, config = _configured(pool, args)
     check_scored_videos(ScoringProtocol.for_select(config.data))
     storage = Storage(config.storage_root, config.remote)
     if reader is None and shown:
@@ -224,6 +209,33 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
         "sweep": pool.sweep,
         "store": store,
     }
+
+
+def _configured(pool: Pool, args: argparse.Namespace) -> tuple[Pool, RunConfig]:
+    """Return the run that the soup belongs to, by the command line, and the pool.
+
+    Scores of a pool that are not of this run's select videos do not count.
+    """
+    from soups.guards import select_on_train
+    from soups.sources import config_of_folder
+
+    if pool.config is None:
+        config = config_of_folder(expanded(args.runs[0]), pool, args.data, args.split)
+    else:
+        config = pool.config
+        values = {"data.root": args.data, "data.select": args.split}
+        values = {key: value for key, value in values.items() if value is not None}
+        if args.data is not None:
+            values["data.select_root"] = None
+        if values:
+            config = changed(config, values, "command line")
+            pool = replace(pool, scored=pool.scored and config.data == pool.config.data)
+    if args.select_on:
+        config = changed(config, select_on_train(config), "command line")
+        pool = replace(pool, scored=False)
+    if args.min_delta is not None:
+        config = changed(config, {"soup.min_delta": args.min_delta}, "command line")
+    return pool, config
 
 
 def _replay(args: argparse.Namespace) -> Mapping[str, Any]:
