@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from orchestrator.execution.last_run import new_trials
 from orchestrator.execution.older_code import keep_dated, older_code, set_aside
 from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.execution.trial_source import ASHA, HOURS
+from orchestrator.execution.worker_pool import worker_pool
 from orchestrator.planning.paths import located
 from orchestrator.planning.plan import Plan
 from orchestrator.prepared import plan_of, ready, search_of, store_of, take_up
@@ -194,6 +196,7 @@ def _soup(
         return reader.download_content(config.name, table.plan.sweep, sha256)
 
     trials = [job.key for job in table.plan.trials]
+    processes = partial(worker_pool, threads=torch.get_num_threads())  # those of the jobs
     soup = soup_of_sweep(
         config,
         table.plan.sweep,
@@ -202,6 +205,7 @@ def _soup(
         project=watch.copy,
         fetch=fetch,
         on_scored=watch.count("soup", "candidates"),
+        processes=None if config.cluster.address else processes,
     )
     note = (
         f"{len(soup.ingredients)} of {len(soup.decisions)} checkpoints; "

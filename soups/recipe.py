@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from orchestrator.config import RunConfig
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer, per_sequence, student_of, summary
+from orchestrator.planning.placement import scorers
 from orchestrator.planning.protocol import protocol_key
 from orchestrator.tracking.events import Checkpoint, Done, Failed, Souped, Started, Warned
 from orchestrator.tracking.ledger import JobRecord, Ledger
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 RECIPE = 2  # raised when the same pool would make another soup than before
 
+Processes = Callable[[int], AbstractContextManager[Executor]]
 OnScored = Callable[[int, int, float | None], None]  # candidates done, of all, J&F of the last
 
 
@@ -96,13 +100,33 @@ def soup_of_sweep(
     project: Callable[[JobRecord], object],
     fetch: Callable[[str], Path] | None = None,
     on_scored: OnScored | None = None,
+    processes: Processes | None = None,
 ) -> SoupResult:
     """Make the greedy soup of a sweep whose trials lie in the ledger.
 
-    trials   job keys of its plan; more in `sources.from_ledger`, fetch too, and `make_soup`
+    trials     job keys of its plan; more in `sources.from_ledger`, fetch too, and `make_soup`
+    processes  opens processes that score candidates at the same time, which a search that takes
+               long is given, as many as the cores allow; None: all is scored in this one
     """
     pool = from_ledger(storage, config, sweep, trials, fetch)
-    return make_soup(pool, config, storage=storage, project=project, on_scored=on_scored)
+    seconds = _seconds_alone(pool, Scorer(storage, ScoringProtocol.for_select(config.data)))
+    workers = scorers(seconds, torch.get_num_threads()) if processes else 1
+    return make_soup(
+        pool,
+        config,
+        storage=storage,
+        project=project,
+        workers=workers,
+        executor=processes(workers) if processes and workers > 1 else None,
+        on_scored=on_scored,
+    )
+
+
+def _seconds_alone(pool: Pool, scorer: Scorer) -> float:
+    """Estimate how long scoring takes if every checkpoint is tried once, by earlier scores."""
+    known = (scorer.known(ingredient.sha256) for ingredient in pool.ingredients)
+    rates = [scores.fps for scores in known if scores and scores.fps]
+    return len(pool.ingredients) * scorer.frames / max(rates) if rates else 0.0
 
 
 def make_soup(

@@ -17,7 +17,7 @@ from orchestrator.config.train import TrainConfig
 from orchestrator.execution.driver import unfinished
 from orchestrator.execution.labelling import left_to_segment
 from orchestrator.planning.datasets import sequences
-from orchestrator.planning.placement import Placement
+from orchestrator.planning.placement import Placement, scorers
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
@@ -116,7 +116,8 @@ def forecast(
         )
     if config.soup.after_sweep:
         candidates = sum(_checkpoints(job) for job in trials)
-        seconds["soup"] = candidates * one_score
+        alone, local = candidates * one_score, config.cluster.address is None
+        seconds["soup"] = alone / (scorers(alone, trials[0].threads) if local and trials else 1)
         if candidates > 1:
             frames = _frames(ScoringProtocol.for_select(config.data))
             one_probe = one_score * min(1.0, PROBED_FRAMES / frames)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from vosmodels.errors import InputError
 
+LONG_S = 120.0  # of which two processes save half, and about 20 go into starting them
+MOST_SCORERS = 8  # each holds a network and a video, about a GiB
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -31,6 +34,14 @@ class Placement:
 def cores() -> int:
     """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def scorers(seconds: float, threads: int) -> int:
+    """Return how many processes share scoring on CPUs that takes so long in one of so many threads.
+
+    They take all cores, and are at most 8; one process where starting more costs what they save.
+    """
+    return max(1, min(MOST_SCORERS, cores() // threads)) if seconds > LONG_S else 1
 
 
 def place(

@@ -4,11 +4,23 @@ import dataclasses
 
 import pytest
 
-from orchestrator.planning.placement import Placement, place
+from orchestrator.planning import placement
+from orchestrator.planning.placement import Placement, place, scorers
 from vosmodels.errors import InputError
 
 LAPTOP = [{"CPU": 2.0}]
 H200S = [{"CPU": 128.0, "GPU": 8.0}] * 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "seconds", "expected"),
+    [(2, 1, 119.0, 1), (2, 1, 121.0, 2), (2, 2, 1e6, 1), (7, 2, 1e6, 3), (64, 1, 1e6, 8)],
+)
+def test_long_scoring_is_shared_by_the_processes_that_the_cores_have_threads_for(
+    monkeypatch, cores, threads, seconds, expected
+):
+    monkeypatch.setattr(placement, "cores", lambda: cores)
+    assert scorers(seconds, threads) == expected
 
 
 def test_two_cores_run_two_one_thread_trials():

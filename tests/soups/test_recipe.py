@@ -250,6 +250,38 @@ def test_a_soup_that_fails_is_recorded_and_is_made_by_the_next_command(
     assert not made.existing
 
 
+@pytest.mark.parametrize(("fps", "workers"), [(1e6, 1), (0.01, 2)])
+def test_a_search_of_a_sweep_that_takes_long_is_shared_by_processes(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, fps: float, workers: int
+):
+    config, opened = run_of(kitchen.config), list[int]()
+    scorer = Scorer(kitchen.storage, ScoringProtocol.for_select(config.data))
+    pool = from_ledger(kitchen.storage, config, kitchen.sweep, ())
+    for ingredient in pool.ingredients:
+        parts = [kitchen.score(ingredient.load())(video) for video in scorer.videos]
+        sequences = tuple(sequence for part in parts for sequence in part.sequences)
+        scorer.save(ingredient.sha256, Scores(sequences, fps))
+
+    def processes(count: int) -> ThreadPoolExecutor:
+        opened.append(count)
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(placement, "cores", lambda: 2)
+    monkeypatch.setattr(recipe, "Network", lambda student, protocol: kitchen.score)
+    monkeypatch.setattr(probe, "measured", lambda *a: {})  # runs networks
+    made = recipe.soup_of_sweep(
+        config,
+        kitchen.sweep,
+        (),
+        storage=kitchen.storage,
+        project=kitchen.tracker.project,
+        processes=processes,
+    )
+    assert opened == ([workers] if workers > 1 else [])
+    assert made.scores["jf"] == pytest.approx(0.9)
+    assert len(made.ingredients) == 2
+
+
 def test_a_soup_another_process_is_making_is_not_made_twice(kitchen: Kitchen):
     made = kitchen.cook()
     other = Ledger(kitchen.storage.root)
