@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.tracking.mlflow_reader import MlflowReader
     from soups.recipe import SoupResult
     from soups.sources import Pool
-
-logger = logging.getLogger(__name__)
 
 MODULE = "soups.greedy"
 LEDGER = "ledger:"  # before a storage folder
@@ -136,15 +133,12 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from vosmodels.support.memory import keep_freed_memory
 
     keep_freed_memory()
-    import torch
-
     from orchestrator.execution.worker_pool import worker_pool
-    from orchestrator.planning.placement import cores
     from orchestrator.planning.protocol import check_scored_videos
     from soups.bagging import Bags
     from soups.guards import chosen_on
     from soups.recipe import Search, make_soup
-    from soups.select_scores import threads_of
+    from soups.select_scores import take_threads
     from soups.sources import together
     from soups.thinning import Thinning
 
@@ -160,14 +154,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     tracker = Tracker(reader.connection) if reader and shown else None
     if storage.mirror:
         storage.mirror.begin()
-    threads = threads_of(storage, pool.sweep)
-    torch.set_num_threads(threads)
-    if (most := cores() // threads) > args.workers:
-        logger.info(
-            "scoring on %d of %d cores, with the threads of the sweep; --workers %d finds the same "
-            "soup on all of them",
-            *(threads * args.workers, cores(), most),
-        )
+    threads = take_threads(storage, pool.sweep, args.workers)
 
     def project(record: JobRecord) -> None:
         if tracker is None:

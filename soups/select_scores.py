@@ -13,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from orchestrator.config.content_key import digest
 from orchestrator.config.models import ModelConfig
 from orchestrator.config.protocol import ScoringProtocol
-from orchestrator.execution import last_run
 from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
+from orchestrator.planning.placement import cores
 from orchestrator.planning.protocol import protocol_key, scored_videos
+from orchestrator.tracking import sweep_settings
 from orchestrator.tracking.storage import Storage
 from soups.scoring import Members, Weights
 from vosmodels.data.frames import visited_frames
@@ -43,7 +46,23 @@ def threads_of(storage: Storage, sweep: str) -> int:
     Those of its jobs, so that scores made there and here are equal; one where no sweep of this name
     ran here, so that any number of workers finds the same.
     """
-    return last_run.threads(storage, sweep) or 1
+    return sweep_settings.threads_of(storage, sweep) or 1
+
+
+def take_threads(storage: Storage, sweep: str, workers: int) -> int:
+    """Let this process score on the threads of a sweep; return them.
+
+    Tells how many workers would take all cores.
+    """
+    threads = threads_of(storage, sweep)
+    torch.set_num_threads(threads)
+    if (most := cores() // threads) > workers:
+        logger.info(
+            "scoring on %d of %d cores, with the threads of the sweep; --workers %d finds the same "
+            "soup on all of them",
+            *(threads * workers, cores(), most),
+        )
+    return threads
 
 
 @dataclass(frozen=True)

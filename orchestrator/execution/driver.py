@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock, Timeout
 
 from orchestrator.config import RunConfig, SweepConfig
-from orchestrator.execution import interrupts, last_run, ray_workers
+from orchestrator.execution import interrupts, ray_workers
 from orchestrator.execution.asked_trials import AskedTrials, Search
 from orchestrator.execution.failures import Failure, failures
 from orchestrator.execution.nodes import check_nodes
@@ -24,7 +24,7 @@ from orchestrator.planning.lockstep import Group, grouped
 from orchestrator.planning.memory_need import MemoryNeed, memory_need
 from orchestrator.planning.placement import Placement, cores, place
 from orchestrator.planning.plan import Job, Plan, rounds_of
-from orchestrator.tracking import leases
+from orchestrator.tracking import leases, sweep_settings
 from orchestrator.tracking.events import Stopped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
@@ -73,7 +73,7 @@ def threads_of(config: RunConfig, storage: Storage, sweep: str, jobs: int) -> in
     """
     if config.cluster.threads is not None:
         return config.cluster.threads
-    known = last_run.threads(storage, sweep)
+    known = sweep_settings.threads_of(storage, sweep)
     return known or placement(config, nodes_of(config), jobs, None).threads
 
 

@@ -30,7 +30,7 @@ from orchestrator.tracking.events import Attention, Checkpoint, Done, Souped
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
-from soups import greedy, probe, recipe
+from soups import greedy, probe, recipe, select_scores
 from soups.order import Order
 from soups.scoring import BySequence
 from soups.search import Ingredient
@@ -467,7 +467,7 @@ def test_the_command_scores_on_the_threads_of_the_sweep_whatever_the_workers(
 ):
     caplog.set_level("INFO")
     last_run.save(kitchen.config, kitchen.storage, kitchen.sweep, threads=3)
-    monkeypatch.setattr(placement, "cores", lambda: 7)
+    monkeypatch.setattr(select_scores, "cores", lambda: 7)
     ran = list[int]()
 
     def pool(count: int, threads: int) -> ThreadPoolExecutor:
