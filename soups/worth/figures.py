@@ -98,7 +98,7 @@ def _draw_tries(axes: Axes, record: SoupRecord) -> None:
 
 def _legend(axes: Axes) -> None:
     """Put the legend above the panel, where it covers no point."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
 
 def _draw_origin(axes: Axes, places: Sequence[tuple[str, int, bool]]) -> None:
