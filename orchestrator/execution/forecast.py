@@ -17,7 +17,7 @@ from orchestrator.config.train import TrainConfig
 from orchestrator.execution.driver import unfinished
 from orchestrator.execution.labelling import left_to_segment
 from orchestrator.planning.datasets import sequences
-from orchestrator.planning.placement import Placement, scorers
+from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Job, Plan
 from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
@@ -64,8 +64,8 @@ def forecast(
     size, with the configured threads. Parts: labels (videos that a teacher segments before a stem
     or trial trains), teacher, stem, trial (all trials, `at_once` side by
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
-    checkpoint of a trial), barriers (if the soup takes all of them: each alone and halfway to the
-    best, on at most PROBED_FRAMES frames). A job that continues counts its remaining steps.
+    checkpoint of a trial, at most: processes may share them), barriers (if the soup takes all of
+    them: each alone and halfway to the best, on at most PROBED_FRAMES frames). A job that continues counts its remaining steps.
     times: seconds that an earlier forecast of the same models and stages measured; new ones are
     added, so that the seeds of a table are timed once. students: trials that train in lock-step.
     """
@@ -116,8 +116,7 @@ def forecast(
         )
     if config.soup.after_sweep:
         candidates = sum(_checkpoints(job) for job in trials)
-        alone, local = candidates * one_score, config.cluster.address is None
-        seconds["soup"] = alone / (scorers(alone, trials[0].threads) if local and trials else 1)
+        seconds["soup"] = candidates * one_score
         if candidates > 1:
             frames = _frames(ScoringProtocol.for_select(config.data))
             one_probe = one_score * min(1.0, PROBED_FRAMES / frames)

@@ -5,7 +5,6 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.config.content_key import sweep_id
 from orchestrator.execution import forecast
-from orchestrator.planning import placement
 from orchestrator.planning.datasets import sequences
 from orchestrator.planning.paths import located
 from orchestrator.planning.placement import Placement
@@ -64,14 +63,10 @@ def test_a_step_of_more_students_takes_longer(tmp_path):
 def test_the_barriers_of_a_soup_of_all_are_forecast_on_64_frames(
     monkeypatch, tmp_path, checkpoint_every, checkpoints
 ):
-    """Ten seconds a frame: each checkpoint alone, and halfway to the best if it is another.
-
-    Three processes share the search.
-    """
-    monkeypatch.setattr(placement, "cores", lambda: 3)
+    """A second a frame: each checkpoint alone, and halfway to the best if it is another."""
     frame = 240 * 432  # of a generated video
     monkeypatch.setattr(forecast, "step_seconds", lambda job, train, students: 0.0)
-    monkeypatch.setattr(forecast, "pixel_seconds", lambda job, model: 10 / frame)
+    monkeypatch.setattr(forecast, "pixel_seconds", lambda job, model: 1 / frame)
     config = SweepConfig.model_validate(
         {
             "name": "tiny",
@@ -86,6 +81,6 @@ def test_the_barriers_of_a_soup_of_all_are_forecast_on_64_frames(
     pixels = sum(len(video) * video.mask(0).size for video in videos)
     frames = sum(map(len, videos))
     assert frames > 64
-    assert told["soup"] == pytest.approx(checkpoints * 10 * pixels / frame / 3)
-    barriers = (1 + 2) * 10 * pixels / frame * 64 / frames if checkpoints == 2 else None
+    assert told["soup"] == pytest.approx(checkpoints * pixels / frame)
+    barriers = (1 + 2) * pixels / frame * 64 / frames if checkpoints == 2 else None
     assert told.get("barriers") == (barriers and pytest.approx(barriers))
