@@ -109,8 +109,10 @@ def soup_of_sweep(
                long is given, as many as the cores allow; None: all is scored in this one
     """
     pool = from_ledger(storage, config, sweep, trials, fetch)
-    seconds = _seconds_alone(pool, Scorer(storage, ScoringProtocol.for_select(config.data)))
-    workers = scorers(seconds, torch.get_num_threads()) if processes else 1
+    workers = 1
+    if processes:
+        scorer = Scorer(storage, ScoringProtocol.for_select(config.data))
+        workers = scorers(_seconds_alone(pool, scorer), torch.get_num_threads())
     return make_soup(
         pool,
         config,
