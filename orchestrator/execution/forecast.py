@@ -65,7 +65,8 @@ def forecast(
     or trial trains), teacher, stem, trial (all trials, `at_once` side by
     side), scoring (checkpoints on the select split, rows on the report split), soup (one score per
     checkpoint of a trial, at most: processes may share them), barriers (if the soup takes all of
-    them: each alone and halfway to the best, on at most PROBED_FRAMES frames). A job that continues counts its remaining steps.
+    them: each alone and halfway to the best, on at most PROBED_FRAMES frames). A job that continues
+    counts its remaining steps.
     times: seconds that an earlier forecast of the same models and stages measured; new ones are
     added, so that the seeds of a table are timed once. students: trials that train in lock-step.
     """
