@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from soups.scoring import Scored, SetScorer, Weights, WholeScorer
+from soups.scoring import Scored, SetScorer, Weights
 from soups.search import Decision, Ingredient, OnDecision, Rule, Soup, mean_of, ranked
 from vosmodels.errors import InputError
 
@@ -88,8 +88,7 @@ def bagged(
         decisions += [replace(each, bag=number) for each in picks.decisions]
     weights = mean_of(taken, rule.settle)
     members = tuple(sorted(each.sha256 for each in taken))
-    scorer = score if isinstance(score, SetScorer) else WholeScorer(score)
-    answer = scorer.known(members, None) or scorer.answer(weights, members, None)
+    answer = SetScorer.of(score).answer(members, None, lambda: weights)
     assert answer.value is not None  # nothing is to be beaten, so that it is scored to the end
     return Soup(weights, tuple(taken), tuple(decisions), answer.value, answer.scored)
 

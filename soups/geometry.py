@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from soups.average import average
 from soups.scoring import Weights
-from soups.search import Ingredient, Settle
+from soups.search import Ingredient, Settle, mean_of
 
-Error = Callable[[Weights], float]
+Errors = Callable[[Sequence[Callable[[], Weights]]], Sequence[float]]  # of weights, in their order
 
 
 @dataclass(frozen=True)
@@ -69,29 +69,24 @@ def measure(
     others: Sequence[tuple[Ingredient, bool]],
     *,
     stem: Callable[[], Weights] | None = None,
-    error: Error | None = None,
+    errors: Errors | None = None,
     settle: Settle | None = None,
 ) -> dict[str, Any]:
     """Measure ingredients from the centre, for the record of a soup.
 
     others  each with whether the soup took it
     stem    reads the weights that all were trained from
-    error   of weights, as 1 - J&F; None: no barriers. It is called twice an ingredient and once
-            for the centre, and three state dicts and a mean are held at a time.
+    errors  of weights, as 1 - J&F; None: no barriers. It is given two an ingredient and one for the
+            centre, each to be read when it is measured. Three state dicts are held besides.
     settle  as in `soups.search.greedy`, of the mean of two
     Returns {"centre", "from_stem", "places": [a dict of each Place]}. Raises NoMean as
     `average`.
     """
+    barriers = _barriers(centre, [each for each, _ in others], errors, settle)
     middle, root = centre.load(), stem() if stem else None
-    ends = error(middle) if error and others else None
     places = []
-    for ingredient, accepted in others:
+    for (ingredient, accepted), height in zip(others, barriers, strict=True):
         weights = ingredient.load()
-        height = None
-        if error and ends is not None:
-            between = average([middle, weights], [centre.name, ingredient.name])
-            between = settle(between) if settle else between
-            height = barrier(error(between), (ends, error(weights)))
         places.append(
             Place(
                 ingredient.name,
@@ -108,6 +103,21 @@ def measure(
         "from_stem": None if root is None else distance(middle, root),
         "places": [asdict(place) for place in places],
     }
+
+
+def _barriers(
+    centre: Ingredient,
+    others: Sequence[Ingredient],
+    errors: Errors | None,
+    settle: Settle | None,
+) -> Sequence[float | None]:
+    """Return the barrier from the centre to each."""
+    if errors is None or not others:
+        return [None] * len(others)
+    pairs = [(partial(mean_of, [centre, each], settle), each.load) for each in others]
+    first, *found = errors([centre.load, *(weights for pair in pairs for weights in pair)])
+    ends = zip(found[::2], found[1::2], strict=True)
+    return [barrier(between, (first, end)) for between, end in ends]
 
 
 def _dot(a: Weights, b: Weights, c: Weights, d: Weights) -> float:

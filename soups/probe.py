@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.models import ModelConfig
-from orchestrator.execution.scoring import Scorer, segmenters_of, student_of
-from orchestrator.planning.protocol import PROBED_FRAMES
-from soups.geometry import Error, measure
+from orchestrator.config.protocol import ScoringProtocol
+from orchestrator.execution.scoring import segmenters_of, student_of
+from orchestrator.planning.protocol import PROBED_FRAMES, scored_videos
+from orchestrator.tracking.storage import Storage
+from soups.geometry import measure
+from soups.scoring import SetScorer, Weights
 from soups.search import Ingredient, Settle, Soup
+from soups.speculative import Try, Workers, answers
 from vosmodels import checkpoint
 from vosmodels.data.frames import visited_frames
 from vosmodels.evaluation.runner import evaluate
@@ -88,17 +92,46 @@ def beginnings(
     return list(usable[: frames // each])
 
 
+@dataclass(frozen=True)
+class Error:
+    """1 - J&F of weights of a model on the beginnings of a protocol's videos.
+
+    Height, rows and stride are the protocol's.
+    """
+
+    model: ModelConfig
+    protocol: ScoringProtocol
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the videos anew."""
+        return (Error, (self.model, self.protocol))
+
+    def __call__(self, weights: Weights) -> float:
+        """Score weights."""
+        protocol = self.protocol
+        segmenters = segmenters_of(student_of(self.model, weights), protocol.rows)
+        scores = evaluate(segmenters, self.videos, height=protocol.height, stride=protocol.stride)
+        return 1 - scores.jf
+
+    @cached_property
+    def videos(self) -> Sequence[ScoredVideo]:
+        """Return what is scored; nothing where no beginning has a frame to score."""
+        return beginnings(scored_videos(self.protocol), self.protocol.stride)
+
+
 def measured(
     soup: Soup,
     ingredients: Sequence[Ingredient],
-    scorer: Scorer,
-    model: ModelConfig | None,
+    storage: Storage,
+    error: Error | None,
+    workers: Workers | None = None,
     settle: Settle | None = None,
 ) -> dict[str, Any]:
     """Measure what is in a soup with its first ingredient, and the first try that is not in it.
 
-    model: of the weights; None: no barriers, which take a network. The stem counts where its file
-    is in storage. settle: as in `soups.search.greedy`. Returns what `geometry.measure` does.
+    The stem counts where its file is in storage. error: of weights; None: no barriers. workers:
+    measure several errors at a time; None: this process. settle: as in `soups.search.greedy`.
+    Returns what `geometry.measure` does.
     """
     tried = {ingredient.sha256: ingredient for ingredient in ingredients}
     first = soup.decisions[0]
@@ -109,7 +142,7 @@ def measured(
         for turn in soup.decisions
         if (turn.sha256 in taken or turn is refused) and turn.sha256 != first.sha256
     }
-    storage, ancestor = scorer.storage, tried[first.sha256].ancestor
+    ancestor = tried[first.sha256].ancestor
     stem = storage.checkpoint(ancestor) if ancestor else None
     if stem:
         storage.mirror.fetch(stem)
@@ -117,32 +150,21 @@ def measured(
         tried[first.sha256],
         list(others.values()),
         stem=partial(checkpoint.read_tensors, stem) if stem and stem.is_file() else None,
-        error=error_of(scorer, model) if model else None,
+        errors=partial(_errors, error, workers) if error and error.videos else None,
         settle=settle,
     )
+
+
+def _errors(
+    error: Error, workers: Workers | None, weights: Sequence[Callable[[], Weights]]
+) -> Sequence[float]:
+    """Return the errors of weights, which one process or several measure."""
+    tries = [Try("barrier", (), None, each) for each in weights]
+    found = [answer.value for answer in answers(SetScorer.of(error), tries, workers)]
+    return [value for value in found if value is not None]  # none is: nothing is to be beaten
 
 
 def _is_scored(video: ScoredVideo, stride: int) -> bool:
     """Return whether a visited frame after the first has a mask to compare with."""
     visited = visited_frames(video, stride)
     return any(n in video.judged for n in visited[1 : None if video.last_counts else -1])
-
-
-def error_of(scorer: Scorer, model: ModelConfig) -> Error | None:
-    """Return 1 - J&F of weights on the beginnings of the scorer's videos; None without any.
-
-    model: whose weights they are. Height, rows and stride are those of the scorer's protocol.
-    """
-    protocol = scorer.protocol
-    videos = beginnings(scorer.videos, protocol.stride)
-    if not videos:
-        return None
-    return lambda weights: (
-        1
-        - evaluate(
-            segmenters_of(student_of(model, weights), protocol.rows),
-            videos,
-            height=protocol.height,
-            stride=protocol.stride,
-        ).jf
-    )

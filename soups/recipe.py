@@ -27,7 +27,7 @@ from soups.average import NoMean
 from soups.bagging import Bag, Bags, bagged
 from soups.order import Order
 from soups.recalibration import Recalibration
-from soups.scoring import BySequence
+from soups.scoring import SetScorer
 from soups.search import Ingredient, Rule, mean_of, ranked, several
 from soups.select_scores import KeptParts, Network, Open, SelectVideos
 from soups.sources import Pool, from_ledger
@@ -153,8 +153,8 @@ def make_soup(
     bn        as `guards.check_pool`, which is asked before the search; recalibrate: every mean that
               is scored, and the soup, takes its BatchNorm statistics from training clips of the
               run that the pool comes from, in this process whatever the workers
-    workers   candidates that are scored at a time, by the executor, which is entered where there
-              is something to score; without one, or with one worker, in this process
+    workers   videos that are scored at a time, by the executor, which is entered where there is
+              something to score; without one, or with one worker, in this process
     opening   makes a function that scores a select video by weights; by default the network is it
     on_scored takes notice of the candidates as they are scored; by default the log does
     Raises InputError as soups.search.greedy, and where another process is making the same soup.
@@ -176,7 +176,7 @@ def make_soup(
         warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data), *said]
         pool = replace(pool, warnings=tuple(warnings))
         protocol = ScoringProtocol.for_select(config.data)
-        model = None if opening else config.student
+        error = None if opening else probe.Error(config.student, protocol)
         videos = SelectVideos.of(protocol, opening or Network(config.student, protocol))
         if search.bags:
             search.bags.draw(videos.names)  # refuses one video before it is scored
@@ -188,7 +188,7 @@ def make_soup(
                         videos,
                         KeptParts(storage, protocol, config.student, search.settled),
                         Workers(workers, entered) if entered else None,
-                        model,
+                        error,
                         search,
                     )
                     _run(job, pool, select, config, on_scored)
@@ -205,7 +205,7 @@ class _Select:
     videos: SelectVideos
     parts: KeptParts
     workers: Workers | None
-    model: StudentConfig | None  # that is run; None where something else gives the scores
+    error: probe.Error | None  # None where no network is run
     search: Search
 
     def checkpoints(self, ingredients: Sequence[Ingredient]) -> Generator[Scores]:
@@ -218,7 +218,7 @@ class _Select:
                 self.scorer.save(ingredient.sha256, answer.scored)
             yield answer.scored
 
-    def sets(self, best: Scores) -> BySequence:
+    def sets(self, best: Scores) -> SetScorer:
         """Return the scorer of sets, which stops early on the videos and objects of a score."""
         return self._by(self.videos.as_in(best))
 
@@ -238,12 +238,12 @@ class _Select:
         """Score the mean of ingredients."""
         members = tuple(sorted(i.sha256 for i in ingredients))
         uniform = Try("uniform soup", members, None, lambda: mean_of(ingredients, self.search.anew))
-        (answer,) = answers(self._by(self.videos), [uniform], None)
+        (answer,) = answers(self._by(self.videos), [uniform], self.workers)
         assert isinstance(answer.scored, Scores)
         return answer.scored
 
-    def _by(self, videos: SelectVideos) -> BySequence:
-        return BySequence(videos, self.parts)
+    def _by(self, videos: SelectVideos) -> SetScorer:
+        return SetScorer(videos, self.parts)
 
 
 def _run(
@@ -334,7 +334,9 @@ def _search(
                 "best_single_jf": ingredients[0].score,
                 "uniform_jf": uniform,
             },
-            geometry=probe.measured(soup, ingredients, select.scorer, select.model, search.anew),
+            geometry=probe.measured(
+                soup, ingredients, storage, select.error, select.workers, search.anew
+            ),
             chosen_on=guards.chosen_on(config.data),
             search=search.as_dict(),
             statistics=statistics,

@@ -1,10 +1,10 @@
-"""Score a set of ingredients, no further than until it can no longer win."""
+"""Score a set of ingredients by its parts, no further than until it can no longer win."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -46,37 +46,8 @@ class Answer:
         return self.value is not None and floor is not None and self.value > floor
 
 
-@runtime_checkable
-class SetScorer(Protocol):
-    """Scorer of sets of ingredients, which may remember them and stop early.
-
-    It may go to other processes by pickle.
-    """
-
-    def known(self, members: Members, floor: Floor) -> Answer | None:
-        """Return what `answer` would, if that needs no weights; else None."""
-
-    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
-        """Score the mean of a set; a score that is not above `floor` need not be known exactly."""
-
-
-@dataclass(frozen=True)
-class WholeScorer:
-    """SetScorer of a function of weights, which remembers nothing and never stops early."""
-
-    score: Callable[[Weights], float | Scored]
-
-    def known(self, members: Members, floor: Floor) -> Answer | None:
-        """Know nothing."""
-        return None
-
-    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
-        """Score the weights."""
-        return Answer.of(self.score(weights))
-
-
 class Sequences(Protocol):
-    """Score of weights that is made of those of sequences.
+    """Score of weights that is made of those of sequences; it may go to other processes by pickle.
 
     A part is the score of one sequence, of any type that `Parts` can keep.
     """
@@ -98,6 +69,28 @@ class Sequences(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Sequences of a function of weights, which is called once and has one part."""
+
+    score: Callable[[Weights], float | Scored]
+    names: Sequence[str] = ("all",)
+
+    def opened(self, weights: Weights) -> Callable[[str], float | Scored]:
+        """Return what scores the weights."""
+        return lambda name: self.score(weights)
+
+    def total(self, parts: Mapping[str, Any]) -> float | Scored:
+        """Return the one part."""
+        (scored,) = parts.values()
+        found: float | Scored = scored
+        return found
+
+    def at_most(self, parts: Mapping[str, Any]) -> float:
+        """Know no limit."""
+        return float("inf")
+
+
 class Parts(Protocol):
     """Memory of the parts of sets, in which other processes may write too."""
 
@@ -108,51 +101,85 @@ class Parts(Protocol):
         """Keep the parts of a set."""
 
 
+class NotKept:
+    """Parts that are forgotten."""
+
+    def read(self, members: Members) -> dict[str, Any]:
+        """Return none."""
+        return {}
+
+    def write(self, members: Members, parts: Mapping[str, Any]) -> None:
+        """Keep none."""
+
+
 @dataclass(frozen=True)
-class BySequence:
-    """SetScorer that goes through sequences, keeps their parts, and stops where a set cannot win.
+class SetScorer:
+    """Scorer of sets of ingredients: by sequences, keeping parts, stopping where a set cannot win.
 
     It stops after the first sequence with which `Sequences.at_most` is no higher than the floor:
     the decision is the one that the whole score gives. Where it stops depends on the parts and the
-    floor alone, not on what is kept.
+    floor alone, neither on what is kept nor on which part is scored first.
     """
 
     sequences: Sequences
-    parts: Parts
+    parts: Parts = field(default_factory=NotKept)
 
-    def known(self, members: Members, floor: Floor) -> Answer | None:
-        """Answer from the parts that are kept; None where one is missing."""
-        return self._answer(self.parts.read(members), floor, None)
+    @classmethod
+    def of(cls, score: Callable[[Weights], float | Scored] | SetScorer) -> SetScorer:
+        """Take a function of weights too, which remembers nothing and never stops early."""
+        return score if isinstance(score, SetScorer) else cls(Whole(score))
 
-    def answer(self, weights: Weights, members: Members, floor: Floor) -> Answer:
-        """Score the sequences whose parts are not kept."""
-        kept = self.parts.read(members)
-        score: Callable[[str], Any] | None = None
+    def begin(self, members: Members, floor: Floor) -> Attempt:
+        """Begin to score the mean of a set with the parts that are kept.
 
-        def part(name: str) -> Any:
-            nonlocal score
-            score = score or self.sequences.opened(weights)
-            kept[name] = score(name)
-            self.parts.write(members, kept)
-            return kept[name]
+        A score that is not above `floor` need not be known exactly.
+        """
+        return Attempt(self, members, floor)
 
-        answer = self._answer(kept, floor, part)
-        assert answer is not None
-        return answer
+    def answer(self, members: Members, floor: Floor, weights: Callable[[], Weights]) -> Answer:
+        """Score a set in this process; weights: computes its mean, where a part is missing."""
+        attempt, score = self.begin(members, floor), None
+        while attempt.answer is None:
+            score = score or self.sequences.opened(weights())
+            name = attempt.missing[0]
+            attempt.take(name, score(name))
+        return attempt.answer
 
-    def _answer(
-        self, kept: Mapping[str, Any], floor: Floor, part: Callable[[str], Any] | None
-    ) -> Answer | None:
-        names, parts = self.sequences.names, dict[str, Any]()
-        for name in names:
-            if name in kept:
-                parts[name] = kept[name]
-            elif part is not None:
-                parts[name] = part(name)
-            else:
-                return None
-            if floor is None or len(parts) == len(names):
+
+class Attempt:
+    """A set that is being scored: its parts, and its answer as soon as they give one."""
+
+    def __init__(self, scorer: SetScorer, members: Members, floor: Floor) -> None:
+        self.answer: Answer | None = None
+        self._scorer, self._members, self._floor = scorer, members, floor
+        self._found = scorer.parts.read(members)
+        self._counted = dict[str, Any]()  # parts of the first sequences, up to one that lacks
+        self._count()
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the sequences without a part, in their order; none once there is an answer."""
+        names = self._scorer.sequences.names
+        return [] if self.answer else [name for name in names if name not in self._found]
+
+    def take(self, name: str, part: Any) -> None:
+        """Take the part of a sequence, and keep it."""
+        self._found[name] = part
+        self._scorer.parts.write(self._members, self._found)
+        self._count()
+
+    def _count(self) -> None:
+        """Go through the parts in the order of their sequences, until one lacks or they answer."""
+        sequences, floor = self._scorer.sequences, self._floor
+        while self.answer is None:
+            if len(self._counted) == len(sequences.names):
+                self.answer = Answer.of(sequences.total(self._counted))
+                return
+            name = sequences.names[len(self._counted)]
+            if name not in self._found:
+                return
+            self._counted[name] = self._found[name]
+            if floor is None or len(self._counted) == len(sequences.names):
                 continue
-            if (most := self.sequences.at_most(parts)) <= floor:
-                return Answer(None, most)
-        return Answer.of(self.sequences.total(parts))
+            if (most := sequences.at_most(self._counted)) <= floor:
+                self.answer = Answer(None, most)

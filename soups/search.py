@@ -12,7 +12,7 @@ from torch import Tensor
 
 from soups.average import Sum, average_of
 from soups.order import Order
-from soups.scoring import Answer, Scored, SetScorer, Weights, WholeScorer
+from soups.scoring import Answer, Scored, SetScorer, Weights
 from soups.speculative import Executor, Try, Workers, answers
 from vosmodels.errors import InputError
 
@@ -96,7 +96,8 @@ def greedy(
 
     score        weights -> held-out score, higher is better; once per further ingredient. A
                  `SetScorer` may stop early and remember, which changes no decision
-    workers      candidates that are scored at a time; decisions and weights are those of one
+    workers      parts of scores, of one candidate or several, that are computed at a time;
+                 decisions and weights are those of one
     replacement  go through the pool again, with the members, until a pass takes none, or PASSES
                  times; one that is taken again weighs more (Caruana et al., Ensemble selection,
                  ICML 2004, section 2.1)
@@ -133,13 +134,12 @@ class Rule:
         if self.workers < 1:
             raise InputError(f"workers {self.workers}: candidates scored at a time, 1 or more")
         first, *others = ranked(ingredients)
-        scorer = score if isinstance(score, SetScorer) else WholeScorer(score)
         with ExitStack() as stack:
             executor = self.executor
             if self.workers > 1 and executor is None:
                 executor = stack.enter_context(ThreadPoolExecutor(self.workers))
             pool = Workers(self.workers, executor) if executor else None
-            picks = Picks(first, self, partial(answers, scorer, workers=pool))
+            picks = Picks(first, self, partial(answers, SetScorer.of(score), workers=pool))
             taken, passes = picks.go_through(self.order.sort(others)), 1
             while self.replacement and taken and passes < PASSES:
                 taken, passes = picks.go_through(self.order.sort([first, *others])), passes + 1

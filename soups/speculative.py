@@ -1,14 +1,17 @@
-"""Score the next candidates of a search at the same time, assuming that each is rejected."""
+"""Score the parts of a set at the same time, and of the next sets, as if each were rejected."""
 
 from __future__ import annotations
 
+import pickle
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import uuid4
 
-from soups.scoring import Answer, Floor, Members, SetScorer, Weights
+from soups.scoring import Answer, Floor, Members, Sequences, SetScorer, Weights
 from vosmodels.errors import InputError
 
 DEPTH = 4  # tries that are begun and not asked for yet, for each worker
@@ -39,7 +42,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Workers:
-    """Processes or threads that score sets: so many, of an executor."""
+    """Processes or threads that score parts of sets: so many, of an executor."""
 
     count: int
     executor: Executor
@@ -55,108 +58,161 @@ def answers(scorer: SetScorer, tries: Iterable[Try], workers: Workers | None) ->
 def one_by_one(scorer: SetScorer, tries: Iterable[Try]) -> Generator[Answer]:
     """Answer the tries in order, each when it is asked for."""
     for each in tries:
-        answer = scorer.known(each.members, each.floor)
-        yield answer or scorer.answer(each.weights(), each.members, each.floor)
+        yield scorer.answer(each.members, each.floor, each.weights)
 
 
 def ahead(
     scorer: SetScorer, tries: Iterable[Try], executor: Executor, workers: int
 ) -> Generator[Answer]:
-    """Answer the tries in order as `one_by_one` does, with `workers` of them scored at a time.
+    """Answer the tries in order as `one_by_one` does, with `workers` parts scored at a time.
 
-    A try supposes that all before it are rejected. One that wins, or fails, makes those after it
-    useless: they are cancelled, and no further ones begin. So are all where the caller closes the
-    iterator, as after an acceptance. The try of a worker that dies is scored again.
+    The parts of a try are handed out before those of the next, which supposes that all before it
+    are rejected: with more workers than parts several tries are scored at a time. One that wins,
+    or fails, makes those after it useless: they are cancelled, and no further ones begin. So are
+    all where the caller closes the iterator, as after an acceptance, and the parts of a try that is
+    answered without them. The part of a worker that dies is scored again.
     Raises InputError where LOSSES workers died of one try.
     """
     begun: deque[_Begun] = deque()
-    source, useful = iter(tries), True
+    source, useful, most = iter(tries), True, DEPTH * workers
     try:
         while True:
-            while useful and len(begun) < DEPTH * workers and _running(begun) < workers:
-                following = next(source, None)
-                if following is None:
-                    useful = False
+            while sum(len(each.futures) for each in begun) < workers:
+                if waiting := next((each for each in begun if each.waits), None):
+                    waiting.hand_out(executor)
+                elif not useful or any(each.ends for each in begun) or len(begun) == most:
+                    break
+                elif following := next(source, None):
+                    begun.append(_Begun(following, scorer))
                 else:
-                    begun.append(_Begun(following, scorer, executor))
-                    useful = not begun[-1].ends
+                    break
+            last = next((n for n, each in enumerate(begun) if each.ends), None)
+            useful = useful and last is None
+            while last is not None and len(begun) > last + 1:
+                begun.pop().cancel()
             if not begun:
                 return
             if begun[0].done:
                 yield begun.popleft().answer()
                 continue
-            wait([each.future for each in begun if each.future], return_when=FIRST_COMPLETED)
+            running = [future for each in begun for future in each.futures.values()]
+            wait(running, return_when=FIRST_COMPLETED)
             for each in begun:
                 each.look()
-            last = next((n for n, each in enumerate(begun) if each.ends), None)
-            while last is not None and len(begun) > last + 1:
-                begun.pop().cancel()
-            useful = useful and last is None
     finally:
         for each in begun:
             each.cancel()
 
 
-def _running(begun: Iterable[_Begun]) -> int:
-    return sum(each.future is not None for each in begun)
-
-
 class _Begun:
-    """A try that was begun: `future` while it is scored elsewhere."""
+    """A try that was begun; futures: of its parts that are scored elsewhere, by their names."""
 
-    def __init__(self, what: Try, scorer: SetScorer, executor: Executor) -> None:
-        self._try, self._scorer, self._executor = what, scorer, executor
-        self._answer: Answer | None = scorer.known(what.members, what.floor)
-        self._error: BaseException | None = None
+    def __init__(self, what: Try, scorer: SetScorer) -> None:
+        self._try, self._sequences = what, scorer.sequences
+        self._attempt = scorer.begin(what.members, what.floor)
+        self._mean: _Mean | None = None
+        self._left = list(self._attempt.missing)  # that were not handed out, or are again
+        self._errors = dict[str, BaseException]()
         self._lost = 0
-        self.future: Future[Answer] | None = None
-        if self._answer is None:
-            self._submit()
+        self.futures = dict[str, Future[Any]]()
 
-    def _submit(self) -> None:
-        """Send the try, whose weights are computed here, and not kept."""
-        each = self._try
-        self.future = self._executor.submit(
-            self._scorer.answer, each.weights(), each.members, each.floor
-        )
-        self.look()
+    @property
+    def waits(self) -> bool:
+        """Tell whether there is a part to be handed out."""
+        return bool(self._left)
 
     @property
     def done(self) -> bool:
-        return self.future is None
+        return self._attempt.answer is not None or self._error is not None
 
     @property
     def ends(self) -> bool:
         """Tell whether no try after this one is of use: it wins, or failed."""
-        return self._error is not None or (
-            self._answer is not None and self._answer.above(self._try.floor)
-        )
+        answer = self._attempt.answer
+        return self._error is not None or (answer is not None and answer.above(self._try.floor))
+
+    def hand_out(self, executor: Executor) -> None:
+        """Send the first part that waits, with the weights, which are computed here, once."""
+        self._mean = self._mean or _Mean(self._try.weights())
+        name = self._left.pop(0)
+        self.futures[name] = executor.submit(_part, self._sequences, self._mean, name)
+        if not self._left:
+            self._mean = None
+        self.look()
 
     def look(self) -> None:
-        """Take the answer or the error of a future that has ended, or begin again."""
-        if self.future is None or not self.future.done():
-            return
-        error = self.future.exception()
-        if isinstance(error, BrokenExecutor):
-            self._lost += 1
-            if self._lost < LOSSES:
-                self._submit()
-                return
-            error = InputError(
-                f"{self._try.name}: {LOSSES} processes died while they scored the soup with it "
-                f"({error}); free memory, or take fewer workers"
-            )
-        if error is None:
-            self._answer = self.future.result()
-        self._error, self.future = error, None
+        """Take the parts and errors of futures that have ended, or begin again."""
+        for name in [name for name, future in self.futures.items() if future.done()]:
+            future = self.futures.pop(name)
+            error = future.exception()
+            if isinstance(error, BrokenExecutor):
+                self._lost += 1
+                if self._lost < LOSSES:
+                    self._left.insert(0, name)
+                    continue
+                error = InputError(
+                    f"{self._try.name}: {LOSSES} processes died while they scored the soup with it "
+                    f"({error}); free memory, or take fewer workers"
+                )
+            if error is not None:
+                self._errors[name] = error
+            else:
+                self._attempt.take(name, future.result())
+        if self.done:
+            self.cancel()
+
+    @property
+    def _error(self) -> BaseException | None:
+        """Return the error of a part that one process would have come to."""
+        missing = self._attempt.missing
+        return self._errors.get(missing[0]) if missing else None
 
     def answer(self) -> Answer:
         """Return the answer, or raise the error of a try that is done."""
-        if self._error is not None:
-            raise self._error
-        assert self._answer is not None
-        return self._answer
+        if error := self._error:
+            raise error
+        assert self._attempt.answer is not None
+        return self._attempt.answer
 
     def cancel(self) -> None:
-        if self.future is not None:
-            self.future.cancel()
+        """Stop what is scored, and hand out no more."""
+        for future in self.futures.values():
+            future.cancel()
+        self.futures.clear()
+        self._left.clear()
+        self._mean = None
+
+
+class _Mean:
+    """The weights of a try on their way to workers: pickled once, and read once by each."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.key = uuid4().hex
+        self._weights: Weights | None = weights
+        self._pickled: bytes | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._pickled is None:
+            self._pickled = pickle.dumps(self._weights)
+        return {"key": self.key, "_weights": None, "_pickled": self._pickled}
+
+    def weights(self) -> Weights:
+        if self._weights is not None:
+            return self._weights
+        assert self._pickled is not None
+        weights: Weights = pickle.loads(self._pickled)
+        return weights
+
+
+_opened = (
+    threading.local()
+)  # what this worker opened last: the parts of a set come one after another
+
+
+def _part(sequences: Sequences, mean: _Mean, name: str) -> Any:
+    """Score a part, in a worker."""
+    if getattr(_opened, "key", None) != mean.key:
+        _opened.key, _opened.score = None, None  # frees the last before the next
+        _opened.score = sequences.opened(mean.weights())
+        _opened.key = mean.key
+    return _opened.score(name)

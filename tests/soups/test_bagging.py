@@ -20,7 +20,7 @@ from soups import greedy as command
 from soups import recipe, records
 from soups.bagging import Bag, Bags, bagged
 from soups.replay import replay
-from soups.scoring import BySequence
+from soups.scoring import SetScorer
 from soups.search import Decision, Ingredient, Rule, Soup, greedy
 from soups.sources import from_experiment
 from tests.conftest import write_davis
@@ -84,8 +84,8 @@ class Table:
         counts = counts or dict.fromkeys(NAMES, 1)
         return weighted({n: score_of(value, n) for n in NAMES if counts.get(n)}, counts)
 
-    def scorer(self, counts: Mapping[str, int]) -> BySequence:
-        return BySequence(Films(counts, self.asked), self.kept)
+    def scorer(self, counts: Mapping[str, int]) -> SetScorer:
+        return SetScorer(Films(counts, self.asked), self.kept)
 
     def soup(self, draws: Sequence[Mapping[str, int]], rule: Rule | None = None) -> Soup:
         bags = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soups.geometry import angle, barrier, distance, measure
+from soups.geometry import Errors, angle, barrier, distance, measure
 from soups.scoring import Weights
 from soups.search import Ingredient
 
@@ -21,6 +22,11 @@ def at(*values: float) -> dict[str, torch.Tensor]:
         "b": torch.tensor([values[1:]], dtype=torch.float32),
         "bn.num_batches_tracked": torch.tensor(7),
     }
+
+
+def each(error: Callable[[Weights], float]) -> Errors:
+    """Errors of weights, measured one after another."""
+    return lambda weights: [error(one()) for one in weights]
 
 
 def ingredient(name: str, *values: float) -> Ingredient:
@@ -63,7 +69,7 @@ def test_the_barrier_of_a_parabola_is_minus_its_curvature_times_a_quarter_of_the
         ingredient("best", 1, 0, 0),
         [(ingredient("in", 5, 0, 0), True), (ingredient("out", -3, 4, 0), False)],
         stem=lambda: at(0, 0, 0),
-        error=lambda weights: float(weights["a"][0]) ** 2,
+        errors=each(lambda weights: float(weights["a"][0]) ** 2),
     )
     assert (found["centre"], found["from_stem"]) == ("best", 1.0)
     inside, outside = found["places"]
@@ -95,8 +101,8 @@ def test_the_error_is_measured_once_of_the_centre_and_twice_of_each_other():
         return 0.0
 
     others = [(ingredient("b", 2, 0, 0), True), (ingredient("c", 4, 0, 0), False)]
-    measure(ingredient("a", 0, 0, 0), others, error=error)
+    measure(ingredient("a", 0, 0, 0), others, errors=each(error))
     assert calls == [0, 1, 2, 2, 4]
     calls.clear()
-    measure(ingredient("a", 0, 0, 0), [], error=error)
+    measure(ingredient("a", 0, 0, 0), [], errors=each(error))
     assert calls == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution.scoring import Scorer
 from orchestrator.planning.protocol import PROBED_FRAMES
 from orchestrator.tracking.storage import Storage
-from soups.probe import LEAST, beginnings, error_of, measured
+from soups.probe import LEAST, Error, beginnings, measured
 from soups.search import Decision, Ingredient, Soup
+from soups.speculative import Workers
 from tests.conftest import write_davis
 from tests.model_tools import any_filled
+from vosmodels import registry
 from vosmodels.data.frames import visited_frames
 
 
@@ -78,11 +81,24 @@ def test_the_error_of_short_videos_is_one_minus_their_score(tmp_path: Path):
     scorer = Scorer(Storage(tmp_path / "storage"), ScoringProtocol.for_select(data))
     student = StudentConfig(name="mobilevos_mobilenetv2")
     network = any_filled(student.name)
-    error = error_of(scorer, student)
-    assert error is not None
+    error = Error(student, scorer.protocol)
     assert error(network.state_dict()) == pytest.approx(1 - scorer.score(network).jf)
-    scorer.videos = [film("short", 1)]
-    assert error_of(scorer, student) is None
+    assert pickle.loads(pickle.dumps(error)) == error
+    assert len(pickle.dumps(error)) < 20_000
+
+
+def test_several_processes_measure_the_barriers_of_one(tmp_path: Path):
+    data = DataConfig(root=str(write_davis(tmp_path / "davis", 2016)), select_height=48)
+    student = StudentConfig(name="mobilevos_mobilenetv2")
+    error = Error(student, ScoringProtocol.for_select(data))
+    weights = [registry.build(student.name, seed=seed).state_dict() for seed in range(3)]
+    pool = [Ingredient(n, n, 0.5, w.copy) for n, w in zip("abc", weights, strict=True)]
+    decisions = tuple(Decision(n, n, 0.5, 0.5, n != "c") for n in "abc")
+    soup = Soup({}, tuple(pool[:2]), decisions, 0.5)
+    found = measured(soup, pool, Storage(tmp_path), error)
+    assert [place["barrier"] for place in found["places"]] != [None, None]
+    with ThreadPoolExecutor(2) as threads:
+        assert measured(soup, pool, Storage(tmp_path), error, Workers(2, threads)) == found
 
 
 def test_a_checkpoint_that_one_try_refused_and_another_took_is_in_the_soup(tmp_path: Path):
@@ -95,7 +111,6 @@ def test_a_checkpoint_that_one_try_refused_and_another_took_is_in_the_soup(tmp_p
     turns = [("a", 1, True), ("b", 1, False), ("c", 1, False), ("b", 2, True), ("d", 2, False)]
     decisions = tuple(Decision(n, n, 0.5, 0.5, taken, bag=bag) for n, bag, taken in turns)
     soup = Soup({}, tuple(pool[:2]), decisions, 0.5)
-    scorer: Any = SimpleNamespace(storage=Storage(tmp_path))
-    found = measured(soup, pool, scorer, None)
+    found = measured(soup, pool, Storage(tmp_path), None)
     places = [(p["name"], p["accepted"], p["distance"]) for p in found["places"]]
     assert (found["centre"], places) == ("a", [("b", True, 2.0), ("c", False, 3.0)])

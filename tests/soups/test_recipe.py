@@ -32,7 +32,7 @@ from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.storage import Storage
 from soups import greedy, probe, recipe, select_scores
 from soups.order import Order
-from soups.scoring import BySequence
+from soups.scoring import SetScorer
 from soups.search import Ingredient
 from soups.select_scores import KeptParts, Network, SelectVideos
 from soups.sources import Pool, from_experiment, from_ledger
@@ -398,7 +398,7 @@ def test_what_scores_goes_to_another_process_without_the_videos(kitchen: Kitchen
     config = run_of(kitchen.config)
     protocol = ScoringProtocol.for_select(config.data)
     videos = SelectVideos.of(protocol, Network(config.student, protocol))
-    scorer = BySequence(videos, KeptParts(kitchen.storage, protocol, config.student))
+    scorer = SetScorer(videos, KeptParts(kitchen.storage, protocol, config.student))
     name = videos.names[0]
     part = Scores((SequenceScore(name, {1: ObjectScore((0.5,), (0.25,))}),), 30.0)
     scorer.parts.write(("a", "b"), {name: part})

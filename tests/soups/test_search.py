@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from soups.order import Order
-from soups.scoring import BySequence
+from soups.scoring import SetScorer
 from soups.search import Ingredient, greedy, mean_of, ranked
 from vosmodels.errors import InputError
 
@@ -237,7 +237,7 @@ def test_stopping_early_changes_no_decision(values: list[float], target: float, 
 
     expected = greedy(pool, score, min_delta=min_delta)
     sequences = Halves(target)
-    soup = greedy(pool, BySequence(sequences, Kept()), min_delta=min_delta)
+    soup = greedy(pool, SetScorer(sequences, Kept()), min_delta=min_delta)
     assert torch.equal(soup.weights["w"], expected.weights["w"])
     assert soup.score == expected.score
     for own, other in zip(soup.decisions, expected.decisions, strict=True):
@@ -258,20 +258,20 @@ def test_stopping_early_changes_no_decision(values: list[float], target: float, 
 def test_a_search_again_and_one_of_a_larger_pool_score_only_what_is_new():
     target, kept = 0.05, Kept()
     pool = halved(pool_for([0.5, -0.4, 2.0, -3.0, 0.1], target), target)
-    first = greedy(pool[:4], BySequence(Halves(target), kept))
+    first = greedy(pool[:4], SetScorer(Halves(target), kept))
     again = Halves(target)
-    assert greedy(pool[:4], BySequence(again, kept)).decisions == first.decisions
+    assert greedy(pool[:4], SetScorer(again, kept)).decisions == first.decisions
     assert again.asked == []
     worse = halved([*pool_for([0.5, -0.4, 2.0, -3.0, 9.0], target)], target)
     extended = Halves(target)
-    greedy(worse, BySequence(extended, kept))
+    greedy(worse, SetScorer(extended, kept))
     assert extended.asked == ["a"]  # of the last, which cannot win after it
 
 
 def test_a_search_that_finds_all_scores_reads_no_candidate():
     target, kept = 0.0, Kept()
     pool = halved(pool_for([1.0, 2.0, 3.0, 4.0], target), target)
-    greedy(pool, BySequence(Halves(target), kept))
+    greedy(pool, SetScorer(Halves(target), kept))
     read = list[str]()
 
     def load(one: Ingredient) -> Mapping[str, Tensor]:
@@ -279,7 +279,7 @@ def test_a_search_that_finds_all_scores_reads_no_candidate():
         return one.load()
 
     watched = [replace(one, load=partial(load, one)) for one in pool]
-    greedy(watched, BySequence(Halves(target), kept))
+    greedy(watched, SetScorer(Halves(target), kept))
     assert read == ["i00"]  # which the soup is of
 
 
