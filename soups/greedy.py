@@ -105,7 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "soup may score below the best single checkpoint",
     )
     search.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="score N at a time, on Ray; default 1"
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="score N videos at a time, on Ray; default 1",
     )
     search.add_argument(
         "--again", action="store_true", help="search anew on a pool done before; scores are kept"
@@ -142,7 +146,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
     from soups.sources import together
     from soups.thinning import Thinning
 
-    pool = together([_pool(text, args, reader) for text in args.runs], force=args.force)
+    pool = together([_pool(text, args, reader) for text in args.runs], args.runs, force=args.force)
     pool = replace(
         pool, ingredients=Thinning(args.every, args.apart, args.best).thin(pool.ingredients)
     )

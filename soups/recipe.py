@@ -105,8 +105,8 @@ def soup_of_sweep(
     """Make the greedy soup of a sweep whose trials lie in the ledger.
 
     trials     job keys of its plan; more in `sources.from_ledger`, fetch too, and `make_soup`
-    processes  opens processes that score candidates at the same time, which a search that takes
-               long is given, as many as the cores allow; None: all is scored in this one
+    processes  opens processes that score videos at the same time, which a search that takes long
+               is given, as many as the cores allow; None: all is scored in this one
     """
     pool = from_ledger(storage, config, sweep, trials, fetch)
     workers = 1

@@ -132,7 +132,9 @@ class Rule:
     ) -> Picks:
         """Search as `greedy` does, and raise what it raises; no mean is made of the picks yet."""
         if self.workers < 1:
-            raise InputError(f"workers {self.workers}: candidates scored at a time, 1 or more")
+            raise InputError(
+                f"workers {self.workers}: parts of scores computed at a time, 1 or more"
+            )
         first, *others = ranked(ingredients)
         with ExitStack() as stack:
             executor = self.executor

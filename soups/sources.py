@@ -225,11 +225,13 @@ def _tell(unfinished: int, sweep: str) -> None:
         )
 
 
-def together(pools: Sequence[Pool], *, force: bool = False) -> Pool:
+def together(pools: Sequence[Pool], names: Sequence[str] = (), *, force: bool = False) -> Pool:
     """Join pools: the soup belongs to the sweep of the first, and is chosen as that one chooses.
 
     Scores of another protocol, and those of a folder, are not taken: all are then scored anew. Of
-    several stems the best checkpoint's is taken, or by `force` all. InputError: another student.
+    several stems the best checkpoint's is taken, or by `force` all. names: what errors call them;
+    their sweeps by default. InputError: another student; a pool that would add nothing, as none of
+    its checkpoints is of that stem.
     """
     first = pools[0]
     if len(pools) == 1:
@@ -243,6 +245,18 @@ def together(pools: Sequence[Pool], *, force: bool = False) -> Pool:
     chosen = {canonical(protocol_key(ScoringProtocol.for_select(c.data))) for c in configs}
     ingredients = {i.sha256: i for pool in pools for i in pool.ingredients}
     taken, warnings = _of_one_stem(list(ingredients.values()), force)
+    there = {ingredient.sha256 for ingredient in taken}
+    idle = [
+        f"{name} ({', '.join(sorted({str(i.ancestor)[:8] for i in pool.ingredients}))})"
+        for name, pool in zip(names or [pool.sweep for pool in pools], pools, strict=True)
+        if not any(ingredient.sha256 in there for ingredient in pool.ingredients)
+    ]
+    if idle:
+        raise InputError(
+            "--runs: no common stem: the best checkpoint was trained from "
+            f"{str(taken[0].ancestor)[:8]}, and none of {' or of '.join(idle)}; weights without a common ancestor have no useful "
+            "average: leave out what is of another stem, or --force"
+        )
     return Pool(
         taken,
         first.sweep,

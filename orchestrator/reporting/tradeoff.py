@@ -83,7 +83,7 @@ def markdown(path: Path, readme: Path) -> str:
     """Render a tradeoff's file, with the figure beside it, for a README."""
     values = read(path)
     address = "`{command}` · commit {commit} · {machine} · {date}".format(**values)
-    parts = [f"**{title(values)}**", grid(values).markdown()]
+    parts = [grid(values).markdown()]
     figure = path.with_suffix(".png")
     if figure.exists():
         parts.append(f"![{path.stem}]({os.path.relpath(figure, readme.parent)})")

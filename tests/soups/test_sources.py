@@ -190,7 +190,21 @@ def test_pools_together_are_of_the_first_sweep_and_of_one_stem(
     assert (pool.sweep, pool.config, pool.scored) == (first.sweep, first.config, True)
     assert together([first]) == first
     other = replace(second.ingredients[0], ancestor="another", score=0.1)
-    assert together([first, replace(second, ingredients=(other,))]).digest == first.digest
+    mixed = replace(second, ingredients=(other, *second.ingredients[1:]))
+    assert {i.sha256 for i in together([first, mixed]).ingredients} == {sha_of("n1"), sha_of("o2")}
+
+
+@pytest.mark.parametrize(("score", "named"), [(0.1, "second"), (0.9, "first")])
+def test_a_pool_of_another_stem_alone_is_refused_by_its_name(
+    tracker: Tracker, reader: MlflowReader, ledger: Ledger, score: float, named: str
+):
+    show_sweep(tracker, ledger, {"n": [0.5]})
+    first = from_experiment(reader, "omega")
+    other = replace(first.ingredients[0], sha256="f" * 64, ancestor="another", score=score)
+    pools, names = [first, replace(first, ingredients=(other,))], ["first", "second"]
+    with pytest.raises(InputError, match=rf"no common stem: .* none of {named} .*--force"):
+        together(pools, names)
+    assert len(together(pools, names, force=True).ingredients) == 2
 
 
 def test_pools_that_were_chosen_otherwise_are_scored_anew(
