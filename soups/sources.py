@@ -254,8 +254,8 @@ def together(pools: Sequence[Pool], names: Sequence[str] = (), *, force: bool = 
     if idle:
         raise InputError(
             "--runs: no common stem: the best checkpoint was trained from "
-            f"{str(taken[0].ancestor)[:8]}, and none of {' or of '.join(idle)}; weights without a common ancestor have no useful "
-            "average: leave out what is of another stem, or --force"
+            f"{str(taken[0].ancestor)[:8]}, and none of {' or of '.join(idle)}; weights without a "
+            "common ancestor have no useful average: leave out what is of another stem, or --force"
         )
     return Pool(
         taken,
