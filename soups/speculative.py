@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -11,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
 
+from safetensors import torch as safetensors
+
 from soups.scoring import Answer, Floor, Members, Sequences, SetScorer, Weights
 from vosmodels.errors import InputError
 
 DEPTH = 4  # tries that are begun and not asked for yet, for each worker
+SPARE = 1  # parts that wait for a worker, so that it need not wait for the next mean
 LOSSES = 3  # workers that may die of one try
 
 
@@ -77,7 +79,7 @@ def ahead(
     source, useful, most = iter(tries), True, DEPTH * workers
     try:
         while True:
-            while sum(len(each.futures) for each in begun) < workers:
+            while sum(len(each.futures) for each in begun) < workers + SPARE:
                 if waiting := next((each for each in begun if each.waits), None):
                     waiting.hand_out(executor)
                 elif not useful or any(each.ends for each in begun) or len(begun) == most:
@@ -184,29 +186,29 @@ class _Begun:
 
 
 class _Mean:
-    """The weights of a try on their way to workers: pickled once, and read once by each."""
+    """The weights of a try on their way to workers: written once, and read once by each."""
 
     def __init__(self, weights: Weights) -> None:
         self.key = uuid4().hex
         self._weights: Weights | None = weights
-        self._pickled: bytes | None = None
+        self._written: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._pickled is None:
-            self._pickled = pickle.dumps(self._weights)
-        return {"key": self.key, "_weights": None, "_pickled": self._pickled}
+        if self._written is None and self._weights is not None:
+            # In a fifth of the time of pickle, for which each tensor is an object of its own.
+            whole = {key: tensor.contiguous() for key, tensor in self._weights.items()}
+            self._written = safetensors.save(whole)
+        return {"key": self.key, "_weights": None, "_written": self._written}
 
     def weights(self) -> Weights:
         if self._weights is not None:
             return self._weights
-        assert self._pickled is not None
-        weights: Weights = pickle.loads(self._pickled)
-        return weights
+        assert self._written is not None
+        read: Weights = safetensors.load(self._written)
+        return read
 
 
-_opened = (
-    threading.local()
-)  # what this worker opened last: the parts of a set come one after another
+_opened = threading.local()  # what a worker opened last: the parts of a set follow each other
 
 
 def _part(sequences: Sequences, mean: _Mean, name: str) -> Any:
