@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,14 +24,13 @@ from orchestrator.tracking.ledger import JobRecord, Ledger
 from orchestrator.tracking.storage import Storage
 from soups import guards, probe, recalibration
 from soups.average import NoMean
-from soups.bagging import Bag, Bags, bagged
+from soups.bagging import Bags, bagged
 from soups.order import Order
 from soups.recalibration import Recalibration
-from soups.scoring import SetScorer
-from soups.search import Ingredient, Rule, mean_of, ranked, several
-from soups.select_scores import KeptParts, Network, Open, SelectVideos
+from soups.search import Ingredient, Rule, ranked, several
+from soups.select_scores import KeptParts, Network, Open, Select, SelectVideos
 from soups.sources import Pool, from_ledger
-from soups.speculative import Executor, Try, Workers, answers
+from soups.speculative import Executor, Workers
 from vosmodels import checkpoint, registry
 from vosmodels.errors import InputError
 from vosmodels.evaluation.attention_maps import attentions_of
@@ -176,81 +175,33 @@ def make_soup(
         warnings = [*pool.warnings, *guarded, *guards.warning_of(config.data), *said]
         pool = replace(pool, warnings=tuple(warnings))
         protocol = ScoringProtocol.for_select(config.data)
-        error = None if opening else probe.Error(config.student, protocol)
+        barriers = None if opening else probe.Error(config.student, protocol)
         videos = SelectVideos.of(protocol, opening or Network(config.student, protocol))
         if search.bags:
             search.bags.draw(videos.names)  # refuses one video before it is scored
         with job.claim():
             try:
                 with executor or nullcontext() as entered:
-                    select = _Select(
+                    select = Select(
                         Scorer(storage, protocol),
                         videos,
                         KeptParts(storage, protocol, config.student, search.settled),
                         Workers(workers, entered) if entered else None,
-                        error,
-                        search,
+                        search.anew,
                     )
-                    _run(job, pool, select, config, on_scored)
+                    _run(job, pool, select, barriers, config, search, on_scored)
             finally:
                 project(job)
     return _result(job, storage, existing=existing)
 
 
-@dataclass(frozen=True)
-class _Select:
-    """Select scores of checkpoints and of their means; both are kept."""
-
-    scorer: Scorer
-    videos: SelectVideos
-    parts: KeptParts
-    workers: Workers | None
-    error: probe.Error | None  # None where no network is run
-    search: Search
-
-    def checkpoints(self, ingredients: Sequence[Ingredient]) -> Generator[Scores]:
-        """Score checkpoints, and save the scores where training does."""
-        tries = [Try(i.name, (i.sha256,), None, i.load) for i in ingredients]
-        found = answers(self._by(self.videos), tries, self.workers)
-        for ingredient, answer in zip(ingredients, found, strict=True):
-            assert isinstance(answer.scored, Scores)
-            if self.scorer.known(ingredient.sha256) is None:
-                self.scorer.save(ingredient.sha256, answer.scored)
-            yield answer.scored
-
-    def sets(self, best: Scores) -> SetScorer:
-        """Return the scorer of sets, which stops early on the videos and objects of a score."""
-        return self._by(self.videos.as_in(best))
-
-    def bags(self, bags: Bags, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
-        """Return the bags that are drawn; whole: the scores of the ingredients, by sha256.
-
-        Videos without a scored frame, which the best one shows, are in none.
-        """
-        found = []
-        for counts in bags.draw([sequence.name for sequence in best.sequences]):
-            videos = replace(self.videos, counts=counts).as_in(best)
-            scores = {sha256: videos.counted(each).jf for sha256, each in whole.items()}
-            found.append(Bag(scores, self._by(videos)))
-        return found
-
-    def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
-        """Score the mean of ingredients."""
-        members = tuple(sorted(i.sha256 for i in ingredients))
-        uniform = Try("uniform soup", members, None, lambda: mean_of(ingredients, self.search.anew))
-        (answer,) = answers(self._by(self.videos), [uniform], self.workers)
-        assert isinstance(answer.scored, Scores)
-        return answer.scored
-
-    def _by(self, videos: SelectVideos) -> SetScorer:
-        return SetScorer(videos, self.parts)
-
-
 def _run(
     job: JobRecord,
     pool: Pool,
-    select: _Select,
+    select: Select,
+    barriers: probe.Error | None,
     config: RunConfig,
+    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search between the first and the last line of the job in the ledger."""
@@ -267,7 +218,7 @@ def _run(
     for number, text in enumerate(pool.warnings):
         job.write(Warned(number, text))
     try:
-        _search(job, pool, select, config, on_scored)
+        _search(job, pool, select, barriers, config, search, on_scored)
     except BaseException as error:  # an interrupt too: no process works on the job any more
         first_line = (str(error).splitlines() or ["interrupted"])[0]
         job.write(Failed(error=f"{type(error).__name__}: {first_line}"))
@@ -277,12 +228,14 @@ def _run(
 def _search(
     job: JobRecord,
     pool: Pool,
-    select: _Select,
+    select: Select,
+    barriers: probe.Error | None,
     config: RunConfig,
+    search: Search,
     on_scored: OnScored | None,
 ) -> None:
     """Search and write the soup: its file first, so that no line of the ledger lacks one."""
-    began, storage, search = time.monotonic(), select.scorer.storage, select.search
+    began, storage = time.monotonic(), select.scorer.storage
     ingredients: Sequence[Ingredient] = pool.ingredients
     whole = dict[str, Scores]()
     if search.bags or not pool.scored:
@@ -335,7 +288,7 @@ def _search(
                 "uniform_jf": uniform,
             },
             geometry=probe.measured(
-                soup, ingredients, storage, select.error, select.workers, search.anew
+                soup, ingredients, storage, barriers, select.workers, search.anew
             ),
             chosen_on=guards.chosen_on(config.data),
             search=search.as_dict(),

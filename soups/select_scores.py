@@ -7,7 +7,7 @@ scores nothing twice, nor one of a larger pool.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,10 @@ from orchestrator.planning.placement import cores
 from orchestrator.planning.protocol import protocol_key, scored_videos
 from orchestrator.tracking import sweep_settings
 from orchestrator.tracking.storage import Storage
-from soups.scoring import Members, Weights
+from soups.bagging import Bag, Bags
+from soups.scoring import Members, SetScorer, Weights
+from soups.search import Ingredient, Settle, mean_of
+from soups.speculative import Try, Workers, answers
 from vosmodels.data.frames import visited_frames
 from vosmodels.errors import InputError
 from vosmodels.evaluation.runner import evaluate
@@ -220,3 +223,55 @@ class KeptParts:
     @cached_property
     def _key(self) -> list[Any]:
         return [self.student.name, dict(self.student.options), *protocol_key(self.protocol)]
+
+
+@dataclass(frozen=True)
+class Select:
+    """Scores of checkpoints and of their means on the select videos; both are kept.
+
+    workers: score several videos at a time; None: this process. settle: as in
+    `soups.search.greedy`, of means.
+    """
+
+    scorer: Scorer
+    videos: SelectVideos
+    parts: KeptParts
+    workers: Workers | None = None
+    settle: Settle | None = None
+
+    def checkpoints(self, ingredients: Sequence[Ingredient]) -> Generator[Scores]:
+        """Score checkpoints, and save the scores where training does."""
+        tries = [Try(i.name, (i.sha256,), None, i.load) for i in ingredients]
+        found = answers(self._by(self.videos), tries, self.workers)
+        for ingredient, answer in zip(ingredients, found, strict=True):
+            assert isinstance(answer.scored, Scores)
+            if self.scorer.known(ingredient.sha256) is None:
+                self.scorer.save(ingredient.sha256, answer.scored)
+            yield answer.scored
+
+    def sets(self, best: Scores) -> SetScorer:
+        """Return the scorer of sets, which stops early on the videos and objects of a score."""
+        return self._by(self.videos.as_in(best))
+
+    def bags(self, bags: Bags, whole: Mapping[str, Scores], best: Scores) -> list[Bag]:
+        """Return the bags that are drawn; whole: the scores of the ingredients, by sha256.
+
+        Videos without a scored frame, which the best one shows, are in none.
+        """
+        found = []
+        for counts in bags.draw([sequence.name for sequence in best.sequences]):
+            videos = replace(self.videos, counts=counts).as_in(best)
+            scores = {sha256: videos.counted(each).jf for sha256, each in whole.items()}
+            found.append(Bag(scores, self._by(videos)))
+        return found
+
+    def mean(self, ingredients: Sequence[Ingredient]) -> Scores:
+        """Score the mean of ingredients."""
+        members = tuple(sorted(i.sha256 for i in ingredients))
+        uniform = Try("uniform soup", members, None, lambda: mean_of(ingredients, self.settle))
+        (answer,) = answers(self._by(self.videos), [uniform], self.workers)
+        assert isinstance(answer.scored, Scores)
+        return answer.scored
+
+    def _by(self, videos: SelectVideos) -> SetScorer:
+        return SetScorer(videos, self.parts)
