@@ -62,11 +62,14 @@ GLOO = ("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
 OF_OUR_OWN = (NICENESS, SILENCE, LOOPBACK, GLOO)
 
 
-def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
+def start(
+    address: str | None, *, dashboard: bool, slots: Mapping[str, int] | None = None
+) -> list[dict[str, float]]:
     """Start Ray on 127.0.0.1, or attach to a cluster; return each node's resources.
 
     dashboard: needed for more than one worker per job, since Ray Train cleans up worker groups by
-    the state API, which the dashboard serves.
+    the state API, which the dashboard serves. slots: how many tasks of a kind run at a time on
+    this machine, by the name of the resource of which each asks for one.
     """
     set_environment(address)
     import ray
@@ -91,6 +94,7 @@ def start(address: str | None, *, dashboard: bool) -> list[dict[str, float]]:
                 ray.init(
                     address="local",  # not a cluster of $RAY_ADDRESS, or one that runs here
                     num_cpus=cores(),
+                    resources=dict(slots or {}),
                     include_dashboard=dashboard,
                     dashboard_host="127.0.0.1",
                     log_to_driver=False,

@@ -14,6 +14,8 @@ from orchestrator.execution import ray_workers
 from orchestrator.planning.placement import cores
 from vosmodels.support.memory import keep_freed_memory
 
+SLOT = "worker"  # Ray's resource, of which each process takes one
+
 
 @contextmanager
 def worker_pool(count: int, threads: int | None = None) -> Iterator[WorkerPool]:
@@ -21,7 +23,7 @@ def worker_pool(count: int, threads: int | None = None) -> Iterator[WorkerPool]:
 
     threads: of each process; None: the cores, shared.
     """
-    ray_workers.start(None, dashboard=False)
+    ray_workers.start(None, dashboard=False, slots={SLOT: count})
     try:
         yield WorkerPool(count, threads)
     finally:
@@ -32,8 +34,9 @@ class WorkerPool:
     """Processes that run functions, as an executor of concurrent.futures.
 
     They share the cores of the machine, each with as many threads as are asked for, or an equal
-    number, at least one. A process that dies makes its future raise BrokenExecutor, and another
-    takes its place. A future that is cancelled stops the work behind it.
+    number, at least one. What is submitted to all of them, and more, waits. A process that dies
+    makes its future raise BrokenExecutor, and another takes its place. A future that is cancelled
+    stops the work behind it.
     """
 
     def __init__(self, count: int, threads: int | None = None) -> None:
@@ -41,7 +44,7 @@ class WorkerPool:
 
         self._threads = threads or max(1, cores() // count)
         self._stop = ray.cancel
-        self._run = ray.remote(num_cpus=min(self._threads, cores() / count), max_retries=0)(_run)
+        self._run = ray.remote(num_cpus=0, resources={SLOT: 1}, max_retries=0)(_run)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run a function in one of the processes; it and its arguments travel by pickle."""

@@ -32,6 +32,12 @@ def test_a_process_has_as_many_threads_as_are_asked_for():
     assert WorkerPool(2, 3).submit(torch.get_num_threads).result(60) == 3
 
 
+def test_what_is_more_than_the_processes_waits(pool):
+    busy = [pool.submit(time.sleep, 5) for _ in range(2)]
+    assert pool.submit(operator.add, 1, 1).result(60) == 2
+    assert any(each.done() for each in busy)
+
+
 def test_an_error_of_the_function_comes_as_it_is(pool):
     with pytest.raises(ZeroDivisionError, match=r"division by zero$"):
         pool.submit(operator.truediv, 1, 0).result(60)
