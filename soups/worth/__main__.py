@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from orchestrator.config.loading import changed
@@ -52,19 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where the answer goes, with a .md and of one soup a .png beside it; default: beside "
         "the results of the sweep",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what an earlier answer wrote to --out"
+    )
     typed = sys.argv[1:] if argv is None else argv
     return cli.run(parser, argv, partial(_work, typed=typed))
 
 
 def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any]:
     rows = rows_of(args.rows)
+    places: Sequence[Path] = ()
     if args.out is not None:
         if args.out.suffix != ".json":
             raise UsageError(
                 f"--out {args.out}: the answer is JSON; give a name that ends in .json"
             )
-        for file in (args.out, args.out.with_suffix(".md"), args.out.with_suffix(".png")):
-            check_output(file, {}, folder=False, overwrite=False)
+        places = (args.out, args.out.with_suffix(".md"), args.out.with_suffix(".png"))
+        for file in places:
+            check_output(file, {}, folder=False, overwrite=args.overwrite)
     from soups.records import find
 
     records = [find(reference, args.tracking_uri) for reference in args.soups]
@@ -87,6 +93,8 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
     }
     judgement = judge(soups, rows, address=address)
     files = judgement.keep(args.out)
+    for stale in {*places} - {*files}:  # an earlier answer's: of several soups there is no figure
+        stale.unlink(missing_ok=True)
     store = ""
     for reference, record in zip(args.soups, records, strict=True):
         if reference.startswith((EXPERIMENT, MODEL)) and record.reader is not None:

@@ -15,7 +15,7 @@ from orchestrator.execution.progress import ProgressWatcher
 from orchestrator.planning.plan import Plan
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.storage import Storage
-from soups import recipe
+from soups import recipe, select_scores
 from tests.stores import WARNING, empty_store, finished_trial, sweep_config
 from vosmodels.evaluation.scores import ObjectScore, Scores, SequenceScore
 from vosmodels.support import cli
@@ -36,7 +36,7 @@ class Table:
 def test_the_soup_of_a_sweep_is_made_while_mlflow_is_away(tmp_path, monkeypatch, caplog):
     config = sweep_config(tmp_path)
     objects = {1: ObjectScore((0.2,), (0.2,))}
-    monkeypatch.setattr(recipe, "mean_of", lambda ingredients, settle: {})
+    monkeypatch.setattr(select_scores, "mean_of", lambda ingredients, settle: {})
     monkeypatch.setattr("vosmodels.checkpoint.read_tensors", lambda path, sha256: {})
 
     def score(video):
