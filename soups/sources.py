@@ -245,18 +245,7 @@ def together(pools: Sequence[Pool], names: Sequence[str] = (), *, force: bool = 
     chosen = {canonical(protocol_key(ScoringProtocol.for_select(c.data))) for c in configs}
     ingredients = {i.sha256: i for pool in pools for i in pool.ingredients}
     taken, warnings = _of_one_stem(list(ingredients.values()), force)
-    there = {ingredient.sha256 for ingredient in taken}
-    idle = [
-        f"{name} ({', '.join(sorted({str(i.ancestor)[:8] for i in pool.ingredients}))})"
-        for name, pool in zip(names or [pool.sweep for pool in pools], pools, strict=True)
-        if not any(ingredient.sha256 in there for ingredient in pool.ingredients)
-    ]
-    if idle:
-        raise InputError(
-            "--runs: no common stem: the best checkpoint was trained from "
-            f"{str(taken[0].ancestor)[:8]}, and none of {' or of '.join(idle)}; weights without a "
-            "common ancestor have no useful average: leave out what is of another stem, or --force"
-        )
+    _check_each_adds(names or [pool.sweep for pool in pools], pools, taken)
     return Pool(
         taken,
         first.sweep,
@@ -265,6 +254,24 @@ def together(pools: Sequence[Pool], names: Sequence[str] = (), *, force: bool = 
         students=first.students,
         warnings=warnings or tuple(text for pool in pools for text in pool.warnings),
     )
+
+
+def _check_each_adds(
+    names: Sequence[str], pools: Sequence[Pool], taken: Sequence[Ingredient]
+) -> None:
+    """Refuse pools of which nothing was taken, as all of it is of other stems."""
+    there = {ingredient.sha256 for ingredient in taken}
+    idle = [
+        f"{name} ({', '.join(sorted({str(i.ancestor)[:8] for i in pool.ingredients}))})"
+        for name, pool in zip(names, pools, strict=True)
+        if not any(ingredient.sha256 in there for ingredient in pool.ingredients)
+    ]
+    if idle:
+        raise InputError(
+            "--runs: no common stem: the best checkpoint was trained from "
+            f"{str(taken[0].ancestor)[:8]}, and none of {' or of '.join(idle)}; weights without a "
+            "common ancestor have no useful average: leave out what is of another stem, or --force"
+        )
 
 
 def _students(pool: Pool) -> Sequence[Student]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vosmodels.errors import InputError
 
-LONG_S = 120.0  # of which two processes save half at most, and about 20 go into starting them
+LONG_S = 120.0  # of which two processes save a third, and 15 go into starting them
 MOST_SCORERS = 8  # each holds a network and a video, about a GiB
 
 

@@ -362,7 +362,7 @@ def test_an_error_counts_only_where_the_search_comes_to_it(threads):
 
 @pytest.mark.parametrize(("bad", "told"), [("a2", False), ("a1", True)])
 def test_an_error_of_a_part_counts_only_where_one_worker_would_score_it(threads, bad, told):
-    """Of three parts the second stops the scoring."""
+    """Stop one worker at the second of three parts."""
     table = Failing({"a": [0.1, 0.1, 0.9]})
     table.bad = (bad,)
     answers = ahead(table.scorer, table.tries(floor=0.5), Unreliable(threads, 0), 3)
