@@ -158,7 +158,8 @@ def from_storage(
 
 def _sweeps(root: Path) -> dict[str, Any]:
     """Read the sweeps that ran in a storage folder, the newest first, by their ids."""
-    paths = (root / "sweeps").glob("*.json")
+    # Beside `ID.json` lie others of the sweep, such as `ID-results.json`, which has a config too.
+    paths = [path for path in (root / "sweeps").glob("*.json") if "-" not in path.stem]
     newest_first = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
     read = {path.stem: read_json(path) for path in newest_first}
     return {name: r for name, r in read.items() if isinstance(r, dict) and "config" in r}

@@ -36,7 +36,8 @@ class Try:
 class Executor(Protocol):
     """Run a function elsewhere, as those of concurrent.futures do.
 
-    It has `Workers.count` workers, and what is submitted beyond them waits (SPARE parts do). Where a worker dies, the future of what it ran raises BrokenExecutor, and others go on.
+    It has so many workers as `Workers.count` says; what is submitted beyond them waits. Where a
+    worker dies, the future of what it ran raises BrokenExecutor, and others go on.
     """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...

@@ -44,6 +44,7 @@ from tests.stores import (
 from vosmodels import checkpoint
 from vosmodels.errors import InputError, UsageError
 from vosmodels.registry import REGISTRY
+from vosmodels.support.atomic_files import write_json
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
 
@@ -146,6 +147,8 @@ def test_a_storage_folder_gives_the_pool_of_its_newest_sweep_or_of_one_named(led
         last_run.save(config, storage, sweep_id(config), threads=1)
         pools[key] = from_ledger(storage, run_of(config), sweep_id(config), ())
         os.utime(storage.sweeps / f"{sweep_id(config)}.json", (1000 - seed, 1000 - seed))
+        results = {"config": config.model_dump(mode="json"), "rows": []}
+        write_json(storage.sweeps / f"{sweep_id(config)}-results.json", results)
     pool = from_storage(ledger.storage)
     assert facts(pool) == facts(pools["n"])
     assert pool.config == pools["n"].config
