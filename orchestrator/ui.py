@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{store.uri}: starting MLflow, which takes a while", file=sys.stderr)
         with served(store, args.port) as server, suppress(KeyboardInterrupt):
             for name, page in pages.items():
-                print(f"{name}: {page}", file=sys.stderr if args.json else sys.stdout, flush=True)
+                print(f"{name}: {page}", flush=True)
             print("until Ctrl-C", file=sys.stderr)
             if pages and has_display(os.environ, sys.platform):
                 webbrowser.open(next(iter(pages.values())))

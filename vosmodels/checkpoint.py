@@ -239,7 +239,7 @@ def load_model(path: Path | str, sha256: str | None = None) -> VideoModel:
         raise InputError(f"{path}: weights without a description{fits}, not {_OF_OURS}")
     tensors = read_tensors(path, sha256)
     try:
-        model = registry.build(info.name, seed=0, **info.config)
+        model = registry.blank(info.name, **info.config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     problem = _mismatch(model, tensors)

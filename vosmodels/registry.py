@@ -145,6 +145,17 @@ def build(name: str, *, seed: int | None = None, **options: Any) -> VideoModel:
     return model.eval()
 
 
+def blank(name: str, **options: Any) -> VideoModel:
+    """Build model `name` in eval mode for weights that are loaded next; few of its own are drawn.
+
+    Large weights take most of the time of `build` to draw. Raises InputError as `config` does.
+    """
+    from vosmodels.support.undrawn import Undrawn
+
+    with Undrawn():
+        return build(name, seed=0, **options)
+
+
 def outline(name: str, **options: Any) -> VideoModel:
     """Build model `name` without numbers, on torch's meta device: names, types and shapes alone.
 

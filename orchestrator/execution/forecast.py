@@ -246,6 +246,6 @@ class _Noise:
 
 
 def _weights_mib(job: Job) -> float:
-    model = registry.build(job.model.name, seed=0, **job.model.options)
+    model = registry.outline(job.model.name, **job.model.options)
     size: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     return size / 2**20

@@ -336,7 +336,7 @@ def _run(tasks: Sequence[Task], at_once: int, threads: int, count: FrameCount) -
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:
     """Build the configured model with these weights, in eval mode."""
-    model = registry.build(config.name, seed=0, **config.options)
+    model = registry.blank(config.name, **config.options)
     checkpoint.fill(model, tensors, "checkpoint")
     return model.eval()
 

@@ -23,7 +23,7 @@ def load_teacher(job: Job, storage: Storage) -> tuple[VideoModel, str]:
     if "teacher" in job.needs:
         model = checkpoint.load_model(path)
     else:
-        model = registry.build(config.name, seed=0, **config.options)
+        model = registry.blank(config.name, **config.options)
         checkpoint.load_weights(model, path)
     return model.eval().requires_grad_(False), sha256
 

@@ -130,7 +130,7 @@ def _reads_labels(written: RunConfig, run: RunConfig, *, last: bool) -> bool:
 
 def _load(section: str, model: ModelConfig, key: str) -> None:
     """Load a file of a section into its model. Raises InputError that says what to set instead."""
-    network = registry.build(model.name, seed=0, **model.options)
+    network = registry.blank(model.name, **model.options)
     if key == "weights":
         assert model.weights_file is not None  # `_models` lists those with a file
         try:

@@ -55,3 +55,18 @@ def test_an_unseeded_build_follows_the_global_generator():
     first = registry.build(STUDENT).state_dict()["key_comp.weight"]
     torch.manual_seed(5)
     assert torch.equal(registry.build(STUDENT).state_dict()["key_comp.weight"], first)
+
+
+@pytest.mark.parametrize("name", registry.REGISTRY)
+def test_a_blank_model_with_the_weights_of_a_built_one_is_that_one(name: str):
+    built, blank = registry.build(name, seed=1), registry.blank(name)
+    blank.load_state_dict(built.state_dict())
+    wanted = dict(built.named_parameters()) | dict(built.named_buffers())
+    found = dict(blank.named_parameters()) | dict(blank.named_buffers())
+    assert wanted.keys() == found.keys()
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+    assert (blank.name, blank.config, blank.training) == (name, built.config, False)
+
+
+def test_no_weights_are_drawn_for_a_blank_model():
+    assert not registry.blank("stcn").get_parameter("key_comp.weight").any()

@@ -35,12 +35,14 @@ def raising(error: BaseException) -> cli.Work:
 def test_json_prints_one_object_on_stdout_and_nothing_else(capsys: pytest.CaptureFixture[str]):
     def work(args: argparse.Namespace) -> Mapping[str, Any]:
         logging.getLogger("orchestrator.some").info("step 3")
+        print("a library says")
         return {"jf": 0.5}
 
     assert command(work, "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"jf": 0.5}
     assert "step 3" in err
+    assert "a library says" in err
 
 
 def test_a_message_goes_to_what_stderr_is_when_it_comes(monkeypatch: pytest.MonkeyPatch):

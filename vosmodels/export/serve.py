@@ -53,7 +53,7 @@ def _work(args: argparse.Namespace) -> Mapping[str, Any]:
                 "without https its browser gives no camera",
                 file=sys.stderr,
             )
-        print(address, file=sys.stderr if args.json else sys.stdout, flush=True)
+        print(address, flush=True)
         print("until Ctrl-C", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

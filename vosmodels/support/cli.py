@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -168,7 +168,8 @@ def run(
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, by Ctrl-C or by SIGTERM.
 
     work     performs the command and returns the object that --json prints; without --json it
-             prints its tables on stdout itself; progress goes to stderr
+             prints its tables on stdout itself; progress goes to stderr, and with --json
+             whatever it prints
     resume   advice printed after an interrupt
     """
     try:
@@ -177,7 +178,9 @@ def run(
         return int(ended.code or 0)
     with _logging(args.debug), _terminated_as_interrupted():
         try:
-            result = work(args)
+            # What a library prints, as Ray does of a worker that died, is no part of the object.
+            with redirect_stdout(sys.stderr) if args.json else nullcontext():
+                result = work(args)
         except CommandFailed as failed:
             _print(args, failed.result)
             return FAILED
