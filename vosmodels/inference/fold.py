@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from vosmodels.aot.encoder import DILATED_FROM, DilatedMobileNetV2, ResNet50
@@ -43,10 +43,10 @@ def for_inference(
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in network.modules():
-        for (name, layer), (norm_name, norm) in pairwise(module.named_children()):
+        for (_, layer), (name, norm) in pairwise(module.named_children()):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, NORMS):
-                setattr(module, name, _fused(layer, norm))
-                setattr(module, norm_name, nn.Identity())
+                _fold(layer, norm)
+                setattr(module, name, nn.Identity())
     for encoder in list(network.modules()) if stripes else []:
         if isinstance(encoder, MobileNetV2Encoder | MobileNetV2ValueEncoder):
             encoder.features = in_stripes(encoder.features)
@@ -70,10 +70,10 @@ def for_inference(
     return network
 
 
-def _fused(layer: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2d:
-    """Return a convolution that does what it and the norm behind it did."""
-    if isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm)
+def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> None:
+    """Let a convolution do what it and the norm behind it did."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     layer.weight, layer.bias = fuse_conv_bn_weights(
         layer.weight,
         layer.bias,
@@ -83,7 +83,6 @@ def _fused(layer: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Con
         norm.weight,
         norm.bias,
     )
-    return layer
 
 
 def _constants(model: VideoModel) -> dict[str, Tensor]:
