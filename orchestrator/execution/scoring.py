@@ -7,6 +7,7 @@ its stem.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -50,6 +51,7 @@ BOUNDARY = "boundary"  # the key of boundary errors in saved scores and in a row
 COUNTS = BoundaryErrors().as_dict().keys()  # what saved boundary errors must hold
 
 HEAR_S = 0.5  # between two looks at what processes that score have done
+START_S = 10.0  # which processes that score take to start; those that save less are not started
 
 Segmenters = Callable[[], Segmenter]  # makes a new segmenter for each video
 OnFrames = Callable[[int, int], None]  # takes notice of frames done, of frames in all
@@ -164,9 +166,13 @@ class Scorer:
         inside = picture.relative_to(self.storage.root).as_posix() if picture else None
         write_json(self._path(content), {"sha256": sha256, "picture": inside})
 
-    def task(self, sha256: str, model: ModelConfig) -> Task:
-        """Return the work of scoring a checkpoint by this protocol, for `score_all`."""
-        return Task(sha256, model, self.storage, self.protocol, self.errors, self.frames)
+    def task(self, sha256: str, model: ModelConfig, fps: float | None = None) -> Task:
+        """Return the work of scoring a checkpoint by this protocol, for `score_all`.
+
+        fps: frames a second that it was seen to take in one process, if it was.
+        """
+        seconds = math.inf if fps is None else self.frames / fps
+        return Task(sha256, model, self.storage, self.protocol, self.errors, self.frames, seconds)
 
     def known(self, name: str) -> Scores | None:
         """Read the saved scores of a checkpoint's sha256 or of FIRST_FRAME_COPY, if any."""
@@ -259,7 +265,7 @@ def segmenters_of(
 
 @dataclass(frozen=True)
 class Task:
-    """The scoring of one checkpoint, as it goes to another process; so many frames."""
+    """The scoring of one checkpoint, as it goes to another process; seconds: expected in one."""
 
     sha256: str
     model: ModelConfig
@@ -267,6 +273,7 @@ class Task:
     protocol: ScoringProtocol
     errors: bool
     frames: int
+    seconds: float
 
     @property
     def content(self) -> Hashable:
@@ -304,7 +311,7 @@ def score_all(
     threads: int,
     on_frames: OnFrames = lambda done, of: None,
 ) -> None:
-    """Run the tasks in `at_once` processes; one task, or one at once, runs in this process.
+    """Run the tasks in `at_once` processes, or in this one where those would not be sooner.
 
     Tasks of one content are one task: the others take its scores when it is done.
     """
@@ -317,13 +324,14 @@ def score_all(
 
 
 def _run(tasks: Sequence[Task], at_once: int, threads: int, count: FrameCount) -> None:
-    if len(tasks) < 2 or at_once < 2:
+    many = min(at_once, len(tasks))
+    if many < 2 or _saved(tasks, many) < START_S:
         for task in tasks:
             task.run(threads, count)
         return
     heard, told = multiprocessing.Pipe(duplex=False)
     on_frame = partial(told.send_bytes, b".")  # shorter than what a pipe would cut in two
-    with heard, told, helpers(min(at_once, len(tasks))) as pool:
+    with heard, told, helpers(many) as pool:
         left = {pool.submit(task.run, threads, on_frame) for task in tasks}
         while left:
             ended, left = wait(left, HEAR_S, FIRST_COMPLETED)
@@ -332,6 +340,11 @@ def _run(tasks: Sequence[Task], at_once: int, threads: int, count: FrameCount) -
             while heard.poll():
                 heard.recv_bytes()
                 count()
+
+
+def _saved(tasks: Sequence[Task], many: int) -> float:
+    """Estimate the seconds that so many processes would be done before one."""
+    return sum(task.seconds for task in tasks) * (1 - 1 / many)
 
 
 def student_of(config: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoModel:

@@ -122,7 +122,9 @@ class SweepTable:
         for entry in entries:
             for scorer in (self.select, self.report if entry.role != "teacher" else None):
                 if scorer is not None and scorer.known(entry.event.sha256) is None:
-                    tasks.append(scorer.task(entry.event.sha256, entry.job.model))
+                    seen = self.select.known(entry.event.sha256)
+                    fps = seen.fps if seen else None
+                    tasks.append(scorer.task(entry.event.sha256, entry.job.model, fps))
         return tasks
 
     def soup(self, sha256: str, note: str, on_frames: OnFrames = lambda done, of: None) -> Row:

@@ -1,6 +1,8 @@
 """Test which scores are read from disk, and which are computed again."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from orchestrator.config.models import StudentConfig
 from orchestrator.config.protocol import ScoringProtocol
 from orchestrator.execution import job as jobs
 from orchestrator.execution import scoring
-from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, per_sequence, score_all
+from orchestrator.execution.scoring import FIRST_FRAME_COPY, Scorer, Task, per_sequence, score_all
 from orchestrator.planning import calibration
 from orchestrator.planning import protocol as opened
 from orchestrator.tracking.events import Picture
@@ -154,6 +156,29 @@ def test_frames_are_counted_while_they_are_scored_in_any_number_of_processes(
     of = 2 * sum(len(video) for video in scorer.videos)  # a report sees every frame
     assert told == [(done, of) for done in range(of + 1)]
     assert all(scorer.known(task.sha256) for task in tasks)
+
+
+@pytest.mark.parametrize(("seconds", "pools"), [(None, [2]), (10.1, [2]), (9.9, [])])
+def test_processes_are_started_where_they_save_more_than_their_start(
+    tmp_path, data, monkeypatch, seconds, pools
+):
+    """Two tasks of so many seconds each; None: nobody knows."""
+    scorer, started, ran = reporting(Storage(tmp_path), data), [], []
+
+    @contextmanager
+    def helpers(count):
+        started.append(count)
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+
+    monkeypatch.setattr(scoring, "helpers", helpers)
+    monkeypatch.setattr(Task, "content", property(lambda task: task.sha256))
+    monkeypatch.setattr(Task, "run", lambda task, threads, on_frame: ran.append(task.sha256))
+    config = StudentConfig(name="mobilevos_mobilenetv2_noaspp")
+    fps = seconds and scorer.frames / seconds
+    score_all([scorer.task(name, config, fps) for name in ("one", "two")], at_once=2, threads=1)
+    assert started == pools
+    assert sorted(ran) == ["one", "two"]
 
 
 def test_a_checkpoint_of_the_content_of_another_takes_its_scores_and_its_picture(

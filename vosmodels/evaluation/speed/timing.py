@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -211,6 +212,7 @@ class ProcessPeak:
     """A context that records this process's peak resident memory, above that at entry."""
 
     def __enter__(self) -> Self:
+        gc.collect()  # else a collection on the way takes from the peak what was garbage before
         self.peak = 0
         self._process = psutil.Process()
         self._start = self._process.memory_info().rss
