@@ -22,7 +22,7 @@ help:
 	@echo "make install-executorch  .venv-executorch, whose python exports to ExecuTorch: 0.2 GB over .venv"
 	@echo "make test         ruff, mypy and the fast tests"
 	@echo "make test-all     the slow tests too: Ray, kills, a browser"
-	@echo "make test-soak    the slow tests that take minutes each: stores, a server that stays away, many trials"
+	@echo "make test-soak    what test-all leaves out to end within the hour: before a release"
 	@echo "make check        ruff and mypy alone"
 	@echo "make format       lay the code out as make check wants it"
 	@echo "make docs-check   the commands, keys, links and tables of every README"
@@ -58,7 +58,7 @@ test: check
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
 test-all: test
-	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu and not soak" --ignore=tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not soak" --ignore=tests/integration
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu and not soak" tests/integration
 
 test-soak: install

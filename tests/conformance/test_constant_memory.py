@@ -19,10 +19,10 @@ from vosmodels.memory_rule import MemoryRule
 STUDENT = "mobilevos_mobilenetv2_noaspp"  # all students have the same propagator
 # Models, options of their propagator, the frame from which on nothing grows, and of how many.
 BOUNDED: list[tuple[str, dict[str, Any], int, int]] = [
-    (STUDENT, {}, 3, 2000),
-    (STUDENT, {"memory": MemoryRule.of("first,last,2x5")}, 12, 500),
-    ("deaott_deformable", {}, 3, 500),  # remembers reference frames alone
-    ("deaotl", {"queue": 3}, 12, 500),  # every fifth frame, three at most
+    (STUDENT, {}, 3, 1000),
+    (STUDENT, {"memory": MemoryRule.of("first,last,2x5")}, 12, 300),
+    ("deaott_deformable", {}, 3, 300),  # remembers reference frames alone
+    ("deaotl", {"queue": 3}, 12, 300),  # every fifth frame, three at most
 ]
 
 

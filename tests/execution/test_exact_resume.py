@@ -39,7 +39,6 @@ VARIANTS: dict[str, dict[str, object]] = {
         "ema_warmup": True,
     },
 }
-EACH = pytest.mark.parametrize("prepared", list(VARIANTS), indirect=True)
 PLAIN = pytest.mark.parametrize("prepared", ["plain"], indirect=True)
 # Processes are forked from one that has imported everything and computed nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -137,8 +136,15 @@ def killed(group, victims, after_s):
     return any(process.exitcode for process in group)
 
 
-@EACH
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(
+    ("prepared", "world"),
+    [
+        pytest.param(name, world, marks=pytest.mark.soak if name != "plain" and world > 1 else ())
+        for world in (1, 2)
+        for name in VARIANTS
+    ],
+    indirect=["prepared"],
+)
 def test_a_trial_killed_at_random_moments_ends_with_the_bits_of_the_unbroken_one(
     prepared, unbroken, world, request
 ):

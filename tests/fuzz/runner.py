@@ -99,6 +99,15 @@ class Case:
         return f"{self.kind} {self.index} ({changes}): {str(command)[:400]}"
 
 
+def cases(count: int, name_of: Callable[[int], str] = str) -> pytest.MarkDecorator:
+    """Parametrize a test by the index of a case; two of three are left to `make test-soak`."""
+    every = [
+        pytest.param(index, marks=pytest.mark.soak if index % 3 else (), id=name_of(index))
+        for index in range(count)
+    ]
+    return pytest.mark.parametrize("index", every)
+
+
 def check(case: Case, capture: pytest.CaptureFixture[str]) -> None:
     """Run the case's commands in turn; fail with a line for each that broke a rule."""
     case.work.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fuzz import configurations
-from tests.fuzz.runner import check
+from tests.fuzz.runner import cases, check
 
 pytestmark = pytest.mark.slow
 
@@ -14,6 +14,6 @@ def name_of(index):
 
 
 @pytest.mark.usefixtures("quick_forecast")
-@pytest.mark.parametrize("index", range(configurations.COUNT), ids=name_of)
+@cases(configurations.COUNT, name_of)
 def test_a_dry_run_plans_or_says_in_words_what_is_wrong(index, tmp_path, capfd):
     check(configurations.case(index, tmp_path), capfd)

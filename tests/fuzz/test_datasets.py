@@ -3,12 +3,12 @@
 import pytest
 
 from tests.fuzz import datasets
-from tests.fuzz.runner import check
+from tests.fuzz.runner import cases, check
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("quick_forecast")
-@pytest.mark.parametrize("index", range(datasets.COUNT))
+@cases(datasets.COUNT)
 def test_a_folder_is_read_right_or_refused_in_words(index, tmp_path, tiny, capfd):
     check(datasets.case(index, tmp_path, tiny), capfd)
