@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from orchestrator.tracking.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = 3  # videos of each split that is scored, so that a sweep takes a minute
@@ -70,6 +74,15 @@ class Sweep:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def take_teacher_and_stem(self, other):
+        """Take from another sweep's storage all but what trials and soups left, and no store."""
+        for kind in ("ledger", "checkpoints", "scores", "pictures"):
+            shutil.copytree(other.storage / kind, self.storage / kind)
+        for job in (*jobs(self, "trial"), *jobs(self, "soup")):
+            for made in job.checkpoints():
+                (self.storage / made.path).unlink()
+            job.path.unlink()
+
     def _words(self, overrides):
         return [str(self.file), f"storage={self.storage}", *overrides]
 
@@ -101,6 +114,12 @@ def answer(done, code=0):
     return json.loads(done.stdout)
 
 
+def jobs(sweep, role):
+    """The records of the jobs of a role that have begun."""
+    starts = [(job, job.started()) for job in Ledger(sweep.storage).jobs()]
+    return [job for job, started in starts if started and started.role == role]
+
+
 def make_sweep(folder):
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tiny.yaml"
@@ -110,6 +129,21 @@ def make_sweep(folder):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The sweep after its first run, and what that run said: one trial diverges, one ends well."""
-    sweep = make_sweep(tmp_path_factory.mktemp("a sweep"))
-    return sweep, sweep.run("--json")
+    """The sweep after its first run, and what that run said: one trial diverges, one ends well.
+
+    Of several processes of pytest one runs it, the others take a copy.
+    """
+    folder = tmp_path_factory.mktemp("a sweep")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        sweep = make_sweep(folder)
+        return sweep, sweep.run("--json")
+    shared = tmp_path_factory.getbasetemp().parent / "shared"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            sweep = make_sweep(shared)
+            done = sweep.run("--json")
+            told = {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            (shared / "told.json").write_text(json.dumps(told))
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
+    told = (folder / "told.json").read_text().replace(str(shared), str(folder))
+    return make_sweep(folder), subprocess.CompletedProcess((), **json.loads(told))

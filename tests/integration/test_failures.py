@@ -13,9 +13,8 @@ import psutil
 import pytest
 
 from orchestrator.tracking.events import Failed, Started
-from orchestrator.tracking.ledger import Ledger
-from tests.integration.conftest import ROOT, answer, command, environment, make_sweep
-from tests.integration.test_sweep import ONE_TRIAL, jobs, wait_for_a_checkpoint
+from tests.integration.conftest import ROOT, answer, command, environment, jobs, make_sweep
+from tests.integration.test_sweep import ONE_TRIAL, begun, wait_for_a_checkpoint
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
@@ -70,14 +69,11 @@ def test_a_job_that_runs_alone_is_that_of_the_sweep(finished, tmp_path):
 def test_a_trial_that_ends_as_another_program_takes_the_memory_is_marked_and_goes_on(
     finished, tmp_path, monkeypatch
 ):
-    unbroken, _ = finished
-    (expected,) = [job for job in jobs(unbroken, "trial") if job.state == "done"]
     memory = psutil.virtual_memory()
     most = (memory.total - memory.available + 6 * 2**30) / memory.total
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{most:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
-    sweep = make_sweep(tmp_path / "crowded")
-    record = Ledger(sweep.storage).job(expected.key)
+    sweep, record, expected = begun(finished, tmp_path / "crowded")
     with sweep.started(ONE_TRIAL, "cluster.retries=2") as process:
         wait_for_a_checkpoint(record)
         holder = record.holder

@@ -36,6 +36,7 @@ def sums(job):
 def test_trials_in_lockstep_end_as_those_alone_though_their_process_was_killed(tmp_path):
     alone, beside = make_sweep(tmp_path / "alone"), make_sweep(tmp_path / "beside")
     expected = answer(alone.run(*THREE, "--json"))
+    beside.take_teacher_and_stem(alone)
     with beside.started(*THREE, "cluster.lockstep=3") as process:
         deadline = time.monotonic() + 600
         while not any(job.checkpoints() for job in trials(beside).values()):

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.tracking.ledger import Ledger
 from tests.integration import ray_nodes
-from tests.integration.conftest import ROOT, environment, make_sweep
-from tests.integration.test_sweep import ONE_TRIAL, jobs, wait_for_a_checkpoint
+from tests.integration.conftest import ROOT, environment, jobs, make_sweep
+from tests.integration.test_sweep import ONE_TRIAL, wait_for_a_checkpoint
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]

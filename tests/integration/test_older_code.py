@@ -8,8 +8,8 @@ import pytest
 from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
-from tests.integration.conftest import answer, make_sweep
-from tests.integration.test_sweep import ONE_TRIAL, jobs
+from tests.integration.conftest import answer, jobs, make_sweep
+from tests.integration.test_sweep import ONE_TRIAL
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]

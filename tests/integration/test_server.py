@@ -10,8 +10,8 @@ from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_reader import MlflowReader
 from orchestrator.tracking.mlflow_store import Connection, locate
 from orchestrator.tracking.mlflow_writer import Tracker
-from tests.integration.conftest import answer, command, make_sweep
-from tests.integration.test_sweep import ONE_TRIAL, jobs, wait_for_a_checkpoint
+from tests.integration.conftest import answer, command, jobs, make_sweep
+from tests.integration.test_sweep import ONE_TRIAL, wait_for_a_checkpoint
 from tests.mlflow_server import Server
 from tests.stores import WARNING, contents
 
