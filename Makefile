@@ -53,9 +53,9 @@ format: install
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-# Two processes for tests of one thread each; of sweeps on Ray, which wait much, two files at a time.
+# Two processes for tests of one thread each; the tests of a file run in one, which makes what they share.
 test: check
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not gpu"
 
 test-all: test
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not soak" --ignore=tests/integration

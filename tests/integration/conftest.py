@@ -137,7 +137,7 @@ def finished(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         sweep = make_sweep(folder)
         return sweep, sweep.run("--json")
-    shared = tmp_path_factory.getbasetemp().parent / "shared"
+    shared = tmp_path_factory.getbasetemp().parent / "a shared sweep"
     with FileLock(shared.with_suffix(".lock")):
         if not shared.exists():
             sweep = make_sweep(shared)
