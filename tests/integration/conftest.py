@@ -80,7 +80,7 @@ class Sweep:
             shutil.copytree(other.storage / kind, self.storage / kind)
         for job in (*jobs(self, "trial"), *jobs(self, "soup")):
             for made in job.checkpoints():
-                (self.storage / made.path).unlink()
+                (self.storage / made.path).unlink(missing_ok=True)  # a soup may be one of them
             job.path.unlink()
 
     def _words(self, overrides):
