@@ -298,7 +298,9 @@ def test_student_and_teacher_can_be_models_of_the_store(finished, tmp_path):
 def test_two_workers_have_the_losses_of_one(finished, tmp_path):
     """At a rate where Adam does not amplify the rounding of another order of summation: from
     random weights at 1e-3 two runs part within a few steps, whatever sums their gradients."""
-    sweep, two, one = begun(finished, tmp_path / "two")
+    unbroken, _ = finished
+    (one,) = [job for job in jobs(unbroken, "trial") if job.state == "done"]
+    sweep = make_sweep(tmp_path / "two")
     done = sweep.run(
         "cluster.workers=2",
         ONE_TRIAL,
@@ -308,13 +310,14 @@ def test_two_workers_have_the_losses_of_one(finished, tmp_path):
     )
     results = answer(done)
     assert results["placement"] == "1 at a time, each 2 gloo workers x 1 thread"
+    (two,) = jobs(sweep, "trial")
     for a, b in zip(one.losses(), two.losses(), strict=True):
         assert a.step == b.step
         for name in ("total", "ce", "dice", "logit", "repr"):
             assert b.values[name] == pytest.approx(a.values[name], rel=1e-4, abs=1e-4), name
     ours, theirs = (
         checkpoint.read_tensors(s.storage / job.checkpoints()[-1].path)
-        for s, job in ((finished[0], one), (sweep, two))
+        for s, job in ((unbroken, one), (sweep, two))
     )
     gap = max(float((ours[key].double() - theirs[key].double()).abs().max()) for key in ours)
     assert gap < 1e-4  # 24 steps of at most 1e-6 on either side
