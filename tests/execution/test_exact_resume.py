@@ -148,7 +148,7 @@ def killed(group, victims, after_s):
 def test_a_trial_killed_at_random_moments_ends_with_the_bits_of_the_unbroken_one(
     prepared, unbroken, world, request
 ):
-    kills = 10 if request.node.callspec.params["prepared"] == "plain" else 4
+    kills = 6 if request.node.callspec.params["prepared"] == "plain" else 3
     assert_kills_change_nothing(prepared, unbroken, world, prepared.plan.trials[1:], kills)
 
 
