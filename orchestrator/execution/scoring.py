@@ -171,7 +171,7 @@ class Scorer:
 
         fps: frames a second that it was seen to take in one process, if it was.
         """
-        seconds = math.inf if fps is None else self.frames / fps
+        seconds = self.frames / fps if fps else math.inf
         return Task(sha256, model, self.storage, self.protocol, self.errors, self.frames, seconds)
 
     def known(self, name: str) -> Scores | None:
