@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config.loading import changed
@@ -62,15 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any]:
     rows = rows_of(args.rows)
-    places: Sequence[Path] = ()
     if args.out is not None:
         if args.out.suffix != ".json":
             raise UsageError(
                 f"--out {args.out}: the answer is JSON; give a name that ends in .json"
             )
-        places = (args.out, args.out.with_suffix(".md"), args.out.with_suffix(".png"))
-        for file in places:
-            check_output(file, {}, folder=False, overwrite=args.overwrite)
+        for suffix in (".json", ".md", ".png"):
+            place = args.out.with_suffix(suffix)
+            check_output(place, {}, folder=False, overwrite=args.overwrite)
     from soups.records import find
 
     records = [find(reference, args.tracking_uri) for reference in args.soups]
@@ -93,8 +91,6 @@ def _work(args: argparse.Namespace, *, typed: Sequence[str]) -> Mapping[str, Any
     }
     judgement = judge(soups, rows, address=address)
     files = judgement.keep(args.out)
-    for stale in {*places} - {*files}:  # an earlier answer's: of several soups there is no figure
-        stale.unlink(missing_ok=True)
     store = ""
     for reference, record in zip(args.soups, records, strict=True):
         if reference.startswith((EXPERIMENT, MODEL)) and record.reader is not None:

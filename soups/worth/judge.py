@@ -75,6 +75,7 @@ class Judgement:
     def keep(self, out: Path | None = None) -> list[Path]:
         """Write JSON and Markdown, and of one soup its figure; return the files.
 
+        What an earlier answer of that name wrote is replaced, its figure by none if there is none.
         out: the JSON's path, beside which the others go; by default beside the results of the
         (first) soup's sweep.
         """
@@ -82,12 +83,14 @@ class Judgement:
         keys = [record.job.key for record in self.records]
         name = keys[0] if len(keys) == 1 else digest(keys)
         path = out or first.storage.sweeps / f"{first.started.sweep}-{name}-worth.json"
-        files = [path, path.with_suffix(".md")]
+        files, figure = [path, path.with_suffix(".md")], path.with_suffix(".png")
         write_json(path, self.as_dict())
         files[1].write_text(self._markdown())
         if len(self.records) == 1:
-            files.append(path.with_suffix(".png"))
-            figures.draw(first, self.comparisons, files[2])
+            files.append(figure)
+            figures.draw(first, self.comparisons, figure)
+        else:
+            figure.unlink(missing_ok=True)
         if out is None:
             first.storage.mirror.push(files)
         return files

@@ -103,7 +103,12 @@ def test_soups_of_several_seeds_are_means_over_them_each_beside_its_own_best(tmp
     names = {line.key: line.name for line in together.comparisons[0].lines}
     assert (names["best"], names["greedy"]) == ("best single", "greedy soup of 2, 1")
     assert "all" not in names
-    assert [path.suffix for path in together.keep()] == [".json", ".md"]
+    files = together.keep()
+    assert [path.suffix for path in files] == [".json", ".md"]
+    figure = files[0].with_suffix(".png")
+    figure.write_text("of an earlier answer")
+    together.keep()
+    assert not figure.exists()
     assert "3 videos and 2 soups" in together.comparisons[0].notes[0]
 
 
