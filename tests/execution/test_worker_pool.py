@@ -34,6 +34,13 @@ def test_a_process_has_as_many_threads_as_are_asked_for():
     assert WorkerPool(2, 3).submit(torch.get_num_threads).result(WAIT_S) == 3
 
 
+def nap(seconds: float) -> None:
+    """Sleep as work does that can be stopped: Ray interrupts Python, and no call of C."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(0.05)
+
+
 def span(seconds: float) -> tuple[float, float]:
     """When a nap of so long began and ended."""
     began = time.time()
@@ -53,7 +60,7 @@ def test_an_error_of_the_function_comes_as_it_is(pool):
 
 
 def test_a_process_that_dies_breaks_its_future_alone(pool):
-    sleeping = pool.submit(time.sleep, 3600)
+    sleeping = pool.submit(nap, 3600.0)
     other = pool.submit(operator.add, 1, 2)
     time.sleep(1)
     killed = pool.submit(os._exit, 1)
@@ -66,7 +73,7 @@ def test_a_process_that_dies_breaks_its_future_alone(pool):
 
 
 def test_a_future_that_is_cancelled_frees_its_process(pool):
-    sleeping = [pool.submit(time.sleep, 3600) for _ in range(2)]
+    sleeping = [pool.submit(nap, 3600.0) for _ in range(2)]
     time.sleep(1)
     assert all(future.cancel() for future in sleeping)
     assert pool.submit(operator.add, 1, 1).result(WAIT_S) == 2
