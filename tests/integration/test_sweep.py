@@ -231,9 +231,14 @@ def test_a_killed_driver_is_continued_to_the_weights_of_the_unbroken_run(finishe
     assert [m.sha256 for m in record.checkpoints()] == [m.sha256 for m in expected.checkpoints()]
 
 
-# As a terminal does, to all of the group; as `kill` does, to the command alone.
+# As `kill` does, to the command alone; as a terminal does, to all of the group, which test_table.py
+# does too.
 @pytest.mark.parametrize(
-    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+    ("send", "number"),
+    [
+        (os.kill, signal.SIGTERM),
+        pytest.param(os.killpg, signal.SIGINT, marks=pytest.mark.soak),
+    ],
 )
 def test_an_interrupted_sweep_says_how_to_go_on_and_the_same_command_completes_it(
     finished, tmp_path, send, number
