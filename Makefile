@@ -53,7 +53,7 @@ format: install
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-# Two processes for tests of one thread each; the tests of a file run in one, which makes what they share.
+# Two processes for tests of one thread each; neighbours stay in one, which makes what they share.
 test: check
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not gpu"
 

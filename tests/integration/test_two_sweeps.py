@@ -8,20 +8,13 @@ import time
 import pytest
 
 from orchestrator.tracking.events import Started
-from orchestrator.tracking.ledger import Ledger
 from orchestrator.tracking.mlflow_store import Connection, locate
-from tests.integration.conftest import Sweep, make_sweep
+from tests.integration.conftest import Sweep, jobs, make_sweep
 from tests.stores import WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(WARNING)]
 
 FAST = ("soup.after_sweep=false", "data.report=null", "train.steps=2", "train.checkpoint_every=2")
-
-
-def of(role, ledger):
-    """The jobs of a role that have written their first line."""
-    starts = [(record, record.started()) for record in ledger.jobs()]
-    return [record for record, start in starts if start and start.role == role]
 
 
 def wait_until(true, what):
@@ -35,10 +28,9 @@ def test_the_second_waits_for_what_the_first_trains_and_trains_none_of_it(tmp_pa
     one = make_sweep(tmp_path / "two at once")
     two = Sweep(one.file.with_name("two.yaml"), one.storage)
     shutil.copy(one.file, two.file)
-    ledger = Ledger(one.storage)
     with one.started("sweep.parameters={train.lr: [1.0e-6]}", *FAST) as first:
-        wait_until(lambda: of("teacher", ledger), "a teacher")
-        (teacher,) = of("teacher", ledger)
+        wait_until(lambda: jobs(one, "teacher"), "a teacher")
+        (teacher,) = jobs(one, "teacher")
         holder = teacher.holder
         os.kill(holder, signal.SIGSTOP)  # the second sweep has time to start
         line = f"waits for sweep {teacher.started().sweep}, which trains it (process {holder} on "
@@ -51,9 +43,9 @@ def test_the_second_waits_for_what_the_first_trains_and_trains_none_of_it(tmp_pa
             assert second.wait(timeout=300) == 0, two.told.read_text()
         assert first.wait(timeout=300) == 0, one.told.read_text()
     assert line in two.told.read_text()
-    for role, jobs in (("teacher", 1), ("stem", 1), ("trial", 2)):
-        records = of(role, ledger)
-        assert len(records) == jobs
+    for role, count in (("teacher", 1), ("stem", 1), ("trial", 2)):
+        records = jobs(one, role)
+        assert len(records) == count
         for record in records:
             assert record.state == "done"
             assert len(record.of(Started)) == 1
